@@ -1,0 +1,80 @@
+"""The notebook run that library calls belong to: its profile, its seeds, and what it read and wrote.
+
+A notebook says `session.begin(profile, seeds, notebook=...)` once; `figures.save`, `tables.save` and
+`check.*` then know where their products belong. The runner names a file in `ZEPHYR_LAB_RECORD`; each
+input, product and stage is appended to it as one JSON line, and becomes part of the run's record.
+In an interactive kernel nothing is recorded: the same products are written all the same.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, paths
+from zephyr_lab.core.profiles import require_profile
+
+
+@dataclass(frozen=True)
+class Session:
+    """Who is running: `seeds` is a count, the seeds are 0 to seeds - 1."""
+
+    profile: str
+    seeds: int
+    notebook: str
+
+    @property
+    def build(self) -> Path:
+        return paths.build_dir(self.profile)
+
+
+_current = Session("tiny", 3, "interactive")
+
+
+def begin(profile: str, seeds: int, *, notebook: str) -> Session:
+    """Start the run of `notebook` (its file name without ending); later calls belong to it.
+
+    Raises ValueError for an unknown profile or a count of seeds below 1.
+    """
+    global _current
+    require_profile(profile)
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds} (a count: seeds 0 to N-1)")
+    _current = Session(profile, seeds, notebook)
+    return _current
+
+
+def current() -> Session:
+    return _current
+
+
+def read_file(path: Path | None, *, name: str) -> None:
+    """Register a file that results depend on, under the logical `name` ("papers/zephyr/published.yaml",
+    "data:medusa/judgments.jsonl.gz"). None or an absent file counts too: its arrival makes the run stale."""
+    digest = files.sha256(path) if path is not None and path.is_file() else None
+    _record("input", name=name, sha256=digest)
+
+
+def add_product(path: Path) -> None:
+    """Register a file written below build/<profile>/."""
+    relative = path.resolve().relative_to(current().build.resolve())
+    _record("product", path=str(relative), sha256=files.sha256(path))
+
+
+def add_stage(description: dict[str, Any]) -> None:
+    """Register a stage whose artefacts the notebook uses (the lab calls this)."""
+    _record("stage", **description)
+
+
+def _record(event: str, **what: Any) -> None:
+    target = os.environ.get("ZEPHYR_LAB_RECORD")
+    if not target:
+        return
+    line = json.dumps({"event": event, **what}) + "\n"
+    # one write in append mode: lines of several threads do not mix
+    handle = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
