@@ -17,7 +17,18 @@ from zephyr_lab.core import paths
 # every stage back to training; what they import counts only where something else imports it too.
 PLUMBING = frozenset(
     f"zephyr_lab.core.{name}"
-    for name in ("files", "locks", "paths", "profiles", "progress", "provenance", "session", "source", "stages", "store")
+    for name in (
+        "files",
+        "locks",
+        "paths",
+        "profiles",
+        "progress",
+        "provenance",
+        "session",
+        "source",
+        "stages",
+        "store",
+    )
 )
 
 

@@ -8,7 +8,7 @@ Keys are computed from files; neither the build function nor torch is imported.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
@@ -45,21 +45,59 @@ class Stage:
         return self.build.partition(":")[0]
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A stage with its key, what the key is made of, and the keys of its inputs by role."""
+
+    stage: Stage
+    key: str
+    description: dict[str, Any]
+    inputs: dict[str, str]
+
+
 def key(stage: Stage) -> str:
     """24 hex digits that name the result of `stage`; equal keys, equal artefacts (same machine, one thread)."""
-    content = json.dumps(description(stage), sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
+    return Resolution().add(stage)
 
 
-def description(stage: Stage) -> dict[str, Any]:
+class Resolution:
+    """Keys of stages and of all their inputs; `ordered` (key -> stage) holds each after its inputs, each key once.
+
+    The source is read from disk anew by each Resolution: a long-open kernel gets the keys of the code as it is now.
+    """
+
+    def __init__(self) -> None:
+        self.ordered: dict[str, Resolved] = {}
+        self._keys: dict[int, str] = {}  # by identity; `ordered` or the caller keeps the objects alive
+        self._digests: dict[tuple[str, str], str] = {}
+
+    def add(self, stage: Stage) -> str:
+        """The key of `stage`; it and its inputs join `ordered`."""
+        if id(stage) not in self._keys:
+            inputs = {role: self.add(other) for role, other in sorted(stage.inputs.items())}
+            description = _describe(stage, inputs, self._source(stage))
+            content = json.dumps(description, sort_keys=True)
+            name = hashlib.sha256(content.encode()).hexdigest()[:24]
+            self._keys[id(stage)] = name
+            self.ordered.setdefault(name, Resolved(stage, name, description, inputs))
+        return self._keys[id(stage)]
+
+    def _source(self, stage: Stage) -> str:
+        modules = (stage.module, type(stage.recipe).__module__)
+        if modules not in self._digests:
+            self._digests[modules] = source.digest(modules)
+        return self._digests[modules]
+
+
+def _describe(stage: Stage, inputs: dict[str, str], source_digest: str) -> dict[str, Any]:
     """Everything the key is made of, as plain JSON."""
     return {
         "name": stage.name,
         "build": stage.build,
         "recipe": {"class": recipe_class(stage.recipe), **dataclasses.asdict(stage.recipe)},
         "seed": stage.seed,
-        "inputs": {role: key(other) for role, other in sorted(stage.inputs.items())},
-        "source": source.digest([stage.module, type(stage.recipe).__module__]),
+        "inputs": inputs,
+        "source": source_digest,
         "versions": counted_versions(),
     }
 
@@ -78,19 +116,3 @@ def counted_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
-    """key -> stage of `stages` and all their inputs, each after its inputs, each key once."""
-    ordered: dict[str, Stage] = {}
-
-    def visit(stage: Stage) -> None:
-        name = key(stage)
-        if name not in ordered:
-            for other in stage.inputs.values():
-                visit(other)
-            ordered[name] = stage
-
-    for stage in stages:
-        visit(stage)
-    return ordered

@@ -74,7 +74,10 @@ def artefacts(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def finish(slot: Slot, record: dict[str, Any]) -> Path:
-    """Make the scratch result of `slot` the finished stage: end record last, then one rename. Needs the stage's lock."""
+    """Make the scratch result of `slot` the finished stage: end record last, then one rename.
+
+    The caller holds the stage's lock.
+    """
     files.write_json(slot.out / "end.json", {**record, "files": artefacts(slot.out)})
     slot.final.parent.mkdir(parents=True, exist_ok=True)
     discard(slot.final)  # an earlier folder here was not whole

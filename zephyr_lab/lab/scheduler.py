@@ -1,0 +1,197 @@
+"""Build what is missing: stages in topological order, one single-thread worker process each, slots shared by all.
+
+Several notebooks may ask for the same stages at once; each stage is built once, by whoever takes its lock first, and
+the others wait for the result. The process that asks (kernel or command) only waits and shows; it never trains.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, locks, paths, progress, session, stages, store
+from zephyr_lab.core.stages import Resolved, Stage
+from zephyr_lab.lab.processes import worker_environment
+from zephyr_lab.lab.progress_view import view_for_here
+
+POLL_SECONDS = 0.05
+
+
+class StageFailed(RuntimeError):
+    """A build function raised or its worker died; the message names stage, seed, cause and log."""
+
+
+def get(stage: Stage) -> Path:
+    """The folder of the finished `stage`; built now where it is missing."""
+    return get_many([stage])[0]
+
+
+def get_many(wanted: Iterable[Stage]) -> list[Path]:
+    """Folders of the finished stages, in the order asked for; what is missing is built by workers now.
+
+    Progress shows where you are (terminal or notebook). Raises StageFailed where a build raises; its checkpoints stay
+    and the next call resumes. Interrupting stops the workers; nothing half-made is ever taken for a stage.
+    """
+    wanted = list(wanted)
+    profile = session.current().profile
+    resolution = stages.Resolution()
+    keys = [resolution.add(stage) for stage in wanted]
+    _Run(profile, resolution.ordered).until_all_finished()
+    for item in resolution.ordered.values():
+        session.add_stage(freshness_record(item))
+    return [store.Slot(profile, stage.name, key).final for stage, key in zip(wanted, keys, strict=True)]
+
+
+def metrics(stage: Stage) -> dict[str, float]:
+    """What the build of a finished stage returned. Raises FileNotFoundError where it is not finished."""
+    slot = store.Slot(session.current().profile, stage.name, stages.key(stage))
+    record = store.end_record(slot.final)
+    if record is None:
+        raise FileNotFoundError(f"stage {stage.name}, seed {stage.seed} is not in the store; build it with get_many")
+    return record["metrics"]
+
+
+def freshness_record(item: Resolved) -> dict[str, Any]:
+    """What is kept in a notebook's run.json of a stage it used; enough to see later that its code moved on."""
+    return {
+        "name": item.stage.name,
+        "key": item.key,
+        "seed": item.stage.seed,
+        "modules": [item.stage.module, type(item.stage.recipe).__module__],
+        "source": item.description["source"],
+        "versions": item.description["versions"],
+    }
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    item: Resolved
+    slot: store.Slot
+
+
+class _Run:
+    """One call of get_many: which stages are finished, which are being built, and by whom."""
+
+    def __init__(self, profile: str, resolved: dict[str, Resolved]) -> None:
+        self._resolved = resolved
+        self._slots = {key: store.Slot(profile, item.stage.name, key) for key, item in resolved.items()}
+        self._workers: dict[str, _Worker] = {}
+        self._finished: set[str] = set()
+        self._built = 0
+
+    def until_all_finished(self) -> None:
+        self._finished = {key for key, slot in self._slots.items() if store.is_intact(slot.final)}
+        missing = len(self._resolved) - len(self._finished)
+        if not missing:
+            return
+        began = time.monotonic()
+        view = view_for_here()
+        try:
+            while len(self._finished) < len(self._resolved):
+                self._reap()
+                self._start_ready()
+                view.show(self._lines())
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._stop_workers()
+            seconds = time.monotonic() - began
+            view.close(f"{self._built} of {missing} missing stages built here, {seconds:.1f} s")
+
+    def _start_ready(self) -> None:
+        for key, item in self._resolved.items():
+            waiting = key not in self._finished and key not in self._workers
+            if waiting and self._finished.issuperset(item.inputs.values()) and not self._try_start(item):
+                return  # no slot is free: nothing else can start either
+
+    def _try_start(self, item: Resolved) -> bool:
+        """Start a worker, or see that somebody else builds or has built the stage. False where slots are all taken."""
+        slot = self._slots[item.key]
+        lock = locks.try_lock(slot.lock)
+        if lock is None:
+            return True
+        try:
+            if store.is_intact(slot.final):  # finished by another process since we looked
+                store.discard(slot.scratch)
+                self._finished.add(item.key)
+                return True
+            seat = locks.try_slot()
+            if seat is None:
+                return False
+            try:
+                self._workers[item.key] = _start(slot, item, (lock, seat))
+            finally:
+                locks.unlock(seat)
+        finally:
+            locks.unlock(lock)  # a started worker holds its own copy
+        return True
+
+    def _reap(self) -> None:
+        for key, worker in list(self._workers.items()):
+            code = worker.process.poll()
+            if code is None:
+                continue
+            del self._workers[key]
+            if code != 0:
+                raise StageFailed(_failure(worker, code))
+            self._finished.add(key)
+            self._built += 1
+
+    def _stop_workers(self) -> None:
+        for worker in self._workers.values():
+            worker.process.kill()
+        for worker in self._workers.values():
+            worker.process.wait()
+
+    def _lines(self) -> list[str]:
+        lines = [f"{len(self._finished)} of {len(self._resolved)} stages ready, {len(self._workers)} building here"]
+        for key, slot in self._slots.items():
+            if key not in self._finished and (state := progress.read(slot.scratch / "progress.json")):
+                lines.append(state.line())
+        return lines
+
+
+def _start(slot: store.Slot, item: Resolved, held: tuple[int, int]) -> _Worker:
+    """Start the worker of a stage; the locked descriptors `held` (stage, slot) go over to it."""
+    slot.scratch.mkdir(parents=True, exist_ok=True)
+    (slot.scratch / "error.json").unlink(missing_ok=True)
+    roles = item.stage.inputs
+    inputs = {role: str(store.Slot(slot.profile, roles[role].name, key).final) for role, key in item.inputs.items()}
+    job = {
+        "parent": os.getpid(),
+        "profile": slot.profile,
+        "key": slot.key,
+        "description": item.description,
+        "inputs": inputs,
+        "locks": list(held),
+    }
+    job_path = slot.scratch / "job.json"
+    files.write_text(job_path, json.dumps(job))
+    with (slot.scratch / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zephyr_lab.lab.worker", str(job_path)],
+            cwd=paths.project_root(),
+            env=worker_environment(slot.profile),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=held,
+        )
+    return _Worker(process, item, slot)
+
+
+def _failure(worker: _Worker, code: int) -> str:
+    """One line: which stage, why, where the log is."""
+    what = f"stage {worker.slot.name}, seed {worker.item.stage.seed}"
+    scratch = worker.slot.scratch.relative_to(paths.project_root())
+    report = worker.slot.scratch / "error.json"
+    if report.is_file():
+        error = files.read_json(report)
+        return f"{what} failed: {error['type']}: {error['message']} (traceback in {scratch}/error.json)"
+    cause = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    return f"{what} {cause} (log in {scratch}/log.txt); run again to resume from its last checkpoint"
