@@ -60,3 +60,17 @@ def cache_dir() -> Path:
     """Where downloads are kept: `ZEPHYR_LAB_CACHE`, else `~/.cache/zephyr-lab`."""
     named = os.environ.get("ZEPHYR_LAB_CACHE")
     return Path(named).resolve() if named else Path.home() / ".cache" / "zephyr-lab"
+
+
+def released_file(relative: str) -> Path | None:
+    """A released file by its place below the data folder: the user's folder first, then the cache; None if absent."""
+    folders = [folder for folder in (data_dir(), cache_dir() / "data") if folder is not None]
+    return next((folder / relative for folder in folders if (folder / relative).is_file()), None)
+
+
+def input_file(name: str) -> Path | None:
+    """The file behind a logical input name: "data:medusa/judgments.jsonl.gz", "papers/zephyr/published.yaml"."""
+    if name.startswith("data:"):
+        return released_file(name.removeprefix("data:"))
+    path = project_root() / name
+    return path if path.is_file() else None

@@ -16,19 +16,11 @@ from zephyr_lab.core import paths
 # Modules that move, lock, show and record results without shaping them. A change there must not send
 # every stage back to training; what they import counts only where something else imports it too.
 PLUMBING = frozenset(
-    f"zephyr_lab.core.{name}"
-    for name in (
-        "files",
-        "locks",
-        "paths",
-        "profiles",
-        "progress",
-        "provenance",
-        "session",
-        "source",
-        "stages",
-        "store",
-    )
+    [
+        f"zephyr_lab.core.{n}"
+        for n in "files locks paths profiles progress provenance session source stages store".split()
+    ]
+    + [f"zephyr_lab.lab.{name}" for name in "processes progress_view scheduler worker".split()]
 )
 
 

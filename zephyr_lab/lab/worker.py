@@ -60,9 +60,7 @@ def build(slot: store.Slot, job: dict[str, Any]) -> Path:
     context = StageContext(slot.checkpoints, progress)
     inputs = {role: Path(folder) for role, folder in job["inputs"].items()}
     began, cpu = time.time(), time.process_time()
-    metrics = function(
-        recipe, seed=wanted["seed"], inputs=inputs, out=slot.out, context=StageContext(slot.checkpoints, progress)
-    )
+    metrics = function(recipe, seed=wanted["seed"], inputs=inputs, out=slot.out, context=context)
     refuse_changed_source(wanted)
     return store.finish(slot, {
         "schema": 1,

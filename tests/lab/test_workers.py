@@ -1,0 +1,188 @@
+"""Stages, slots, locks: each stage once, both cores busy, nothing half-made, nobody left behind."""
+
+import json
+import random
+import subprocess
+import time
+
+import psutil
+import pytest
+
+PAUSE = "pause=0.05"
+
+
+def test_three_notebooks_share_fourteen_stages_and_two_slots(toy):
+    assert set(toy.states("10", "11", "12", "-p", PAUSE).values()) == {"ran"}
+    builds = toy.builds()
+    assert len(builds) == len(set(builds)) == 14
+    assert most_at_once(toy) == 2
+    # walks run two at a time all the way: the sum of their times is near twice the time they took together
+    spans = stage_spans(toy)
+    together = max(end for _, end in spans) - min(start for start, _ in spans)
+    assert sum(end - start for start, end in spans) > 1.3 * together
+
+
+def stage_spans(toy):
+    """(start, end) of the building of each stage, from the journal and the end records."""
+    began = {line.split()[0]: float(line.split()[2]) for line in (toy.root / "journal.txt").read_text().splitlines()}
+    spans = []
+    for end in (toy.root / "runs/tiny").glob("*/*/end.json"):
+        record = json.loads(end.read_text())
+        start = began[f"{record['stage']['name']}-{record['key']}"]
+        spans.append((start, start + record["seconds"]))
+    return spans
+
+
+def most_at_once(toy):
+    spans = stage_spans(toy)
+    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
+
+
+def test_a_killed_worker_is_told_and_the_next_run_resumes_to_the_right_end(toy):
+    process = toy.start("run", "10", "-p", "pause=0.1")
+    worker = wait_for(lambda: descendants(process, "zephyr_lab.lab.worker"))[0]
+    time.sleep(0.35)  # past its first checkpoints
+    worker.kill()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "was killed by signal 9" in out and "run again to resume" in out
+    begun = set(toy.builds())
+    assert toy.states("10", "-p", "pause=0.1")["10_one"] == "ran"
+    again = [line.split() for line in (toy.root / "journal.txt").read_text().splitlines()[len(begun) :]]
+    assert [int(step) for stage, step, _ in again if stage in begun] > [0]  # resumed, not begun anew
+    ends = toy.products()["10_one.txt"].split()
+    walks = [walk(seed, 6) for seed in range(11)]
+    assert [int(end) for end in ends] == walks + [walk(n + sum(walks[n::3]), 6) for n in range(3)]
+
+
+def walk(value, steps):
+    """The toy recipe by hand."""
+    for _ in range(steps):
+        value = (value * 1103515245 + 12345) % 2**31
+    return value
+
+
+@pytest.mark.parametrize("victim", ["runner", "notebook", "kernel"])
+def test_no_process_outlives_a_killed_parent(toy, victim):
+    process = toy.start("run", "10", "11", "-p", "pause=0.3")
+    wait_for(lambda: descendants(process, "zephyr_lab.lab.worker"))
+    family = psutil.Process(process.pid).children(recursive=True)
+    if victim == "runner":
+        doomed = family
+        process.kill()
+    else:
+        module = {"notebook": "zephyr_lab.lab.notebook_process", "kernel": "zephyr_lab.lab.kernel"}[victim]
+        parent = descendants(process, module)[0]
+        doomed = [parent, *parent.children(recursive=True)]
+        parent.kill()
+    wait_for(lambda: not any(alive(child) for child in doomed), seconds=2.0)
+    process.kill()
+    process.wait()
+
+
+def test_code_edited_while_a_kernel_is_open_does_not_poison_the_store(toy):
+    code = """
+import pathlib
+from toy_recipes import study
+print(study.ends(3, 4, 0.0)[0])
+steps = pathlib.Path("{root}/toy_recipes/steps.py")
+steps.write_text(steps.read_text().replace("12345", "54321"))
+print(study.ends(3, 4, 0.0)[0])
+""".replace("{root}", str(toy.root))
+    first, second = toy.python(code).stdout.split()
+    fresh = toy.python("from toy_recipes import study; print(study.ends(3, 4, 0.0)[0])").stdout.split()
+    assert first != second
+    assert fresh == [second]
+    assert len(toy.builds()) == 12  # six stages before the edit, six after, none for the fresh process
+
+
+def test_code_edited_while_a_stage_is_built_is_refused(toy):
+    process = subprocess.Popen(
+        [*toy.command("run", "10", "-p", "pause=0.4")], env=toy.environment, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: toy.builds())
+    toy.edit("toy_recipes/steps.py", "12345", "54321")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "changed after it was asked for; run again to use the new code" in out
+
+
+def test_a_build_that_raises_is_told_in_one_line(toy):
+    code = """
+from toy_recipes.arithmetic import Walk
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab.scheduler import get
+get(Stage("walk", "toy_recipes.arithmetic:build", Walk(1, fail="loss is NaN at step 3"), seed=5))
+"""
+    last = toy.python(code).stderr.strip().splitlines()[-1]
+    assert "stage walk, seed 5 failed: ValueError: loss is NaN at step 3 (traceback in runs/tiny/.scratch/walk-" in last
+
+
+def test_an_interrupt_stops_all_processes(toy):
+    process = toy.start("run", "10", "-p", "pause=0.3")
+    wait_for(lambda: descendants(process, "zephyr_lab.lab.worker"))
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(2)
+    assert process.wait(timeout=10) != 0
+    wait_for(lambda: not any(alive(child) for child in family), seconds=2.0)
+
+
+@pytest.mark.parametrize("moments", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_leave_the_same_bytes_and_no_orphans(new_toy, moments):
+    whole = new_toy()
+    assert set(whole.states("10", "12", "-p", PAUSE).values()) == {"ran"}
+    rng = random.Random(moments)
+    broken = new_toy()
+    for _ in range(moments):
+        process = broken.start("run", "10", "12", "-p", PAUSE)
+        deadline = time.monotonic() + rng.uniform(0.2, 5.0)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        if family and rng.random() < 0.6:
+            kill(rng.choice(family))
+        else:
+            process.kill()
+        process.communicate(timeout=60)
+        wait_for(lambda family=family: not any(alive(child) for child in family), seconds=2.0)
+        if rng.random() < 0.2:  # some start over, so that early moments are hit again
+            broken = new_toy()
+    assert set(broken.states("10", "12", "-p", PAUSE).values()) <= {"ran", "fresh"}
+    assert broken.artefacts() == whole.artefacts()
+    assert broken.products() == whole.products()
+    assert not list((broken.root / "runs/tiny/.scratch").iterdir())
+
+
+def kill(process):
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def descendants(process, module):
+    """Children of children whose command names `module`."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if module in child.cmdline():
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def alive(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not so within {seconds} s")

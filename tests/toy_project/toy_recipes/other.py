@@ -1,0 +1,5 @@
+"""Imported by one notebook alone. Tests edit this file."""
+
+
+def double(value):
+    return 2 * value

@@ -1,0 +1,120 @@
+"""Commands about the laboratory itself: list, run, trace, doctor."""
+
+import dataclasses
+import json as json_module
+import sys
+from typing import Annotated
+
+import typer
+
+Profile = Annotated[str, typer.Option(help="smoke, tiny, world-gpu, gpu or paper")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="notebooks, or data for the released files")] = "notebooks",
+    profile: Profile = "tiny",
+    json: Json = False,
+) -> None:
+    """Notebooks with their state and last wall time; or data sources with sizes."""
+    from zephyr_lab.lab import overview
+
+    if what == "data":
+        from zephyr_lab.data import released
+
+        rows = [dataclasses.asdict(row) for row in released.listing()]
+    elif what == "notebooks":
+        rows = overview.notebooks(profile)
+    else:
+        raise ValueError(f"nothing to list under {what!r}; known: notebooks, data")
+    _print_rows(rows, json)
+
+
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="numbers of notebooks; all where none is given")] = None,
+    profile: Profile = "tiny",
+    seeds: Annotated[int, typer.Option(help="how many seeds: 0 to N-1")] = 3,
+    jobs: Annotated[int, typer.Option(help="notebooks at once; 0: one a core")] = 0,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value of any notebook parameter")] = None,
+    explain: Annotated[bool, typer.Option(help="say why each notebook would run, and run nothing")] = False,
+    json: Json = False,
+) -> None:
+    """Bring notebooks up to date; what still stands is not run again."""
+    from zephyr_lab.core.locks import available_cores
+    from zephyr_lab.lab import notebooks as sources
+    from zephyr_lab.lab import overview, runner
+
+    chosen = sources.select(notebooks or [])
+    given = {"profile": profile, "seeds": str(seeds)} | _named(parameter or [])
+    if explain:
+        _print_reasons(runner.explain(chosen, given), json)
+        return
+    outcomes = runner.run(chosen, given, jobs=jobs or available_cores())
+    if json:
+        print(json_module.dumps([overview.outcome_row(outcome) for outcome in outcomes], indent=1))
+    else:
+        for line in overview.run_lines(outcomes):
+            print(line)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def trace(
+    path: Annotated[str, typer.Argument(help="a file below build/ or figures/, or an item such as zephyr/tab1")],
+    profile: Profile = "tiny",
+    json: Json = False,
+) -> None:
+    """From a figure or table to its notebook, stages, inputs, equations, functions and tests."""
+    from zephyr_lab.lab import tracing
+
+    found = tracing.trace(path, profile)
+    if json:
+        print(json_module.dumps(found, indent=1))
+    else:
+        for line in tracing.lines(found):
+            print(line)
+
+
+def doctor(profile: Profile = "tiny", json: Json = False) -> None:
+    """Environment, versions against the lock, cores, memory, disk and data found; exit code 1 where something is wrong."""
+    from zephyr_lab.lab import examination
+
+    findings = examination.examine(profile)
+    _print_rows(findings, json)
+    if any(finding["state"] == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _named(pairs: list[str]) -> dict[str, str]:
+    """{"beta": "0.1"} from ["beta=0.1"]."""
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"-p takes name=value, got {pair!r}")
+        found[name] = value
+    return found
+
+
+def _print_reasons(reasons: dict[str, list[str]], json: bool) -> None:
+    if json:
+        print(json_module.dumps(reasons, indent=1))
+        return
+    for name, why in reasons.items():
+        print(f"{name}  {'would run: ' + '; '.join(why) if why else 'fresh'}")
+
+
+def _print_rows(rows: list[dict[str, object]], json: bool) -> None:
+    if json:
+        print(json_module.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0] if rows else []:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    # a pipe has no width of its own; a narrow guess would break names in two
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

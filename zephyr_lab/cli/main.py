@@ -1,0 +1,48 @@
+"""The command `zephyr-lab`. Commands are thin: they read arguments, call the library and print.
+
+Start-up is light: pandas, torch, papermill and the rest are imported by the functions that need them.
+"""
+
+import os
+import sys
+
+import typer
+
+from zephyr_lab.cli import check, data, lab, report, score
+
+app = typer.Typer(
+    help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+scores = typer.Typer(help="Released judgement files -> scores with intervals.", no_args_is_help=True)
+app.add_typer(scores, name="score")
+
+app.command("list")(lab.list_)
+app.command("run")(lab.run)
+app.command("check")(check.check)
+app.command("report")(report.report)
+app.command("trace")(lab.trace)
+app.command("doctor")(lab.doctor)
+app.command("filter")(data.filter_file)
+app.command("binarise")(data.binarise_file)
+scores.command("mt-bench")(score.mt_bench)
+scores.command("alpaca-eval")(score.alpaca_eval)
+
+
+def main() -> None:
+    """Run a command. What the user can mend (a wrong name, value or file) becomes one line on stderr and exit code 2;
+    `ZEPHYR_LAB_DEBUG=1` shows the traceback instead."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("ZEPHYR_LAB_DEBUG"):
+            raise
+        print(f"zephyr-lab: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

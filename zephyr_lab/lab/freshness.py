@@ -1,0 +1,126 @@
+"""Is an executed notebook still what running it now would make? If not, why not.
+
+Compared are contents, never dates: code cells without prose, parameters, the lock file, the modules imported, the
+stages used, every file read and every product written. So prose reruns nothing, and a product changed by hand is seen.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from zephyr_lab.core import files, paths, provenance, source, stages
+from zephyr_lab.lab import run_records
+from zephyr_lab.lab.notebooks import Notebook, all_notebooks
+
+
+def reasons(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
+    """Why `notebook` must run at these parameters, in plain words; empty where its last run still stands."""
+    profile = parameters["profile"]
+    record = run_records.load(profile, notebook.name)
+    if record is None:
+        return ["never run to its end"]
+    return [
+        *_parameter_changes(record, parameters),
+        *(["its code cells changed"] if record["code"] != notebook.code_digest else []),
+        *_module_changes(record, notebook),
+        *(["constraints.txt changed"] if record["lock"] != provenance.lock_digest() else []),
+        *_stage_changes(record),
+        *_input_changes(record),
+        *_product_changes(record, profile),
+        *_earlier_changes(record, notebook, profile),
+    ]
+
+
+def stale_notebooks(profile: str) -> set[str]:
+    """Names of notebooks whose products lie in build/<profile>/ but do not stand any more (or never did: a run that
+    was broken off). Judged at the parameters of their own last run."""
+    stale = set()
+    for notebook in all_notebooks():
+        record = run_records.load(profile, notebook.name)
+        if record is None:
+            fragment = paths.build_dir(profile) / "ledger" / f"{notebook.name}.json"
+            if fragment.is_file():
+                stale.add(notebook.name)
+        elif reasons(notebook, record["parameters"]):
+            stale.add(notebook.name)
+    return stale
+
+
+def earlier(notebook: Notebook, known: Iterable[Notebook]) -> list[Notebook]:
+    """The notebooks that run before `notebook`: those it names by number, or all others for "*"."""
+    return [
+        other
+        for other in known
+        if other.name != notebook.name and ("*" in notebook.after or other.number in notebook.after)
+    ]
+
+
+def earlier_digests(notebook: Notebook, profile: str) -> dict[str, str]:
+    """Digest of the products of each notebook that runs before this one, as far as they have run."""
+    records = {other.name: run_records.load(profile, other.name) for other in earlier(notebook, all_notebooks())}
+    return {name: run_records.products_digest(record) for name, record in records.items() if record}
+
+
+def _parameter_changes(record: dict[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+    old = record["parameters"]
+    names = sorted(set(old) | set(parameters))
+    return [
+        f"parameter {name} {old.get(name)!r} -> {parameters.get(name)!r}"
+        for name in names
+        if old.get(name) != parameters.get(name)
+    ]
+
+
+def _module_changes(record: dict[str, Any], notebook: Notebook) -> list[str]:
+    now = source.closure(notebook.imports)
+    if source.combine(now) == record["source"]:
+        return []
+    old = record["modules"]
+    return [f"module {name} changed" for name in sorted(set(old) | set(now)) if old.get(name) != now.get(name)]
+
+
+def _stage_changes(record: dict[str, Any]) -> list[str]:
+    changed = {}
+    for stage in record["stages"]:
+        modules = tuple(stage["modules"])
+        if modules not in changed:
+            changed[modules] = _digest_or_none(modules)
+        if changed[modules] != stage["source"]:
+            return [f"the code of stage {stage['name']} changed"]
+        if stage["versions"] != stages.counted_versions():
+            return [f"library versions of stage {stage['name']} changed"]
+    return []
+
+
+def _digest_or_none(modules: tuple[str, ...]) -> str | None:
+    try:
+        return source.digest(modules)
+    except ValueError:  # a module that is gone or does not parse any more
+        return None
+
+
+def _input_changes(record: dict[str, Any]) -> list[str]:
+    changes = []
+    for name, digest in record["inputs"].items():
+        path = paths.input_file(name)
+        now = files.sha256(path) if path else None
+        if now != digest:
+            changes.append(f"input {name} {'arrived' if digest is None else 'is gone' if now is None else 'changed'}")
+    return changes
+
+
+def _product_changes(record: dict[str, Any], profile: str) -> list[str]:
+    changes = []
+    for name, digest in record["products"].items():
+        path = paths.build_dir(profile) / name
+        if not path.is_file():
+            changes.append(f"product {name} is gone")
+        elif files.sha256(path) != digest:
+            changes.append(f"product {name} was changed by hand")
+    return changes
+
+
+def _earlier_changes(record: dict[str, Any], notebook: Notebook, profile: str) -> list[str]:
+    if not notebook.after:
+        return []
+    old, now = record.get("earlier", {}), earlier_digests(notebook, profile)
+    return [f"results of {name} changed" for name in sorted(set(old) | set(now)) if old.get(name) != now.get(name)]

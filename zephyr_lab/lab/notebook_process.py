@@ -1,0 +1,64 @@
+"""The process that executes one notebook with papermill: `python -m zephyr_lab.lab.notebook_process JOB`.
+
+papermill changes directories and knows no parallel runs, so each notebook gets a process of its own. Kernel and process
+talk through sockets in a private folder, never over a port. Exit 0 means that every cell ran.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from zephyr_lab.core import files
+from zephyr_lab.lab.processes import die_with_parent
+
+
+def main(job_path: str) -> int:
+    job = json.loads(Path(job_path).read_text())
+    die_with_parent(job["parent"])
+    os.environ["ZEPHYR_LAB_KERNEL_PARENT"] = str(os.getpid())
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class PrivateKernelManager(AsyncKernelManager):
+        """This interpreter's kernel, over IPC sockets in the job's own folder (short: socket names are limited)."""
+
+        @default("transport")
+        def _transport(self) -> str:
+            return "ipc"
+
+        @default("ip")
+        def _socket_prefix(self) -> str:
+            return str(Path(job["private"]) / "kernel")
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return [sys.executable, "-m", "zephyr_lab.lab.kernel", "-f", self.connection_file, *(extra_arguments or [])]
+
+    try:
+        papermill.execute_notebook(
+            job["notebook"],
+            job["output"],
+            parameters=job["parameters"],
+            cwd=str(Path(job["notebook"]).parent),
+            progress_bar=False,
+            log_output=False,
+            start_timeout=120,
+            kernel_manager_class=PrivateKernelManager,
+        )
+    except Exception as error:
+        files.write_json(Path(job["private"]) / "error.json", {"message": _one_line(error)})
+        raise
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    """`cell 4: ValueError: ...` for an error in a cell; the class and first line of any other."""
+    name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+    count = getattr(error, "exec_count", None)
+    first = next(iter(str(value).splitlines()), "")
+    return f"cell [{count}]: {name}: {first}" if count else f"{name}: {first}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,157 @@
+"""The numbered notebooks as files: their title, code, typed parameters, imports. Nothing is run, no kernel starts."""
+
+import ast
+import io
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, paths, source
+from zephyr_lab.core.profiles import require_profile
+
+PARAMETER_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: `seeds: int = 3  # seeds 0 to N-1`."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+    def parse(self, text: str) -> Any:
+        """`text` from the command line as a value of this type. Raises ValueError naming parameter, type and text."""
+        try:
+            if self.type == "bool":
+                return {"true": True, "false": False}[text.lower()]
+            return PARAMETER_TYPES[self.type](text)
+        except (ValueError, KeyError):
+            allowed = "true or false" if self.type == "bool" else self.type
+            raise ValueError(f"parameter {self.name} must be {allowed}, got {text!r}") from None
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A source notebook. name: file name without ending; after: numbers that run before it, "*" for all others."""
+
+    path: Path
+    title: str
+    cells: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+    after: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        return self.name.partition("_")[0]
+
+    @property
+    def code_digest(self) -> str:
+        """Digest of the code cells but the parameters cell (its values are recorded as values)."""
+        return files.sha256_bytes("\n".join(source.code_digest(_plain(cell)) for cell in self.cells).encode())
+
+    @property
+    def imports(self) -> list[str]:
+        return sorted({name for cell in self.cells for name in source.imported_modules(_plain(cell))})
+
+    def resolve(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """All parameters with their values, `given` ones read from text. Raises ValueError for a name or value that is
+        not allowed, before any kernel starts (papermill alone would only warn)."""
+        for name in given:
+            if name not in self.parameters:
+                known = ", ".join(self.parameters)
+                raise ValueError(f"notebook {self.number} has no parameter named {name!r}; known: {known}")
+        values = {name: parameter.default for name, parameter in self.parameters.items()}
+        values |= {name: self.parameters[name].parse(text) for name, text in given.items()}
+        require_profile(values["profile"])
+        if values["seeds"] < 1:
+            raise ValueError(f"parameter seeds must be at least 1, got {values['seeds']} (a count: seeds 0 to N-1)")
+        return values
+
+
+def read(path: Path) -> Notebook:
+    """Raises ValueError naming the notebook where it is not one, or its parameters cell is missing or ill-formed."""
+    content = files.read_json(path)
+    try:
+        cells = [(cell["cell_type"], "".join(cell["source"]), cell["metadata"]) for cell in content["cells"]]
+        own = content["metadata"].get("zephyr_lab", {})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} is not a notebook: {error}") from error
+    code = [text for kind, text, metadata in cells if kind == "code" and "parameters" not in metadata.get("tags", [])]
+    declared = [text for _, text, metadata in cells if "parameters" in metadata.get("tags", [])]
+    if len(declared) != 1:
+        raise ValueError(f"{path.name} has {len(declared)} cells tagged 'parameters'; exactly one is needed")
+    return Notebook(path, _title(cells, path), tuple(code), _parameters(declared[0], path), tuple(own.get("after", ())))
+
+
+def all_notebooks() -> list[Notebook]:
+    """The numbered notebooks of the project, in order."""
+    return [read(path) for path in sorted(paths.notebooks_dir().glob("[0-9][0-9]_*.ipynb"))]
+
+
+def select(numbers: list[str]) -> list[Notebook]:
+    """The notebooks with these numbers ("13") or names ("13_zephyr_chat_benchmarks"); all where none is named.
+
+    Raises ValueError for one that does not exist.
+    """
+    known = all_notebooks()
+    if not numbers:
+        return known
+    by_name = {notebook.number: notebook for notebook in known} | {notebook.name: notebook for notebook in known}
+    chosen = []
+    for number in numbers:
+        if number not in by_name:
+            raise ValueError(f"no notebook numbered {number!r}; known: {', '.join(n.number for n in known)}")
+        chosen.append(by_name[number])
+    return [notebook for notebook in known if notebook in chosen]
+
+
+def _title(cells: list[tuple[str, str, Any]], path: Path) -> str:
+    for kind, text, _ in cells:
+        if kind == "markdown" and text.startswith("# "):
+            return text.splitlines()[0].removeprefix("# ").strip()
+    return path.stem
+
+
+def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
+    comments = _comments(cell)
+    found = {}
+    for node in ast.parse(cell).body:
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
+            raise ValueError(f"{path.name}: a parameters cell holds lines `name: type = value  # help` only")
+        kind = ast.unparse(node.annotation)
+        if kind not in PARAMETER_TYPES:
+            known = ", ".join(PARAMETER_TYPES)
+            raise ValueError(f"{path.name}: parameter {node.target.id} has type {kind}; known: {known}")
+        try:
+            default = ast.literal_eval(node.value)
+        except ValueError:
+            raise ValueError(f"{path.name}: parameter {node.target.id} needs a literal as default") from None
+        found[node.target.id] = Parameter(node.target.id, kind, default, comments.get(node.lineno, ""))
+    missing = {"profile", "seeds"} - set(found)
+    if missing:
+        raise ValueError(f"{path.name}: the parameters cell lacks {' and '.join(sorted(missing))}")
+    return found
+
+
+def _comments(cell: str) -> dict[int, str]:
+    tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _plain(cell: str) -> str:
+    """A cell as plain Python; IPython's magics are rewritten as the calls they stand for."""
+    try:
+        ast.parse(cell)
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager  # 0.3 s, for the rare cell with a magic
+
+        return TransformerManager().transform_cell(cell)
+    return cell

@@ -1,0 +1,98 @@
+"""What to tell people about notebooks: their state, and how a run came out."""
+
+from typing import Any
+
+from zephyr_lab.core import files, paths
+from zephyr_lab.core.profiles import require_profile
+from zephyr_lab.lab import freshness, run_records
+from zephyr_lab.lab.notebooks import all_notebooks
+from zephyr_lab.lab.runner import Outcome
+
+
+def notebooks(profile: str) -> list[dict[str, Any]]:
+    """One row a notebook: number, title, state (fresh, stale with the reason, not run), seeds, last seconds."""
+    require_profile(profile)
+    rows = []
+    for notebook in all_notebooks():
+        record = run_records.load(profile, notebook.name)
+        why = freshness.reasons(notebook, record["parameters"]) if record else []
+        state = "not run" if record is None else f"stale: {why[0]}" if why else "fresh"
+        rows.append(
+            {
+                "notebook": notebook.name,
+                "title": notebook.title,
+                "state": state,
+                "seeds": record["seeds"] if record else None,
+                "seconds": record["seconds"] if record else None,
+            }
+        )
+    return rows
+
+
+def outcome_row(outcome: Outcome) -> dict[str, Any]:
+    """The outcome of one notebook as plain JSON."""
+    return {
+        "notebook": outcome.notebook.name,
+        "state": outcome.state,
+        "seconds": round(outcome.seconds, 1),
+        "error": outcome.error or None,
+        "products": sorted(outcome.record.get("products", {})),
+    }
+
+
+def run_lines(outcomes: list[Outcome]) -> list[str]:
+    """What `zephyr-lab run` says at its end: a line a notebook, its findings, the sums."""
+    lines, findings, exact = [], [], 0
+    for outcome in outcomes:
+        lines.append(_outcome_line(outcome))
+        fragment = _fragment(outcome)
+        found = fragment.get("findings", [])
+        if outcome.state == "ran":
+            lines += [f"  {_finding_line(finding)}" for finding in found]
+        findings += found
+        exact += len(fragment.get("exact", []))
+    differing = sum(not finding["agrees"] for finding in findings)
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    ran = sum(outcome.state == "ran" for outcome in outcomes)
+    total = f"{len(outcomes)} notebook{'s' if len(outcomes) != 1 else ''}, {ran} run"
+    if findings:
+        total += f"; {differing} of {len(findings)} findings differ from the papers (recorded, never an error)"
+    integrity = f"{failed} failed" if failed else f"Integrity: {exact} exact checks hold"
+    return [*lines, f"{total}. {integrity}."]
+
+
+def _outcome_line(outcome: Outcome) -> str:
+    name = outcome.notebook.name
+    if outcome.state == "failed":
+        return f"{name}  FAILED  {outcome.error}"
+    if outcome.state == "fresh":
+        return f"{name}  fresh"
+    items = _items(outcome.record["products"])
+    profile = outcome.record["profile"]
+    wrote = f"  wrote build/{profile}/{{{', '.join(items)}}}" if items else ""
+    return f"{name}  {outcome.seconds:.0f} s{wrote}"
+
+
+def _items(products: dict[str, str]) -> list[str]:
+    """figures/zephyr/tab1.{csv,svg,png} and the like: products of one name in one word."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(products):
+        stem, _, ending = path.rpartition(".")
+        if path.startswith(("figures/", "tables/")):
+            groups.setdefault(stem, []).append(ending)
+    return [f"{stem}.{{{','.join(e)}}}" if len(e) > 1 else f"{stem}.{e[0]}" for stem, e in groups.items()]
+
+
+def _fragment(outcome: Outcome) -> dict[str, Any]:
+    if outcome.state == "failed" or not outcome.record:
+        return {}
+    path = paths.build_dir(outcome.record["profile"]) / "ledger" / f"{outcome.notebook.name}.json"
+    return files.read_json(path) if path.is_file() else {}
+
+
+def _finding_line(finding: dict[str, Any]) -> str:
+    word = "agrees " if finding["agrees"] else "differs"
+    interval = finding.get("interval")
+    shown = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    source = f" ({finding['source']})" if finding.get("source") else ""
+    return f"{word}  {finding['what']}: {finding['ours']:.2f}{shown}, published {finding['published']}{source}"

@@ -1,0 +1,241 @@
+"""Run notebooks: those that are not fresh, each in a process of its own, as many at once as asked for.
+
+A run is done when its process ended with code 0, its products are there, and its record was written, in that order.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, locks, paths, progress
+from zephyr_lab.lab import freshness, run_records
+from zephyr_lab.lab.notebooks import Notebook, all_notebooks
+from zephyr_lab.lab.processes import notebook_environment
+from zephyr_lab.lab.progress_view import view_for_here
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a notebook came out: fresh (not run), ran (record is new) or failed (error says why)."""
+
+    notebook: Notebook
+    state: str
+    seconds: float = 0.0
+    error: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Running:
+    process: subprocess.Popen[bytes]
+    private: Path
+    lock: int
+    started: float
+
+
+def run(chosen: list[Notebook], given: Mapping[str, str], *, jobs: int) -> list[Outcome]:
+    """Bring `chosen` up to date at the parameters `given` (as text), `jobs` at a time, in order.
+
+    All parameters are checked before the first kernel starts (ValueError). A notebook that fails does not stop the
+    others, but those that run after it are not run. Interrupting stops all processes.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    parameters = {notebook.name: notebook.resolve(given) for notebook in chosen}
+    return _Runner(chosen, parameters, jobs).until_done()
+
+
+def explain(chosen: list[Notebook], given: Mapping[str, str]) -> dict[str, list[str]]:
+    """name -> why the notebook would run now; an empty list where it would not."""
+    return {notebook.name: freshness.reasons(notebook, notebook.resolve(given)) for notebook in chosen}
+
+
+class _Runner:
+    def __init__(self, chosen: list[Notebook], parameters: dict[str, dict[str, Any]], jobs: int) -> None:
+        self._waiting = list(chosen)
+        self._parameters = parameters
+        self._jobs = jobs
+        self._known = {notebook.name: notebook for notebook in all_notebooks()}
+        self._running: dict[str, _Running] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._order = [notebook.name for notebook in chosen]
+
+    def until_done(self) -> list[Outcome]:
+        view = view_for_here()
+        try:
+            while self._waiting or self._running:
+                self._reap()
+                self._start_ready()
+                view.show(self._lines())
+                if self._running:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            self._stop()
+            view.close(self._summary())
+        return [self._outcomes[name] for name in self._order]
+
+    def _start_ready(self) -> None:
+        for notebook in list(self._waiting):
+            before = {other.name for other in freshness.earlier(notebook, self._known.values())}
+            if before & ({other.name for other in self._waiting} | set(self._running)):
+                continue
+            failed = [name for name in before if name in self._outcomes and self._outcomes[name].state == "failed"]
+            if failed:
+                self._finish(notebook, Outcome(notebook, "failed", error=f"not run: {failed[0]} failed before it"))
+            elif len(self._running) < self._jobs:
+                self._start_or_skip(notebook)
+
+    def _start_or_skip(self, notebook: Notebook) -> None:
+        """Start the notebook unless its last run stands; leave it waiting while another command runs it."""
+        parameters = self._parameters[notebook.name]
+        lock = locks.try_lock(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name)
+        if lock is None:
+            time.sleep(POLL_SECONDS)
+            return
+        try:
+            if not freshness.reasons(notebook, parameters):
+                record = run_records.load(parameters["profile"], notebook.name) or {}
+                self._finish(notebook, Outcome(notebook, "fresh", record=record))
+                locks.unlock(lock)
+                return
+            self._running[notebook.name] = _start(notebook, parameters, lock)
+            self._waiting.remove(notebook)
+        except BaseException:
+            locks.unlock(lock)
+            raise
+
+    def _reap(self) -> None:
+        for name, running in list(self._running.items()):
+            code = running.process.poll()
+            if code is not None:
+                del self._running[name]
+                notebook = self._known[name]
+                try:
+                    self._outcomes[name] = _conclude(notebook, self._parameters[name], running, code)
+                finally:
+                    shutil.rmtree(running.private, ignore_errors=True)
+                    locks.unlock(running.lock)
+
+    def _finish(self, notebook: Notebook, outcome: Outcome) -> None:
+        self._waiting.remove(notebook)
+        self._outcomes[notebook.name] = outcome
+
+    def _stop(self) -> None:
+        for running in self._running.values():
+            running.process.kill()  # its kernel and workers die with it
+        for running in self._running.values():
+            running.process.wait()
+            shutil.rmtree(running.private, ignore_errors=True)
+            locks.unlock(running.lock)
+
+    def _lines(self) -> list[str]:
+        now = time.time()
+        lines = [f"{name}  {now - running.started:.0f} s" for name, running in self._running.items()]
+        profiles = sorted({parameters["profile"] for parameters in self._parameters.values()})
+        scratch = [path for profile in profiles for path in paths.runs_dir(profile).glob(".scratch/*/progress.json")]
+        return lines + [f"  {state.line()}" for path in sorted(scratch) if (state := progress.read(path))]
+
+    def _summary(self) -> str:
+        states = [outcome.state for outcome in self._outcomes.values()]
+        ran, fresh, failed = (states.count(state) for state in ("ran", "fresh", "failed"))
+        return f"{ran} run, {fresh} fresh" + (f", {failed} failed" if failed else "")
+
+
+def _start(notebook: Notebook, parameters: dict[str, Any], lock: int) -> _Running:
+    profile = parameters["profile"]
+    run_records.record_path(profile, notebook.name).unlink(missing_ok=True)  # from here on the old run stands no more
+    executed = run_records.executed_path(profile, notebook.name)
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(prefix="zl-"))  # sockets live here: the name must be short
+    job = {
+        "parent": os.getpid(),
+        "notebook": str(notebook.path),
+        "output": str(_unfinished(executed)),
+        "parameters": parameters,
+        "private": str(private),
+    }
+    files.write_text(private / "job.json", json.dumps(job))
+    environment = notebook_environment(profile) | {
+        "ZEPHYR_LAB_RECORD": str(private / "record.jsonl"),
+        "ZEPHYR_LAB_ROOT": str(paths.project_root()),
+        "JUPYTER_RUNTIME_DIR": str(private),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(paths.project_root()), os.environ.get("PYTHONPATH")])),
+    }
+    with _log_path(profile, notebook).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zephyr_lab.lab.notebook_process", str(private / "job.json")],
+            cwd=paths.project_root(),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    return _Running(process, private, lock, time.time())
+
+
+def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running, code: int) -> Outcome:
+    """Put the executed notebook in place and, last of all, write the record; or say why the run does not count."""
+    profile, finished = parameters["profile"], time.time()
+    executed = run_records.executed_path(profile, notebook.name)
+    seconds = finished - running.started
+    log = _log_path(profile, notebook).relative_to(paths.project_root())
+    if code != 0:
+        return Outcome(notebook, "failed", seconds, error=f"{_cause(running.private, code)} (log: {log})")
+    os.replace(_unfinished(executed), executed)
+    events = run_records.read_events(running.private / "record.jsonl")
+    previous = _previous_products(profile, notebook.name)
+    try:
+        record = run_records.compose(notebook, parameters, events, started=running.started, finished=finished)
+    except ValueError as error:
+        return Outcome(notebook, "failed", seconds, error=str(error))
+    if notebook.after:
+        record["earlier"] = freshness.earlier_digests(notebook, profile)
+    _remove_orphans(profile, notebook.name, previous - set(record["products"]))
+    files.write_json(_products_path(profile, notebook.name), sorted(record["products"]))
+    files.write_json(run_records.record_path(profile, notebook.name), record)
+    return Outcome(notebook, "ran", seconds, record=record)
+
+
+def _cause(private: Path, code: int) -> str:
+    report = private / "error.json"
+    if report.is_file():
+        return files.read_json(report)["message"]
+    return f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+
+
+def _unfinished(executed: Path) -> Path:
+    """Where papermill writes while it runs; it wants the ending .ipynb."""
+    return executed.with_name(f"{executed.stem}.unfinished.ipynb")
+
+
+def _log_path(profile: str, notebook: Notebook) -> Path:
+    path = paths.build_dir(profile) / "logs" / f"{notebook.name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _products_path(profile: str, name: str) -> Path:
+    return paths.build_dir(profile) / ".products" / f"{name}.json"
+
+
+def _previous_products(profile: str, name: str) -> set[str]:
+    path = _products_path(profile, name)
+    return set(files.read_json(path)) if path.is_file() else set()
+
+
+def _remove_orphans(profile: str, own: str, names: set[str]) -> None:
+    """Delete what an earlier run of notebook `own` made and this one no longer makes, unless another notebook does."""
+    records = _products_path(profile, own).parent.glob("*.json")
+    kept = {name for path in records if path.stem != own for name in files.read_json(path)}
+    for name in names - kept:
+        (paths.build_dir(profile) / name).unlink(missing_ok=True)
