@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core.json_objects import NotAnObject, parse_object, split_list
-from zephyr_lab.core.rows import LONGEST_ROW, BadRow, Row
+from zephyr_lab.core.row_types import LONGEST_ROW, BadRow, Row
 
 _PIECE = 2**16
 _BOM = b"\xef\xbb\xbf"

@@ -8,58 +8,15 @@ where and why, and every other row stays. Which columns a row needs is the calle
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from zephyr_lab.core.files import write_text
 from zephyr_lab.core.paths import project_root
+from zephyr_lab.core.row_formats import json_lines, json_list, parquet
+from zephyr_lab.core.row_types import BadRow, Row, Rows
 
-# A row of text longer than this is refused: no dialogue, judgement or annotation comes near it.
-LONGEST_ROW = 8 * 2**20
 KINDS = ".jsonl, .json (a list of objects), .parquet, the first two also with .gz"
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be used.
-
-    `row` counts from 1: the line of a .jsonl file, else the place in the list or table. `column` is the
-    one at fault, None where the row as a whole is. `raw` is the row's text, cut only where it is too long.
-    """
-
-    row: int
-    column: str | None
-    problem: str
-    raw: str
-    file: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.file} row {self.row}" if self.file else f"row {self.row}"
-        return f"{where}, column {self.column}: {self.problem}" if self.column else f"{where}: {self.problem}"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An object of named columns, and its place in the file, counted as in `BadRow`."""
-
-    number: int
-    data: dict[str, Any]
-    file: str = ""
-
-    def refused(self, column: str | None, problem: str) -> BadRow:
-        """The same row as a bad one: what a caller returns who finds a column missing or wrong."""
-        raw = json.dumps(self.data, ensure_ascii=False, default=str)
-        return BadRow(self.number, column, problem, raw, self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """All rows of a file, each list in the file's order."""
-
-    good: list[Row]
-    bad: list[BadRow]
 
 
 def read_rows(path: Path) -> Rows:
@@ -76,17 +33,11 @@ def iter_rows(path: Path) -> Iterator[Row | BadRow]:
     Raises FileNotFoundError (no such file) and ValueError (a folder, another kind of file, empty, UTF-16, or a
     parquet file that is none), one plain line each, before the first row.
     """
-    from zephyr_lab.core import row_formats
-
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r}")
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder; give one file ({KINDS})")
-    readers: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
-        ".jsonl": row_formats.json_lines,
-        ".json": row_formats.json_list,
-        ".parquet": row_formats.parquet,
-    }
+    readers = {".jsonl": json_lines, ".json": json_list, ".parquet": parquet}
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind not in readers:
         raise ValueError(f"{path.name!r} is no known kind of file; allowed: {KINDS}")

@@ -1,0 +1,49 @@
+"""A row of a user's file, good or bad."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+# A row of text longer than this is refused: no dialogue, judgement or annotation comes near it.
+LONGEST_ROW = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be used.
+
+    `row` counts from 1: the line of a .jsonl file, else the place in the list or table. `column` is the
+    one at fault, None where the row as a whole is. `raw` is the row's text, cut only where it is too long.
+    """
+
+    row: int
+    column: str | None
+    problem: str
+    raw: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file} row {self.row}" if self.file else f"row {self.row}"
+        return f"{where}, column {self.column}: {self.problem}" if self.column else f"{where}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An object of named columns, and its place in the file, counted as in `BadRow`."""
+
+    number: int
+    data: dict[str, Any]
+    file: str = ""
+
+    def refused(self, column: str | None, problem: str) -> BadRow:
+        """The same row as a bad one: what a caller returns who finds a column missing or wrong."""
+        raw = json.dumps(self.data, ensure_ascii=False, default=str)
+        return BadRow(self.number, column, problem, raw, self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows of a file, each list in the file's order."""
+
+    good: list[Row]
+    bad: list[BadRow]
