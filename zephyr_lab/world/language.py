@@ -1,0 +1,128 @@
+"""Questions of the categories writing, roleplay and extraction."""
+
+import random
+
+from zephyr_lab.world.facts import Facts
+from zephyr_lab.world.task import Check, Task, Turn
+from zephyr_lab.world.vocabulary import TONES, other
+
+_WRITING = ("Write a {tone} {kind} about the {topic}.", "Give me a {tone} {kind} about the {topic}.")
+_ROLEPLAY = ("You are a {who}. Greet {name}.", "Play a {who} and greet {name}.")
+_FIELDS = ("name", "city", "job")
+
+
+def writing(rng: random.Random, facts: Facts) -> Task:
+    """Write two words of a mood about a topic; then add a person, or change the mood."""
+    tone = rng.choice(tuple(TONES))
+    kind = rng.choice(("note", "poem", "letter"))
+    topic = rng.choice(facts.topics)
+    prompt = rng.choice(_WRITING).format(tone=tone, kind=kind, topic=topic)
+    first = _mood_turn(rng, prompt, topic, tone, other(rng, tuple(TONES), tone))
+    if rng.random() < 0.7:
+        second = _add_person(rng, facts, topic, tone, kind)
+    else:
+        changed = other(rng, tuple(TONES), tone)
+        second = _mood_turn(rng, f"Make it {changed}.", topic, changed, tone)
+    return Task("writing", f"writing/{prompt}", (first, second))
+
+
+def _mood_turn(rng: random.Random, prompt: str, topic: str, tone: str, wrong_tone: str) -> Turn:
+    """One sentence with two words of the tone; the wrong one takes them from another tone."""
+    adjectives, wrong_adjectives = rng.sample(TONES[tone], 2), rng.sample(TONES[wrong_tone], 2)
+    return Turn(
+        prompt=prompt,
+        core="The {} {topic} is {} today.".format(*adjectives, topic=topic),
+        wrong_core="The {} {topic} is {} today.".format(*wrong_adjectives, topic=topic),
+        checks=(Check((topic,), 0.4), Check(TONES[tone], 0.6)),
+        explanation=f"These words sound {tone}.",
+        wrong_explanation=f"These words sound {wrong_tone}.",
+        key=f"sound {tone}",
+        group="mood",
+    )
+
+
+def _add_person(rng: random.Random, facts: Facts, topic: str, tone: str, kind: str) -> Turn:
+    name = rng.choice(facts.names)
+    wrong_name = other(rng, facts.names, name)
+    adjective = rng.choice(TONES[tone])
+    return Turn(
+        prompt=f"Add {name} to the {kind}.",
+        core=f"{name} sees the {adjective} {topic}.",
+        wrong_core=f"{wrong_name} sees the {adjective} {topic}.",
+        checks=(Check((f"{name} sees",), 0.5), Check((topic,), 0.25), Check(TONES[tone], 0.25)),
+        explanation=f"I added {name} to the {kind}.",
+        wrong_explanation=f"I added {wrong_name} to the {kind}.",
+        key=f"added {name}",
+        group="person",
+    )
+
+
+def roleplay(rng: random.Random, facts: Facts) -> Task:
+    """Greet somebody as a character would; then tell where the character lives, or what it carries."""
+    who, name = rng.choice(facts.characters), rng.choice(facts.names)
+    wrong = other(rng, facts.characters, who)
+    prompt = rng.choice(_ROLEPLAY).format(who=who.name, name=name)
+    first = Turn(
+        prompt=prompt,
+        core=f"{who.greeting} {name}, I am the {who.name}.",
+        wrong_core=f"{wrong.greeting} {name}, I am the {wrong.name}.",
+        checks=(Check((f"{who.greeting} {name}",), 0.6), Check((f"I am the {who.name}",), 0.4)),
+        explanation=f"Every {who.name} says {who.greeting}.",
+        wrong_explanation=f"Every {who.name} says {wrong.greeting}.",
+        key=f"{who.name} says {who.greeting}",
+        group="greeting",
+    )
+    if rng.random() < 0.5:
+        second = Turn(
+            prompt="Where do you live?",
+            core=f"I live in the {who.home}.",
+            wrong_core=f"I live in the {wrong.home}.",
+            checks=(Check((f"live in the {who.home}", f"live in a {who.home}")),),
+            explanation=f"The {who.home} is home to every {who.name}.",
+            wrong_explanation=f"The {wrong.home} is home to every {who.name}.",
+            key=f"{who.home} is home to every {who.name}",
+            group="home",
+        )
+    else:
+        second = Turn(
+            prompt="What do you carry?",
+            core=f"I carry a {who.thing}.",
+            wrong_core=f"I carry a {wrong.thing}.",
+            checks=(Check((f"carry a {who.thing}", f"carry the {who.thing}")),),
+            explanation=f"A {who.thing} helps every {who.name}.",
+            wrong_explanation=f"A {wrong.thing} helps every {who.name}.",
+            key=f"{who.thing} helps every {who.name}",
+            group="thing",
+        )
+    return Task("roleplay", f"roleplay/{prompt}", (first, second))
+
+
+def extraction(rng: random.Random, facts: Facts) -> Task:
+    """Copy two fields out of a sentence; then the third alone."""
+    choices = {"name": facts.names, "city": facts.cities, "job": facts.jobs}
+    right = {field: rng.choice(words) for field, words in choices.items()}
+    wrong = {field: other(rng, choices[field], word) for field, word in right.items()}
+    one, two, last = rng.sample(_FIELDS, 3)
+    spoilt = {**right, rng.choice((one, two)): ""}
+    spoilt = {field: word or wrong[field] for field, word in spoilt.items()}
+    first = Turn(
+        prompt=f"Read: {right['name']}, a {right['job']}, lives in {right['city']}. Give {one} and {two}.",
+        core=f"The {one} is {right[one]} and the {two} is {right[two]}.",
+        wrong_core=f"The {one} is {spoilt[one]} and the {two} is {spoilt[two]}.",
+        checks=tuple(Check((f"{field} is {right[field]}",), 0.5) for field in (one, two)),
+        explanation=f"The text names {right['name']} of {right['city']}.",
+        wrong_explanation=f"The text names {wrong['name']} of {wrong['city']}.",
+        key=f"names {right['name']} of {right['city']}",
+        group="two fields",
+    )
+    second = Turn(
+        prompt=f"Give only the {last}.",
+        core=f"The {last} is {right[last]}.",
+        wrong_core=f"The {last} is {wrong[last]}.",
+        checks=(Check((f"{last} is {right[last]}",)),),
+        explanation=f"The text says so about the {right['job']}.",
+        wrong_explanation=f"The text says so about the {wrong['job']}.",
+        key=f"about the {right['job']}",
+        group="one field",
+    )
+    return Task("extraction", "extraction/{name}/{job}/{city}".format(**right), (first, second))
