@@ -1,5 +1,6 @@
 """Stages, slots, locks: each stage once, both cores busy, nothing half-made, nobody left behind."""
 
+import contextlib
 import json
 import random
 import subprocess
@@ -12,7 +13,7 @@ PAUSE = "pause=0.05"
 
 
 def test_three_notebooks_share_fourteen_stages_and_two_slots(toy):
-    assert set(toy.states("10", "11", "12", "-p", PAUSE).values()) == {"ran"}
+    assert set(toy.states("10", "11", "12", "-p", "pause=0.15").values()) == {"ran"}
     builds = toy.builds()
     assert len(builds) == len(set(builds)) == 14
     assert most_at_once(toy) == 2
@@ -154,10 +155,8 @@ def test_kills_at_random_moments_leave_the_same_bytes_and_no_orphans(new_toy, mo
 
 
 def kill(process):
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def descendants(process, module):

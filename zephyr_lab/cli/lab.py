@@ -76,7 +76,7 @@ def trace(
 
 
 def doctor(profile: Profile = "tiny", json: Json = False) -> None:
-    """Environment, versions against the lock, cores, memory, disk and data found; exit code 1 where something is wrong."""
+    """Environment, versions against the lock, cores, memory, disk, data found; exit code 1 if something is wrong."""
     from zephyr_lab.lab import examination
 
     findings = examination.examine(profile)

@@ -15,13 +15,12 @@ from zephyr_lab.core import paths
 
 # Modules that move, lock, show and record results without shaping them. A change there must not send
 # every stage back to training; what they import counts only where something else imports it too.
-PLUMBING = frozenset(
-    [
-        f"zephyr_lab.core.{n}"
-        for n in "files locks paths profiles progress provenance session source stages store".split()
-    ]
-    + [f"zephyr_lab.lab.{name}" for name in "processes progress_view scheduler worker".split()]
-)
+PLUMBING = frozenset({
+    "zephyr_lab.core.files", "zephyr_lab.core.locks", "zephyr_lab.core.paths", "zephyr_lab.core.profiles",
+    "zephyr_lab.core.progress", "zephyr_lab.core.provenance", "zephyr_lab.core.session", "zephyr_lab.core.source",
+    "zephyr_lab.core.stages", "zephyr_lab.core.store", "zephyr_lab.lab.processes", "zephyr_lab.lab.progress_view",
+    "zephyr_lab.lab.scheduler", "zephyr_lab.lab.worker",
+})  # fmt: skip
 
 
 def closure(modules: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`zephyr-lab doctor`: is this machine and environment fit for the laboratory? One finding a line, each with its cure."""
+"""`zephyr-lab doctor`: are this machine and environment fit for the laboratory? A finding a line, each with a cure."""
 
 import shutil
 import sys

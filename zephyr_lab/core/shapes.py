@@ -1,0 +1,22 @@
+"""Names of tensor axes, checked as the tests run: the one module of `core` that knows torch.
+
+row: a sequence of a batch; position: a place in it; entry: of the vocabulary.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+TokenIds = Int[Tensor, "row position"]
+TokenMask = Bool[Tensor, "row position"]
+TokenScores = Float[Tensor, "row position"]
+Logits = Float[Tensor, "row position entry"]
+NextLogits = Float[Tensor, "row entry"]
+RowIds = Int[Tensor, " row"]
+RowScores = Float[Tensor, " row"]
+
+
+def require_same_shape(**tensors: Tensor) -> None:
+    """Raises ValueError naming the tensors and their shapes unless all have one shape: torch would broadcast."""
+    if len({tuple(tensor.shape) for tensor in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"shapes differ: {shapes}")

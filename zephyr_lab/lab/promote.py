@@ -1,0 +1,114 @@
+"""`make figures`: from a finished build to the committed figures/, with where each file comes from.
+
+Nothing is promoted from a stale or half-finished build. A file whose bytes did not change is left as it is, and so is
+the provenance of an unchanged result: a changed file in figures/ is a changed result.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, paths, provenance
+from zephyr_lab.lab import freshness, run_records
+from zephyr_lab.lab.notebooks import all_notebooks
+from zephyr_lab.reporting import ledger
+
+KEPT_OF_A_RECORD = (
+    "notebook",
+    "title",
+    "profile",
+    "seeds",
+    "parameters",
+    "code",
+    "source",
+    "modules",
+    "stages",
+    "inputs",
+)
+
+
+def promote(profile: str, seeds: int) -> list[str]:
+    """Copy figures and tables of build/<profile>/ to figures/, with ledger and provenance; names of what changed.
+
+    Raises ValueError where a notebook is not fresh at `seeds` seeds.
+    """
+    records = _fresh_records(profile, seeds)
+    wanted = {target: product for record in records.values() for target, product in _promotable(record).items()}
+    changed = [name for name, (_, path) in sorted(wanted.items()) if _copy(path, paths.figures_dir() / name)]
+    changed += _remove_others(set(wanted))
+    told = ledger.collect(profile, stale=frozenset(), committed=False)
+    changed += _write_if_changed(paths.figures_dir() / "ledger.json", told)
+    made = {name: {"notebook": owner, "sha256": files.sha256(path)} for name, (owner, path) in sorted(wanted.items())}
+    kept = {name: {key: record[key] for key in KEPT_OF_A_RECORD} for name, record in records.items()}
+    if changed:  # the machine and commit that made a result first are not renewed for the same result
+        content = {"profile": profile, "seeds": seeds, "files": made, "notebooks": kept}
+        files.write_json(paths.figures_dir() / "provenance.json", {**content, "made_with": provenance.describe()})
+    return changed
+
+
+def _fresh_records(profile: str, seeds: int) -> dict[str, dict[str, Any]]:
+    records = {}
+    for notebook in all_notebooks():
+        parameters = notebook.resolve({"profile": profile, "seeds": str(seeds)})
+        why = freshness.reasons(notebook, parameters)
+        record = run_records.load(profile, notebook.name)
+        if why or record is None:
+            raise ValueError(
+                f"notebook {notebook.number} is not fresh at profile {profile}, {seeds} seeds ({why[0]}); "
+                f"run zephyr-lab run --profile {profile} --seeds {seeds} first"
+            )
+        records[notebook.name] = record
+    return records
+
+
+def _promotable(record: dict[str, Any]) -> dict[str, tuple[str, Path]]:
+    """paper/file -> (notebook, file in build) of the figures and tables of one run."""
+    found = {}
+    for product in record["products"]:
+        kind, _, name = product.partition("/")
+        if kind in ("figures", "tables"):
+            found[name] = (record["notebook"], paths.build_dir(record["profile"]) / product)
+    return found
+
+
+def _copy(source: Path, target: Path) -> bool:
+    content = source.read_bytes()
+    if target.is_file() and target.read_bytes() == content:
+        return False
+    files.write_bytes(target, content)
+    return True
+
+
+def _remove_others(wanted: set[str]) -> list[str]:
+    """Delete committed figures that no notebook makes any more."""
+    removed = []
+    for path in sorted(paths.figures_dir().glob("*/*")):
+        name = path.relative_to(paths.figures_dir()).as_posix()
+        if path.is_file() and name not in wanted:
+            path.unlink()
+            removed.append(f"{name} (removed)")
+    return removed
+
+
+def _write_if_changed(path: Path, content: dict[str, Any]) -> list[str]:
+    if path.is_file() and files.read_json(path) == content:
+        return []
+    files.write_json(path, content)
+    return [path.name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="promote build/<profile>/ to the committed figures/")
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--seeds", type=int, default=5)
+    given = parser.parse_args()
+    try:
+        changed = promote(given.profile, given.seeds)
+    except (ValueError, OSError) as error:
+        sys.exit(f"promote: {error}")
+    print(f"figures/: {len(changed)} changed" + "".join(f"\n  {name}" for name in changed))
+
+
+if __name__ == "__main__":
+    main()
