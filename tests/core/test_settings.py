@@ -31,7 +31,7 @@ def test_a_table_becomes_the_dataclass_with_an_int_for_a_float_and_a_list_for_a_
         (
             {"steps": 3, "rate": 0.1, "seed": 1},
             ValueError,
-            "unknown key 'seed'; known: steps, rate, name, betas, window",
+            "unknown key 'seed'; known: steps, rate, name",
         ),
         ({"steps": 3}, ValueError, "key 'rate' is missing"),
         ({"steps": 3.5, "rate": 0.1}, TypeError, "steps must be int, got 3.5"),

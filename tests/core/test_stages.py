@@ -91,7 +91,7 @@ def test_a_recipe_that_could_change_after_its_key_was_taken_is_refused():
 
     with pytest.raises(TypeError, match="recipe must be a frozen dataclass, got Loose"):
         Stage("base", "small.train:build", Loose())
-    with pytest.raises(ValueError, match="build must be 'package.module:function', got 'small.train'"):
+    with pytest.raises(ValueError, match=r"build must be 'package\.module:function', got 'small\.train'"):
         Stage("base", "small.train", Recipe())
 
 
