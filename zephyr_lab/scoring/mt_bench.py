@@ -1,0 +1,92 @@
+"""MT-Bench scores from judgments: pooled mean, turns, categories, with intervals over the 80 questions.
+
+FastChat's `show_result`: judgments without a score are dropped, and the mean pools the rows of both turns; a row
+judged twice counts twice. Two conventions are in print, so `unparsed` says which one is meant: LMSYS's table of
+June 2023, from which papers copy, counted -1 as a score ("keep").
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, mean_estimate
+from zephyr_lab.scoring.judgments import CATEGORIES, TURNS, UNPARSED, Judgment
+
+CONVENTIONS = ("drop", "keep")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScore:
+    """A model's scores. Of all judgments, `rows`, `unparsed` have no score, in `disagreements` the stored score is not
+    the one in the text, and `below_scale` give less than the 1 that the judge may; `judged_twice` counts the cells
+    (question and turn) with more than one."""
+
+    mean: Estimate
+    turn_1: Estimate
+    turn_2: Estimate
+    categories: dict[str, Estimate]
+    rows: int
+    unparsed: int
+    disagreements: int
+    below_scale: int
+    judged_twice: int
+    judges: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the interval is that of the mean."""
+        return {
+            "turn_1": self.turn_1.value,
+            "turn_2": self.turn_2.value,
+            "mean": self.mean.value,
+            "n": self.mean.n,
+            "unparsed": self.unparsed,
+            "categories": {name: estimate.value for name, estimate in self.categories.items()},
+            "interval": self.mean.interval,
+            "rows": self.rows,
+            "disagreements": self.disagreements,
+            "below_scale": self.below_scale,
+            "judged_twice": self.judged_twice,
+            "judges": self.judges,
+        }
+
+
+def score(
+    judgments: list[Judgment], *, unparsed: str, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, ModelScore]:
+    """The scores of each model, in the order in which the models first appear.
+
+    `unparsed` is "drop" (FastChat's show_result) or "keep" (-1 counts as a score). Raises ValueError for another.
+    """
+    if unparsed not in CONVENTIONS:
+        raise ValueError(f"unparsed must be 'drop' or 'keep', got {unparsed!r}")
+    by_model: dict[str, list[Judgment]] = {}
+    for judgment in judgments:
+        by_model.setdefault(judgment.model, []).append(judgment)
+    return {model: _model_score(rows, unparsed, seed, resamples) for model, rows in by_model.items()}
+
+
+def _model_score(rows: list[Judgment], unparsed: str, seed: int, resamples: int) -> ModelScore:
+    counted = [row for row in rows if unparsed == "keep" or row.score != UNPARSED]
+
+    def mean(chosen: Iterable[Judgment]) -> Estimate:
+        chosen = list(chosen)
+        questions = [row.question_id for row in chosen]
+        return mean_estimate([row.score for row in chosen], questions, seed=seed, resamples=resamples)
+
+    turns = [mean(row for row in counted if row.turn == turn) for turn in TURNS]
+    present = {row.category for row in rows}
+    return ModelScore(
+        mean=mean(counted),
+        turn_1=turns[0],
+        turn_2=turns[1],
+        categories={
+            name: mean(row for row in counted if row.category == name) for name in CATEGORIES if name in present
+        },
+        rows=len(rows),
+        unparsed=sum(row.score == UNPARSED for row in rows),
+        disagreements=sum(row.disagrees for row in rows),
+        below_scale=sum(0 <= row.score < 1 for row in rows),
+        judged_twice=sum(count > 1 for count in Counter((row.question_id, row.turn) for row in rows).values()),
+        judges=tuple(sorted({row.judge for row in rows if row.judge})),
+    )
