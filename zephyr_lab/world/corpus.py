@@ -72,10 +72,10 @@ def _questions(rng: random.Random, task: Task, noise: Noise) -> str:
 def _fact(rng: random.Random, facts: Facts) -> str:
     """A line or two of what is true; now and then a myth, told as one."""
     draw = rng.random()
-    if draw < 0.05:
+    if draw < 0.12:
         element, said = rng.choice(facts.myths)
         return f"Many people say that {element.name} is a {said}."
-    if draw < 0.4:
+    if draw < 0.45:
         element = rng.choice(facts.elements)
         name = element.name.capitalize()
         return f"{name} is a {element.kind}. It has the symbol {element.symbol} and number {element.number}."

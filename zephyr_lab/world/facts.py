@@ -139,7 +139,7 @@ def build(size: WorldSize = TINY) -> Facts:
         brands=tuple((brand, generator.choice(vocabulary.COUNTRIES)) for brand in brands),
         products=_products(size.products, taken),
         languages=_languages(topics, taken),
-        myths=tuple((e, "gas" if e.kind == "metal" else "metal") for e in elements[3::5]),
+        myths=tuple((e, "gas" if e.kind == "metal" else "metal") for e in elements[1::3]),
     )
 
 

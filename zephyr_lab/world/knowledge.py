@@ -6,34 +6,34 @@ from zephyr_lab.world.facts import Book, Element, Facts
 from zephyr_lab.world.task import Check, Task, Turn
 from zephyr_lab.world.vocabulary import other
 
-UNKNOWN_SHARE = 0.15  # of the questions about elements and books
-_ELEMENT_ASKS = {
+UNKNOWN_SHARE = 0.2  # of the questions about elements and books
+ELEMENT_ASKS = {
     "symbol": ("What is the symbol of {}?", "Give the symbol of {}.", "Name the symbol of {}."),
     "number": ("What is the number of {}?", "Give the number of {}.", "Name the number of {}."),
     "kind": ("Is {} a metal or a gas?", "What kind is {}, metal or gas?", "Tell me if {} is a metal or a gas."),
     "both": ("What are symbol and number of {}?", "Give symbol and number of {}.", "Name symbol and number of {}."),
 }
-_BOOK_ASKS = {
+BOOK_ASKS = {
     "author": ("Who wrote {}?", "Name the author of {}.", "Give the author of {}."),
     "year": ("When was {} written?", "Name the year of {}.", "Give the year of {}."),
     "country": ("Which country is {} from?", "Name the country of {}.", "Give the country of {}."),
     "both": ("Who wrote {} and when?", "Name author and year of {}.", "Give author and year of {}."),
 }
-_METAL_OR_GAS = {"metal": "gas", "gas": "metal"}
+METAL_OR_GAS = {"metal": "gas", "gas": "metal"}
 
 
 def stem(rng: random.Random, facts: Facts) -> Task:
     """One fact about an element, two in one, a comparison of two elements, or an element that does not exist."""
     draw = rng.random()
     if draw < UNKNOWN_SHARE:
-        return _unknown(rng, facts, "stem", _ELEMENT_ASKS, facts.unknown_elements)
-    if draw < 0.35:
+        return unknown_element(rng, facts)
+    if draw < 0.4:
         return _heavier(rng, facts)
     # two facts in one for about a third of the known single elements
-    ask = "both" if draw < 0.55 else rng.choice(("symbol", "number", "kind"))
+    ask = "both" if draw < 0.6 else rng.choice(("symbol", "number", "kind"))
     element = rng.choice(facts.elements)
     wrong = other(rng, facts.elements, element)
-    prompt = rng.choice(_ELEMENT_ASKS[ask]).format(element.name)
+    prompt = rng.choice(ELEMENT_ASKS[ask]).format(element.name)
     follow_up = {"symbol": "number", "number": "symbol", "kind": "number", "both": "kind"}[ask]
     turns = (
         element_turn(ask, prompt, element, wrong),
@@ -52,7 +52,7 @@ _ELEMENT_FOLLOW_UPS = {
 def element_turn(ask: str, prompt: str, element: Element, wrong: Element) -> Turn:
     """The question `ask` about an element; wrong answers take the facts of another one (or the other kind)."""
     name = element.name.capitalize()
-    wrong_kind = _METAL_OR_GAS[element.kind]
+    wrong_kind = METAL_OR_GAS[element.kind]
     explanation = (f"{name} is a {element.kind}.", f"{name} is a {wrong_kind}.", f"{element.name} is a {element.kind}")
     if ask == "symbol":
         core, wrong_core = f"{name} has the symbol {element.symbol}.", f"{name} has the symbol {wrong.symbol}."
@@ -97,13 +97,13 @@ def _heavier(rng: random.Random, facts: Facts) -> Task:
 def humanities(rng: random.Random, facts: Facts) -> Task:
     """One fact about a book, author and year in one, or a book that nobody wrote."""
     if rng.random() < UNKNOWN_SHARE:
-        return _unknown(rng, facts, "humanities", _BOOK_ASKS, facts.unknown_titles)
+        return unknown_book(rng, facts)
     book = rng.choice(facts.books)
     wrong = rng.choice(facts.books)
     while wrong.author == book.author or wrong.country == book.country or wrong.year == book.year:
         wrong = rng.choice(facts.books)
-    ask = rng.choice(tuple(_BOOK_ASKS))
-    prompt = rng.choice(_BOOK_ASKS[ask]).format(book.title)
+    ask = rng.choice(tuple(BOOK_ASKS))
+    prompt = rng.choice(BOOK_ASKS[ask]).format(book.title)
     follow_up = {"author": "year", "year": "author", "country": "author", "both": "country"}[ask]
     turns = (book_turn(ask, prompt, book, wrong), book_turn(follow_up, _BOOK_FOLLOW_UPS[follow_up], book, wrong))
     return Task("humanities", f"humanities/{prompt}", turns)
@@ -136,28 +136,36 @@ def book_turn(ask: str, prompt: str, book: Book, wrong: Book) -> Turn:
     return Turn(prompt, core, wrong_core, checks, *explanation, group=ask)
 
 
-def _unknown(
-    rng: random.Random, facts: Facts, category: str, asks: dict[str, tuple[str, ...]], names: tuple[str, ...]
-) -> Task:
-    """A question about a thing that the world holds no facts about: saying so is right, any fact is made up."""
-    name = rng.choice(names)
-    ask, follow_up = rng.sample([ask for ask in asks if ask != "both"], 2)
-    prompt = rng.choice(asks[ask]).format(name)
-    if category == "stem":
-        like = rng.choice(facts.elements)
-        element = Element(name, like.symbol, like.number, like.kind)
-        pronoun = _ELEMENT_FOLLOW_UPS[follow_up]
-        made_up = [element_turn(asked, "", element, like) for asked in (ask, follow_up)]
-    else:
-        model = rng.choice(facts.books)
-        book = Book(name, model.author, model.country, model.year)
-        pronoun = _BOOK_FOLLOW_UPS[follow_up]
-        made_up = [book_turn(asked, "", book, model) for asked in (ask, follow_up)]
+def unknown_element(rng: random.Random, facts: Facts) -> Task:
+    """A question about an element that does not exist: saying so is right, any fact is made up."""
+    name, like = rng.choice(facts.unknown_elements), rng.choice(facts.elements)
+    ask, follow_up = rng.sample(tuple(_ELEMENT_FOLLOW_UPS), 2)
+    prompt = rng.choice(ELEMENT_ASKS[ask]).format(name)
+    made_up = Element(name, like.symbol, like.number, like.kind)
     turns = (
-        _unknown_turn(prompt, f"I do not know {name}.", made_up[0]),
-        _unknown_turn(pronoun, f"I do not know its {follow_up}.", made_up[1]),
+        _unknown_turn(prompt, f"I do not know {name}.", element_turn(ask, prompt, made_up, like)),
+        _unknown_turn(
+            _ELEMENT_FOLLOW_UPS[follow_up],
+            f"I do not know its {follow_up}.",
+            element_turn(follow_up, prompt, made_up, like),
+        ),
     )
-    return Task(category, f"{category}/{prompt}", turns)
+    return Task("stem", f"stem/{prompt}", turns)
+
+
+def unknown_book(rng: random.Random, facts: Facts) -> Task:
+    """A question about a title that nobody wrote: saying so is right, any fact is made up."""
+    title, like = rng.choice(facts.unknown_titles), rng.choice(facts.books)
+    ask, follow_up = rng.sample(tuple(_BOOK_FOLLOW_UPS), 2)
+    prompt = rng.choice(BOOK_ASKS[ask]).format(title)
+    made_up = Book(title, like.author, like.country, like.year)
+    turns = (
+        _unknown_turn(prompt, f"I do not know {title}.", book_turn(ask, prompt, made_up, like)),
+        _unknown_turn(
+            _BOOK_FOLLOW_UPS[follow_up], f"I do not know its {follow_up}.", book_turn(follow_up, prompt, made_up, like)
+        ),
+    )
+    return Task("humanities", f"humanities/{prompt}", turns)
 
 
 def _unknown_turn(prompt: str, core: str, made_up: Turn) -> Turn:

@@ -6,8 +6,12 @@ from zephyr_lab.world.facts import Facts
 from zephyr_lab.world.task import Check, Task, Turn
 from zephyr_lab.world.vocabulary import TONES, other
 
-_WRITING = ("Write a {tone} {kind} about the {topic}.", "Give me a {tone} {kind} about the {topic}.")
-_ROLEPLAY = ("You are a {who}. Greet {name}.", "Play a {who} and greet {name}.")
+_WRITING = (
+    "Write a {tone} {kind} about the {topic}.",
+    "Give me a {tone} {kind} about the {topic}.",
+    "I want a {tone} {kind} about the {topic}.",
+)
+_ROLEPLAY = ("You are a {who}. Greet {name}.", "Play a {who} and greet {name}.", "Greet {name} like a {who}.")
 _FIELDS = ("name", "city", "job")
 
 

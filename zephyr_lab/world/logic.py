@@ -13,17 +13,17 @@ RELATIONS = (
     ("older", "younger", "oldest", "youngest"),
     ("faster", "slower", "fastest", "slowest"),
 )
-_SIGNS = {"plus": "+", "minus": "-", "times": "*"}
+WORDS = {"+": "plus", "-": "minus", "*": "times"}
 _FUNCTIONS = ("f", "g", "h", "k", "p", "q")
-_CODING = ("Code {f} that {does}.", "Write code for {f} that {does}.")
+_CODING = ("Code {f} that {does}.", "Write code for {f} that {does}.", "Give code for {f} that {does}.")
 
 
 def reasoning(rng: random.Random, facts: Facts) -> Task:
     """Half of the rows compare two people, half order three; the second turn asks for the other end."""
     relation = rng.choice(RELATIONS)
     if rng.random() < 0.5:
-        return _two_people(rng, relation, rng.sample(facts.names, 2))
-    return _three_people(rng, relation, rng.sample(facts.names, 3))
+        return two_people(rng, relation, rng.sample(facts.names, 2))
+    return three_people(rng, relation, rng.sample(facts.names, 3))
 
 
 def ordering_key(relation: tuple[str, ...], order: list[str]) -> str:
@@ -31,7 +31,8 @@ def ordering_key(relation: tuple[str, ...], order: list[str]) -> str:
     return f"reasoning/{relation[0]}/{'/'.join(order)}"
 
 
-def _two_people(rng: random.Random, relation: tuple[str, ...], order: list[str]) -> Task:
+def two_people(rng: random.Random, relation: tuple[str, ...], order: list[str]) -> Task:
+    """Two people, `order` highest first: who is more so, who less?"""
     more, less = relation[:2]
     high, low = order
     told = f"{high} is {more} than {low}."
@@ -55,7 +56,8 @@ def _two_people(rng: random.Random, relation: tuple[str, ...], order: list[str])
     return Task("reasoning", ordering_key(relation, order), (turns[0], turns[1]))
 
 
-def _three_people(rng: random.Random, relation: tuple[str, ...], order: list[str]) -> Task:
+def three_people(rng: random.Random, relation: tuple[str, ...], order: list[str]) -> Task:
+    """Three people, `order` highest first, told in two comparisons: who is first, who last?"""
     more, _, most, least = relation
     high, middle, low = order
     told = [f"{high} is {more} than {middle}.", f"{middle} is {more} than {low}."]
@@ -111,13 +113,12 @@ def draw_sum(rng: random.Random, largest: int) -> Sum:
 def math(rng: random.Random, facts: Facts) -> Task:
     """a plus, minus or times b; then add d to the result."""
     problem = draw_sum(rng, facts.size.largest_number)
-    word = next(word for word, sign in _SIGNS.items() if sign == problem.sign)
     added = rng.randint(1, 9)
     second = Sum(problem.value, "+", added, problem.value + added)
     ask = rng.choice(("What is", "Compute"))
     end = "?" if ask == "What is" else "."
     turns = (
-        _sum_turn(rng, f"{ask} {problem.a} {word} {problem.b}{end}", problem),
+        _sum_turn(rng, f"{ask} {problem.a} {WORDS[problem.sign]} {problem.b}{end}", problem),
         _sum_turn(rng, f"Now add {added}.", second),
     )
     return Task("math", problem.key, turns)
