@@ -1,0 +1,147 @@
+"""Tables of scores: no bare number of ours passes, theirs and ours stay apart, people can read them."""
+
+import pandas as pd
+import pytest
+
+from zephyr_lab.core import session
+from zephyr_lab.reporting import tables
+
+
+def ours(**changes) -> dict:
+    number = {
+        "row": "MPT-Chat",
+        "metric": "mt_bench",
+        "kind": "recomputed",
+        "value": 5.459,
+        "low": 4.9,
+        "high": 5.98,
+        "n": 159,
+        "interval": "80 questions, bootstrap 95 %",
+        "source": "mt_bench_scores.csv",
+    }
+    return {**number, **changes}
+
+
+def theirs(**changes) -> dict:
+    return {"row": "MPT-Chat", "metric": "mt_bench", "kind": "quoted", "value": 5.42, "source": "Table 1", **changes}
+
+
+@pytest.mark.parametrize("missing", ["low", "high", "n", "interval"])
+def test_a_bare_number_of_ours_is_refused(missing):
+    with pytest.raises(ValueError, match=rf"recomputed mt_bench of MPT-Chat is a bare number: {missing} missing"):
+        tables.frame([ours(**{missing: None})])
+
+
+def test_a_retrained_number_also_needs_its_seeds():
+    with pytest.raises(ValueError, match="bare number: seeds missing"):
+        tables.frame([ours(kind="retrained")])
+    assert len(tables.frame([ours(kind="retrained", seeds=3)])) == 1
+
+
+def test_a_number_of_ours_without_value_is_refused():
+    with pytest.raises(ValueError, match="has no value"):
+        tables.frame([ours(value=None)])
+
+
+def test_a_published_number_may_stand_alone():
+    table = tables.frame([theirs()])
+    assert table["low"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([ours(), ours()], "two recomputed values for MPT-Chat, mt_bench"),
+        ([ours(kind="guessed")], "no kind of result named 'guessed'; known: recomputed, retrained, quoted"),
+        ([ours(low=5.6)], r"lies outside its interval 5\.6 to 5\.98"),
+        ([ours(colour="red")], "no column colour"),
+    ],
+)
+def test_what_breaks_the_rules_is_refused_by_name(rows, problem):
+    with pytest.raises(ValueError, match=problem):
+        tables.frame(rows)
+
+
+def test_a_missing_column_is_refused():
+    with pytest.raises(ValueError, match="lacks the column seeds"):
+        tables.check(tables.frame([ours()]).drop(columns="seeds"))
+
+
+def test_theirs_keep_their_order_and_rows_of_ours_alone_come_last():
+    published = tables.frame([theirs(row="Zephyr", value=7.34), theirs()])
+    recomputed = tables.frame([ours(row="koala-13b"), ours(), ours(metric="turn_1")])
+    table = tables.side_by_side(recomputed, published)
+    assert table[["row", "metric", "kind"]].to_numpy().tolist() == [
+        ["Zephyr", "mt_bench", "quoted"],
+        ["MPT-Chat", "mt_bench", "quoted"],
+        ["MPT-Chat", "mt_bench", "recomputed"],
+        ["MPT-Chat", "turn_1", "recomputed"],
+        ["koala-13b", "mt_bench", "recomputed"],
+    ]
+
+
+def test_an_absent_side_leaves_the_other():
+    published = tables.frame([theirs()])
+    assert len(tables.side_by_side(tables.frame([]), published)) == 1
+    assert len(tables.side_by_side(tables.frame([ours()]), tables.frame([]))) == 1
+
+
+def test_theirs_never_stand_in_a_column_of_ours():
+    with pytest.raises(ValueError, match="ours must hold recomputed or retrained values only, got quoted"):
+        tables.side_by_side(tables.frame([theirs()]), tables.frame([]))
+    with pytest.raises(ValueError, match="theirs must hold quoted values only, got recomputed"):
+        tables.side_by_side(tables.frame([]), tables.frame([ours()]))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEPHYR_LAB_ROOT", str(tmp_path))
+    session.begin("smoke", 1, notebook="13_test")
+    return tmp_path
+
+
+def test_the_file_holds_the_whole_frame(project):
+    table = tables.side_by_side(tables.frame([ours(value=5.4591194968)]), tables.frame([theirs()]))
+    path = tables.save(table, "zephyr/tab1")
+    assert path == project / "build/smoke/tables/zephyr/tab1.csv"
+    assert path.read_text() == (
+        "row,metric,kind,value,low,high,n,seeds,interval,source\n"
+        "MPT-Chat,mt_bench,quoted,5.42,,,,,,Table 1\n"
+        'MPT-Chat,mt_bench,recomputed,5.4591195,4.9,5.98,159,,"80 questions, bootstrap 95 %",mt_bench_scores.csv\n'
+    )
+    assert len(tables.check(pd.read_csv(path))) == 2
+
+
+def test_no_bare_number_reaches_a_file(project):
+    table = tables.frame([ours()])
+    table.loc[0, "low"] = None
+    with pytest.raises(ValueError, match="bare number"):
+        tables.save(table, "zephyr/tab1")
+    assert not (project / "build").exists()
+
+
+def test_people_see_value_interval_count_and_kind():
+    table = tables.side_by_side(
+        tables.frame([ours(), ours(kind="retrained", seeds=1, row="Zephyr")]),
+        tables.frame([theirs(), theirs(row="Zephyr", value=7.34, low=7.1, high=7.5, interval="made up")]),
+    )
+    shown = tables.show(table, names={"mt_bench": "MT-Bench"})
+    lines = str(shown).splitlines()
+    assert [part.strip() for part in lines[0].split("|")] == [
+        "",
+        "MT-Bench published",
+        "MT-Bench recomputed",
+        "MT-Bench retrained",
+    ]
+    assert [part.strip() for part in lines[1].split("|")] == ["MPT-Chat", "5.42", "5.46 [4.90, 5.98] (n 159)", "–"]
+    assert [part.strip() for part in lines[2].split("|")][3] == "5.46 [4.90, 5.98] (n 159, 1 seed)"
+    assert "7.34 [7.10, 7.50]" in lines[2]
+    assert "recomputed: [80 questions, bootstrap 95 %]" in lines
+    html = shown._repr_html_()
+    assert f'<td style="padding:2px 10px;white-space:nowrap;text-align:left;color:{tables.GREY}">5.42' in html
+
+
+def test_a_name_out_of_a_file_cannot_write_html():
+    shown = tables.show(tables.frame([ours(row="<script>alert(1)</script>", interval="<b>", metric="<i>")]))
+    assert "<script>" not in shown.html and "<b>" not in shown.html and "<i>" not in shown.html
+    assert "&lt;script&gt;" in shown.html

@@ -1,0 +1,217 @@
+"""Figures of tidy score frames, and their files: same data, same bytes.
+
+Each drawing function returns a matplotlib Figure that belongs to no window; a notebook shows it by naming it last.
+Error bars come from the frame (low, high), never from a plotting library, and the legend says of what they are.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from zephyr_lab.core import files, session
+from zephyr_lab.reporting import tables
+from zephyr_lab.reporting.items import require_id
+from zephyr_lab.reporting.lines import curves, finish, fits
+from zephyr_lab.reporting.radar import radar
+from zephyr_lab.reporting.style import COLOURS, GREY, LOOKS, MARKERS, WIDE, Look, house_style
+
+__all__ = [
+    "COLOURS",
+    "LOOKS",
+    "MARKERS",
+    "curves",
+    "dot_plot",
+    "dot_plots",
+    "fits",
+    "house_style",
+    "labelled_points",
+    "panels",
+    "radar",
+    "save",
+    "stacked_counts",
+]
+
+ROW_HEIGHT = 0.235  # inches a row of a dot plot
+_KIND_LOOKS = {"quoted": Look(GREY, "D"), "recomputed": LOOKS["dsft"], "retrained": LOOKS["ddpo"]}
+_KIND_STROKES = {"quoted": (0, (2.5, 1)), "recomputed": "-", "retrained": "-"}
+_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo", "++", "--", "**")
+
+
+def save(figure: Figure, id: str) -> list[Path]:
+    """Write build/<profile>/figures/<id>.svg and .png, say so to the session, return where they are.
+
+    No date, no program version, fixed salt: the same figure gives the same bytes in any process of one
+    installation. Raises ValueError for an id that is not paper/name.
+    """
+    require_id(id)
+    folder = session.current().build / "figures"
+    written = []
+    with matplotlib.rc_context({"svg.hashsalt": "zephyr_lab", "svg.fonttype": "path"}):
+        for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=ending, metadata=metadata, facecolor="white", dpi=200)
+            path = folder / f"{id}.{ending}"
+            files.write_bytes(path, content.getvalue())
+            session.add_product(path)
+            written.append(path)
+    return written
+
+
+def panels(count: int, *, height: float = 2.6, width: float = WIDE) -> tuple[Figure, list[Axes]]:
+    """An empty figure with `count` panels side by side, sizes in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, count)))
+
+
+def dot_plot(table: pd.DataFrame, metric: str | None = None, *, x_label: str) -> Figure:
+    """One line a row of the tidy frame: published hollow, ours filled with its interval.
+
+    `metric` may be left out where the frame has one. Raises ValueError for a metric that it lacks.
+    """
+    known = list(dict.fromkeys(table["metric"]))
+    if metric is None and len(known) != 1:
+        raise ValueError(f"the table has {len(known)} metrics, name one of: {', '.join(known)}")
+    return dot_plots(table, {metric or known[0]: x_label})
+
+
+def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Figure:
+    """A dot plot for each metric of `x_labels` (metric to axis label), sharing the rows.
+
+    Raises ValueError for a metric that the table lacks.
+    """
+    table = tables.check(table)
+    tables.require_metrics(table, x_labels)
+    shown = table[table["metric"].isin(list(x_labels))]
+    rows = list(dict.fromkeys(shown["row"]))
+    width = WIDE if len(x_labels) > 1 else 5.2
+    figure = Figure(figsize=(width, 1.15 + ROW_HEIGHT * len(rows)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(x_labels), sharey=True))
+    by_method = all(row in LOOKS for row in rows)
+    for ax, (metric, label) in zip(axes, x_labels.items(), strict=True):
+        for row, part in shown[shown["metric"] == metric].groupby("row", sort=False):
+            for (_, number), offset in zip(part.iterrows(), _offsets(len(part)), strict=True):
+                colour = LOOKS[str(row)].colour if by_method else _KIND_LOOKS[number["kind"]].colour
+                _dot(ax, number, rows.index(row) + offset, colour)
+        ax.set_xlabel(label)
+        ax.grid(color="0.92", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(rows)), rows)
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.legend(handles=_kind_handles(shown), loc="outside lower left", ncols=1, borderaxespad=0.2)
+    return figure
+
+
+def labelled_points(table: pd.DataFrame, *, x_metric: str, y_metric: str, x_label: str, y_label: str) -> Figure:
+    """One filled point a row, at its values of two metrics, with its vertical interval and its name beside it."""
+    table = tables.check(table)
+    tables.require_metrics(table, (x_metric, y_metric))
+    ours = table[table["kind"].isin(tables.OURS)]
+    across = ours[ours["metric"] == x_metric].set_index("row")
+    up = ours[ours["metric"] == y_metric].set_index("row")
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    look = _KIND_LOOKS["recomputed"]
+    for row in [row for row in across.index if row in up.index]:
+        x, number = across.loc[row, "value"], up.loc[row]
+        bar = [[number["value"] - number["low"]], [number["high"] - number["value"]]]
+        ax.errorbar(x, number["value"], yerr=bar, fmt=look.marker, color=look.colour, elinewidth=1.0, capsize=2)
+        ax.annotate(
+            str(row), (x, number["value"]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5
+        )
+    ax.margins(x=0.16, y=0.08)
+    finish(ax, x_label, y_label)
+    figure.legend(handles=_kind_handles(ours[ours["metric"] == y_metric]), loc="outside lower left")
+    return figure
+
+
+def stacked_counts(counts: pd.DataFrame, *, x_label: str) -> Figure:
+    """Horizontal bars of whole numbers: one bar a row of `counts`, one hatched part a column, each with its number."""
+    figure = Figure(figsize=(WIDE, 1.3 + 0.34 * len(counts)), layout="constrained")
+    ax = figure.subplots()
+    hues = list(LOOKS.values())
+    tints = ["#f2f2f2", *dict.fromkeys(look.colour for look in hues)]
+    left = np.zeros(len(counts))
+    for place, name in enumerate(counts.columns):
+        values = counts[name].to_numpy(dtype=float)
+        ax.barh(
+            range(len(counts)),
+            values,
+            left=left,
+            color=tints[place % len(tints)],
+            hatch=_HATCHES[place % len(_HATCHES)],
+            edgecolor="0.25",
+            linewidth=0.6,
+            alpha=0.75,
+            label=str(name),
+        )
+        for y, (value, start) in enumerate(zip(values, left, strict=True)):
+            if value:
+                box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
+                ax.text(start + value / 2, y, f"{value:g}", ha="center", va="center", fontsize=7, bbox=box)
+        left += values
+    ax.set_yticks(range(len(counts)), [str(name) for name in counts.index])
+    ax.invert_yaxis()
+    ax.set_xlabel(x_label)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _offsets(count: int) -> list[float]:
+    """Vertical places of the kinds within a row, in parts of its height."""
+    return [0.0] if count == 1 else [(place - (count - 1) / 2) * 0.3 for place in range(count)]
+
+
+def _dot(ax: Axes, number: pd.Series, y: float, colour: str) -> None:
+    """One number: marker at its value, line over its interval."""
+    kind = number["kind"]
+    if not pd.isna(number["low"]):
+        ax.plot([number["low"], number["high"]], [y, y], color=colour, linestyle=_KIND_STROKES[kind], linewidth=1.2)
+    face = "white" if kind == "quoted" else colour
+    ax.plot(
+        number["value"],
+        y,
+        color=colour,
+        marker=_KIND_LOOKS[kind].marker,
+        markersize=4.5,
+        markerfacecolor=face,
+        zorder=3,
+    )
+
+
+def _kind_handles(table: pd.DataFrame) -> list[Line2D]:
+    """The legend's lines: what each kind looks like, where it is from, what its interval is of."""
+    handles = []
+    for kind, look in _KIND_LOOKS.items():
+        part = table[table["kind"] == kind]
+        if part.empty:
+            continue
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=look.colour,
+                marker=look.marker,
+                markersize=4.5,
+                markerfacecolor="white" if kind == "quoted" else look.colour,
+                linestyle=_KIND_STROKES[kind],
+                linewidth=1.2,
+                label=_kind_label(kind, part),
+            )
+        )
+    return handles
+
+
+def _kind_label(kind: str, part: pd.DataFrame) -> str:
+    """ "published (Table 1; bar: standard error x 1.96)", "retrained (1 seed: no bar)"."""
+    sources = list(dict.fromkeys(part["source"].dropna()))
+    intervals = list(dict.fromkeys(part["interval"].dropna()))
+    name = f"published ({', '.join(sources)})" if kind == "quoted" else kind
+    return f"{name}; bar: {'; '.join(intervals)}" if intervals else f"{name}; no interval given"

@@ -1,0 +1,85 @@
+"""Curves over steps or epochs, and straight lines through published points."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from zephyr_lab.reporting.style import NARROW, looks
+
+
+def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None = None) -> Figure:
+    """Lines over x, one a series: columns series, kind, x, y and, where there is an interval, low and high.
+
+    Ours solid with filled markers and a band for the interval, published dashed with hollow ones. Each line is
+    named at its end. Draws on `ax`, or on a new figure of one column's width.
+    """
+    if ax is None:
+        ax = Figure(figsize=(NARROW, 2.6), layout="constrained").subplots()
+    styles = looks(frame["series"])
+    ends = []
+    for (series, kind), part in frame.groupby(["series", "kind"], sort=False):
+        look, quoted = styles[str(series)], kind == "quoted"
+        ax.plot(
+            part["x"],
+            part["y"],
+            color=look.colour,
+            linestyle=(0, (4, 1.5)) if quoted else "-",
+            marker=look.marker,
+            markerfacecolor="white" if quoted else look.colour,
+            markevery=max(1, len(part) // 8),
+            linewidth=1.2,
+        )
+        if {"low", "high"} <= set(part.columns) and part["low"].notna().any():
+            ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0)
+        ends.append((float(part["x"].iloc[-1]), float(part["y"].iloc[-1]), str(series)))
+    finish(ax, x_label, y_label)
+    _name_ends(ax, ends)
+    return ax.figure
+
+
+def fits(
+    points: pd.DataFrame, lines: Mapping[str, tuple[float, float]], *, x_label: str, y_label: str, ax: Axes
+) -> Figure:
+    """Published points (columns series, x, y), hollow, and a solid line of ours through each series.
+
+    `lines` gives intercept and slope by series; the slope is named beside the line.
+    """
+    styles = looks(points["series"])
+    for series, part in points.groupby("series", sort=False):
+        look = styles[str(series)]
+        intercept, slope = lines[str(series)]
+        ends = np.array([part["x"].min(), part["x"].max()])
+        ax.plot(ends, intercept + slope * ends, color=look.colour, linewidth=1.0, zorder=2)
+        ax.scatter(part["x"], part["y"], s=16, marker=look.marker, facecolors="white", edgecolors=look.colour, zorder=3)
+        middle = ends.mean()
+        ax.annotate(
+            f"{series}\nslope {slope:.4f}",
+            (middle, intercept + slope * middle),
+            xytext=(10, -6),  # to the lower right: a rising line leaves that side free
+            textcoords="offset points",
+            fontsize=7.5,
+            va="top",
+        )
+    finish(ax, x_label, y_label)
+    return ax.figure
+
+
+def finish(ax: Axes, x_label: str, y_label: str) -> None:
+    """Axis labels and a faint grid, behind the data."""
+    ax.set_xlabel(x_label)
+    ax.set_ylabel(y_label)
+    ax.grid(color="0.93", linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _name_ends(ax: Axes, ends: list[tuple[float, float, str]]) -> None:
+    """Write each line's name to the right of its last point, pushed apart where two would touch."""
+    low, high = ax.get_ylim()
+    least = (high - low) * 0.075
+    free = -np.inf
+    for x, y, name in sorted(ends, key=lambda end: end[1]):
+        free = max(y, free + least)
+        ax.annotate(name, (x, free), xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False)

@@ -1,0 +1,241 @@
+"""Tables of scores, ours beside theirs: one tidy frame for files and pictures, one readable table for people.
+
+One row a number: row (model or arm, as printed), metric, kind, value, low, high, n, seeds, interval, source. A
+number of ours never stands alone: without low, high, n and the name of its interval it is refused.
+"""
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from zephyr_lab.core import files, session
+from zephyr_lab.reporting.items import require_id
+from zephyr_lab.reporting.published import TIDY as COLUMNS
+
+OURS = ("recomputed", "retrained")
+KINDS = (*OURS, "quoted")
+
+GREY = "#6b6b6b"  # for what is theirs: 5.3 to 1 on white, readable and clearly set back
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The tidy frame of `rows`, checked; columns that a row leaves out are null. Raises ValueError as `check` does."""
+    records = [dict(row) for row in rows]
+    unknown = {name for record in records for name in record} - set(COLUMNS)
+    if unknown:
+        raise ValueError(f"a table of scores has no column {', '.join(sorted(unknown))}; known: {', '.join(COLUMNS)}")
+    table = pd.DataFrame([[record.get(name) for name in COLUMNS] for record in records], columns=list(COLUMNS))
+    return check(_typed(table))
+
+
+def check(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` itself, if it keeps the rules of a tidy frame.
+
+    Raises ValueError for a missing column, an unknown kind, two numbers in one place, a value outside its own
+    interval, and a number of ours without interval, n or, where retrained, count of seeds.
+    """
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise ValueError(f"a table of scores lacks the column {', '.join(missing)}; it needs: {', '.join(COLUMNS)}")
+    unknown = sorted(set(table["kind"]) - set(KINDS))
+    if unknown:
+        raise ValueError(f"no kind of result named {unknown[0]!r}; known: {', '.join(KINDS)}")
+    place = ["row", "metric", "kind"]
+    twice = table[table.duplicated(place)]
+    if len(twice):
+        first = twice.iloc[0]
+        raise ValueError(f"two {first['kind']} values for {first['row']}, {first['metric']}; one place, one number")
+    for _, number in table.iterrows():
+        _check_number(number)
+    return table
+
+
+def require_metrics(table: pd.DataFrame, wanted: Iterable[str]) -> None:
+    """Raises ValueError, naming what is known, for a metric that the table lacks."""
+    known = list(dict.fromkeys(table["metric"]))
+    for metric in wanted:
+        if metric not in known:
+            raise ValueError(f"the table has no metric named {metric!r}; known: {', '.join(known)}")
+
+
+def side_by_side(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """One tidy frame of both, in the order that `theirs` prints its rows; rows of ours alone come last.
+
+    Within a row and metric: quoted, recomputed, retrained. Raises ValueError where `ours` holds a quoted value
+    or `theirs` one of ours, and as `check` does.
+    """
+    for name, table, allowed in (("ours", ours, OURS), ("theirs", theirs, ("quoted",))):
+        wrong = sorted(set(table["kind"]) - set(allowed))
+        if wrong:
+            raise ValueError(f"{name} must hold {' or '.join(allowed)} values only, got {', '.join(wrong)}")
+    both = pd.concat([_typed(theirs), _typed(ours)], ignore_index=True)
+    for column in ("row", "metric"):
+        both[column] = pd.Categorical(both[column], categories=list(dict.fromkeys(both[column])), ordered=True)
+    both["kind"] = pd.Categorical(both["kind"], categories=["quoted", *OURS], ordered=True)
+    ordered = both.sort_values(["row", "metric", "kind"], kind="stable", ignore_index=True)
+    return check(_typed(ordered.astype({"row": object, "metric": object, "kind": object})))
+
+
+def save(table: pd.DataFrame, id: str) -> Path:
+    """Write the tidy frame to build/<profile>/tables/<id>.csv, say so to the session, return where it is.
+
+    Eight significant digits: the same data gives the same bytes, whatever the last bit of a processor says.
+    Raises ValueError as `check` does, so no bare number of ours reaches a file.
+    """
+    require_id(id)
+    path = session.current().build / "tables" / f"{id}.csv"
+    text = check(_typed(table)).to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    files.write_text(path, text)
+    session.add_product(path)
+    return path
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table for the eye: HTML in a notebook, plain text elsewhere."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def show(table: pd.DataFrame, *, digits: int = 2, names: Mapping[str, str] | None = None) -> Shown:
+    """One line a row, for each metric the published value in grey and ours with interval and n beside it.
+
+    `names` gives metrics their headings. Under the table stands what each kind's interval means. A dash says
+    that there is no such number.
+    """
+    table = check(_typed(table))
+    names = names or {}
+    metrics = list(dict.fromkeys(table["metric"]))
+    columns = [(metric, kind) for metric in metrics for kind in _kinds_of(table, metric)]
+    numbers = {(n["row"], n["metric"], n["kind"]): n for _, n in table.iterrows()}
+    rows = list(dict.fromkeys(table["row"]))
+    cells = [[_cell(numbers.get((row, *column)), digits) for column in columns] for row in rows]
+    notes = _notes(table)
+    return Shown(
+        html=_html(rows, columns, cells, notes, names),
+        text=_text(rows, columns, cells, notes, names),
+    )
+
+
+def _check_number(number: pd.Series) -> None:
+    where = f"{number['kind']} {number['metric']} of {number['row']}"
+    if number["kind"] in OURS:
+        needed = ["low", "high", "n", "interval", *(["seeds"] if number["kind"] == "retrained" else [])]
+        bare = [name for name in needed if pd.isna(number[name])]
+        if pd.isna(number["value"]):
+            raise ValueError(f"{where} has no value; leave the line out and say why in the item's `lacking`")
+        if bare:
+            raise ValueError(f"{where} is a bare number: {', '.join(bare)} missing; every number of ours has them")
+    known = [number[name] for name in ("low", "value", "high") if not pd.isna(number[name])]
+    if known != sorted(known):
+        raise ValueError(f"{where}: {number['value']} lies outside its interval {number['low']} to {number['high']}")
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with its columns in order: floats, whole numbers that may be null, texts that may be null."""
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise ValueError(f"a table of scores lacks the column {', '.join(missing)}; it needs: {', '.join(COLUMNS)}")
+    typed = table[list(COLUMNS)].copy()
+    for name in ("value", "low", "high"):
+        typed[name] = typed[name].astype("float64")
+    for name in ("n", "seeds"):
+        typed[name] = typed[name].astype("float64").astype("Int64")
+    for name in ("interval", "source"):
+        typed[name] = typed[name].astype(object).where(typed[name].notna(), None)
+    return typed
+
+
+def _kinds_of(table: pd.DataFrame, metric: str) -> list[str]:
+    present = set(table.loc[table["metric"] == metric, "kind"])
+    return [kind for kind in ("quoted", *OURS) if kind in present]
+
+
+def _cell(number: pd.Series | None, digits: int) -> tuple[str, str]:
+    """The number as "6.86 [6.43, 7.26]" and its small print as "n 160, 3 seeds"; dashes where there is none."""
+    if number is None or pd.isna(number["value"]):
+        return "–", ""
+    text = f"{number['value']:.{digits}f}"
+    if not pd.isna(number["low"]):
+        text += f" [{number['low']:.{digits}f}, {number['high']:.{digits}f}]"
+    counts = [f"n {number['n']}"] if not pd.isna(number["n"]) else []
+    if not pd.isna(number["seeds"]):
+        counts.append("1 seed" if number["seeds"] == 1 else f"{number['seeds']} seeds")
+    return text, ", ".join(counts)
+
+
+def _heading(kind: str) -> str:
+    return "published" if kind == "quoted" else kind
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    notes = []
+    for kind in ("quoted", *OURS):
+        intervals = list(dict.fromkeys(table.loc[table["kind"] == kind, "interval"].dropna()))
+        if intervals:
+            notes.append(f"{_heading(kind)}: [{'; '.join(intervals)}]")
+    return notes
+
+
+def _html(
+    rows: list[str],
+    columns: list[tuple[str, str]],
+    cells: list[list[tuple[str, str]]],
+    notes: list[str],
+    names: Mapping[str, str],
+) -> str:
+    pad = "padding:2px 10px;white-space:nowrap"
+    metrics = list(dict.fromkeys(metric for metric, _ in columns))
+    spans = {metric: sum(m == metric for m, _ in columns) for metric in metrics}
+    top = "".join(
+        f'<th colspan="{spans[metric]}" style="{pad};text-align:center">{html.escape(names.get(metric, metric))}</th>'
+        for metric in metrics
+    )
+    second = "".join(f'<th style="{pad};text-align:left;{_tint(kind)}">{_heading(kind)}</th>' for _, kind in columns)
+    body = []
+    for row, line in zip(rows, cells, strict=True):
+        shown = "".join(
+            f'<td style="{pad};text-align:left;{_tint(kind)}">{html.escape(text)}'
+            + (f' <small style="color:{GREY}">{html.escape(counts)}</small>' if counts else "")
+            + "</td>"
+            for (text, counts), (_, kind) in zip(line, columns, strict=True)
+        )
+        body.append(f'<tr><th style="{pad};text-align:left">{html.escape(row)}</th>{shown}</tr>')
+    foot = "".join(f'<div style="color:{GREY};font-size:90%">{html.escape(note)}</div>' for note in notes)
+    return (
+        f'<table><thead><tr><th style="{pad}"></th>{top}</tr><tr><th style="{pad}"></th>{second}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>{foot}"
+    )
+
+
+def _tint(kind: str) -> str:
+    return f"color:{GREY}" if kind == "quoted" else ""
+
+
+def _text(
+    rows: list[str],
+    columns: list[tuple[str, str]],
+    cells: list[list[tuple[str, str]]],
+    notes: list[str],
+    names: Mapping[str, str],
+) -> str:
+    headings = ["", *(f"{names.get(metric, metric)} {_heading(kind)}" for metric, kind in columns)]
+    lines = [
+        [row, *(f"{text} ({counts})" if counts else text for text, counts in line)]
+        for row, line in zip(rows, cells, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    printed = [" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
+    head = " | ".join(text.ljust(width) for text, width in zip(headings, widths, strict=True))
+    return "\n".join([head, *printed, *notes])
