@@ -5,11 +5,12 @@ values, so t. A recomputed figure comes from one run and varies with the questio
 within a question (both turns), so whole questions are drawn again (Efron and Tibshirani 1993, chapter 13).
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 RESAMPLES = 10_000
@@ -31,7 +32,7 @@ class Estimate:
     n: int
 
 
-def t_interval(values: Sequence[float] | np.ndarray, *, confidence: float = 0.95) -> Interval | None:
+def t_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval | None:
     """Student's t interval of the mean of independent values, one a seed; None for fewer than two.
 
     Raises ValueError where a value is not finite.
@@ -43,9 +44,7 @@ def t_interval(values: Sequence[float] | np.ndarray, *, confidence: float = 0.95
     return Interval(float(values.mean() - half), float(values.mean() + half))
 
 
-def paired_t_interval(
-    ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray, *, confidence: float = 0.95
-) -> Interval | None:
+def paired_t_interval(ours: ArrayLike, theirs: ArrayLike, *, confidence: float = 0.95) -> Interval | None:
     """t interval of the mean of ours - theirs, paired by place (seed by seed); None for fewer than two pairs."""
     if len(ours) != len(theirs):
         raise ValueError(f"pairs need as many values on both sides, got {len(ours)} and {len(theirs)}")
@@ -53,8 +52,8 @@ def paired_t_interval(
 
 
 def bootstrap_interval(
-    values: Sequence[float] | np.ndarray,
-    questions: Sequence[Hashable] | np.ndarray,
+    values: ArrayLike,
+    questions: Collection[Hashable],
     *,
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
@@ -69,10 +68,10 @@ def bootstrap_interval(
 
 
 def bootstrap_difference(
-    ours: Sequence[float] | np.ndarray,
-    our_questions: Sequence[Hashable] | np.ndarray,
-    theirs: Sequence[float] | np.ndarray,
-    their_questions: Sequence[Hashable] | np.ndarray,
+    ours: ArrayLike,
+    our_questions: Collection[Hashable],
+    theirs: ArrayLike,
+    their_questions: Collection[Hashable],
     *,
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
@@ -84,8 +83,8 @@ def bootstrap_difference(
 
 
 def mean_estimate(
-    values: Sequence[float] | np.ndarray,
-    questions: Sequence[Hashable] | np.ndarray,
+    values: ArrayLike,
+    questions: Collection[Hashable],
     *,
     seed: int,
     resamples: int = RESAMPLES,
@@ -101,7 +100,7 @@ def mean_estimate(
     return Estimate(float(np.mean(_finite(values))), interval, len(values))
 
 
-def _by_question(sides: list[tuple[Sequence[float] | np.ndarray, Sequence[Hashable] | np.ndarray]]) -> list[_Sums]:
+def _by_question(sides: list[tuple[ArrayLike, Collection[Hashable]]]) -> list[_Sums]:
     """For each side the sum and the number of its values on each question that any side has."""
     places: dict[Hashable, int] = {}
     for values, questions in sides:
@@ -136,7 +135,7 @@ def _percentiles(
     return Interval(float(low), float(high))
 
 
-def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def _finite(values: ArrayLike) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     if array.ndim != 1 or not np.isfinite(array).all():
         raise ValueError(

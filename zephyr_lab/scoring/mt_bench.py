@@ -6,7 +6,6 @@ June 2023, from which papers copy, counted -1 as a score ("keep").
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,21 +67,18 @@ def score(
 
 def _model_score(rows: list[Judgment], unparsed: str, seed: int, resamples: int) -> ModelScore:
     counted = [row for row in rows if unparsed == "keep" or row.score != UNPARSED]
-
-    def mean(chosen: Iterable[Judgment]) -> Estimate:
-        chosen = list(chosen)
-        questions = [row.question_id for row in chosen]
-        return mean_estimate([row.score for row in chosen], questions, seed=seed, resamples=resamples)
-
-    turns = [mean(row for row in counted if row.turn == turn) for turn in TURNS]
     present = {row.category for row in rows}
+    turns = [_mean([row for row in counted if row.turn == turn], seed, resamples) for turn in TURNS]
+    categories = {
+        name: _mean([row for row in counted if row.category == name], seed, resamples)
+        for name in CATEGORIES
+        if name in present
+    }
     return ModelScore(
-        mean=mean(counted),
+        mean=_mean(counted, seed, resamples),
         turn_1=turns[0],
         turn_2=turns[1],
-        categories={
-            name: mean(row for row in counted if row.category == name) for name in CATEGORIES if name in present
-        },
+        categories=categories,
         rows=len(rows),
         unparsed=sum(row.score == UNPARSED for row in rows),
         disagreements=sum(row.disagrees for row in rows),
@@ -90,3 +86,8 @@ def _model_score(rows: list[Judgment], unparsed: str, seed: int, resamples: int)
         judged_twice=sum(count > 1 for count in Counter((row.question_id, row.turn) for row in rows).values()),
         judges=tuple(sorted({row.judge for row in rows if row.judge})),
     )
+
+
+def _mean(rows: list[Judgment], seed: int, resamples: int) -> Estimate:
+    questions = [row.question_id for row in rows]
+    return mean_estimate([row.score for row in rows], questions, seed=seed, resamples=resamples)

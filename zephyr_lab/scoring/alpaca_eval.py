@@ -1,0 +1,93 @@
+"""AlpacaEval win rates, versions 1 and 2 (weighted), in percent, with intervals over the instructions.
+
+The formulas are alpaca_eval's `get_winrate`: win rate = 100 mean(v) over the annotations that could be read, v being
+0 to 1; standard error = 100 s / sqrt(n), s with n - 1; the discrete win rate rounds v to 0 or 1 first and leaves
+draws at one half; the average length takes every row, unread ones too, and is cut to a whole number.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zephyr_lab.scoring.annotations import DRAW, Annotation
+from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, mean_estimate
+from zephyr_lab.scoring.length_control import LengthControlled, length_controlled_win_rate
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """A model's record against the baseline. Rates are in percent, `n` of `win_rate` counts what could be read."""
+
+    win_rate: Estimate
+    standard_error: float | None
+    nulls: int
+    wins: int
+    losses: int
+    draws: int
+    avg_length: int | None
+    discrete: Estimate
+    length_controlled: LengthControlled
+    annotated_twice: int
+    baselines: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the interval is that of the win rate."""
+        return {
+            "win_rate": self.win_rate.value,
+            "standard_error": self.standard_error,
+            "n": self.win_rate.n,
+            "nulls": self.nulls,
+            "wins": self.wins,
+            "losses": self.losses,
+            "draws": self.draws,
+            "avg_length": self.avg_length,
+            "interval": self.win_rate.interval,
+            "discrete_win_rate": self.discrete.value,
+            "fitted_length_controlled": self.length_controlled.as_json(),
+            "annotated_twice": self.annotated_twice,
+            "baselines": self.baselines,
+        }
+
+
+def score(annotations: list[Annotation], *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, WinRate]:
+    """The record of each model, in the order in which the models first appear."""
+    by_model: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        by_model.setdefault(annotation.model, []).append(annotation)
+    return {model: _win_rate(rows, seed, resamples) for model, rows in by_model.items()}
+
+
+def _win_rate(rows: list[Annotation], seed: int, resamples: int) -> WinRate:
+    read = [row for row in rows if row.win is not None]
+    instructions = [row.instruction for row in read]
+    wins = np.array([row.win for row in read], dtype=float)
+    # A weighted 0.5 is a draw as well. A weight next to it is none: it is rounded like any other.
+    discrete = np.where(wins == DRAW, DRAW, np.round(wins))
+    lengths = [row.length for row in rows if row.length is not None]
+    return WinRate(
+        win_rate=mean_estimate(100 * wins, instructions, seed=seed, resamples=resamples),
+        standard_error=float(100 * wins.std(ddof=1) / math.sqrt(len(wins))) if len(wins) > 1 else None,
+        nulls=len(rows) - len(read),
+        wins=int((wins > DRAW).sum()),
+        losses=int((wins < DRAW).sum()),
+        draws=int((wins == DRAW).sum()),
+        avg_length=int(sum(lengths) / len(lengths)) if lengths else None,
+        discrete=mean_estimate(100 * discrete, instructions, seed=seed, resamples=resamples),
+        length_controlled=length_controlled_win_rate(
+            [row.win for row in read],
+            [_difference(row) for row in read],
+            instructions,
+        ),
+        annotated_twice=sum(count > 1 for count in Counter(row.instruction for row in rows).values()),
+        baselines=tuple(sorted({row.baseline for row in rows if row.baseline})),
+    )
+
+
+def _difference(row: Annotation) -> float:
+    """How many characters longer than the baseline's the model's answer is; NaN where the file does not tell."""
+    if row.length is None or row.baseline_length is None:
+        return math.nan
+    return float(row.length - row.baseline_length)

@@ -1,0 +1,95 @@
+"""AlpacaEval annotations: which of two answers the judge prefers (Li et al. 2023; Dubois et al. 2024, 2404.04475).
+
+Reads alpaca_eval's `annotations.json`, a list of objects with instruction, generator_1 and output_1 (the baseline),
+generator_2 and output_2 (the model), annotator and preference. Tables that carry the lengths len_1 and len_2
+instead of the outputs serve as well.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core.columns import BadColumn, number, optional_text, required, shown, text, whole_number
+from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.rows import read_rows
+
+DRAW = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One comparison. `win` is 1 where the model wins, 0 where the baseline does, 0.5 for a draw, in between where
+    the judge's probabilities are kept (version 2), None where its answer could not be read. Lengths are in
+    characters, None where the file holds none."""
+
+    model: str
+    instruction: str
+    win: float | None
+    length: int | None = None
+    baseline_length: int | None = None
+    baseline: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """What a file of annotations holds: the annotations, and the rows that are none."""
+
+    annotations: list[Annotation]
+    bad: list[BadRow]
+
+
+def read(path: Path) -> Annotated:
+    """The annotations in a .json, .jsonl or .parquet file. Raises as `read_rows` does."""
+    rows = read_rows(path)
+    annotated = from_rows(rows.good)
+    return Annotated(annotated.annotations, sorted(rows.bad + annotated.bad, key=lambda bad: bad.row))
+
+
+def from_rows(rows: Iterable[Row]) -> Annotated:
+    annotations, bad = [], []
+    for row in rows:
+        try:
+            annotations.append(annotation(row.data, row.number))
+        except BadColumn as error:
+            bad.append(row.refused(error.column, str(error)))
+    return Annotated(annotations, bad)
+
+
+def annotation(data: dict[str, Any], row: int = 0) -> Annotation:
+    """The annotation in a row's columns; raises BadColumn.
+
+    An instruction is what the bootstrap draws; a row without one (its number is `row`) counts as one of its own.
+    """
+    return Annotation(
+        model=text(data, "generator_2"),
+        instruction=optional_text(data, "instruction") or f"row {row}",
+        win=_win(data),
+        length=_length(data, "2"),
+        baseline_length=_length(data, "1"),
+        baseline=optional_text(data, "generator_1") or "",
+    )
+
+
+def _win(data: dict[str, Any]) -> float | None:
+    """preference - 1. alpaca_eval codes a draw 1.5, older files 0; null means that the judge could not be read."""
+    if required(data, "preference") is None:
+        return None
+    preference = number(data, "preference")
+    if preference == 0:
+        return DRAW
+    if not 1 <= preference <= 2:
+        allowed = "1 (baseline) to 2 (model), 0 for a draw, or null"
+        raise BadColumn("preference", f"must be {allowed}, got {shown(data['preference'])}")
+    return preference - 1
+
+
+def _length(data: dict[str, Any], side: str) -> int | None:
+    """The length of an output in characters, from len_1 or len_2 where there is one."""
+    if data.get(f"len_{side}") is None:
+        output = optional_text(data, f"output_{side}")
+        return None if output is None else len(output)
+    length = whole_number(data, f"len_{side}")
+    if length < 0:
+        raise BadColumn(f"len_{side}", f"must be 0 or more characters, got {length}")
+    return length
