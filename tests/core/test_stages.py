@@ -68,7 +68,21 @@ def test_library_versions_do(stage, monkeypatch):
 
 
 def test_plumbing_is_left_out_of_the_closure(stage):
-    assert set(source.closure(["small.train"])) == {"small", "small.maths", "small.train"}
+    assert set(source.closure(["small.train"])) == {
+        "small",
+        "small.maths",
+        "small.train",
+        "zephyr_lab",
+        "zephyr_lab.core",
+    }
+
+
+def test_a_file_elsewhere_that_does_not_parse_stops_nobody(stage, project):
+    (project / "unused.py").write_text("x = = 2\n")
+    assert key(stage)
+    (project / "maths.py").write_text("def one(:\n")
+    with pytest.raises(ValueError, match=r"maths\.py, line 1: invalid syntax"):
+        key(stage)
 
 
 def test_a_missing_module_is_named(project):

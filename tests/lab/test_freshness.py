@@ -27,10 +27,12 @@ def test_prose_comments_and_docstrings_rerun_nothing(copy):
 
 
 def test_a_changed_function_reruns_exactly_its_users_and_what_follows_from_them(copy):
-    copy.edit("toy_recipes/other.py", "2 * value", "3 * value")
+    copy.edit("toy_recipes/other.py", "2 * value", "3 * value")  # 11 imports the module, but uses its neighbour
     before = copy.builds()
     assert states(copy) == {"10_one": "fresh", "11_two": "fresh", "12_three": "ran", "90_last": "ran"}
     assert copy.builds() == before  # no stage depends on it
+    copy.edit("toy_recipes/other.py", "walks and sums", "ends")
+    assert states(copy) == {"10_one": "fresh", "11_two": "ran", "12_three": "fresh", "90_last": "ran"}
 
 
 def test_a_change_that_moves_no_product_stops_there(copy):

@@ -1,12 +1,11 @@
 """What a module's results depend on: the source of everything it imports, without comments and docstrings.
 
-The import graph is read from the files (grimp), so nothing is imported and a long-open kernel sees the
-code as it is on disk. Prose never counts: a digest is taken over the syntax tree.
+Imports are read from the syntax trees of the files that are reached: nothing is imported, a long-open kernel sees
+the code as it is on disk, and a file elsewhere that does not parse stops nobody. Prose never counts.
 """
 
 import ast
 import hashlib
-import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +17,8 @@ from zephyr_lab.core import paths
 PLUMBING = frozenset({
     "zephyr_lab.core.files", "zephyr_lab.core.locks", "zephyr_lab.core.paths", "zephyr_lab.core.profiles",
     "zephyr_lab.core.progress", "zephyr_lab.core.provenance", "zephyr_lab.core.session", "zephyr_lab.core.source",
-    "zephyr_lab.core.stages", "zephyr_lab.core.store", "zephyr_lab.lab.processes", "zephyr_lab.lab.progress_view",
-    "zephyr_lab.lab.scheduler", "zephyr_lab.lab.worker",
+    "zephyr_lab.core.stages", "zephyr_lab.core.store", "zephyr_lab.core.symbols", "zephyr_lab.lab.processes",
+    "zephyr_lab.lab.progress_view", "zephyr_lab.lab.scheduler", "zephyr_lab.lab.worker",
 })  # fmt: skip
 
 
@@ -27,10 +26,9 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
     """Digest of each module that `modules` import, directly or not, themselves included: name -> hex.
 
     Modules outside the project (torch, pandas ...) and plumbing are left out; the lock file stands for the former.
-    Raises ValueError for a module of the project that does not exist.
+    Raises ValueError for a module of the project that does not exist or does not parse.
     """
-    files = _project_modules()
-    graph = _graph(_fingerprint(files))
+    files = project_modules()
     found: dict[str, str] = {}
     queue = [name for name in modules if name.partition(".")[0] in _packages()]
     while queue:
@@ -39,10 +37,44 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
             continue
         if name not in files:
             raise ValueError(f"no module named {name!r} in {paths.project_root().name}")
-        found[name] = _digest(files[name], *_stamp(files[name]))
-        queue += graph[name]
-        queue += [parent for parent in _parents(name) if parent in files]  # its __init__ runs first
+        found[name], imports = _read(files[name], name, *_stamp(files[name]))
+        queue += [module for dotted in imports for module in importing(dotted) if module in files]
+        queue += [parent for parent in importing(name) if parent in files]
     return dict(sorted(found.items()))
+
+
+def importing(dotted: str) -> list[str]:
+    """What importing "a.b.c" may run, outermost first: a, a.b, a.b.c (the last may be a name, not a module)."""
+    parts = dotted.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def imported(node: ast.AST, package: str) -> list[str]:
+    """Dotted names that the imports in `node` bring in: modules, or names in modules ("package.module.name").
+
+    `package` is the package that relative imports start from.
+    """
+    names = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            names += [alias.name for alias in inner.names]
+        elif isinstance(inner, ast.ImportFrom):
+            names += [f"{origin(inner, package)}.{alias.name}" for alias in inner.names]
+    return names
+
+
+def origin(node: ast.ImportFrom, package: str) -> str:
+    """The module that `from ... import` takes names from."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    above = parts[: len(parts) - node.level + 1]
+    return ".".join([*above, node.module] if node.module else above)
+
+
+def package_of(name: str, file: Path) -> str:
+    """The package that the relative imports of module `name` start from."""
+    return name if file.name == "__init__.py" else name.rpartition(".")[0]
 
 
 def digest(modules: Iterable[str]) -> str:
@@ -56,27 +88,17 @@ def combine(digests: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def code_digest(source: str) -> str:
+def code_digest(tree: ast.AST) -> str:
     """SHA-256 of Python code as its syntax tree: comments, docstrings and layout do not count."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            _drop_docstring(node)
+    drop_docstrings(tree)
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def imported_modules(source: str) -> list[str]:
-    """Names of the modules that a piece of code imports, `from package import module` resolved to the module."""
-    names: set[str] = set()
-    known = _project_modules()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                names.add(inner if inner in known else node.module)
-    return sorted(names)
+def drop_docstrings(tree: ast.AST) -> None:
+    """Remove the docstrings of a tree and everything in it, in place."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _drop_docstring(node)
 
 
 def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -93,7 +115,8 @@ def _packages() -> dict[str, Path]:
     return packages
 
 
-def _project_modules() -> dict[str, Path]:
+def project_modules() -> dict[str, Path]:
+    """Dotted name -> file of every module of the project's packages."""
     modules: dict[str, Path] = {}
     for package, folder in _packages().items():
         for file in sorted(folder.rglob("*.py")):
@@ -102,42 +125,22 @@ def _project_modules() -> dict[str, Path]:
     return modules
 
 
-def _parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
 def _stamp(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_mtime_ns, status.st_size
 
 
-def _fingerprint(files: dict[str, Path]) -> tuple[tuple[str, str, int, int], ...]:
-    return tuple((name, str(file), *_stamp(file)) for name, file in files.items())
-
-
 @lru_cache(maxsize=1024)
-def _digest(file: Path, mtime: int, size: int) -> str:
+def _read(file: Path, name: str, mtime: int, size: int) -> tuple[str, tuple[str, ...]]:
+    """Digest of a file and the dotted names it imports, wherever in it the imports stand."""
     del mtime, size  # they are the cache key: a saved file is read again
+    text = file.read_text(encoding="utf-8")
+    return code_digest(parse(text, file.name)), tuple(imported(parse(text, file.name), package_of(name, file)))
+
+
+def parse(text: str, name: str) -> ast.Module:
+    """Raises ValueError naming file, line and cause where `text` is not Python."""
     try:
-        return code_digest(file.read_text(encoding="utf-8"))
+        return ast.parse(text)
     except SyntaxError as error:
-        raise ValueError(f"{file.name}, line {error.lineno}: {error.msg}") from error
-
-
-@lru_cache(maxsize=2)
-def _graph(fingerprint: tuple[tuple[str, str, int, int], ...]) -> dict[str, tuple[str, ...]]:
-    """module -> modules of the project it imports directly."""
-    import grimp  # 0.1 s, needed only where freshness is asked for
-
-    packages = sorted({name.partition(".")[0] for name, *_ in fingerprint})
-    root = str(paths.project_root())
-    added = root not in sys.path
-    if added:  # grimp finds packages as an import would
-        sys.path.insert(0, root)
-    try:
-        graph = grimp.build_graph(*packages, include_external_packages=False, cache_dir=None)
-    finally:
-        if added:
-            sys.path.remove(root)
-    return {name: tuple(sorted(graph.find_modules_directly_imported_by(name))) for name in graph.modules}
+        raise ValueError(f"{name}, line {error.lineno}: {error.msg}") from error

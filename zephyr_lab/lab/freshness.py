@@ -21,7 +21,7 @@ def reasons(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
     return [
         *_parameter_changes(record, parameters),
         *(["its code cells changed"] if record["code"] != notebook.code_digest else []),
-        *_module_changes(record, notebook),
+        *_code_used_changes(record, notebook),
         *(["constraints.txt changed"] if record["lock"] != provenance.lock_digest() else []),
         *_stage_changes(record),
         *_input_changes(record),
@@ -70,12 +70,13 @@ def _parameter_changes(record: dict[str, Any], parameters: Mapping[str, Any]) ->
     ]
 
 
-def _module_changes(record: dict[str, Any], notebook: Notebook) -> list[str]:
-    now = source.closure(notebook.imports)
+def _code_used_changes(record: dict[str, Any], notebook: Notebook) -> list[str]:
+    now = notebook.uses
     if source.combine(now) == record["source"]:
         return []
-    old = record["modules"]
-    return [f"module {name} changed" for name in sorted(set(old) | set(now)) if old.get(name) != now.get(name)]
+    old = record["uses"]
+    changed = sorted(name for name in set(old) | set(now) if old.get(name) != now.get(name))
+    return [f"{name.replace(':', '.').rstrip('.')} changed" for name in changed]
 
 
 def _stage_changes(record: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths, source
+from zephyr_lab.core import files, paths, source, symbols
 from zephyr_lab.core.profiles import require_profile
 
 PARAMETER_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -55,11 +55,14 @@ class Notebook:
     @property
     def code_digest(self) -> str:
         """Digest of the code cells but the parameters cell (its values are recorded as values)."""
-        return files.sha256_bytes("\n".join(source.code_digest(_plain(cell)) for cell in self.cells).encode())
+        return files.sha256_bytes(
+            "\n".join(source.code_digest(source.parse(_plain(cell), self.name)) for cell in self.cells).encode()
+        )
 
     @property
-    def imports(self) -> list[str]:
-        return sorted({name for cell in self.cells for name in source.imported_modules(_plain(cell))})
+    def uses(self) -> dict[str, str]:
+        """module:name -> digest of every function, class and constant of the project that the cells lead to."""
+        return symbols.used(_plain(cell) for cell in self.cells)
 
     def resolve(self, given: Mapping[str, str]) -> dict[str, Any]:
         """All parameters with their values, `given` ones read from text. Raises ValueError for a name or value that is

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths, provenance, source
+from zephyr_lab.core import files, paths, provenance, source, symbols
 from zephyr_lab.lab.notebooks import Notebook
 
 SCHEMA = 1
@@ -48,7 +48,7 @@ def compose(
         target = paths.build_dir(profile) / path
         if not target.is_file() or files.sha256(target) != digest:
             raise ValueError(f"notebook {notebook.number}: product {path} is missing or was changed while it ran")
-    modules = source.closure(notebook.imports)
+    uses = notebook.uses
     return {
         "schema": SCHEMA,
         "notebook": notebook.name,
@@ -57,8 +57,9 @@ def compose(
         "seeds": parameters["seeds"],
         "parameters": dict(parameters),
         "code": notebook.code_digest,
-        "source": source.combine(modules),
-        "modules": modules,
+        "source": source.combine(uses),
+        "modules": symbols.by_module(uses),
+        "uses": uses,
         "lock": provenance.lock_digest(),
         "stages": _without_event([event for event in events if event["event"] == "stage"]),
         "inputs": {event["name"]: event["sha256"] for event in events if event["event"] == "input"},

@@ -79,7 +79,7 @@ def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[st
         "stages": [{name: stage[name] for name in ("name", "seed", "key")} for stage in record["stages"]],
         "inputs": record["inputs"],
         "equations": equations(used),
-        "modules": sorted(name for name in used if name.count(".") > 1),
+        "modules": sorted(name for name in used if "." in name),
     }
 
 

@@ -1,5 +1,9 @@
-"""Imported by one notebook alone. Tests edit this file."""
+"""Two functions; one notebook uses one, another the other. Tests edit this file."""
 
 
 def double(value):
     return 2 * value
+
+
+def header(count):
+    return f"{count} walks and sums"
