@@ -1,0 +1,75 @@
+"""Scored completions told one a row, as judges' tables are: put together to one prompt with all its completions.
+
+Columns: instruction, response, model (or response_source), and a score: overall_score, or gpt4_score; a list of
+scores (a judge asked several times) counts with its mean.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from zephyr_lab.core.columns import BadColumn, optional_text, shown, text
+from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, checked, score, scored_prompt
+
+MODEL_COLUMNS = ("model", "response_source")
+SCORE_COLUMNS = ("overall_score", "gpt4_score")
+
+
+@dataclass(slots=True)
+class _Group:
+    row: Row
+    completions: list[Completion] = field(default_factory=list)
+
+
+def scored_prompts(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
+    """Scored prompts of any layout; which one is told by the first row that is one.
+
+    Rows of one completion each are grouped by their instruction, in order of first appearance; that takes all rows
+    into memory.
+    """
+    rows = iter(rows)
+    seen: list[Row | BadRow] = []
+    for row in rows:
+        seen.append(row)
+        if isinstance(row, Row):
+            break
+    first = seen[-1] if seen else None
+    everything = chain(seen, rows)
+    if isinstance(first, Row) and "response" in first.data and "completions" not in first.data:
+        return _grouped(everything)
+    return checked(everything, scored_prompt)
+
+
+def _grouped(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
+    groups: dict[str, _Group] = {}
+    for item in checked(rows, _one_completion):
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        row, completion = item
+        groups.setdefault(row.data["instruction"], _Group(row)).completions.append(completion)
+    for instruction, group in groups.items():
+        yield ScoredPrompt(instruction, (Message("user", instruction),), tuple(group.completions), group.row)
+
+
+def _one_completion(row: Row) -> tuple[Row, Completion]:
+    text(row.data, "instruction")
+    response = optional_text(row.data, "response")
+    if response is None:
+        raise BadColumn("response", "is missing")
+    model = next((value for column in MODEL_COLUMNS if (value := optional_text(row.data, column)) is not None), "")
+    column = next((column for column in SCORE_COLUMNS if column in row.data), None)
+    if column is None:
+        raise BadColumn("overall_score", f"is missing, and so are its other names: {', '.join(SCORE_COLUMNS[1:])}")
+    return row, Completion(model, response, _mean_score(row.data[column], column))
+
+
+def _mean_score(value: Any, column: str) -> float | None:
+    """The mean of one score or several, N/A left out; None where all are. Raises BadColumn."""
+    if isinstance(value, dict):
+        raise BadColumn(column, f"must be a score or a list of scores, got {shown(value)}")
+    values = value if isinstance(value, list) else [value]
+    known = [found for one in values if (found := score(one, column)) is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,158 @@
+"""Preference pairs from scored completions: which answer is chosen, which is rejected.
+
+Zephyr's paper (arXiv 2310.16944) takes the highest mean score and one of the other three at random; its data script
+takes `overall_score`, and in the first release the seed was set anew at every prompt, which makes the draw a fixed
+list position. Each way is a named rule here. Scores and places in, places out; no file is touched.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from zephyr_lab.data.schemas import Completion, ScoredPrompt
+
+FIRST_RELEASE_SEED = 42
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binarisation:
+    """How a pair is made; raises ValueError for a rule that is not known."""
+
+    chosen: str
+    rejected: str
+
+    def __post_init__(self) -> None:
+        for given, known, role in ((self.chosen, SCORES, "chosen"), (self.rejected, REJECTED, "rejected")):
+            if given not in known:
+                raise ValueError(f"no rule {role}={given!r}; allowed: {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A completion that has a score, and its place in the row."""
+
+    place: int
+    score: float
+    completion: Completion
+
+    def is_same(self, other: "Scored") -> bool:
+        """Equal score, text and model: what the published script compares, so twins are no pair."""
+        return (self.score, self.completion.response, self.completion.model) == (
+            other.score,
+            other.completion.response,
+            other.completion.model,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Places of the two completions in their prompt's list, with the scores they were picked by."""
+
+    prompt: ScoredPrompt
+    scores: tuple[float, ...]
+    chosen: int
+    rejected: int
+    score_chosen: float
+    score_rejected: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoPair:
+    """A prompt that gives no pair, and why. `column` names what the row lacks; None where the rule found no answer to
+    reject in a row that lacks nothing."""
+
+    prompt: ScoredPrompt
+    scores: tuple[float, ...]
+    column: str | None
+    problem: str
+
+
+def binarise(prompts: Iterable[ScoredPrompt], how: Binarisation, *, seed: int) -> Iterator[Pair | NoPair]:
+    """One outcome a prompt, in order. One generator serves all prompts, so that the order of the rows matters."""
+    generator = random.Random(seed)
+    return (_outcome(prompt, how, generator) for prompt in prompts)
+
+
+def choose(scored: list[Scored]) -> Scored:
+    """The highest score; the first in the row's order where several share it."""
+    return max(scored, key=lambda one: one.score)
+
+
+def random_other(scored: list[Scored], chosen: Scored, generator: random.Random) -> Scored | None:
+    """Uniform over all completions, drawn again while it is the chosen one; it may score as high."""
+    if all(one.is_same(chosen) for one in scored):
+        return None
+    while (drawn := generator.choice(scored)).is_same(chosen):
+        pass
+    return drawn
+
+
+def random_lower(scored: list[Scored], chosen: Scored, generator: random.Random) -> Scored | None:
+    """Uniform over the completions with a lower score (Argilla's rule; section 3 of the paper words it so)."""
+    lower = [one for one in scored if one.score < chosen.score]
+    return generator.choice(lower) if lower else None
+
+
+def worst(scored: list[Scored], chosen: Scored, generator: random.Random) -> Scored | None:
+    """The lowest score of the others, the first of these."""
+    return min(_others(scored, chosen), key=lambda one: one.score, default=None)
+
+
+def second_best(scored: list[Scored], chosen: Scored, generator: random.Random) -> Scored | None:
+    """The highest score of the others, the first of these; it ties with the chosen one where the top is shared."""
+    return max(_others(scored, chosen), key=lambda one: one.score, default=None)
+
+
+def first_release(scored: list[Scored], chosen: Scored, generator: random.Random) -> Scored | None:
+    """As `random_other`, but from seed 42 at every call: of four, place 0, or 2 where 0 is the chosen one."""
+    return random_other(scored, chosen, random.Random(FIRST_RELEASE_SEED))
+
+
+SCORES: dict[str, Callable[[Completion], float | None]] = {
+    "overall_score": lambda completion: completion.overall_score,
+    "mean_rating": lambda completion: completion.mean_rating,
+}
+REJECTED: dict[str, Callable[[list[Scored], Scored, random.Random], Scored | None]] = {
+    "random": random_other,
+    "random_lower": random_lower,
+    "worst": worst,
+    "second_best": second_best,
+    "first_release": first_release,
+}
+# The published sets: H4's two releases (the card says mean score, the script overall_score), the paper's, Argilla's.
+PUBLISHED = {
+    "first_release": Binarisation(chosen="overall_score", rejected="first_release"),
+    "repaired_release": Binarisation(chosen="overall_score", rejected="random"),
+    "paper": Binarisation(chosen="mean_rating", rejected="random"),
+    "argilla": Binarisation(chosen="mean_rating", rejected="random_lower"),
+}
+
+
+def _outcome(prompt: ScoredPrompt, how: Binarisation, generator: random.Random) -> Pair | NoPair:
+    score = SCORES[how.chosen]
+    scored = [
+        Scored(place, value, completion)
+        for place, completion in enumerate(prompt.completions)
+        if (value := score(completion)) is not None
+    ]
+    scores = tuple(one.score for one in scored)
+    if len(scored) < 2:
+        return NoPair(prompt, scores, *_what_is_lacking(prompt, how.chosen, len(scored)))
+    chosen = choose(scored)
+    rejected = REJECTED[how.rejected](scored, chosen, generator)
+    if rejected is None:
+        return NoPair(prompt, scores, None, f"no completion that {how.rejected} could reject")
+    return Pair(prompt, scores, chosen.place, rejected.place, chosen.score, rejected.score)
+
+
+def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[str, str]:
+    """Column and problem of a row with fewer than two scored completions."""
+    if len(prompt.completions) < 2:
+        return "completions", "holds one completion; a pair takes two"
+    place = next(i for i, completion in enumerate(prompt.completions) if SCORES[chosen](completion) is None)
+    column = f"completions[{place}].{'overall_score' if chosen == 'overall_score' else 'annotations'}"
+    return column, f"{scored} of {len(prompt.completions)} completions have a score by {chosen}; a pair takes two"
+
+
+def _others(scored: list[Scored], chosen: Scored) -> list[Scored]:
+    return [one for one in scored if not one.is_same(chosen)]

@@ -1,0 +1,78 @@
+"""What a way of making pairs does to a set: ties, mean scores, places in the list."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from zephyr_lab.data.pairs import NoPair, Pair
+
+
+@dataclass(frozen=True, slots=True)
+class PairStatistics:
+    """Counts over prompts and pairs; scores are those that the chosen answer was picked by.
+
+    `ties_at_top` and `all_equal` count prompts with at least two scored completions. `chosen_positions[i]` and
+    `rejected_positions[i]`: pairs whose answer stood at place i of its row. Means are None without a pair.
+    """
+
+    prompts: int
+    pairs: int
+    ties_at_top: int
+    all_equal: int
+    mean_chosen: float | None
+    mean_rejected: float | None
+    equal_pairs: int
+    chosen_positions: list[int]
+    rejected_positions: list[int]
+
+
+@dataclass(slots=True)
+class PairCounts:
+    """Gathers outcomes one at a time; `unread` rows that are no scored prompts count as prompts too."""
+
+    prompts: int = 0
+    unread: int = 0
+    ties_at_top: int = 0
+    all_equal: int = 0
+    longest: int = 0
+    pairs: list[tuple[int, int, float, float]] = field(default_factory=list)  # both places, both scores
+
+    def add(self, outcome: Pair | NoPair) -> None:
+        self.prompts += 1
+        self.longest = max(self.longest, len(outcome.prompt.completions))
+        if len(outcome.scores) >= 2:
+            self.ties_at_top += outcome.scores.count(max(outcome.scores)) >= 2
+            self.all_equal += len(set(outcome.scores)) == 1
+        if isinstance(outcome, Pair):
+            self.pairs.append((outcome.chosen, outcome.rejected, outcome.score_chosen, outcome.score_rejected))
+
+    def statistics(self) -> PairStatistics:
+        return PairStatistics(
+            prompts=self.prompts + self.unread,
+            pairs=len(self.pairs),
+            ties_at_top=self.ties_at_top,
+            all_equal=self.all_equal,
+            mean_chosen=_mean([chosen for _, _, chosen, _ in self.pairs]),
+            mean_rejected=_mean([rejected for *_, rejected in self.pairs]),
+            equal_pairs=sum(chosen == rejected for _, _, chosen, rejected in self.pairs),
+            chosen_positions=_counts([place for place, *_ in self.pairs], self.longest),
+            rejected_positions=_counts([place for _, place, *_ in self.pairs], self.longest),
+        )
+
+
+def pair_statistics(outcomes: Iterable[Pair | NoPair]) -> PairStatistics:
+    """Statistics of the outcomes of `pairs.binarise`."""
+    counts = PairCounts()
+    for outcome in outcomes:
+        counts.add(outcome)
+    return counts.statistics()
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _counts(places: list[int], length: int) -> list[int]:
+    counts = [0] * length
+    for place in places:
+        counts[place] += 1
+    return counts
