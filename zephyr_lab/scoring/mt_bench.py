@@ -57,12 +57,17 @@ def score(
 
     `unparsed` is "drop" (FastChat's show_result) or "keep" (-1 counts as a score). Raises ValueError for another.
     """
-    if unparsed not in CONVENTIONS:
-        raise ValueError(f"unparsed must be 'drop' or 'keep', got {unparsed!r}")
+    require_convention(unparsed)
     by_model: dict[str, list[Judgment]] = {}
     for judgment in judgments:
         by_model.setdefault(judgment.model, []).append(judgment)
     return {model: _model_score(rows, unparsed, seed, resamples) for model, rows in by_model.items()}
+
+
+def require_convention(unparsed: str) -> None:
+    """Raises ValueError for another than "drop" and "keep"."""
+    if unparsed not in CONVENTIONS:
+        raise ValueError(f"unparsed must be 'drop' or 'keep', got {unparsed!r}")
 
 
 def _model_score(rows: list[Judgment], unparsed: str, seed: int, resamples: int) -> ModelScore:
