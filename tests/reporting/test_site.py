@@ -1,0 +1,329 @@
+"""The report: safe outputs, links that work, numbers side by side, built once, and nothing fetched."""
+
+import html as html_module
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from site_project import HOSTILE, code, markdown, notebook, printed, record, shown, write_project, write_run
+from zephyr_lab.reporting import claims, site, site_content, site_html, site_notebooks, site_pages
+from zephyr_lab.reporting.site_content import Number
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small checkout."""
+    write_project(tmp_path)
+    monkeypatch.setenv("ZEPHYR_LAB_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of the small checkout, built once for all tests that read it."""
+    root = tmp_path_factory.mktemp("checkout")
+    write_project(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEPHYR_LAB_ROOT", str(root))
+        return site.build("tiny").index.parent
+
+
+@pytest.fixture
+def without_sphinx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are their sources, in tags: for tests of what is built when, not of how it looks."""
+
+    def copy(source: Path, target: Path, *, doctrees: Path) -> None:
+        for path in [*source.rglob("*.md"), *source.rglob("*.ipynb")]:
+            text = path.read_text(encoding="utf-8")
+            if path.suffix == ".ipynb":
+                prose = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+                text = "\n".join(prose)
+            copied = (target / path.relative_to(source)).with_suffix(".html")
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            copied.write_text(f"<article>{text}</article>", encoding="utf-8")
+
+    monkeypatch.setattr(site, "run_sphinx", copy)
+
+
+def number(value: float | None, low: float | None = None, high: float | None = None, **changed) -> Number:
+    blank = dict.fromkeys(("n", "seeds", "interval", "source"))
+    described = {"row": "gpt-4", "metric": "mt_bench", "kind": "recomputed", "value": value, "low": low, "high": high}
+    return Number(**(described | blank | changed))
+
+
+def page(built: Path, name: str) -> str:
+    return (built / name).read_text(encoding="utf-8")
+
+
+def words(html: str) -> str:
+    """What a reader reads: tags taken out, spaces made one."""
+    body = html_module.unescape(re.sub(r"<[^>]+>", " ", html[html.index("<article") :]))
+    return " ".join(body.split())
+
+
+# --- what the pages say ---------------------------------------------------------------------------------------------
+
+
+def test_index_names_items_with_status_notebook_parameters_and_time(built):
+    said = words(page(built, "index.html"))
+    assert "Table 1: chat benchmarks partial 13 · Chat scores profile=tiny seeds=3 beta=0.1 · 52 s" in said
+    assert "Figure 2: the three steps ok committed" in said
+    assert "Math target, greedy missing comes with notebook 31" in said
+    assert "1 reproduced, 3 not measured yet" in said
+    assert 'src="figures/zephyr/tab1.png"' in page(built, "index.html")
+
+
+def test_ledger_page_tells_claims_with_reasons(built):
+    said = words(page(built, "ledger.html"))
+    assert "Z6 Zephyr scores above its teacher's student" in said
+    assert (
+        "Said in: Section 5 7.34 direction only +0.3 [+0.01, +0.6], n 80 reproduced +0.42 [+0.1, +0.74], n 80" in said
+    )
+    assert "the interval lies above 0" in said and "6.86 > 6.41 (Table 1)" in said
+    assert "eda-1 Unmeasured" in said and "– – not measured yet" in said
+    assert "differs mpt-7b-chat 5.46 [4.91, 5.98] 5.42 Table 1" in said
+    assert "8.990625 8.990625" in said
+
+
+def test_item_page_sets_published_committed_and_this_run_side_by_side(built):
+    said = words(page(built, "items/zephyr-tab1.html"))
+    assert "llama-2-70b-chat mt bench 6.86 6.85 [6.42, 7.25] 6.86 [6.43, 7.26] recomputed 80 80 questions" in said
+    assert "retrained : comes with the trained models" in said
+    assert "0123456789ab with uncommitted changes" in said
+    assert "data:mt_bench_scores.csv absent" in said
+
+
+def test_every_local_address_of_the_site_exists(built):
+    missing = []
+    for path in built.rglob("*.html"):
+        for address in re.findall(r'(?:href|src)="([^"#?]+)', path.read_text(encoding="utf-8")):
+            if re.match(r"[a-z]+:", address):
+                continue
+            if not (path.parent / address).exists():
+                missing.append(f"{path.relative_to(built)}: {address}")
+    assert missing == []
+
+
+def test_links_between_notebooks_lead_to_pages_and_others_become_text(built):
+    text = page(built, "notebooks/13_scores.html")
+    assert 'href="00_start.html#map"' in text
+    assert 'href="../papers/zephyr/NOTES.html"' in text
+    assert "to a file" in words(text) and "pyproject.toml" not in text
+    assert "Go to" in words(page(built, "notebooks/00_start.html")) and "12_absent" not in page(
+        built, "notebooks/00_start.html"
+    )
+
+
+def test_formulas_are_drawn_by_the_sites_own_mathjax(built):
+    text = page(built, "notebooks/13_scores.html")
+    assert re.search(r'<script[^>]+src="\.\./_static/mathjax\.js', text)
+    assert "\\sigma(\\beta \\Delta)" in text
+    assert (built / "_static" / "mathjax.js").stat().st_size > 1_000_000
+
+
+# --- text of models -------------------------------------------------------------------------------------------------
+
+
+def test_text_of_models_is_shown_and_never_obeyed(built):
+    text = page(built, "notebooks/13_scores.html")
+    assert "<script>window.forged" not in text
+    assert "&lt;script&gt;window.forged = true" in text
+    assert "<img src=https" not in text
+
+
+@pytest.mark.parametrize(
+    "given, kept",
+    [
+        ('<b onclick="x()">bold</b>', "<b>bold</b>"),
+        ('<a href="javascript:x()">a</a>', "<a>a</a>"),
+        ('<img src="https://example.invalid/a.png" alt="a">', '<img alt="a">'),
+        ('<img src="data:image/png;base64,AA==">', '<img src="data:image/png;base64,AA==">'),
+        ("<form><input></form>", "&lt;form&gt;&lt;input&gt;&lt;/form&gt;"),
+        ('<p style="color: grey; background: url(//example.invalid)">1</p>', '<p style="color: grey;">1</p>'),
+        ("<style>#T_a td {color: red}</style>x", "<style>#T_a td {color: red}</style>x"),
+        ("<style>@import 'https://example.invalid'</style>x", "x"),
+        ("<style>a{background:url(//example.invalid)}</style>x", "x"),
+    ],
+)
+def test_html_is_cut_down_to_what_may_stand_in_a_page(given, kept):
+    assert site_notebooks.safe_html(given) == kept
+
+
+@pytest.mark.parametrize("active", ["<script>x()</script>", '< SCRIPT src="//example.invalid">', '<iframe srcdoc="x">'])
+def test_scripts_live_in_a_frame_without_origin_and_network(active):
+    framed = site_notebooks.safe_html(f"<p>before</p>{active}")
+    assert framed.count("<iframe") == 1 and 'sandbox="allow-scripts"' in framed
+    assert "allow-same-origin" not in framed
+    assert "default-src &#x27;none&#x27;" in framed
+    assert active.replace("&", "&amp;") not in framed
+
+
+def test_markdown_of_outputs_shows_html_as_text():
+    assert "&lt;script&gt;" in site_notebooks.markdown_to_html(HOSTILE)
+    assert "<td>1</td>" in site_notebooks.markdown_to_html("|a|\n|-|\n|1|\n")
+
+
+def test_raw_html_cannot_end_its_own_fence():
+    content = "a\n```\n{raw} html\n````\nb"
+    fenced = site_notebooks.raw(content)
+    assert fenced.startswith("`````{raw} html\n") and fenced.endswith("\n`````\n")
+
+
+# --- notebooks ------------------------------------------------------------------------------------------------------
+
+
+def test_prepared_notebook_keeps_what_a_reader_needs_and_loses_machine_records():
+    widget = {"output_type": "display_data", "metadata": {}, "data": {"application/vnd.jupyter.widget-view+json": {}}}
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": ["no"]}
+    given = notebook(markdown("# Title"), code("x", widget, printed("hello"), error, shown(plain="7"), count=4))
+    made = site_notebooks.prepare(given, header="<p>facts</p>", link=lambda target: None)
+    title, header, cell = made["cells"]
+    assert title["source"] == "# Title" and "<p>facts</p>" in header["source"]
+    assert [output["output_type"] for output in cell["outputs"]] == ["stream", "error", "display_data"]
+    assert cell["metadata"] == {} and "papermill" not in made["metadata"]
+
+
+def test_links_in_code_and_outside_links_are_left_alone():
+    text = "`[a](b.ipynb)` [c](https://example.org/x) ![p](q.png)\n```\n[d](e.ipynb)\n```\n[f](g.ipynb)"
+    assert site_notebooks.rewrite_links(text, lambda target: None) == text.replace("[f](g.ipynb)", "f")
+
+
+def test_a_notebook_without_record_is_no_result(project):
+    # A killed kernel leaves a saved notebook that claims success.
+    folder = project / "build/tiny/notebooks"
+    (folder / "20_killed.ipynb").write_text(json.dumps(notebook(markdown("# 20"))), encoding="utf-8")
+    assert [run.name for run in site_content.runs("tiny")] == ["00_start", "13_scores"]
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        (number(6.856, 6.43, 7.26), "6.86 [6.43, 7.26]"),
+        (number(0.123456, 0.1231, 0.1238), "0.12346 [0.12310, 0.12380]"),
+        (number(812.0, 500.0, 1100.0), "812.00 [500.00, 1100.00]"),
+        (number(5.42), "5.42"),
+        (number(None), site_html.NONE),
+        (None, site_html.NONE),
+    ],
+)
+def test_numbers_have_digits_that_their_interval_supports(given, told):
+    assert site_html.number(given) == told
+
+
+def test_beside_matches_by_row_metric_and_kind():
+    quoted = number(7.0, kind="quoted")
+    alone = number(9.0, kind="quoted", row="other")
+    old, new = number(6.0, 5.0, 7.0), number(6.5, 5.5, 7.5)
+    trained = number(3.0, 2.0, 4.0, kind="retrained")
+    lines = site_content.beside([quoted, old], [quoted, new, trained, alone])
+    assert [(line.row, line.kind, line.published, line.committed, line.ours) for line in lines] == [
+        ("gpt-4", "recomputed", quoted, old, new),
+        ("gpt-4", "retrained", quoted, None, trained),
+        ("other", "quoted", alone, None, None),
+    ]
+
+
+def test_files_of_the_ledger_have_their_place_on_the_site():
+    assert site_content.address("build/world-gpu/tables/zephyr/tab1.csv") == "tables/zephyr/tab1.csv"
+    assert site_content.address("figures/zephyr/tab1.csv") == "committed/zephyr/tab1.csv"
+
+
+def test_a_table_that_is_no_table_of_scores_gives_no_numbers(tmp_path):
+    (tmp_path / "curve.csv").write_text("step,loss\n1,0.5\n", encoding="utf-8")
+    assert site_content.numbers(tmp_path / "curve.csv") == []
+    assert site_content.numbers(tmp_path / "absent.csv") == []
+
+
+def test_every_verdict_has_its_place_in_the_counts():
+    assert set(site_pages.VERDICTS) == set(claims.VERDICTS)
+
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_built_twice_and_a_changed_input_is_noticed(project, without_sphinx):
+    first = site.build("tiny")
+    again = site.build("tiny")
+    assert (first.built, again.built, again.pages) == (True, False, first.pages)
+    (project / "build/tiny/ledger/13_scores.json").touch()
+    assert site.build("tiny").built is False  # a date is no change
+    stale = site.build("tiny", stale=["13_scores"])
+    assert stale.built and "stale" in page(stale.index.parent, "items/zephyr-tab1.html")
+    table = project / "build/tiny/tables/zephyr/tab1.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("6.856", "6.943"), encoding="utf-8")
+    rebuilt = site.build("tiny")
+    assert rebuilt.built and "6.94 [6.43, 7.26]" in page(rebuilt.index.parent, "items/zephyr-tab1.html")
+
+
+def test_a_damaged_site_is_built_again(project, without_sphinx):
+    index = site.build("tiny").index
+    (index.parent / "ledger.html").unlink()
+    assert site.build("tiny").built and (index.parent / "ledger.html").is_file()
+
+
+def test_an_outside_reference_is_refused_and_the_old_site_stays(project, without_sphinx):
+    before = site.build("tiny").index.read_bytes()
+    outside = notebook(markdown("# 14 · Outside\n\n<img src='https://example.invalid/a.png'>"))
+    write_run(project, "14_outside", "14 · Outside", outside)
+    with pytest.raises(ValueError, match=r"notebooks/14_outside.html: https://example.invalid/a.png"):
+        site.build("tiny")
+    assert (project / "build/tiny/site/index.html").read_bytes() == before
+    assert not (project / "build/tiny/.site").exists()
+
+
+def test_sphinx_warnings_are_errors_that_name_the_page(project):
+    write_run(project, "14_broken", "14 · Broken", notebook(markdown("# 14 · Broken\n\n{doc}`nowhere`")))
+    with pytest.raises(ValueError, match=r"could not be built: notebooks/14_broken.ipynb.*nowhere"):
+        site.build("tiny")
+
+
+def test_a_fresh_clone_has_a_site_of_committed_results(project, without_sphinx):
+    for path in sorted((project / "build").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    made = site.build("tiny")
+    said = words(page(made.index.parent, "index.html"))
+    assert "no notebook has been run here; committed results are shown" in said
+    assert "6.85 [6.42, 7.25]" in words(page(made.index.parent, "items/zephyr-tab1.html"))
+
+
+@pytest.mark.parametrize(
+    "html, found",
+    [
+        ('<img src="https://example.invalid/a">', 1),
+        ('<link href="//example.invalid/a.css">', 1),
+        ('<a href="https://example.invalid/a">a</a>', 0),
+        ('<img src="a.png"><img src="data:image/png;base64,//AA">', 0),
+        ('<iframe srcdoc="&lt;img src=https://example.invalid/a&gt;"></iframe>', 0),
+    ],
+)
+def test_outside_references_are_what_a_browser_would_fetch(tmp_path, html, found):
+    (tmp_path / "a.html").write_text(html, encoding="utf-8")
+    assert len(site.outside_references(tmp_path)) == found
+
+
+def test_style_sheets_are_looked_through_too(tmp_path):
+    (tmp_path / "a.css").write_text("@font-face{src:url('https://example.invalid/f.woff')} a{background:url(b.png)}")
+    assert site.outside_references(tmp_path) == ["a.css: https://example.invalid/f.woff"]
+
+
+def test_asking_again_loads_neither_sphinx_nor_pandas(project, without_sphinx):
+    site.build("tiny")
+    code_ = (
+        "from zephyr_lab.reporting import site; import sys\n"
+        "print(site.build('tiny').built, sorted({'sphinx', 'pandas', 'myst_nb', 'bleach'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code_], capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=1) == ["False", "[]\n"]
+
+
+def test_records_of_the_fixture_have_the_runs_schema():
+    assert {"schema", "notebook", "title", "profile", "seeds", "parameters", "stages", "inputs", "seconds"} <= set(
+        record("13_x", "13")
+    )

@@ -1,0 +1,223 @@
+"""The static report of a profile: index of items, executed notebooks, ledger; opens from a memory stick.
+
+Everything shown is read from files; nothing is executed and nothing is fetched, neither at build nor at view. The
+site is built beside its place and moved there when it is whole, and only where an input has changed.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, paths
+
+ASSETS = Path(__file__).with_name("site_assets")
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished site: where it opens, whether it had to be built, how many pages it has."""
+
+    index: Path
+    built: bool
+    pages: int
+    seconds: float
+
+
+def build(profile: str, *, stale: Iterable[str] = ()) -> Report:
+    """Bring `build/<profile>/site/` up to date with the run, the committed figures and the papers' files.
+
+    `stale` names notebooks whose products do not stand any more.
+
+    Raises ValueError where a page refers to something outside the site or Sphinx has any complaint, naming the page;
+    the old site, if any, then stays as it was.
+    """
+    begun, stale = time.monotonic(), frozenset(stale)
+    target = paths.build_dir(profile) / "site"
+    digest = inputs_digest(profile, stale)
+    standing = _standing(target, digest)
+    if standing is not None:
+        return Report(target / "index.html", False, standing["pages"], time.monotonic() - begun)
+
+    work = paths.build_dir(profile) / ".site"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        source, pages = work / "source", work / "html"
+        write_source(profile, source, stale)
+        run_sphinx(source, pages, doctrees=work / "doctrees")
+        _finish(profile, source, pages)
+        references = outside_references(pages)
+        if references:
+            raise ValueError("the report would need a network to be read: " + "; ".join(references[:5]))
+        count = sum(1 for _ in pages.rglob("*.html"))
+        files.write_json(pages / "site.json", {"schema": SCHEMA, "profile": profile, "digest": digest, "pages": count})
+        _move_into_place(pages, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Report(target / "index.html", True, count, time.monotonic() - begun)
+
+
+def inputs_digest(profile: str, stale: Iterable[str]) -> str:
+    """One hash over all that the site is made of: names and bytes of its inputs, and the code that makes it."""
+    lines = [f"{name} {files.sha256(path)}\n" for name, path in _inputs(profile)]
+    known = sorted(path.name for path in paths.notebooks_dir().glob("*.ipynb"))
+    rest = [f"schema {SCHEMA}\n", f"notebooks {known}\n", f"stale {sorted(stale)}\n"]
+    return files.sha256_bytes("".join([*rest, *lines]).encode())
+
+
+def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
+    """Write the pages of `profile` as Sphinx reads them, below the new folder `source`."""
+    from zephyr_lab.reporting import site_content as content
+    from zephyr_lab.reporting import site_notebooks, site_pages
+
+    told = content.tell(profile, stale)
+    papers = _write_papers(source)
+    known = {run.path.name: run.path.name for run in told.runs}
+    _write(source / "index.md", site_pages.index_page(told, papers))
+    _write(source / "ledger.md", site_pages.ledger_page(told))
+    for item in told.items:
+        _write(source / f"{item.page}.md", site_pages.item_page(item))
+    for run in told.runs:
+        page = site_notebooks.prepare(
+            files.read_json(run.path),
+            header=site_pages.notebook_header(run),
+            link=lambda target: _place(target, known, papers),
+        )
+        _write(source / "notebooks" / f"{run.name}.ipynb", json.dumps(page))
+    shutil.copy(ASSETS / "conf.py", source / "conf.py")
+    static = source / "_static"
+    static.mkdir()
+    shutil.copy(ASSETS / "zephyr_lab.css", static)
+    shutil.copy(mathjax(), static / "mathjax.js")
+
+
+def run_sphinx(source: Path, target: Path, *, doctrees: Path) -> None:
+    """Build the HTML pages in a process of their own, warnings as errors.
+
+    Raises ValueError with Sphinx's first complaint, which names the page.
+    """
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-d", doctrees, source, target]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    if done.returncode != 0:
+        complaints = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        said = (complaints or done.stderr.strip().splitlines() or ["no message"])[0]
+        raise ValueError(f"the report could not be built: {said.replace(str(source) + os.sep, '')}")
+
+
+def mathjax() -> Path:
+    """MathJax 3 as one file that draws SVG: no fonts, nothing to load later (Apache-2.0)."""
+    package = metadata.distribution("sphinx-mathjax-offline")
+    return Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
+
+
+def outside_references(site: Path) -> list[str]:
+    """What the pages would fetch from another host, as "page: address". Plain links are not fetched and may stay."""
+    in_style = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
+    found = []
+    for path in sorted(site.rglob("*.html")):
+        page = _Fetched()
+        page.feed(path.read_text(encoding="utf-8"))
+        found += [f"{path.relative_to(site)}: {address}" for address in page.addresses]
+    for path in sorted(site.rglob("*.css")):
+        found += [
+            f"{path.relative_to(site)}: {address}" for address in in_style.findall(path.read_text(encoding="utf-8"))
+        ]
+    return found
+
+
+class _Fetched(HTMLParser):
+    """Collects the outside addresses that a browser would fetch to show a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            return
+        for name, value in attrs:
+            fetched = name in ("src", "data", "srcset", "poster") or (
+                name == "href" and tag in ("link", "image", "use")
+            )
+            if fetched and value and re.match(r"\s*(https?:)?//", value, re.IGNORECASE):
+                self.addresses.append(value)
+
+
+def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
+    """(logical name, file) of everything the site is made of, in a fixed order."""
+    build_folder, root = paths.build_dir(profile), paths.project_root()
+    trees = [(f"build/{name}", build_folder / name) for name in ("notebooks", "figures", "tables", "ledger")]
+    trees += [("figures", paths.figures_dir()), ("papers", paths.papers_dir()), ("reporting", Path(__file__).parent)]
+    for name, folder in trees:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield f"{name}/{path.relative_to(folder).as_posix()}", path
+    if (root / "constraints.txt").is_file():
+        yield "constraints.txt", root / "constraints.txt"
+
+
+def _standing(target: Path, digest: str) -> dict[str, Any] | None:
+    """The record of the site that stands there, where it is whole and of these inputs."""
+    record = target / "site.json"
+    if not record.is_file():
+        return None
+    standing = files.read_json(record)
+    whole = sum(1 for _ in target.rglob("*.html")) == standing.get("pages")
+    return standing if standing.get("digest") == digest and whole else None
+
+
+def _write_papers(source: Path) -> list[str]:
+    """Copy the papers' notes and equations, as far as they are written; their page names."""
+    pages = []
+    for path in sorted(paths.papers_dir().glob("*/*.md")):
+        name = f"papers/{path.parent.name}/{path.stem}"
+        _write(source / f"{name}.md", path.read_text(encoding="utf-8"))
+        pages.append(name)
+    return pages
+
+
+def _place(target: str, notebooks: dict[str, str], papers: list[str]) -> str | None:
+    """Where a relative link of a notebook leads on the site; None where its target is not part of it."""
+    path, _, anchor = target.partition("#")
+    name = path.rpartition("/")[2]
+    if name in notebooks:
+        return notebooks[name] + (f"#{anchor}" if anchor else "")
+    page = re.sub(r"^(\.\./)+", "", path).removesuffix(".md")
+    return f"../{page}.md" if page in papers else None
+
+
+def _finish(profile: str, source: Path, pages: Path) -> None:
+    """Copy what pages show as it is: figures and tables of the run, committed figures."""
+    for name in ("figures", "tables"):
+        folder = paths.build_dir(profile) / name
+        if folder.is_dir():
+            shutil.copytree(folder, pages / name)
+    if paths.figures_dir().is_dir():
+        shutil.copytree(paths.figures_dir(), pages / "committed")
+    for leftover in (pages / ".buildinfo", pages / "objects.inv"):
+        leftover.unlink(missing_ok=True)
+
+
+def _move_into_place(new: Path, target: Path) -> None:
+    """Put the finished site where the old one stood; a reader meets the one or the other."""
+    old = target.with_name(".site-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

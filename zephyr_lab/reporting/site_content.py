@@ -1,0 +1,225 @@
+"""What the site tells, read from files: notebook runs, items with their numbers, claims, findings.
+
+Reads `build/<profile>/` (this run) and `figures/` (committed); knows nothing of pages.
+"""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, paths
+from zephyr_lab.reporting import claims, ledger
+
+OURS = ("recomputed", "retrained")
+COMMITTED = "committed"  # the site's folder for what lies in figures/
+
+
+@dataclass(frozen=True)
+class Run:
+    """One executed notebook and its record."""
+
+    name: str  # file name without ending
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        return self.record.get("title") or self.name
+
+    @property
+    def number(self) -> str:
+        return self.name.partition("_")[0]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One row of the tidy frame of scores; absent values are None."""
+
+    row: str
+    metric: str
+    kind: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    seeds: int | None
+    interval: str | None
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A published number, the committed one and this run's, of one row, metric and kind."""
+
+    row: str
+    metric: str
+    kind: str
+    published: Number | None
+    committed: Number | None
+    ours: Number | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table, figure or study of the ledger, with what the site can show of it. Addresses are from the site's root."""
+
+    described: ledger.Item
+    status: str
+    run: Run | None  # the notebook run that made it here
+    files: tuple[str, ...]
+    lines: tuple[Line, ...]
+    lacking: dict[str, str]
+
+    @property
+    def page(self) -> str:
+        return "items/" + self.described.id.replace("/", "-")
+
+    @property
+    def paper(self) -> str:
+        return self.described.id.partition("/")[0]
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return tuple(name for name in self.files if name.endswith(".svg"))
+
+    @property
+    def thumbnail(self) -> str | None:
+        return next((name for name in self.files if name.endswith(".png")), self.figures[0] if self.figures else None)
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether what is shown comes from figures/, because this run has not made it."""
+        return any(name.startswith(f"{COMMITTED}/") for name in self.files)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Everything that the pages tell of one profile. Claims and reasons are by claim id."""
+
+    profile: str
+    ledger: dict[str, Any]
+    committed: dict[str, Any] | None
+    runs: tuple[Run, ...]
+    items: tuple[Item, ...]
+    claims: dict[str, claims.Claim]
+    reasons: dict[str, dict[str, Any]]
+    findings: tuple[dict[str, Any], ...]
+    exact: tuple[dict[str, Any], ...]
+
+
+def tell(profile: str, stale: Iterable[str]) -> Told:
+    """Gather what the site of `profile` tells, from this run and from what is committed; `stale` names notebooks."""
+    found = runs(profile)
+    pieces = ledger.fragments(profile)
+    by_name = {run.name: run for run in found}
+    made = {
+        item["id"]: (by_name.get(piece["notebook"]), item["lacking"]) for piece in pieces for item in piece["items"]
+    }
+    told, committed = ledger.collect(profile, stale=stale), ledger.committed()
+    old = {entry["id"]: entry["files"] for entry in (committed or {"items": []})["items"]}
+    known = ledger.items()
+    return Told(
+        profile=profile,
+        ledger=told,
+        committed=committed,
+        runs=tuple(found),
+        items=tuple(
+            _item(known[entry["id"]], entry, old.get(entry["id"], []), *made.get(entry["id"], (None, {})))
+            for entry in told["items"]
+        ),
+        claims=claims.everything(),
+        reasons={claim["id"]: claim for piece in pieces for claim in piece["claims"]},
+        findings=tuple(finding for piece in pieces for finding in piece["findings"]),
+        exact=tuple(check for piece in pieces for check in piece["exact"]),
+    )
+
+
+def runs(profile: str) -> list[Run]:
+    """Executed notebooks that finished: those with a record beside them, in the order of their numbers."""
+    folder = paths.build_dir(profile) / "notebooks"
+    found = []
+    for source in sorted(paths.notebooks_dir().glob("*.ipynb")):
+        executed, record = folder / source.name, folder / f"{source.stem}.run.json"
+        if executed.is_file() and record.is_file():
+            found.append(Run(source.stem, executed, files.read_json(record)))
+    return found
+
+
+def numbers(path: Path) -> list[Number]:
+    """A tidy frame from its CSV file; empty for an absent file, and for one that is no table of scores."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        is_tidy = {"row", "metric", "kind", "value"} <= set(reader.fieldnames or ())
+        return [_number(row) for row in reader] if is_tidy else []
+
+
+def beside(committed: Iterable[Number], ours: Iterable[Number]) -> list[Line]:
+    """Published | committed | this run, one line for each row, metric and kind, in the order of first appearance.
+
+    Published values come from either frame; a published value that nothing of ours answers has a line of its own,
+    of kind "quoted".
+    """
+    committed, ours = list(committed), list(ours)
+    quoted = {(number.row, number.metric): number for number in [*committed, *ours] if number.kind == "quoted"}
+    old = {(number.row, number.metric, number.kind): number for number in committed if number.kind in OURS}
+    new = {(number.row, number.metric, number.kind): number for number in ours if number.kind in OURS}
+    answered = {key[:2] for key in [*old, *new]}
+    wanted = dict.fromkeys(
+        (number.row, number.metric, number.kind)
+        for number in [*ours, *committed]
+        if number.kind in OURS or (number.row, number.metric) not in answered
+    )
+    return [Line(*key, quoted.get(key[:2]), old.get(key), new.get(key)) for key in wanted]
+
+
+def address(name: str) -> str:
+    """Where the site keeps a file of the ledger: build/tiny/figures/a.svg in figures/, figures/a.svg in committed/."""
+    if name.startswith("build/"):
+        return name.split("/", 2)[2]
+    return f"{COMMITTED}/{name.removeprefix('figures/')}"
+
+
+def _item(
+    described: ledger.Item, entry: dict[str, Any], committed: list[str], run: Run | None, lacking: dict[str, str]
+) -> Item:
+    mine = [name for name in entry["files"] if name.startswith("build/")]
+    return Item(
+        described=described,
+        status=entry["status"],
+        run=run,
+        files=tuple(address(name) for name in entry["files"]),
+        lines=tuple(beside(_all_numbers(committed), _all_numbers(mine))),
+        lacking=lacking,
+    )
+
+
+def _all_numbers(names: Iterable[str]) -> list[Number]:
+    return [one for name in names if name.endswith(".csv") for one in numbers(paths.project_root() / name)]
+
+
+def _number(row: dict[str, str]) -> Number:
+    def text(name: str) -> str | None:
+        return row.get(name) or None
+
+    def real(name: str) -> float | None:
+        return float(row[name]) if row.get(name) else None
+
+    def count(name: str) -> int | None:
+        return int(float(row[name])) if row.get(name) else None
+
+    return Number(
+        row=row["row"],
+        metric=row["metric"],
+        kind=row["kind"],
+        value=real("value"),
+        low=real("low"),
+        high=real("high"),
+        n=count("n"),
+        seeds=count("seeds"),
+        interval=text("interval"),
+        source=text("source"),
+    )
