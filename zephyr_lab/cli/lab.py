@@ -23,6 +23,8 @@ def list_(
         from zephyr_lab.data import released
 
         rows = [dataclasses.asdict(row) for row in released.listing()]
+        if not json:  # what fits a screen; --json tells all
+            rows = [{name: row[name] for name in ("name", "rows", "size", "licence", "found", "about")} for row in rows]
     elif what == "notebooks":
         rows = overview.notebooks(profile)
     else:
