@@ -35,10 +35,10 @@ def test_index_leads_to_items_and_notebooks(visit, opened_site, tmp_path):
 def test_ledger_is_read_by_text_and_reasons_open_on_demand(visit, opened_site, tmp_path):
     visit.page.goto((opened_site / "ledger.html").as_uri())
     claims = visit.page.locator(".zl-claims")
-    assert "reproduced\n+0.42 [+0.1, +0.74], n 80" in claims.inner_text()
+    assert "reproduced\n+0.42 [+0.1, +0.74], n 80" in claims.first.inner_text()
     reason = visit.page.get_by_text("the interval lies above 0")
     assert not reason.is_visible()
-    claims.get_by_text("why, and where").first.click()
+    claims.first.get_by_text("more").first.click()
     assert reason.is_visible()
     visit.page.screenshot(path=tmp_path / "ledger.png", full_page=True)
     assert (visit.outside, visit.errors) == ([], [])

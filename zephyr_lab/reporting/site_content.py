@@ -96,14 +96,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Told:
-    """Everything that the pages tell of one profile. Claims and reasons are by claim id."""
+    """Everything that the pages tell of one profile. Claims are by paper, reasons by claim id."""
 
     profile: str
     ledger: dict[str, Any]
     committed: dict[str, Any] | None
     runs: tuple[Run, ...]
     items: tuple[Item, ...]
-    claims: dict[str, claims.Claim]
+    claims: dict[str, tuple[claims.Claim, ...]]
     reasons: dict[str, dict[str, Any]]
     findings: tuple[dict[str, Any], ...]
     exact: tuple[dict[str, Any], ...]
@@ -129,7 +129,7 @@ def tell(profile: str, stale: Iterable[str]) -> Told:
             _item(known[entry["id"]], entry, old.get(entry["id"], []), *made.get(entry["id"], (None, {})))
             for entry in told["items"]
         ),
-        claims=claims.everything(),
+        claims={paper: claims.load(paper) for paper in claims.PAPERS},
         reasons={claim["id"]: claim for piece in pieces for claim in piece["claims"]},
         findings=tuple(finding for piece in pieces for finding in piece["findings"]),
         exact=tuple(check for piece in pieces for check in piece["exact"]),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from zephyr_lab.reporting.claims import Claim
 from zephyr_lab.reporting.ledger import effect_text
 from zephyr_lab.reporting.site_content import Item, Line, Run, Told
 from zephyr_lab.reporting.site_html import (
@@ -71,14 +72,16 @@ def index_page(told: Told, papers: Sequence[str]) -> str:
 def ledger_page(told: Told) -> str:
     """All items and all claims with their verdicts; findings and integrity checks of this run's notebooks."""
     origin = "this run" if told.ledger["source"] == "build" else "the committed figures"
+    old = told.committed
+    committed = f" Committed: profile `{old['profile']}`, {_seeds(old)}." if old else ""
     parts = [
         "# Ledger\n",
-        f"Profile `{told.ledger['profile']}`, {told.ledger['seeds']} seeds; read from {origin}.\n",
+        f"Profile `{told.profile}`, {_seeds(told.ledger)}; read from {origin}.{committed}\n",
         "## Items\n",
         raw(_items_table(told.items)),
         "## Claims\n",
         raw(_verdict_counts(told.ledger["claims"])),
-        raw(_claims_table(told)),
+        *(f"### {_paper(paper)}\n\n{raw(_claims_table(told, paper))}" for paper in told.claims),
     ]
     if told.findings:
         heading = "## Findings of this run\n\nA difference from a paper is a finding, never an error.\n"
@@ -117,6 +120,10 @@ def _paper(key: str) -> str:
     return PAPERS.get(key, key)
 
 
+def _seeds(ledger: dict[str, Any]) -> str:
+    return "no seeds yet" if ledger["seeds"] is None else f"{ledger['seeds']} seeds"
+
+
 def _entry(item: Item) -> str:
     return f"{item.described.title} <{item.page}>"
 
@@ -127,7 +134,7 @@ def _state(told: Told) -> str:
     seconds = sum((run.record["seconds"] for run in told.runs), start=0.0)
     made = f"{len(told.runs)} notebooks in {duration(seconds)}"
     facts = {
-        "profile": f"{text(told.profile)}, {told.ledger['seeds']} seeds",
+        "profile": f"{text(told.profile)}, {_seeds(told.ledger)}",
         "this run": made if told.runs else "no notebook has been run here; committed results are shown",
         "items": text(", ".join(f"{count} {status}" for status, count in statuses.most_common())),
         '<a href="ledger.html">claims</a>': text(", ".join(f"{verdicts[v]} {v}" for v in VERDICTS if verdicts[v])),
@@ -186,28 +193,27 @@ def _verdict_counts(claims: Sequence[dict[str, Any]]) -> str:
     return f'<p class="zl-facts">{" &ensp; ".join(told)}</p>'
 
 
-def _claims_table(told: Told) -> str:
+def _claims_table(told: Told, paper: str) -> str:
     before = {claim["id"]: claim for claim in (told.committed or {"claims": []})["claims"]}
-    rows = []
-    for claim in told.ledger["claims"]:
-        stated, reason = told.claims[claim["id"]], told.reasons.get(claim["id"], {})
-        why = f"<p>{text(reason['why'])}</p>" if reason.get("why") else ""
-        facts = bullets(text(fact) for fact in reason.get("facts") or ())
-        source = f"<p>Said in: {text(stated.source)}</p>"
-        old = before.get(claim["id"])
-        rows.append(
-            [
-                f'<span id="{text(claim["id"])}">{text(claim["id"])}</span>',
-                text(stated.statement) + on_demand("why, and where it is said", why + facts + source),
-                text(stated.published or "–"),
-                _verdict(old) if old else NONE,
-                _verdict(claim),
-            ]
-        )
-    committed = (
-        f"committed: {told.committed['profile']}, {told.committed['seeds']} seeds" if told.committed else "committed"
+    now = {claim["id"]: claim for claim in told.ledger["claims"]}
+    rows = (
+        [
+            f'<span id="{text(claim.id)}">{text(claim.id)}</span>',
+            text(claim.statement) + on_demand("more", _reason(claim, told.reasons.get(claim.id, {}))),
+            text(claim.published or "–"),
+            _verdict(before[claim.id]) if claim.id in before else NONE,
+            _verdict(now[claim.id]),
+        ]
+        for claim in told.claims[paper]
     )
-    return table(["", "claim", "published", committed, "this run"], rows, "zl-claims")
+    return table(["", "claim", "published", "committed", "this run"], rows, "zl-claims")
+
+
+def _reason(claim: Claim, reason: dict[str, Any]) -> str:
+    """Why the verdict is what it is, how the claim is tested, and where it is made."""
+    why = f"<p>{text(reason['why'])}</p>" if reason.get("why") else ""
+    facts = bullets(text(fact) for fact in reason.get("facts") or ())
+    return f"{why}{facts}<p>Test: {text(claim.test)}</p><p>Source: {text(claim.source)}</p>"
 
 
 def _verdict(claim: dict[str, Any]) -> str:
