@@ -14,12 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from zephyr_lab.core import paths
-from zephyr_lab.data import fetch, released
+from zephyr_lab.data import fetch
+from zephyr_lab.data import released as files_at_hand
 from zephyr_lab.data.catalogue import Released, catalogue, entry, from_table
-
-SHARED = paths.data_dir() or Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="released files are not at hand (set ZEPHYR_LAB_DATA)")
 
 
 class Publisher(ThreadingHTTPServer):
@@ -127,12 +124,12 @@ def test_an_entry_that_contradicts_itself_is_refused(changes, problem):
         plain(b"{}\n", **changes)
 
 
-@needs_data
-def test_the_catalogue_describes_the_files_at_hand(monkeypatch):
-    monkeypatch.setenv("ZEPHYR_LAB_DATA", str(SHARED))
-    for line in released.listing():
+def test_the_catalogue_describes_the_files_at_hand(released, monkeypatch):
+    folder = released(entry("mt_bench_scores").path).parents[1]
+    monkeypatch.setenv("ZEPHYR_LAB_DATA", str(folder))
+    for line in files_at_hand.listing():
         assert (line.found, line.same) == ("ZEPHYR_LAB_DATA", True), line.name
-        assert line.size == (SHARED / entry(line.name).path).stat().st_size
+        assert line.size == (folder / entry(line.name).path).stat().st_size
 
 
 # finding
@@ -141,21 +138,21 @@ def test_the_catalogue_describes_the_files_at_hand(monkeypatch):
 def test_the_data_folder_comes_before_the_cache(places):
     where = {"data": places / "data", "cache": places / "cache" / "data"}
     path = entry("mt_bench_scores").path
-    assert released.path("mt_bench_scores") is None
+    assert files_at_hand.path("mt_bench_scores") is None
     for place in ("cache", "data"):
         (where[place] / path).parent.mkdir(parents=True)
         (where[place] / path).write_text(place)
-        assert released.path("mt_bench_scores").read_text() == place
+        assert files_at_hand.path("mt_bench_scores").read_text() == place
 
 
 def test_a_read_and_an_absence_are_both_told_to_the_session(places, monkeypatch):
     record = places / "record.jsonl"
     monkeypatch.setenv("ZEPHYR_LAB_RECORD", str(record))
     found = places / "data" / entry("pandalm_labels").path
-    released.path("pandalm_labels")
+    files_at_hand.path("pandalm_labels")
     found.parent.mkdir(parents=True)
     found.write_bytes(b"idx\n")
-    released.path("pandalm_labels")
+    files_at_hand.path("pandalm_labels")
     told = [json.loads(line) for line in record.read_text().splitlines()]
     assert [event["name"] for event in told] == ["data:pandalm/labels.csv"] * 2
     assert [event["sha256"] for event in told] == [None, hashlib.sha256(b"idx\n").hexdigest()]
@@ -163,9 +160,9 @@ def test_a_read_and_an_absence_are_both_told_to_the_session(places, monkeypatch)
 
 def test_an_absent_file_is_refused_with_the_next_step(places):
     with pytest.raises(FileNotFoundError, match=r"'alpaca_eval_v1'.*ZEPHYR_LAB_DATA.*or fetch it.*download"):
-        released.require("alpaca_eval_v1")
+        files_at_hand.require("alpaca_eval_v1")
     with pytest.raises(FileNotFoundError, match=r"ZEPHYR_LAB_DATA.*pandalm/labels.csv \(WeOpenML/PandaLM at 3871806\)"):
-        released.require("pandalm_labels")
+        files_at_hand.require("pandalm_labels")
 
 
 def test_the_list_tells_absent_same_and_changed_files_apart(places):
@@ -174,7 +171,7 @@ def test_the_list_tells_absent_same_and_changed_files_apart(places):
     for found in (questions, packed):
         found.parent.mkdir(parents=True)
         found.write_bytes(b"something else")  # for the second: no gzip archive at all
-    lines = {line.name: line for line in released.listing()}
+    lines = {line.name: line for line in files_at_hand.listing()}
     assert lines["mt_bench_questions"].same is False
     assert lines["medusa_judgments"].same is False
     assert (lines["pandalm_labels"].found, lines["pandalm_labels"].same) == ("absent", None)
@@ -197,9 +194,9 @@ def test_a_download_arrives_whole_with_its_origin_beside_it(publisher, tmp_path)
 def test_the_cache_that_a_download_fills_is_where_files_are_found(publisher, places, monkeypatch):
     body = b'{"question_id": 81}\n'
     publisher.pages["/owner/a_file.jsonl"] = body
-    monkeypatch.setattr(released, "entry", lambda name: plain(body, name=name))
-    where = released.download("a_file", mirror=publisher.address)
-    assert released.path("a_file") == where == places / "cache/data/publisher/a_file.jsonl"
+    monkeypatch.setattr(files_at_hand, "entry", lambda name: plain(body, name=name))
+    where = files_at_hand.download("a_file", mirror=publisher.address)
+    assert files_at_hand.path("a_file") == where == places / "cache/data/publisher/a_file.jsonl"
 
 
 def test_a_file_that_says_something_else_is_refused(publisher, tmp_path):
@@ -245,7 +242,7 @@ def test_a_full_disk_leaves_nothing_half_written(publisher, tmp_path, monkeypatc
 
 def test_a_file_put_together_by_hand_has_no_download(places):
     with pytest.raises(ValueError, match=r"pandalm_labels cannot be downloaded: .*set ZEPHYR_LAB_DATA"):
-        released.download("pandalm_labels")
+        files_at_hand.download("pandalm_labels")
 
 
 def test_a_page_in_place_of_the_file_is_refused(publisher, tmp_path):
@@ -330,11 +327,10 @@ def test_annotations_become_lengths_and_an_unread_answer_stays_null():
     assert fetch.content_sha256("a.parquet", packed) == hashlib.sha256(rows.encode()).hexdigest()
 
 
-@needs_data
-def test_lmsys_scores_come_out_of_judgements_of_lmsys_form():
+def test_lmsys_scores_come_out_of_judgements_of_lmsys_form(released):
     """The catalogued scores, put back into FastChat's form in another order, give the catalogued file again."""
     asked = entry("mt_bench_scores")
-    table = pd.read_csv(SHARED / asked.path)
+    table = pd.read_csv(released(asked.path))
     rows = [
         judgement(row.model, row.question_id, row.turn, row.score)
         for row in table.sample(frac=1, random_state=0).itertuples()
@@ -344,11 +340,10 @@ def test_lmsys_scores_come_out_of_judgements_of_lmsys_form():
     assert fetch.content_sha256(asked.path, content) == asked.content_sha256
 
 
-@needs_data
 @pytest.mark.parametrize("name", [found.name for found in catalogue().values() if found.recipe == "judgments"])
-def test_judgements_at_hand_are_what_their_recipe_gives(name):
+def test_judgements_at_hand_are_what_their_recipe_gives(name, released):
     asked = entry(name)
-    with gzip.open(SHARED / asked.path, "rt", encoding="utf-8") as file:
+    with gzip.open(released(asked.path), "rt", encoding="utf-8") as file:
         rows = [{**json.loads(line), "user_prompt": "long"} for line in file]
     content = fetch.derive(asked, [json_lines([*rows, judgement("another model", 81, 1, 9)])])
     assert fetch.content_sha256(asked.path, content) == asked.content_sha256

@@ -76,19 +76,12 @@ def drawings() -> dict:
     figures.curves(log(), x_label="step", y_label="loss", ax=left)
     line = pd.DataFrame({"series": "a log", "x": [0.0, 1.0, 2.0], "y": [1.0, 3.0, 5.0]})
     figures.fits(line, {"a log": (1.0, 2.0)}, x_label="nats", y_label="reward", ax=right)
-    points = pd.concat([scores(), tables.frame([number("A model of 7B", "win_rate", "recomputed", 50.0, 3.0)])])
-    points = tables.frame(
-        [*points.to_dict("records"), number("Another", "mt_bench", "recomputed", 6.1, 0.4)],
-    )
     counts = pd.DataFrame({"right": [3, 0], "wrong": [1, 2]}, index=["one paper", "another"])
     return {
         "dot_plot": figures.dot_plot(scores(), "mt_bench", x_label="MT-Bench score"),
         "dot_plots": figures.dot_plots(scores(), {"mt_bench": "MT-Bench score", "win_rate": "win rate, %"}),
         "radar": figures.radar(categories()),
         "panels": both,
-        "labelled_points": figures.labelled_points(
-            points, x_metric="mt_bench", y_metric="win_rate", x_label="score", y_label="win rate, %"
-        ),
         "stacked_counts": figures.stacked_counts(counts, x_label="claims"),
     }
 
@@ -183,6 +176,11 @@ def test_an_unknown_metric_is_answered_with_the_known_ones():
             draw()
     with pytest.raises(ValueError, match=r"2 metrics, name one of: mt_bench, win_rate"):
         figures.dot_plot(scores(), x_label="x")
+
+
+def test_a_table_without_numbers_gives_a_page_that_says_so():
+    figure = figures.dot_plots(tables.frame([]), {"mt_bench": "score"})
+    assert [text.get_text() for text in figure.texts] == ["no values at hand"]
 
 
 def test_published_curves_are_dashed_and_hollow_and_an_interval_is_a_band():

@@ -120,28 +120,34 @@ def test_no_bare_number_reaches_a_file(project):
     assert not (project / "build").exists()
 
 
-def test_people_see_value_interval_count_and_kind():
+def test_people_see_published_beside_ours_with_interval_count_and_kind():
     table = tables.side_by_side(
         tables.frame([ours(), ours(kind="retrained", seeds=1, row="Zephyr")]),
         tables.frame([theirs(), theirs(row="Zephyr", value=7.34, low=7.1, high=7.5, interval="made up")]),
     )
     shown = tables.show(table, names={"mt_bench": "MT-Bench"})
-    lines = str(shown).splitlines()
-    assert [part.strip() for part in lines[0].split("|")] == [
-        "",
-        "MT-Bench published",
-        "MT-Bench recomputed",
-        "MT-Bench retrained",
-    ]
-    assert [part.strip() for part in lines[1].split("|")] == ["MPT-Chat", "5.42", "5.46 [4.90, 5.98] (n 159)", "–"]
-    assert [part.strip() for part in lines[2].split("|")][3] == "5.46 [4.90, 5.98] (n 159, 1 seed)"
-    assert "7.34 [7.10, 7.50]" in lines[2]
-    assert "recomputed: [80 questions, bootstrap 95 %]" in lines
+    lines = [line.split(maxsplit=1) for line in str(shown).splitlines()]
+    assert lines[0] == ["MT-Bench"]
+    assert " ".join(lines[1]) == "published | recomputed | retrained"
+    assert lines[2] == ["MPT-Chat", "5.42 | 5.46 [4.90, 5.98] (n 159) | –"]
+    assert lines[3] == ["Zephyr", "7.34 [7.10, 7.50] | – | 5.46 [4.90, 5.98] (n 159, 1 seed)"]
+    assert str(shown).splitlines()[4:6] == ["published: [made up]", "recomputed: [80 questions, bootstrap 95 %]"]
     html = shown._repr_html_()
-    assert f'<td style="padding:2px 10px;white-space:nowrap;text-align:left;color:{tables.GREY}">5.42' in html
+    assert f'<span style="color:{tables.GREY}">5.42</span> | 5.46 [4.90, 5.98]' in html  # theirs grey, ours black
+
+
+def test_a_turned_table_has_the_metrics_as_lines():
+    shown = tables.show(tables.frame([ours(), ours(metric="turn_1")]), turned=True, digits=1)
+    lines = [line.split() for line in str(shown).splitlines()]
+    assert lines[0] == ["MPT-Chat"]
+    assert [line[:2] for line in lines[2:4]] == [["mt_bench", "5.5"], ["turn_1", "5.5"]]
 
 
 def test_a_name_out_of_a_file_cannot_write_html():
     shown = tables.show(tables.frame([ours(row="<script>alert(1)</script>", interval="<b>", metric="<i>")]))
     assert "<script>" not in shown.html and "<b>" not in shown.html and "<i>" not in shown.html
     assert "&lt;script&gt;" in shown.html
+
+
+def test_an_empty_table_says_so():
+    assert repr(tables.show(tables.frame([]))) == "no values at hand"

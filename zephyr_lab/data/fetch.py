@@ -21,12 +21,10 @@ import pandas as pd
 
 from zephyr_lab.core import files
 from zephyr_lab.data.catalogue import Released
+from zephyr_lab.scoring.judgments import category
 
 LARGEST = 200_000_000  # bytes; the largest publisher's file here has about 60 million
 PATIENCE = 60  # seconds without a byte before a connection is given up
-
-CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
-FIRST_QUESTION = 81  # MT-Bench numbers its questions 81 to 160, ten a category, in the order above
 
 
 def fetch(released: Released, folder: Path, *, mirror: str | None = None) -> Path:
@@ -135,8 +133,8 @@ def _scores(released: Released, fetched: list[bytes]) -> bytes:
     kept.sort(key=lambda row: (order[row["model"]], row["question_id"], row["turn"]))
     lines = ["model,question_id,turn,category,score"]
     for row in kept:
-        category = CATEGORIES[(row["question_id"] - FIRST_QUESTION) // 10]
-        lines.append(f"{row['model']},{row['question_id']},{row['turn']},{category},{row['score']:g}")
+        name = category(row["question_id"])
+        lines.append(f"{row['model']},{row['question_id']},{row['turn']},{name},{row['score']:g}")
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.items import require_id
-from zephyr_lab.reporting.lines import curves, finish, fits
+from zephyr_lab.reporting.lines import curves, fits
 from zephyr_lab.reporting.radar import radar
 from zephyr_lab.reporting.style import COLOURS, GREY, LOOKS, MARKERS, WIDE, Look, house_style
 
@@ -31,7 +31,6 @@ __all__ = [
     "dot_plots",
     "fits",
     "house_style",
-    "labelled_points",
     "panels",
     "radar",
     "save",
@@ -84,9 +83,11 @@ def dot_plot(table: pd.DataFrame, metric: str | None = None, *, x_label: str) ->
 def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Figure:
     """A dot plot for each metric of `x_labels` (metric to axis label), sharing the rows.
 
-    Raises ValueError for a metric that the table lacks.
+    A table without any number gives a page that says so. Raises ValueError for a metric that the table lacks.
     """
     table = tables.check(table)
+    if table.empty:
+        return _nothing_at_hand()
     tables.require_metrics(table, x_labels)
     shown = table[table["metric"].isin(list(x_labels))]
     rows = list(dict.fromkeys(shown["row"]))
@@ -105,30 +106,8 @@ def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Figure:
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.get_layout_engine().set(w_pad=0.08)  # inches: the outer tick labels of neighbours stay apart
     figure.legend(handles=_kind_handles(shown), loc="outside lower left", ncols=1, borderaxespad=0.2)
-    return figure
-
-
-def labelled_points(table: pd.DataFrame, *, x_metric: str, y_metric: str, x_label: str, y_label: str) -> Figure:
-    """One filled point a row, at its values of two metrics, with its vertical interval and its name beside it."""
-    table = tables.check(table)
-    tables.require_metrics(table, (x_metric, y_metric))
-    ours = table[table["kind"].isin(tables.OURS)]
-    across = ours[ours["metric"] == x_metric].set_index("row")
-    up = ours[ours["metric"] == y_metric].set_index("row")
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    ax = figure.subplots()
-    look = _KIND_LOOKS["recomputed"]
-    for row in [row for row in across.index if row in up.index]:
-        x, number = across.loc[row, "value"], up.loc[row]
-        bar = [[number["value"] - number["low"]], [number["high"] - number["value"]]]
-        ax.errorbar(x, number["value"], yerr=bar, fmt=look.marker, color=look.colour, elinewidth=1.0, capsize=2)
-        ax.annotate(
-            str(row), (x, number["value"]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5
-        )
-    ax.margins(x=0.16, y=0.08)
-    finish(ax, x_label, y_label)
-    figure.legend(handles=_kind_handles(ours[ours["metric"] == y_metric]), loc="outside lower left")
     return figure
 
 
@@ -161,6 +140,12 @@ def stacked_counts(counts: pd.DataFrame, *, x_label: str) -> Figure:
     ax.invert_yaxis()
     ax.set_xlabel(x_label)
     figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _nothing_at_hand() -> Figure:
+    figure = Figure(figsize=(5.2, 0.8), layout="constrained")
+    figure.text(0.5, 0.5, "no values at hand", ha="center", va="center", color=GREY)
     return figure
 
 

@@ -35,7 +35,7 @@ def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None =
         if {"low", "high"} <= set(part.columns) and part["low"].notna().any():
             ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0)
         ends.append((float(part["x"].iloc[-1]), float(part["y"].iloc[-1]), str(series)))
-    finish(ax, x_label, y_label)
+    _finish(ax, x_label, y_label)
     _name_ends(ax, ends)
     return ax.figure
 
@@ -63,11 +63,11 @@ def fits(
             fontsize=7.5,
             va="top",
         )
-    finish(ax, x_label, y_label)
+    _finish(ax, x_label, y_label)
     return ax.figure
 
 
-def finish(ax: Axes, x_label: str, y_label: str) -> None:
+def _finish(ax: Axes, x_label: str, y_label: str) -> None:
     """Axis labels and a faint grid, behind the data."""
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)

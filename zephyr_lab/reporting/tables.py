@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -108,24 +108,32 @@ class Shown:
         return self.text
 
 
-def show(table: pd.DataFrame, *, digits: int = 2, names: Mapping[str, str] | None = None) -> Shown:
-    """One line a row, for each metric the published value in grey and ours with interval and n beside it.
+def show(
+    table: pd.DataFrame, *, digits: int = 2, names: Mapping[str, str] | None = None, turned: bool = False
+) -> Shown:
+    """One line a row and one column a metric: published in grey | ours with its interval and n.
 
-    `names` gives metrics their headings. Under the table stands what each kind's interval means. A dash says
-    that there is no such number.
+    `names` gives metrics their headings; `turned` makes the metrics the lines. Under the table stands what each
+    kind's interval means. A dash says that there is no such number.
     """
-    table = check(_typed(table))
+    table = _typed(check(table))
+    if table.empty:
+        return Shown(html="<p>no values at hand</p>", text="no values at hand")
+    down, across = ("metric", "row") if turned else ("row", "metric")
     names = names or {}
-    metrics = list(dict.fromkeys(table["metric"]))
-    columns = [(metric, kind) for metric in metrics for kind in _kinds_of(table, metric)]
-    numbers = {(n["row"], n["metric"], n["kind"]): n for _, n in table.iterrows()}
-    rows = list(dict.fromkeys(table["row"]))
-    cells = [[_cell(numbers.get((row, *column)), digits) for column in columns] for row in rows]
+    columns = {column: _kinds_of(table, across, column) for column in dict.fromkeys(table[across])}
+    numbers = {(n[down], n[across], n["kind"]): n for _, n in table.iterrows()}
+    lines = {
+        row: [
+            [_cell(numbers.get((row, column, kind)), kind, digits) for kind in kinds]
+            for column, kinds in columns.items()
+        ]
+        for row in dict.fromkeys(table[down])
+    }
+    head = [(names.get(column, column), kinds) for column, kinds in columns.items()]
+    body = [(names.get(row, row), cells) for row, cells in lines.items()]
     notes = _notes(table)
-    return Shown(
-        html=_html(rows, columns, cells, notes, names),
-        text=_text(rows, columns, cells, notes, names),
-    )
+    return Shown(html=_html(head, body, notes), text=_text(head, body, notes))
 
 
 def _check_number(number: pd.Series) -> None:
@@ -157,22 +165,29 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return typed
 
 
-def _kinds_of(table: pd.DataFrame, metric: str) -> list[str]:
-    present = set(table.loc[table["metric"] == metric, "kind"])
+def _kinds_of(table: pd.DataFrame, across: str, column: str) -> list[str]:
+    present = set(table.loc[table[across] == column, "kind"])
     return [kind for kind in ("quoted", *OURS) if kind in present]
 
 
-def _cell(number: pd.Series | None, digits: int) -> tuple[str, str]:
-    """The number as "6.86 [6.43, 7.26]" and its small print as "n 160, 3 seeds"; dashes where there is none."""
+class Cell(NamedTuple):
+    """A number as people read it: "6.86 [6.43, 7.26]", and in small print "n 160, 3 seeds"."""
+
+    text: str
+    counts: str
+    kind: str
+
+
+def _cell(number: pd.Series | None, kind: str, digits: int) -> Cell:
     if number is None or pd.isna(number["value"]):
-        return "–", ""
+        return Cell("–", "", kind)
     text = f"{number['value']:.{digits}f}"
     if not pd.isna(number["low"]):
         text += f" [{number['low']:.{digits}f}, {number['high']:.{digits}f}]"
     counts = [f"n {number['n']}"] if not pd.isna(number["n"]) else []
     if not pd.isna(number["seeds"]):
         counts.append("1 seed" if number["seeds"] == 1 else f"{number['seeds']} seeds")
-    return text, ", ".join(counts)
+    return Cell(text, ", ".join(counts), kind)
 
 
 def _heading(kind: str) -> str:
@@ -180,62 +195,55 @@ def _heading(kind: str) -> str:
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    notes = []
-    for kind in ("quoted", *OURS):
-        intervals = list(dict.fromkeys(table.loc[table["kind"] == kind, "interval"].dropna()))
-        if intervals:
-            notes.append(f"{_heading(kind)}: [{'; '.join(intervals)}]")
-    return notes
+    """ "recomputed: [80 questions, bootstrap 95 %]" for each kind that has intervals."""
+    intervals = {
+        kind: list(dict.fromkeys(table.loc[table["kind"] == kind, "interval"].dropna())) for kind in ("quoted", *OURS)
+    }
+    return [f"{_heading(kind)}: [{'; '.join(found)}]" for kind, found in intervals.items() if found]
 
 
-def _html(
-    rows: list[str],
-    columns: list[tuple[str, str]],
-    cells: list[list[tuple[str, str]]],
-    notes: list[str],
-    names: Mapping[str, str],
-) -> str:
-    pad = "padding:2px 10px;white-space:nowrap"
-    metrics = list(dict.fromkeys(metric for metric, _ in columns))
-    spans = {metric: sum(m == metric for m, _ in columns) for metric in metrics}
-    top = "".join(
-        f'<th colspan="{spans[metric]}" style="{pad};text-align:center">{html.escape(names.get(metric, metric))}</th>'
-        for metric in metrics
+Head = list[tuple[str, list[str]]]  # heading and kinds of each column
+Body = list[tuple[str, list[list[Cell]]]]  # name and cells of each line
+
+
+def _html(head: Head, body: Body, notes: list[str]) -> str:
+    look = "padding:2px 12px;white-space:nowrap;text-align:left"
+    top = "".join(f'<th style="{look}">{html.escape(name)}</th>' for name, _ in head)
+    kinds = "".join(
+        f'<td style="{look}">{_BAR.join(_tinted(_heading(kind), kind) for kind in kinds)}</td>' for _, kinds in head
     )
-    second = "".join(f'<th style="{pad};text-align:left;{_tint(kind)}">{_heading(kind)}</th>' for _, kind in columns)
-    body = []
-    for row, line in zip(rows, cells, strict=True):
-        shown = "".join(
-            f'<td style="{pad};text-align:left;{_tint(kind)}">{html.escape(text)}'
-            + (f' <small style="color:{GREY}">{html.escape(counts)}</small>' if counts else "")
-            + "</td>"
-            for (text, counts), (_, kind) in zip(line, columns, strict=True)
-        )
-        body.append(f'<tr><th style="{pad};text-align:left">{html.escape(row)}</th>{shown}</tr>')
-    foot = "".join(f'<div style="color:{GREY};font-size:90%">{html.escape(note)}</div>' for note in notes)
+    lines = "".join(
+        f'<tr><th style="{look}">{html.escape(name)}</th>'
+        + "".join(f'<td style="{look}">{_BAR.join(map(_cell_html, cells))}</td>' for cells in line)
+        + "</tr>"
+        for name, line in body
+    )
+    foot = "".join(f"<div>{_tinted(note, 'quoted')}</div>" for note in notes)
     return (
-        f'<table><thead><tr><th style="{pad}"></th>{top}</tr><tr><th style="{pad}"></th>{second}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table>{foot}"
+        f'<table><thead><tr><th style="{look}"></th>{top}</tr><tr><td></td>{kinds}</tr></thead>'
+        f"<tbody>{lines}</tbody></table>{foot}"
     )
 
 
-def _tint(kind: str) -> str:
-    return f"color:{GREY}" if kind == "quoted" else ""
+_BAR = " | "
 
 
-def _text(
-    rows: list[str],
-    columns: list[tuple[str, str]],
-    cells: list[list[tuple[str, str]]],
-    notes: list[str],
-    names: Mapping[str, str],
-) -> str:
-    headings = ["", *(f"{names.get(metric, metric)} {_heading(kind)}" for metric, kind in columns)]
-    lines = [
-        [row, *(f"{text} ({counts})" if counts else text for text, counts in line)]
-        for row, line in zip(rows, cells, strict=True)
+def _cell_html(cell: Cell) -> str:
+    small = f" <small>{_tinted(cell.counts, 'quoted')}</small>" if cell.counts else ""
+    return _tinted(cell.text, cell.kind) + small
+
+
+def _tinted(text: str, kind: str) -> str:
+    """What is theirs in grey, what is ours in black."""
+    return f'<span style="color:{GREY}">{html.escape(text)}</span>' if kind == "quoted" else html.escape(text)
+
+
+def _text(head: Head, body: Body, notes: list[str]) -> str:
+    lines = [["", *(name for name, _ in head)], ["", *(_BAR.join(map(_heading, kinds)) for _, kinds in head)]]
+    lines += [
+        [name, *(_BAR.join(f"{c.text} ({c.counts})" if c.counts else c.text for c in cells) for cells in line)]
+        for name, line in body
     ]
-    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    printed = [" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
-    head = " | ".join(text.ljust(width) for text, width in zip(headings, widths, strict=True))
-    return "\n".join([head, *printed, *notes])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    printed = ["   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([line.rstrip() for line in printed] + notes)

@@ -1,0 +1,299 @@
+"""Zephyr's Table 1 and Figure 1 from released judgements: which file answers which printed row, and its scores.
+
+Two files answer: LMSYS's GPT-4 scores of MT-Bench and AlpacaEval 1's annotations. Where one is not at hand, or says
+nothing of a row, that is told (`lacking`, `sources`) and nothing is made up. Zephyr's own MT-Bench judgements were
+never released, so its 7.34 can only be quoted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from zephyr_lab.core.profiles import require_profile
+from zephyr_lab.data import released
+from zephyr_lab.reporting import check, published, tables
+from zephyr_lab.reporting.check_shown import Finding
+from zephyr_lab.scoring import alpaca_eval, annotations, intervals, judgments, mt_bench
+from zephyr_lab.scoring.alpaca_eval import WinRate
+from zephyr_lab.scoring.annotations import Annotation
+from zephyr_lab.scoring.intervals import Estimate
+from zephyr_lab.scoring.judgments import Judgment
+from zephyr_lab.scoring.mt_bench import ModelScore
+
+SCORES, ANNOTATIONS = FILES = "mt_bench_scores", "alpaca_eval_v1"  # names in the catalogue of released files
+OVER_QUESTIONS = "80 questions, bootstrap 95 %"
+OVER_TEN = "10 questions, bootstrap 95 %"
+OVER_INSTRUCTIONS = "805 instructions, bootstrap 95 %"
+SANDWICH = "805 instructions, sandwich 95 %"
+
+# Printed row -> released model, only where it is the same model. Guanaco is printed at 65B and WizardLM at 70B; the
+# released MT-Bench scores hold guanaco-33b and wizardlm-13b, which are other models.
+MT_BENCH_MODELS = {
+    "StableLM-Tuned-alpha": "stablelm-tuned-alpha-7b",
+    "MPT-Chat": "mpt-7b-chat",
+    "Falcon-Instruct": "falcon-40b-instruct",
+    "Llama2-Chat": "Llama-2-70b-chat",
+    "Vicuna v1.3": "vicuna-33b-v1.3",
+    "GPT-3.5-turbo": "gpt-3.5-turbo",
+    "GPT-4": "gpt-4",
+}
+ALPACA_EVAL_MODELS = {
+    "Zephyr": "zephyr-7b-beta",
+    "Falcon-Instruct": "falcon-40b-instruct",
+    "Guanaco": "guanaco-65b",
+    "Llama2-Chat": "llama-2-70b-chat-hf",
+    "GPT-3.5-turbo": "gpt-3.5-turbo-0301",
+    "Claude 2": "claude-2",
+    "GPT-4": "gpt4",
+}
+# Figure 1's larger models. The released Claude is claude-instant-v1; the sister plot that was digitised has Claude-v1.
+RADAR_MODELS = {
+    "GPT-4": "gpt-4",
+    "GPT-3.5-turbo": "gpt-3.5-turbo",
+    "Claude-instant-v1": "claude-instant-v1",
+    "Llama-2-70b-chat": "Llama-2-70b-chat",
+}
+SISTER_PLOT = "KD + DAE, Figure 1, read off"
+NO_FILE = "no judgements among the released files"
+
+
+class Known(NamedTuple):
+    """A figure that must come out exactly, in the order of `check.exact`'s arguments."""
+
+    what: str
+    got: float
+    expected: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class ChatScores:
+    """Scores by released model name. `kept` counts unparsed judgements as -1, `mt_bench` drops them.
+
+    `frame` is the tidy frame of Table 1's rows. `absent` says of each file that is not at hand how to get it,
+    `rejected` of each file how many of its rows could not be read, `lacking` why a kind of result is missing that
+    this profile should give.
+    """
+
+    mt_bench: dict[str, ModelScore]
+    kept: dict[str, ModelScore]
+    alpaca_eval: dict[str, WinRate]
+    lengths: dict[str, Estimate]
+    frame: pd.DataFrame
+    absent: dict[str, str]
+    rejected: dict[str, int]
+    lacking: dict[str, str]
+
+    def columns(self, table: pd.DataFrame) -> dict[str, Any]:
+        """What `check.item` must know of a table made from these scores: kinds present, lacking, impossible here."""
+        present = [kind for kind in ("recomputed", "quoted") if kind in set(table["kind"])]
+        impossible = {} if "recomputed" in present else {"recomputed": "; ".join(self.absent.values())}
+        return {"present": present, "lacking": self.lacking, "impossible": impossible}
+
+
+def scores(profile: str, seeds: int) -> ChatScores:
+    """All that the released files at hand say about Table 1.
+
+    `profile` and `seeds` say what would be trained for the retrained column, which is not here yet; what is
+    recomputed depends on neither. Raises ValueError for an unknown profile.
+    """
+    require_profile(profile)
+    judged, bad_scores = _judgments()
+    annotated, bad_annotations = _annotations()
+    dropped = mt_bench.score(judged, unparsed="drop")
+    wins = alpaca_eval.score(annotated)
+    rows = [*_mt_bench_rows(dropped), *_alpaca_eval_rows(wins)]
+    return ChatScores(
+        mt_bench=dropped,
+        kept=mt_bench.score(judgments.with_missing_cells(judged), unparsed="keep"),
+        alpaca_eval=wins,
+        lengths=_lengths(annotated),
+        frame=tables.frame(rows),
+        absent={name: released.how_to_get(name) for name in FILES if released.path(name) is None},
+        rejected={SCORES: bad_scores, ANNOTATIONS: bad_annotations},
+        lacking={
+            "retrained": f"no model of profile {profile} is trained for this table yet (seeds asked for: {seeds})"
+        },
+    )
+
+
+def sources() -> pd.DataFrame:
+    """For each printed row of Table 1: which released model and file answers it, or why none does."""
+    printed = dict.fromkeys(published.table("zephyr", "tab1")["row"])
+    return pd.DataFrame(
+        {
+            "MT-Bench": [_source(row, MT_BENCH_MODELS, SCORES) for row in printed],
+            "AlpacaEval 1": [_source(row, ALPACA_EVAL_MODELS, ANNOTATIONS) for row in printed],
+        },
+        index=pd.Index(list(printed), name="row of Table 1"),
+    )
+
+
+def categories(ours: ChatScores) -> pd.DataFrame:
+    """Figure 1's radar: recomputed category means of the larger models, beside what a sister plot shows of them.
+
+    In the order of Figure 1's spokes. Zephyr's own polygon cannot be drawn: its values were never printed.
+    """
+    rows = [
+        _number(row, name, estimate, OVER_TEN, SCORES)
+        for row, model in RADAR_MODELS.items()
+        if model in ours.mt_bench
+        for name, estimate in ours.mt_bench[model].categories.items()
+    ]
+    theirs = published.table("kd_dae", "fig1")
+    wanted = theirs["row"].isin([*RADAR_MODELS, "Claude-v1"])
+    table = tables.side_by_side(tables.frame(rows), theirs[wanted].assign(source=SISTER_PLOT))
+    spokes = {axis: place for place, axis in enumerate(published.exhibit("zephyr", "fig1").axes)}
+    return table.sort_values("metric", key=lambda metrics: metrics.map(spokes), kind="stable", ignore_index=True)
+
+
+def conventions(ours: ChatScores) -> pd.DataFrame:
+    """Models with unparsed judgements under both conventions in print: dropped, or counted as -1.
+
+    LMSYS's table of June 2023 counted -1 as a score, and Zephyr's Table 1 copies it: 5.42 for MPT-7B-chat.
+    """
+    rows = []
+    for model, score in ours.mt_bench.items():
+        if ours.kept[model].unparsed:
+            rows.append(_number(model, "unparsed dropped", score.mean, OVER_QUESTIONS, SCORES))
+            rows.append(_number(model, "unparsed counted as -1", ours.kept[model].mean, OVER_QUESTIONS, SCORES))
+    printed = published.table("zephyr", "tab1").query("metric == 'mt_bench'")
+    names = {row: model for row, model in MT_BENCH_MODELS.items() if model in {number["row"] for number in rows}}
+    theirs = printed[printed["row"].isin(names)].replace({"row": names}).assign(metric="unparsed counted as -1")
+    return tables.side_by_side(tables.frame(rows), theirs)
+
+
+def lengths(ours: ChatScores) -> pd.DataFrame:
+    """Length of the answers, win rate, and our length-controlled win rate, a row a model of AlpacaEval 1.
+
+    Longest answers first. The published length-controlled figure is of AlpacaEval 2 and another fit, so nothing
+    stands beside ours. A model whose fit gives no interval has none here; `length_notes` says why.
+    """
+    rows = []
+    for model in sorted(ours.lengths, key=lambda model: _value(ours.lengths[model]), reverse=True):
+        record = ours.alpaca_eval[model]
+        rows.append(_number(model, "length", ours.lengths[model], OVER_INSTRUCTIONS, ANNOTATIONS))
+        rows.append(_number(model, "win_rate", record.win_rate, OVER_INSTRUCTIONS, ANNOTATIONS))
+        fitted = record.length_controlled
+        if fitted.interval is not None:
+            controlled = Estimate(fitted.value, fitted.interval, fitted.n)
+            rows.append(_number(model, "length_controlled", controlled, SANDWICH, ANNOTATIONS))
+    return tables.frame(rows)
+
+
+def length_notes(ours: ChatScores) -> dict[str, str]:
+    """What a reader of the length-controlled win rates must know, by model; nothing where there is nothing to say."""
+    notes = {model: record.length_controlled.statement for model, record in ours.alpaca_eval.items()}
+    return {model: note for model, note in notes.items() if note}
+
+
+def known_figures(ours: ChatScores) -> Iterator[Known]:
+    """The figures that must come out exactly, of the files at hand.
+
+    MT-Bench: sums of GPT-4's scores over the 160 cells, as LMSYS released them. AlpacaEval: counts and rates of the
+    leaderboard file of tatsu-lab/alpaca_eval at cd543a1.
+    """
+    if ours.mt_bench:
+        yield Known("MT-Bench mean of gpt-4", _mean(ours.mt_bench["gpt-4"]), 1438.5 / 160, 1e-9)
+        yield Known("MT-Bench mean of mpt-7b-chat, dropped", _mean(ours.mt_bench["mpt-7b-chat"]), 868 / 159, 1e-9)
+        yield Known("MT-Bench mean of mpt-7b-chat, -1 kept", _mean(ours.kept["mpt-7b-chat"]), 867 / 160, 1e-9)
+    if ours.alpaca_eval:
+        zephyr = ours.alpaca_eval["zephyr-7b-beta"]
+        yield Known("AlpacaEval wins of zephyr-7b-beta", zephyr.wins, 727, 0.0)
+        yield Known("AlpacaEval win rate of zephyr-7b-beta", _value(zephyr.win_rate), 90.5977584059776, 1e-9)
+        yield Known("its standard error", zephyr.standard_error or 0.0, 1.0287080531312012, 1e-9)
+        yield Known("its length", zephyr.avg_length or 0, 1444, 0.0)
+
+
+def findings(table: pd.DataFrame) -> list[Finding]:
+    """Each recomputed number of a side-by-side table that something is printed beside, recorded in the ledger."""
+    place = ["row", "metric"]
+    quoted = table.loc[table["kind"] == "quoted", [*place, "value", "source"]]
+    pairs = table[table["kind"] == "recomputed"].merge(quoted, on=place, suffixes=("", "_printed"))
+    return [
+        check.finding(
+            f"{pair['row']}, {pair['metric']}",
+            pair["value"],
+            pair["value_printed"],
+            source=pair["source_printed"],
+            interval=(pair["low"], pair["high"]),
+        )
+        for _, pair in pairs.iterrows()
+    ]
+
+
+def _judgments() -> tuple[list[Judgment], int]:
+    path = released.path(SCORES)
+    if path is None:
+        return [], 0
+    judged = judgments.from_frame(pd.read_csv(path))
+    return judged.judgments, len(judged.bad)
+
+
+def _annotations() -> tuple[list[Annotation], int]:
+    path = released.path(ANNOTATIONS)
+    if path is None:
+        return [], 0
+    read = annotations.read(path)
+    return read.annotations, len(read.bad)
+
+
+def _lengths(annotated: Iterable[Annotation]) -> dict[str, Estimate]:
+    """Mean length of each model's answers in characters, rows that the judge left unread included."""
+    by_model: dict[str, list[Annotation]] = {}
+    for annotation in annotated:
+        by_model.setdefault(annotation.model, []).append(annotation)
+    return {
+        model: intervals.mean_estimate(
+            [row.length for row in rows if row.length is not None],
+            [row.instruction for row in rows if row.length is not None],
+            seed=0,
+        )
+        for model, rows in by_model.items()
+    }
+
+
+def _mt_bench_rows(scored: Mapping[str, ModelScore]) -> list[dict[str, Any]]:
+    return [
+        _number(row, "mt_bench", scored[model].mean, OVER_QUESTIONS, SCORES)
+        for row, model in MT_BENCH_MODELS.items()
+        if model in scored
+    ]
+
+
+def _alpaca_eval_rows(scored: Mapping[str, WinRate]) -> list[dict[str, Any]]:
+    return [
+        _number(row, "alpaca_eval", scored[model].win_rate, OVER_INSTRUCTIONS, ANNOTATIONS)
+        for row, model in ALPACA_EVAL_MODELS.items()
+        if model in scored
+    ]
+
+
+def _number(row: str, metric: str, estimate: Estimate, interval: str, source: str) -> dict[str, Any]:
+    """A recomputed number as a row of the tidy frame."""
+    low, high = estimate.interval or (None, None)
+    return {
+        "row": row,
+        "metric": metric,
+        "kind": "recomputed",
+        "value": estimate.value,
+        "low": low,
+        "high": high,
+        "n": estimate.n,
+        "interval": interval,
+        "source": source,
+    }
+
+
+def _source(row: str, models: Mapping[str, str], name: str) -> str:
+    return f"{models[row]} in {name}" if row in models else NO_FILE
+
+
+def _mean(score: ModelScore) -> float:
+    return _value(score.mean)
+
+
+def _value(estimate: Estimate) -> float:
+    return float("nan") if estimate.value is None else estimate.value
