@@ -16,6 +16,7 @@ _KEY = r'"((?:[^"\\]|\\.)*)"\s*:'
 _OBJECT_START = re.compile(r'\{\s*"')
 _FIRST_KEY = re.compile(r"\{\s*" + _KEY)
 _OPENINGS = re.compile(rf"(?:[\[{{]\s*(?:{_KEY}\s*)?)+")
+_AFTER_A_ROW = re.compile(r"\s*(?:,|\]?\s*\Z)")
 _BETWEEN = re.compile(r"[\s,]*")
 _DEEPEST = 100
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
@@ -56,12 +57,12 @@ def split_list(text: str) -> Iterator[Piece]:
     """
     found = list(_scan(text))
     usual = _usual_keys(found)
-    first_keys = {next(iter(part.value), None) for part in found if part.value and _alike(part.value, usual)}
+    first_keys = {next(iter(part.keys), None) for part in found if part.keys and _alike(part.keys, usual)}
     broken: _Part | None = None
     for part in found:
-        whole = part.value is not None and ((part.expected and not broken) or _alike(part.value, usual))
+        whole = part.keys is not None and ((part.expected and not broken) or _alike(part.keys, usual))
         start = _FIRST_KEY.match(text, part.start)
-        another_broken_row = part.value is None and start is not None and start[1] in first_keys
+        another_broken_row = part.keys is None and start is not None and start[1] in first_keys
         if broken and (whole or another_broken_row):
             yield broken.piece(text)
             broken = None
@@ -75,12 +76,16 @@ def split_list(text: str) -> Iterator[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A stretch of a list's text: an object, or what stands between two; `expected` where one had to start."""
+    """A stretch of a list's text: a value, `expected` where one had to start, or what stands between two.
+
+    `keys` are None where no value ends there; `value` is None where it is no strict object.
+    """
 
     start: int
     end: int
     expected: bool
-    value: dict[str, Any] | None
+    keys: tuple[str, ...] | None = None
+    value: dict[str, Any] | None = None
     problem: str = ""
     column: str | None = None
 
@@ -89,24 +94,33 @@ class _Part:
 
 
 def _scan(text: str) -> Iterator[_Part]:
-    """Every object that parses, and every stretch of text between."""
+    """Every value, and every stretch of text between that is none."""
     is_list = text.lstrip().startswith("[")
     is_closed = is_list and text.rstrip().endswith("]")
     position = text.index("[") + 1 if is_list else 0
     behind = text.rindex("]") if is_closed else len(text)
     expected = True
     while (position := _BETWEEN.match(text, position).end()) < behind:
-        try:
-            value, end = _object_at(text, position)
-            yield _Part(position, end, expected, value)
-            expected = True
-        except NotAnObject as error:
-            end = min(_next_start(text, position), behind)
-            yield _Part(position, end, expected, None, str(error), error.column)
-            expected = False
-        position = end
+        part = _part_at(text, position, expected)
+        yield part if part.end <= behind else replace(part, end=behind)
+        position, expected = part.end, part.keys is not None
     if is_list and not is_closed and expected:
-        yield _Part(behind, behind, True, None, "the file breaks off here: the list is not closed")
+        yield _Part(behind, behind, True, (), None, "the file breaks off here: the list is not closed")
+
+
+def _part_at(text: str, position: int, expected: bool) -> _Part:
+    try:
+        value, end = _object_at(text, position)
+        return _Part(position, end, expected, tuple(value), value)
+    except NotAnObject as error:
+        problem, column = str(error), error.column
+    try:
+        value, end = _LENIENT.raw_decode(text, position)
+    except (ValueError, RecursionError):
+        return _Part(position, _next_start(text, position), expected, None, None, problem, column)
+    if not _AFTER_A_ROW.match(text, end):
+        return _Part(position, _next_start(text, position), expected, None, None, problem, column)
+    return _Part(position, end, expected, tuple(value) if isinstance(value, dict) else (), None, problem, column)
 
 
 def _next_start(text: str, position: int) -> int:
@@ -119,16 +133,13 @@ def _next_start(text: str, position: int) -> int:
 
 
 def _usual_keys(found: list[_Part]) -> set[str]:
-    """The keys of the kind of object that takes up most of the text: rows do, not fragments of a broken one."""
-    extent: Counter[frozenset[str]] = Counter()
-    for part in found:
-        if part.value is not None:
-            extent[frozenset(part.value)] += part.end - part.start
-    return set(extent.most_common(1)[0][0]) if extent else set()
+    """The keys of the largest object: a row is larger than a fragment of one."""
+    largest = max((part for part in found if part.keys), key=lambda part: part.end - part.start, default=None)
+    return set() if largest is None or largest.keys is None else set(largest.keys)
 
 
-def _alike(value: dict[str, Any], usual: set[str]) -> bool:
-    return 2 * len(usual & value.keys()) >= len(value)
+def _alike(keys: tuple[str, ...], usual: set[str]) -> bool:
+    return bool(keys) and 2 * len(usual.intersection(keys)) >= len(keys)
 
 
 def _object_at(text: str, position: int) -> tuple[dict[str, Any], int]:
@@ -213,6 +224,8 @@ def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return columns
 
 
+# Takes what the other refuses (NaN, a key twice, any size), to find where it ends.
+_LENIENT = json.JSONDecoder(parse_int=str)
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_columns, parse_constant=_constant, parse_int=_whole_number, parse_float=_real_number
 )
