@@ -29,7 +29,7 @@ setup: .venv/.installed  ## build .venv (again only where pyproject.toml or cons
 .venv/.installed: pyproject.toml constraints.txt
 	@[ -x $(BIN)/pip ] || $(PY) -m venv --clear .venv
 	@echo "installing into .venv (minutes the first time)"
-	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[test]"
 	@touch $@
 
 reproduce: setup  ## run every stage and notebook (PROFILE=tiny SEEDS=3), build the report, print the ledger

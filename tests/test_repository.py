@@ -1,5 +1,6 @@
 """Rules that the repository as a whole keeps: nothing of one machine, stripped notebooks, one lock, no large files."""
 
+import ast
 import json
 import os
 import re
@@ -7,8 +8,9 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,49 @@ def test_every_dependency_is_pinned_within_its_range():
     assert loose == {}
 
 
+def installed_by(names: Iterable[str]) -> set[str]:
+    """Canonical names of the distributions that these bring along, themselves included."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonical(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needed = map(Requirement, requires(name) or ())
+        except PackageNotFoundError:
+            continue  # a dependency of another platform
+        waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def imported_in(folder: str) -> set[str]:
+    """Top-level names that the Python files of `folder` import, the standard library's left out."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                found.add(node.module)
+    return {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"zephyr_lab"}
+
+
+def test_what_the_package_imports_is_installed_with_it():
+    described = project()["project"]
+    available = installed_by(Requirement(line).name for line in described["dependencies"])
+    extras = (line for name, lines in described["optional-dependencies"].items() if name != "test" for line in lines)
+    available |= {canonical(Requirement(line).name) for line in extras}
+    owners = packages_distributions()
+    unknown = {
+        name: owners.get(name)
+        for name in imported_in("zephyr_lab")
+        if not {canonical(owner) for owner in owners.get(name, [name])} & available
+    }
+    assert unknown == {}
+
+
 def test_this_environment_is_the_locked_one():
     differing = {}
     for name, pinned in pins().items():
@@ -269,7 +314,7 @@ def test_bootstrap_installs_once_and_again_when_the_lock_changes(tmp_path):
         (tmp_path / name).touch()
     first = bootstrap.setup_commands(tmp_path, "python3.11")
     assert first[0] == ("python3.11", "-m", "venv", "--clear", ".venv")
-    assert first[1][-5:] == ("-q", "-c", "constraints.txt", "-e", ".[test]")
+    assert first[1][-5:] == ("-qq", "-c", "constraints.txt", "-e", ".[test]")
     (tmp_path / bootstrap.BIN).mkdir(parents=True)
     (tmp_path / bootstrap.BIN / "pip").touch()
     (tmp_path / bootstrap.STAMP).touch()

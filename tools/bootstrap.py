@@ -50,7 +50,7 @@ def setup_commands(root: Path, python: str) -> list[Command]:
     if is_installed(root):
         return []
     make_venv = [] if (root / BIN / "pip").exists() else [(python, "-m", "venv", "--clear", ".venv")]
-    return [*make_venv, (f"{BIN}/python", "-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", ".[test]")]
+    return [*make_venv, (f"{BIN}/python", "-m", "pip", "install", "-qq", "-c", "constraints.txt", "-e", ".[test]")]
 
 
 def commands(target: str, profile: str, seeds: int) -> list[Command]:
