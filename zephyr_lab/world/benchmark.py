@@ -18,7 +18,7 @@ LARGEST_MT_BENCH = 320
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1} | dict.fromkeys(
     ("reasoning", "math", "coding", "extraction", *catalogue.SMALL, *catalogue.DOMAINS), 0.0
 )
-_PATIENCE = 20_000  # draws without a new instance before a world counts as too small
+_PATIENCE = 2000  # draws without a new instance before a world counts as too small
 
 
 @dataclass(frozen=True, slots=True)

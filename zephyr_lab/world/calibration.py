@@ -36,7 +36,8 @@ def noise_sd(exact: Sequence[float], scores: Sequence[float], *, low: float = 1.
     """The sd of a judge's error from its scores and the exact ones: maximum likelihood, interval from its profile.
 
     A score at `low` or `high` was kept within the scale, so it counts as "at least as far out" (Tobit); without this
-    the sd comes out too small. Raises ValueError where the lengths differ or all errors are zero.
+    the sd comes out too small. Where scores are rounded, give the ends half a step further in. Raises ValueError where
+    the lengths differ or all errors are zero.
     """
     errors = np.asarray(scores, dtype=float) - np.asarray(exact, dtype=float)
     inside = np.array([low < score < high for score in scores])

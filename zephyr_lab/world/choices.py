@@ -123,7 +123,7 @@ def _draw(kind: str, count: int, *, held_out: bool, size: WorldSize) -> list[Cho
         raise ValueError(f"no multiple-choice set named {kind!r}; known: {', '.join(_MAKERS)}")
     rng, facts = random.Random(f"choices {kind} {held_out}"), build(size)
     found: dict[str, Choice] = {}
-    for _ in range(1000 + 100 * count):
+    for _ in range(1000 + 50 * count):
         if len(found) >= count:
             return list(found.values())
         key, question, right, wrong = _MAKERS[kind](rng, facts)

@@ -7,7 +7,6 @@ with the user's; a procedural writer also uses the task's record, which a model 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from zephyr_lab.world.answers import answer
 from zephyr_lab.world.defects import MEDIUM, POOR, STRONG, WEAK, Noise
@@ -48,14 +47,6 @@ class Written:
     defects: tuple[str, ...] | None
 
 
-class Writer(Protocol):
-    """What `completions` asks of a generator."""
-
-    name: str
-
-    def write(self, prompts: Sequence[Prompt], *, seed: int) -> list[Written]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Procedural:
     """A writer whose answers are the ideal ones spoilt by `noise`."""
@@ -89,6 +80,8 @@ class Generator:
             raise ValueError(f"generator {self.name!r} gave {len(texts)} answers to {len(prompts)} prompts")
         return [Written(text, None) for text in texts]
 
+
+Writer = Procedural | Generator
 
 FOUR = (
     Procedural("strong", STRONG),

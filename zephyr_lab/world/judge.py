@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from zephyr_lab.world.defects import PREFACES
+from zephyr_lab.world.defects import FILLERS, PREFACES
 from zephyr_lab.world.task import Turn, normalise, phrase, word_count
 
 LONGEST_COMPLETE = 40  # words; the longest ideal answer has about half as many
@@ -22,6 +22,7 @@ FREE_WORDS = 3  # beyond core and explanation, before padding costs anything
 WORDS_PER_POINT = 8
 LARGEST_COST = 2
 _SENTENCE_START = re.compile(r"(?:^\W*|[.!?]\s+)(\w)")
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!])\s+")
 _ENDS = (".", "!")
 
 
@@ -30,8 +31,8 @@ class Verdict:
     """The judge's score of one answer, and the parts of the rubric that it is made of.
 
     `score` is what the judge says, with its noise where it has any; `exact` is the rubric's sum. `words` counts the
-    whole answer. `refused`: it says "not know". `made_up`: it claims a fact where nothing is known. `misled`: it holds
-    a sentence of explanation that is not the right one.
+    whole answer. `refused`: it says "not know". `made_up`: it claims a fact where nothing is known. `misled`: it says
+    more than one sentence and none is the right explanation; a sentence cut off in the middle does not count.
     """
 
     score: float
@@ -56,7 +57,8 @@ class Verdict:
 def grade(turn: Turn, answer: str, *, ended: bool = True) -> Verdict:
     """The exact verdict on one answer. `ended`: the writer stopped by itself, and was not cut off at a length limit."""
     text = normalise(answer)
-    core = sum(check.weight for check in turn.checks if any(phrase(words) in text for words in check.any_of))
+    held = [check.weight for check in turn.checks if any(phrase(words) in text for words in check.any_of)]
+    core = sum(held, start=0.0)
     explanation = float(phrase(turn.key) in text)
     complete = ended and answer.rstrip().endswith(_ENDS) and word_count(answer) <= LONGEST_COMPLETE
     starts = _SENTENCE_START.findall(answer)
@@ -81,13 +83,24 @@ def grade(turn: Turn, answer: str, *, ended: bool = True) -> Verdict:
         words=word_count(answer),
         refused=refused,
         made_up=not turn.known and not refused and bool(text.strip()),
-        misled=phrase(turn.wrong_explanation) in text,
+        misled=not explanation and _sentences(answer) > 1,
     )
 
 
 @lru_cache(maxsize=1)
 def _normal_prefaces() -> tuple[str, ...]:
     return tuple(normalise(preface) for preface in PREFACES)
+
+
+@lru_cache(maxsize=1)
+def _stock_phrases() -> frozenset[str]:
+    return frozenset(normalise(sentence) for sentence in PREFACES + FILLERS)
+
+
+def _sentences(answer: str) -> int:
+    """Whole sentences that say something: prefaces and fillers are left out."""
+    whole = [sentence for sentence in _BETWEEN_SENTENCES.split(answer.strip()) if sentence.endswith(_ENDS)]
+    return sum(normalise(sentence) not in _stock_phrases() for sentence in whole)
 
 
 def _cost(turn: Turn, text: str, prefaces: list[str], explained: bool) -> int:

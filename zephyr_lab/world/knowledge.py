@@ -17,7 +17,7 @@ BOOK_ASKS = {
     "author": ("Who wrote {}?", "Name the author of {}.", "Give the author of {}."),
     "year": ("When was {} written?", "Name the year of {}.", "Give the year of {}."),
     "country": ("Which country is {} from?", "Name the country of {}.", "Give the country of {}."),
-    "both": ("Who wrote {} and when?", "Name author and year of {}.", "Give author and year of {}."),
+    "both": ("Tell author and year of {}.", "Name author and year of {}.", "Give author and year of {}."),
 }
 METAL_OR_GAS = {"metal": "gas", "gas": "metal"}
 

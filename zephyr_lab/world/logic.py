@@ -1,10 +1,11 @@
 """Questions of the categories reasoning, math and coding."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from zephyr_lab.world.facts import Facts
-from zephyr_lab.world.task import Check, Task, Turn
+from zephyr_lab.world.task import Check, Task, Turn, is_held_out
 from zephyr_lab.world.vocabulary import other
 
 # comparative, its opposite, superlative, its opposite
@@ -101,25 +102,31 @@ class Sum:
 def draw_sum(rng: random.Random, largest: int) -> Sum:
     """a + b or a - b >= 0 with both up to `largest`, or a * b with both from 2 to 9."""
     sign = rng.choice("++--*")
-    if sign == "*":
-        a, b = rng.randint(2, 9), rng.randint(2, 9)
-        return Sum(a, sign, b, a * b)
-    a, b = rng.randint(1, largest), rng.randint(1, largest)
-    if sign == "+":
-        return Sum(a, sign, b, a + b)
-    return Sum(max(a, b), sign, min(a, b), abs(a - b))
+    least, most = (2, 9) if sign == "*" else (1, largest)
+    a, b = rng.randint(least, most), rng.randint(least, most)
+    return _applied(max(a, b), sign, min(a, b)) if sign == "-" else _applied(a, sign, b)
+
+
+def _applied(a: int, sign: str, b: int) -> Sum:
+    return Sum(a, sign, b, {"+": a + b, "-": a - b, "*": a * b}[sign])
+
+
+def _seen_sum(draw: Callable[[], Sum]) -> Sum:
+    """A sum for a second turn. It is never an instance of the benchmarks, whose first turns nobody shall have seen."""
+    while is_held_out((problem := draw()).key):
+        pass
+    return problem
 
 
 def math(rng: random.Random, facts: Facts) -> Task:
     """a plus, minus or times b; then add d to the result."""
     problem = draw_sum(rng, facts.size.largest_number)
-    added = rng.randint(1, 9)
-    second = Sum(problem.value, "+", added, problem.value + added)
+    second = _seen_sum(lambda: _applied(problem.value, "+", rng.randint(1, 9)))
     ask = rng.choice(("What is", "Compute"))
     end = "?" if ask == "What is" else "."
     turns = (
         _sum_turn(rng, f"{ask} {problem.a} {WORDS[problem.sign]} {problem.b}{end}", problem),
-        _sum_turn(rng, f"Now add {added}.", second),
+        _sum_turn(rng, f"Now add {second.b}.", second),
     )
     return Task("math", problem.key, turns)
 
@@ -151,9 +158,8 @@ def coding(rng: random.Random, facts: Facts) -> Task:
         renamed = other(rng, _FUNCTIONS, function)
         second = _code_turn(rng, f"Rename it to {renamed}.", renamed, sign, number, "rename")
     else:
-        x = rng.randint(number if sign == "-" else 1, 12)
-        value = {"+": x + number, "-": x - number, "*": x * number}[sign]
-        second = _sum_turn(rng, f"Run it on {x}.", Sum(x, sign, number, value))
+        run = _seen_sum(lambda: _applied(rng.randint(number if sign == "-" else 1, 12), sign, number))
+        second = _sum_turn(rng, f"Run it on {run.a}.", run)
     return Task("coding", f"coding/{prompt}", (first, second))
 
 
@@ -166,8 +172,8 @@ def _code_turn(rng: random.Random, prompt: str, function: str, sign: str, number
         core=f"Use def {function}(x): return x {sign} {number}.",
         wrong_core=f"Use def {function}(x): return x {wrong_sign} {wrong_number}.",
         checks=(Check((f"def {function}",), 0.4), Check((f"return x {sign} {number}",), 0.6)),
-        explanation=f"It {told[sign]} {number}.",
-        wrong_explanation=f"It {told[wrong_sign]} {wrong_number}.",
-        key=f"it {told[sign]} {number}",
+        explanation=f"The code {told[sign]} {number}.",
+        wrong_explanation=f"The code {told[wrong_sign]} {wrong_number}.",
+        key=f"code {told[sign]} {number}",
         group=group,
     )

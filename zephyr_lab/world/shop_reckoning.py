@@ -95,14 +95,14 @@ def shipping(rng: random.Random, facts: Facts, card: Card) -> Ask:
 def discount(rng: random.Random, facts: Facts, card: Card) -> Ask:
     off = rng.choice((5, 10))
     right, wrong = card.price - off, card.price + off
-    told = f"We have {card.price} - {off} ="
+    told = f"{card.price} less {off} is"
     return Ask(
         prompt=f"Take {off} EUR off.",
         core=f"New price: {right} EUR.",
         wrong_core=f"New price: {wrong} EUR.",
         phrases=(f"price {right} EUR",),
         explained=(f"{told} {right}.", f"{told} {wrong}."),
-        key=f"{card.price} - {off} = {right}",
+        key=f"{told} {right}",
     )
 
 
