@@ -229,6 +229,7 @@ def test_the_table_shows_intervals_and_says_what_is_odd(tmp_path):
     assert "[0.00, 9.00]" in shown
     assert "Judgments without a score are left out" in shown
     assert "stored scores that differ from the judge's text: 1" in shown
+    assert "question 91 turn 1: stored 9, in the text 8" in shown
     assert "scores below the judge's scale of 1 to 10: 1" in shown
     assert "answers judged more than once: 1" in shown
     assert "several judges are pooled: claude, gpt-4" in shown

@@ -120,7 +120,9 @@ def test_the_stored_score_counts_and_a_text_that_says_otherwise_is_reported():
     kept = judgment(row(score=8))
     assert (kept.score, kept.in_text, kept.disagrees) == (8, 7, True)
     assert not judgment(row()).disagrees
-    assert scores([kept, judgment(row(turn=2))])["m"].disagreements == 1
+    model = scores([kept, judgment(row(turn=2))])["m"]
+    assert model.disagreeing == (kept,)
+    assert model.as_json()["disagreements"] == [{"question_id": 81, "turn": 1, "score": 8, "in_text": 7}]
 
 
 def test_a_row_without_stored_score_takes_the_texts_and_one_without_text_the_stored_one():
@@ -251,7 +253,7 @@ def test_every_released_figure_of_raw_judgments(released, folder):
     for model, figures in expected.items():
         check(dropped[model], figures)
         assert kept[model].mean.value == pytest.approx(figures["average_if_minus_one_is_kept"], abs=1e-6)
-        assert dropped[model].disagreements == 0  # the text gives the stored score every time
+        assert dropped[model].disagreeing == ()  # the text gives the stored score every time
         cells = dropped[model].rows - figures["distinct_question_turn"]
         assert dropped[model].judged_twice == cells
         published = figures.get("published", {})

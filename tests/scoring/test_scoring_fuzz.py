@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 
+import pandas
 import pytest
 
 from zephyr_lab.scoring import alpaca_eval, annotations, judgments, mt_bench
@@ -268,3 +269,25 @@ def test_files_with_damage_at_random_places(tmp_path, batch):
             if last < start + (not margin) or first >= end + margin
         ]
         check(kind, tmp_path / name, [*untouched, Mutant(b"", None)], exact=False)
+
+
+def test_damaged_tables_are_read_as_far_as_they_go_or_refused_in_one_line(tmp_path):
+    dice = random.Random("tables")
+    rows = [Annotations.row(dice) | {"preference": 1.5, "raw_completion": "x"} for _ in range(40)]
+    path = tmp_path / "annotations.parquet"
+    pandas.DataFrame(rows).to_parquet(path, row_group_size=10)
+    whole, outcomes = path.read_bytes(), Counter()
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(dice.choice([1, 1, 3, 10])):
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            _, read = Annotations.read(path)
+        except ValueError as error:
+            assert "\n" not in str(error)
+            outcomes["refused"] += 1
+        else:
+            json.dumps(Annotations.score(read), allow_nan=False)
+            outcomes["bad rows" if read.bad else "read"] += 1
+    assert set(outcomes) == {"refused", "bad rows", "read"}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from zephyr_lab.scoring.intervals import Estimate, Interval
     from zephyr_lab.scoring.mt_bench import ModelScore
 
+_SHOWN = 5  # disagreements listed for people; --json lists all
+
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Rejected = Annotated[Path | None, typer.Option(help="where bad rows go; below build/rejected/ where not given")]
 Seed = Annotated[int, typer.Option(help="of the bootstrap")]
@@ -170,11 +172,15 @@ def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
 def _oddities(model: "ModelScore") -> list[str]:
     """What a reader of the mean should know about the judgments behind it."""
     counts = {
-        "stored scores that differ from the judge's text": (model.disagreements, "the stored ones count"),
+        "stored scores that differ from the judge's text": (len(model.disagreeing), "the stored ones count"),
         "scores below the judge's scale of 1 to 10": (model.below_scale, "they count"),
         "answers judged more than once": (model.judged_twice, "each judgment counts"),
     }
     statements = [f"{what}: {count} ({meaning})" for what, (count, meaning) in counts.items() if count]
+    statements += [
+        f"question {row.question_id} turn {row.turn}: stored {row.score:g}, in the text {row.in_text:g}"
+        for row in model.disagreeing[:_SHOWN]
+    ]
     if len(model.judges) > 1:
         statements.append(f"several judges are pooled: {_plain(', '.join(model.judges))}")
     return statements

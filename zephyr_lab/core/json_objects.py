@@ -114,13 +114,19 @@ def _part_at(text: str, position: int, expected: bool) -> _Part:
         return _Part(position, end, expected, tuple(value), value)
     except NotAnObject as error:
         problem, column = str(error), error.column
+    keys, end = _seen_leniently(text, position)
+    return _Part(position, end, expected, keys, None, problem, column)
+
+
+def _seen_leniently(text: str, position: int) -> tuple[tuple[str, ...] | None, int]:
+    """Keys and end of the value that a lenient reader finds; None, and where to go on, where there is none."""
     try:
         value, end = _LENIENT.raw_decode(text, position)
     except (ValueError, RecursionError):
-        return _Part(position, _next_start(text, position), expected, None, None, problem, column)
+        return None, _next_start(text, position)
     if not _AFTER_A_ROW.match(text, end):
-        return _Part(position, _next_start(text, position), expected, None, None, problem, column)
-    return _Part(position, end, expected, tuple(value) if isinstance(value, dict) else (), None, problem, column)
+        return None, _next_start(text, position)
+    return tuple(value) if isinstance(value, dict) else (), end
 
 
 def _next_start(text: str, position: int) -> int:

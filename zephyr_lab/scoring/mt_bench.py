@@ -17,9 +17,9 @@ CONVENTIONS = ("drop", "keep")
 
 @dataclass(frozen=True, slots=True)
 class ModelScore:
-    """A model's scores. Of all judgments, `rows`, `unparsed` have no score, in `disagreements` the stored score is not
-    the one in the text, and `below_scale` give less than the 1 that the judge may; `judged_twice` counts the cells
-    (question and turn) with more than one."""
+    """A model's scores. Of all judgments, `rows`, `unparsed` have no score, and `below_scale` give less than the 1 that
+    the judge may; `judged_twice` counts the cells (question and turn) with more than one. `disagreeing` are those
+    whose stored score, which counts, is not the one in the text."""
 
     mean: Estimate
     turn_1: Estimate
@@ -27,10 +27,10 @@ class ModelScore:
     categories: dict[str, Estimate]
     rows: int
     unparsed: int
-    disagreements: int
     below_scale: int
     judged_twice: int
     judges: tuple[str, ...]
+    disagreeing: tuple[Judgment, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the interval is that of the mean."""
@@ -43,10 +43,13 @@ class ModelScore:
             "categories": {name: estimate.value for name, estimate in self.categories.items()},
             "interval": self.mean.interval,
             "rows": self.rows,
-            "disagreements": self.disagreements,
             "below_scale": self.below_scale,
             "judged_twice": self.judged_twice,
             "judges": self.judges,
+            "disagreements": [
+                {"question_id": row.question_id, "turn": row.turn, "score": row.score, "in_text": row.in_text}
+                for row in self.disagreeing
+            ],
         }
 
 
@@ -86,10 +89,10 @@ def _model_score(rows: list[Judgment], unparsed: str, seed: int, resamples: int)
         categories=categories,
         rows=len(rows),
         unparsed=sum(row.score == UNPARSED for row in rows),
-        disagreements=sum(row.disagrees for row in rows),
         below_scale=sum(0 <= row.score < 1 for row in rows),
         judged_twice=sum(count > 1 for count in Counter((row.question_id, row.turn) for row in rows).values()),
         judges=tuple(sorted({row.judge for row in rows if row.judge})),
+        disagreeing=tuple(row for row in rows if row.disagrees),
     )
 
 
