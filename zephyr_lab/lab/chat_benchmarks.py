@@ -207,8 +207,11 @@ def known_figures(ours: ChatScores) -> Iterator[Known]:
         yield Known("its length", zephyr.avg_length or 0, 1444, 0.0)
 
 
-def findings(table: pd.DataFrame) -> list[Finding]:
-    """Each recomputed number of a side-by-side table that something is printed beside, recorded in the ledger."""
+def findings(table: pd.DataFrame, *, digits: int = 2) -> list[Finding]:
+    """Each recomputed number of a side-by-side table that something is printed beside, recorded in the ledger.
+
+    `digits` is how many are compared: as many as print gives.
+    """
     place = ["row", "metric"]
     quoted = table.loc[table["kind"] == "quoted", [*place, "value", "source"]]
     pairs = table[table["kind"] == "recomputed"].merge(quoted, on=place, suffixes=("", "_printed"))
@@ -219,6 +222,7 @@ def findings(table: pd.DataFrame) -> list[Finding]:
             pair["value_printed"],
             source=pair["source_printed"],
             interval=(pair["low"], pair["high"]),
+            digits=digits,
         )
         for _, pair in pairs.iterrows()
     ]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths
+from zephyr_lab.core import files, paths, source
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.lab import freshness, run_records
 from zephyr_lab.lab.notebooks import Notebook, all_notebooks
@@ -45,31 +45,31 @@ def lines(found: dict[str, Any]) -> list[str]:
     return told
 
 
-def equations(modules: set[str]) -> list[dict[str, str]]:
-    """Rows of papers/*/EQUATIONS.md whose function lives in one of `modules`."""
+def equations(used: set[str]) -> list[dict[str, str]]:
+    """Rows of papers/*/EQUATIONS.md whose function is in `used`: "module:function" of one, "module" of all in it."""
     rows = []
     for path in sorted(paths.papers_dir().glob("*/EQUATIONS.md")):
         for line in path.read_text(encoding="utf-8").splitlines():
             match = _EQUATION_ROW.match(line)
             cells = [cell.strip().strip("`") for cell in match["cells"].split("|")] if match else []
-            if len(cells) >= 3 and any(_names(cells[1], module) for module in modules):
+            if len(cells) >= 3 and any(_is_used(word, used) for word in re.findall(r"[\w.]+", cells[1])):
                 rows.append({"paper": path.parent.name, "equation": cells[0], "function": cells[1], "test": cells[2]})
     return rows
 
 
-def _names(function: str, module: str) -> bool:
-    """Whether "zephyr_lab.losses.dpo.dpo_loss" (also without the package) is a function of `module`."""
-    short = module.removeprefix("zephyr_lab.")
-    return "." in short and any(word.rpartition(".")[0] in (module, short) for word in re.findall(r"[\w.]+", function))
+def _is_used(function: str, used: set[str]) -> bool:
+    """Whether "losses.dpo.dpo_loss", with or without the package before it, is in `used`."""
+    module, _, name = f"zephyr_lab.{function.removeprefix('zephyr_lab.')}".rpartition(".")
+    return f"{module}:{name}" in used or module in used
 
 
-def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[str], source: str) -> dict[str, Any]:
-    used = set(record["modules"]) | {name for stage in record["stages"] for name in stage["modules"]}
-    why = freshness.reasons(notebook, record["parameters"]) if source == "build" else []
+def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[str], place: str) -> dict[str, Any]:
+    trained = {name for stage in record["stages"] for name in source.closure(stage["modules"])}
+    why = freshness.reasons(notebook, record["parameters"]) if place == "build" else []
     return {
         "target": target,
-        "source": source,
-        "state": f"stale: {why[0]}" if why else "fresh" if source == "build" else "committed",
+        "source": place,
+        "state": f"stale: {why[0]}" if why else "fresh" if place == "build" else "committed",
         "notebook": record["notebook"],
         "title": record["title"],
         "profile": record["profile"],
@@ -78,8 +78,8 @@ def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[st
         "products": made,
         "stages": [{name: stage[name] for name in ("name", "seed", "key")} for stage in record["stages"]],
         "inputs": record["inputs"],
-        "equations": equations(used),
-        "modules": sorted(name for name in used if "." in name),
+        "equations": equations({*record.get("uses", record["modules"]), *trained}),
+        "modules": sorted(name for name in {*record["modules"], *trained} if "." in name),
     }
 
 
