@@ -63,3 +63,18 @@ main()
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("zephyr-lab: [Errno 28] No space left on device")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--beta"], "No such option: --beta"),
+        (["run", "--seeds", "many"], "Invalid value for '--seeds'"),
+        (["score"], "Missing command."),
+        (["cook"], "No such command 'cook'."),
+    ],
+)
+def test_a_wrong_option_or_command_is_one_line_too(toy, arguments, said):
+    result = toy.run(*arguments)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr

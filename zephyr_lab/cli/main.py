@@ -7,17 +7,17 @@ import os
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from zephyr_lab.cli import check, data, lab, report, score
 
 app = typer.Typer(
     help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-scores = typer.Typer(help="Released judgement files -> scores with intervals.", no_args_is_help=True)
+scores = typer.Typer(help="Released judgement files -> scores with intervals.")
 app.add_typer(scores, name="score")
 
 app.command("list")(lab.list_)
@@ -33,15 +33,21 @@ scores.command("alpaca-eval")(score.alpaca_eval)
 
 
 def main() -> None:
-    """Run a command. What the user can mend (a wrong name, value or file) becomes one line on stderr and exit code 2;
-    `ZEPHYR_LAB_DEBUG=1` shows the traceback instead."""
+    """Run a command. What the user can mend (a wrong option, name, value or file) becomes one line on stderr and exit
+    code 2; `ZEPHYR_LAB_DEBUG=1` shows the traceback instead."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
-        app()
-    except (ValueError, TypeError, OSError) as error:
+        code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130  # interrupted
+    except (TyperException, ValueError, TypeError, OSError) as error:
         if os.environ.get("ZEPHYR_LAB_DEBUG"):
             raise
-        print(f"zephyr-lab: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        told = error.format_message() if isinstance(error, TyperException) else str(error)
+        print(f"zephyr-lab: {' '.join(told.split())}", file=sys.stderr)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":
