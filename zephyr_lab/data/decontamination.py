@@ -34,7 +34,10 @@ class Benchmarks:
     """Questions of named benchmarks, indexed by their runs of words."""
 
     def __init__(self, questions: Mapping[str, Iterable[str]], *, run: int = RUN, share: float = SHARE) -> None:
-        """Raises ValueError for a run below 1 word, a share outside (0, 1], or no question at all."""
+        """Questions made from templates want `share=1.0`, for they share runs with other questions.
+
+        Raises ValueError for a run below 1 word, a share outside (0, 1], or no question at all.
+        """
         if run < 1 or not 0 < share <= 1:
             raise ValueError(f"run must be at least 1 word and share in (0, 1], got {run} and {share}")
         self._run, self._share = run, share

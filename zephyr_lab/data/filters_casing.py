@@ -20,7 +20,8 @@ _PROTECTED = re.compile(
 _WORD = r"((?:[ai](?=[\s'’])|[a-z]{2,})(?:['’][a-z]+)?)(?=[\s,.;:!?\"'”’)\]*_-]|\Z)(?!\"?\s*:|\s*[=<>+/])"
 _FIRST_WORD = re.compile(rf"\A(\s*[\"'“‘(\[]*){_WORD}")
 # The last sign before a sentence end tells "it. we" from "... we".
-_NEXT_SENTENCE = re.compile(rf"(?<=[^\s.])([.!?][\"'”’)\]*_]*\s+[\"'“‘(\[*_]*){_WORD}")
+# No closing quote: what follows one may go on, as in '"Well!" he said.'
+_NEXT_SENTENCE = re.compile(rf"(?<=[^\s.])([.!?][)\]*_]*\s+[\"'“‘(\[*_]*){_WORD}")
 _LAST_TOKEN = re.compile(r"\S*\Z")
 _LIST_MARK = re.compile(r"(?:\A|\n)[ \t]*\(?(?:\d{1,3}|[a-zA-Z])\Z")
 _LONE_I = re.compile(

@@ -117,7 +117,10 @@ def _history(data: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def _from_pair(row: Row) -> ScoredPrompt:
-    """A row of H4's layout as two scored completions, the chosen one first."""
+    """A row of H4's layout as two scored completions, the chosen one first.
+
+    The layout does not keep the models' names; the sides stand for them, so that twin answers stay a pair.
+    """
     chosen, rejected = (_messages(required(row.data, side), side) for side in ("chosen", "rejected"))
     for side, messages in (("chosen", chosen), ("rejected", rejected)):
         if messages[-1].role != "assistant":
@@ -128,7 +131,7 @@ def _from_pair(row: Row) -> ScoredPrompt:
         raise BadColumn("chosen", "holds an answer but no prompt")
     given = optional_text(row.data, "prompt")
     completions = tuple(
-        Completion("", messages[-1].content, score(row.data.get(f"score_{side}"), f"score_{side}"))
+        Completion(side, messages[-1].content, score(row.data.get(f"score_{side}"), f"score_{side}"))
         for side, messages in (("chosen", chosen), ("rejected", rejected))
     )
     return ScoredPrompt(given if given is not None else before[-1].content, before, completions, row)

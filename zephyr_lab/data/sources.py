@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.core.rows import iter_rows
@@ -26,6 +26,7 @@ _SHARD = re.compile(
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+@runtime_checkable
 class Source(Protocol):
     """A set of rows in named splits."""
 
@@ -191,7 +192,8 @@ def _arrow_rows(shard: Path) -> Iterator[Row | BadRow]:
     try:
         with pyarrow.OSFile(str(shard)) as file, pyarrow.ipc.open_stream(file) as batches:
             for batch in batches:
-                for number, record in enumerate(batch.to_pylist(), start=number + 1):
+                for record in batch.to_pylist():
+                    number += 1
                     yield Row(number, record)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         yield BadRow(number + 1, None, f"the file cannot be read from here: {' '.join(str(error).split())[:200]}", "")

@@ -6,9 +6,10 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 KINDS = ".jsonl, .jsonl.gz or .parquet"
 Rows = Iterable[dict[str, Any]]
@@ -41,7 +42,7 @@ def write_rows(path: Path, rows: Rows) -> int:
         return _json_lines(stream, rows)
 
 
-def _json_lines(stream: IO[bytes] | gzip.GzipFile, rows: Rows) -> int:
+def _json_lines(stream: BufferedIOBase, rows: Rows) -> int:
     count = 0
     for row in rows:
         # Tables may hold dates and bytes, which JSON has no word for.
@@ -50,7 +51,7 @@ def _json_lines(stream: IO[bytes] | gzip.GzipFile, rows: Rows) -> int:
     return count
 
 
-def _parquet(stream: IO[bytes], rows: Rows) -> int:
+def _parquet(stream: BufferedIOBase, rows: Rows) -> int:
     import pyarrow
     from pyarrow.parquet import write_table
 
@@ -69,7 +70,7 @@ def _is_device(path: Path) -> bool:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path) -> Iterator[BufferedIOBase]:
     """A stream to a file beside `path` that takes its place at the end, unless something was raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
