@@ -7,15 +7,13 @@ Reading a file registers it with the running notebook, so that a changed value m
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import yaml
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.reporting.published_schema import Exhibit, Fact, Published, Recipe, parse, source_keys
-
-if TYPE_CHECKING:
-    import pandas
 
 TIDY = ("row", "metric", "kind", "value", "low", "high", "n", "seeds", "interval", "source")
 NORMAL_95 = 1.96  # what a published standard error is multiplied with
@@ -63,14 +61,12 @@ def exhibit(paper: str, name: str) -> Exhibit:
     return _named(load(paper).exhibits, name, f"table or figure of {paper}")
 
 
-def table(paper: str, name: str) -> "pandas.DataFrame":
+def table(paper: str, name: str) -> pd.DataFrame:
     """The tidy frame of a published table: one row a printed number, columns `TIDY`, kind "quoted".
 
     Cells that print nothing are left out. `low` and `high` come from a printed standard error x 1.96, or from a printed
     standard deviation over n runs by the t distribution; null where neither is printed.
     """
-    import pandas
-
     shown = exhibit(paper, name)
     tidy = []
     for label, row in zip(shown.labels(), shown.rows, strict=True):
@@ -80,16 +76,16 @@ def table(paper: str, name: str) -> "pandas.DataFrame":
                 continue
             low, high, count, interval = _published_interval(shown, row, column.name, float(value))  # type: ignore[arg-type]
             tidy.append((label, column.name, "quoted", float(value), low, high, count, None, interval, shown.printed))  # type: ignore[arg-type]
-    frame = pandas.DataFrame(tidy, columns=list(TIDY))
-    return frame.astype({"value": float, "low": float, "high": float, "n": "Int64", "seeds": "Int64"})
+    frame = pd.DataFrame(tidy, columns=list(TIDY))
+    frame = frame.astype({"value": float, "low": float, "high": float, "n": "Int64", "seeds": "Int64"})
+    frame["interval"] = frame["interval"].astype(object).where(frame["interval"].notna(), None)
+    return frame
 
 
-def wide(paper: str, name: str) -> "pandas.DataFrame":
+def wide(paper: str, name: str) -> pd.DataFrame:
     """A published table or log as printed: its own columns, one row a printed row."""
-    import pandas
-
     shown = exhibit(paper, name)
-    return pandas.DataFrame(list(shown.rows), columns=[column.name for column in shown.columns])
+    return pd.DataFrame(list(shown.rows), columns=[column.name for column in shown.columns])
 
 
 def cell(paper: str, name: str, row: str, column: str) -> Any:

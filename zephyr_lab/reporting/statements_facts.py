@@ -4,7 +4,7 @@ A rule asks `Facts` for what a document says and for what was published; every a
 change one answer at a time to see that the verdict follows it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from zephyr_lab.reporting import published
@@ -21,6 +21,7 @@ class Decision(NamedTuple):
 
 
 Rule = Callable[["Facts"], Decision]
+Number = float | int
 
 
 class Facts:
@@ -60,6 +61,11 @@ class Facts:
     def setting(self, paper: str, recipe: str, name: str) -> Any:
         settings = published.recipe(paper, recipe).settings
         return self._take(f"{paper}/{recipe}, {name}", settings.get(name))
+
+    def settings(self, paper: str, recipe: str, names: Sequence[str]) -> dict[str, Any]:
+        """Several settings of a recipe as one fact, None for those that it does not give."""
+        settings = published.recipe(paper, recipe).settings
+        return self._take(f"{paper}/{recipe}, settings", {name: settings.get(name) for name in names})
 
     def value(self, paper: str, entry: str, name: str) -> Any:
         """A named value of a data or implementation entry."""
@@ -104,7 +110,7 @@ def of_two_versions(here: bool, elsewhere: bool, why: str) -> Decision:
 
 
 def claimed_figure(
-    metric: str, low: float, high: float, reported: list[str], near: Mapping[str, list[float]]
+    metric: str, low: Number, high: Number, reported: list[str], near: Mapping[str, list[Number]]
 ) -> Decision:
     """A figure under the name of a metric. `near` holds what could be meant: name -> values that must all lie in it.
 
@@ -121,7 +127,7 @@ def claimed_figure(
     return Decision("unsupported", f"no {metric!r} is reported, and none of these is {figure} %: {shown}")
 
 
-def within(value: float, bounds: list[float]) -> bool:
+def within(value: Number, bounds: list[Number]) -> bool:
     return bounds[0] <= value <= bounds[1]
 
 

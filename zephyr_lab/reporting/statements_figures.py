@@ -7,6 +7,7 @@ from statistics import mean
 from zephyr_lab.reporting.statements_facts import (
     Decision,
     Facts,
+    Number,
     Rule,
     all_must_hold,
     of_two_versions,
@@ -167,7 +168,10 @@ def release_dates(facts: Facts) -> Decision:
     middle = [date.fromisoformat(day) for day in facts.said("middle")]
     lag = timedelta(weeks=facts.said("weeks"))
     later = [date.fromisoformat(day) + lag for day in facts.said("early")]
-    why = f"released {released}; mid-October is up to {middle[1]}, early October and {lag.days} days {later[0]} to {later[1]}"
+    why = (
+        f"released {released}; mid-October is {middle[0]} to {middle[1]}, "
+        f"early October plus {lag.days} days {later[0]} to {later[1]}"
+    )
     return of_two_versions(middle[0] <= released <= middle[1], later[0] <= released <= later[1], why)
 
 
@@ -207,7 +211,7 @@ def dpo_from_the_base(facts: Facts) -> Decision:
     return share_that_holds(parts, why)
 
 
-def _epoch_means(values: dict[str, float], epochs: dict[str, int]) -> list[float]:
+def _epoch_means(values: dict[str, Number], epochs: dict[str, int]) -> list[float]:
     """Mean of a log's column in each epoch, in order."""
     return [
         mean(value for step, value in values.items() if epochs[step] == one) for one in sorted(set(epochs.values()))

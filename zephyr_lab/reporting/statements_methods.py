@@ -3,6 +3,7 @@
 from zephyr_lab.reporting.statements_facts import (
     Decision,
     Facts,
+    Number,
     Rule,
     all_must_hold,
     of_two_versions,
@@ -77,12 +78,12 @@ def orpo_after_dpo(facts: Facts) -> Decision:
 
 def perfect_reproducibility(facts: Facts) -> Decision:
     """S1-22: the first public code against the paper's recipe, and what the code's own README reports."""
-    recipes = ("paper_ddpo", "handbook_2023_dpo_full")
-    values = {name: [facts.setting("zephyr", recipe, name) for recipe in recipes] for name in facts.said("settings")}
-    differing = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+    names = facts.said("settings")
+    paper, code = (facts.settings("zephyr", recipe, names) for recipe in ("paper_ddpo", "handbook_2023_dpo_full"))
+    differing = {name: (paper[name], code[name]) for name in names if paper[name] != code[name]}
     problems = facts.fact("handbook.reported_problems")
     parts = {"same settings": not differing, "no reported problem": not problems}
-    shown = ", ".join(f"{name} {paper} / {code}" for name, (paper, code) in differing.items()) or "none"
+    shown = ", ".join(f"{name} {theirs} / {run}" for name, (theirs, run) in differing.items()) or "none"
     return share_that_holds(
         parts, f"settings that differ, paper / code: {shown}; reported: {', '.join(problems) or 'none'}"
     )
@@ -121,7 +122,7 @@ def gpu_hours_of_both(facts: Facts) -> Decision:
 
 def hyperparameters_of_both(facts: Facts) -> Decision:
     """S1-28: 15 to 20 settings to tune against 5 to 8."""
-    dpo = sum(facts.setting("zephyr", "paper_ddpo", name) is not None for name in TUNED)
+    dpo = sum(value is not None for value in facts.settings("zephyr", "paper_ddpo", TUNED).values())
     rlhf = facts.fact("rlhf.hyperparameters")
     if rlhf is None:
         return Decision("unsupported", f"no count for RLHF is printed; the paper's DPO recipe sets {dpo}")
@@ -168,7 +169,7 @@ def _lower_for_dpo(facts: Facts, quantity: str, words: str) -> Decision:
     return Decision("right" if found["dpo"] < found["rlhf"] else "wrong", f"{words}: {_shown(found)}")
 
 
-def _shown(found: dict[str, float]) -> str:
+def _shown(found: dict[str, Number]) -> str:
     return ", ".join(f"{method} {value:g}" for method, value in found.items())
 
 

@@ -3,6 +3,7 @@
 from zephyr_lab.reporting.statements_facts import (
     Decision,
     Facts,
+    Number,
     Rule,
     claimed_figure,
     share_that_holds,
@@ -51,15 +52,17 @@ def error_rate_reduction(facts: Facts) -> Decision:
 
 
 def accuracy_gain(facts: Facts) -> Decision:
-    """S0-3: alignment accuracy 15 % better than the baseline."""
+    """S0-3: alignment accuracy 15 % better than the baseline, on any chat benchmark."""
     percent = facts.said("percent")
-    return claimed_figure(facts.said("metric"), percent, percent, facts.fact("zephyr.metrics"), _gains(facts))
+    each = {f"{name} on {metric}": [gain] for name, gains in _gains(facts).items() for metric, gain in gains.items()}
+    return claimed_figure(facts.said("metric"), percent, percent, facts.fact("zephyr.metrics"), each)
 
 
 def accuracy_gain_range(facts: Facts) -> Decision:
     """S0-6: 10 to 18 % better accuracy on alignment benchmarks, so on all of them."""
     low, high = facts.said("percent")
-    return claimed_figure(facts.said("metric"), low, high, facts.fact("zephyr.metrics"), _gains(facts))
+    both = {name: list(gains.values()) for name, gains in _gains(facts).items()}
+    return claimed_figure(facts.said("metric"), low, high, facts.fact("zephyr.metrics"), both)
 
 
 def training_time_saving(facts: Facts) -> Decision:
@@ -114,28 +117,27 @@ def authors(facts: Facts) -> Decision:
     return share_that_holds(parts, f"{sum(parts.values())} of {len(parts)} names are authors; authors: {first}")
 
 
-def _gains(facts: Facts) -> dict[str, list[float]]:
+def _gains(facts: Facts) -> dict[str, dict[str, Number]]:
     """Relative gains over dSFT-1 in percent on both chat benchmarks: after one epoch of DPO, and as released."""
-    gains: dict[str, list[float]] = {}
-    for name, table, row in (("one epoch", "tab3", "dDPO + dSFT"), ("released model", "tab1", "Zephyr")):
-        gains[f"gains of the {name} on MT-Bench, AlpacaEval"] = [
-            100 * (facts.cell("zephyr", table, row, metric) / facts.cell("zephyr", "tab3", "dSFT-1", metric) - 1)
-            for metric in ("mt_bench", "alpaca_eval")
-        ]
-    return gains
+    start = {metric: facts.cell("zephyr", "tab3", "dSFT-1", metric) for metric in ("mt_bench", "alpaca_eval")}
+    ends = {"gain after one epoch": ("tab3", "dDPO + dSFT"), "gain of the released model": ("tab1", "Zephyr")}
+    return {
+        name: {metric: 100 * (facts.cell("zephyr", table, row, metric) / old - 1) for metric, old in start.items()}
+        for name, (table, row) in ends.items()
+    }
 
 
-def _saving(ours: float, theirs: float, percent: float, unit: str) -> Decision:
+def _saving(ours: Number, theirs: Number, percent: Number, unit: str) -> Decision:
     saved = 100 * (1 - ours / theirs)
     why = f"{ours:.1f} against {theirs:.1f} {unit}: {saved:.0f} % less"
     return Decision("right" if abs(saved - percent) <= 0.5 else "wrong", why)
 
 
-def _leads(model: str, scores: dict[str, float], sizes: dict[str, str]) -> bool:
+def _leads(model: str, scores: dict[str, Number], sizes: dict[str, str]) -> bool:
     return scores[model] > _best_other(model, scores, sizes)
 
 
-def _best_other(model: str, scores: dict[str, float], sizes: dict[str, str]) -> float:
+def _best_other(model: str, scores: dict[str, Number], sizes: dict[str, str]) -> Number:
     return max(score for name, score in scores.items() if name != model and sizes.get(name) == sizes.get(model))
 
 

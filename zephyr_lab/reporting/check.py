@@ -1,0 +1,226 @@
+"""What a notebook says at its end: exact checks, findings, verdicts on claims, and which items it made.
+
+Each call is recorded in build/<profile>/ledger/<notebook>.json, one fragment a notebook, rewritten whole. An exact
+check that fails raises after it is recorded; a difference from a paper is a finding and never raises.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from zephyr_lab.core import files, session
+from zephyr_lab.reporting import claims as registry
+from zephyr_lab.reporting import ledger
+from zephyr_lab.reporting import statements as rules
+from zephyr_lab.reporting.check_shown import Finding, shown_claims
+from zephyr_lab.reporting.claims import Claim, Measured
+from zephyr_lab.reporting.tables import Shown
+
+PARTS = {"items": "id", "claims": "id", "exact": "what", "findings": "what"}  # section -> what names an entry
+NO_INTERVAL = "one seed gives no interval, and an effect without an interval gives no verdict"
+
+_written: tuple[session.Session, dict[str, Any]] | None = None
+
+
+def exact(what: str, got: Any, expected: Any, tolerance: float | int = 0) -> None:
+    """Integrity: `got` must equal `expected`, numbers to within `tolerance`.
+
+    Raises ValueError where it does not (NaN never does); the failure is recorded first.
+    """
+    got, expected = _plain(got), _plain(expected)
+    holds = _equal(got, expected, tolerance)
+    shown = [value if not isinstance(value, float) or math.isfinite(value) else str(value) for value in (got, expected)]
+    entry = {"what": what, "got": shown[0], "expected": shown[1], "tolerance": tolerance, "holds": holds}
+    _record("exact", [entry])
+    if not holds:
+        within = f" to within {tolerance:g}" if tolerance else ""
+        raise ValueError(f"integrity: {what} is {shown[0]}, must be {shown[1]}{within}")
+
+
+def finding(
+    what: str,
+    ours: float | int,
+    published: float | int | None,
+    *,
+    source: str,
+    interval: Sequence[float] | None = None,
+    digits: int = 2,
+) -> Finding:
+    """A number of ours beside the published one: it agrees where it rounds to what is printed with `digits` digits.
+
+    `published` None: nothing is printed, neither agrees nor differs. Recorded, never raises for a difference.
+    """
+    ours, published = float(ours), None if published is None else float(published)
+    agrees = None if published is None else abs(ours - published) <= 0.5 * 10**-digits * (1 + 1e-9)
+    ends = None if interval is None else (float(interval[0]), float(interval[1]))
+    entry = {"what": what, "ours": ours, "interval": list(ends) if ends else None}
+    _record("findings", [entry | {"published": published, "source": source, "agrees": agrees}])
+    return Finding(what, ours, ends, published, source, agrees, digits)
+
+
+def claims(
+    paper: str,
+    ids: Iterable[str],
+    measured: Mapping[str, Measured | Sequence[Measured]] | pd.DataFrame | None = None,
+) -> Shown:
+    """Record and show the verdicts on claims of `paper`.
+
+    `measured` gives effects by claim id: one `Measured`, or one for each part of the claim in order; or a tidy frame
+    whose rows are named by claim ids (a claim of several parts: one row a part, its metric as in claims.toml). Claims
+    that published facts decide need none; what is not given is "not measured yet", or "not testable here" with why.
+    Raises ValueError for an id that the paper does not have.
+    """
+    known = {claim.id: claim for claim in registry.load(paper)}
+    wanted = list(ids)
+    unknown = [id for id in wanted if id not in known]
+    if unknown:
+        raise ValueError(f"{paper} has no claim {unknown[0]!r}; known: {', '.join(known)}")
+    return _record_claims([_entry(known[id], _effects(known[id], measured)) for id in wanted])
+
+
+def statements(ids: Iterable[str] | None = None) -> Shown:
+    """Record and show what published facts decide: all such statements, or `ids`. Raises ValueError for others."""
+    decided = rules.decide_all(ids)
+    return _record_claims([_claim(one.id, one.verdict, why=one.why, facts=one.facts) for one in decided])
+
+
+def item(
+    id: str,
+    *,
+    present: Iterable[str],
+    lacking: Mapping[str, str] | None = None,
+    impossible: Mapping[str, str] | None = None,
+    files: Iterable[str | Path] = (),
+) -> None:
+    """Record that this notebook made an item of papers/items.toml, with its files (below build/<profile>/).
+
+    Each kind of the item is named once: `present`; `lacking`, kind -> why, where this profile and the data at hand
+    should give it (the item is then partial); or `impossible`, kind -> why, where it cannot exist here (released
+    judgements not at hand). Raises ValueError for an unknown item, for a kind named twice or not at all, and for a
+    file that lies elsewhere or was not written.
+    """
+    known = ledger.items()
+    if id not in known:
+        raise ValueError(f"no item {id!r} in papers/items.toml; known: {', '.join(known)}")
+    present, lacking, impossible = list(present), dict(lacking or {}), dict(impossible or {})
+    named = [*present, *lacking, *impossible]
+    if sorted(named) != sorted(known[id].kinds):
+        raise ValueError(
+            f"{id} shows {known[id].kind}: name each kind once in present, lacking or impossible; got {'+'.join(named)}"
+        )
+    entry = {"id": id, "kind": known[id].kind, "present": present, "lacking": lacking, "impossible": impossible}
+    _record("items", [entry | {"files": [_below_build(file) for file in files]}])
+
+
+def _entry(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]:
+    if claim.decided_by == registry.PUBLISHED_FACTS:
+        decided = rules.decide(claim.id)
+        return _claim(claim.id, decided.verdict, why=decided.why, facts=decided.facts)
+    if claim.not_testable:
+        return _claim(claim.id, registry.NOT_TESTABLE, why=claim.not_testable)
+    if effects is None:
+        return _claim(claim.id, registry.NOT_MEASURED, why=f"needs: {claim.test}")
+    if isinstance(effects, str):
+        return _claim(claim.id, registry.NOT_RESOLVED, why=effects)
+    verdict, decisive = registry.judge(claim, effects)
+    part = claim.parts[effects.index(decisive)]
+    why = f"{part.metric}: {part.direction}, margin {part.margin:g}"
+    return _claim(claim.id, verdict, why=why, measured=decisive)
+
+
+def _claim(
+    id: str, verdict: str, *, why: str, facts: Sequence[str] = (), measured: Measured | None = None
+) -> dict[str, Any]:
+    numbers = dict.fromkeys(("effect", "interval", "n", "seeds"))
+    if measured:
+        interval = [measured.low, measured.high]
+        numbers = {"effect": measured.effect, "interval": interval, "n": measured.n, "seeds": measured.seeds}
+    return {"id": id, "verdict": verdict, **numbers, "why": why, "facts": list(facts)}
+
+
+def _effects(claim: Claim, measured: Any) -> list[Measured] | str | None:
+    """The measurements of a claim's parts in order; None where there are none, a reason where they lack an interval."""
+    if measured is None:
+        return None
+    if isinstance(measured, Mapping):
+        given = measured.get(claim.id)
+        return [given] if isinstance(given, Measured) else None if given is None else list(given)
+    return _effects_of_frame(claim, measured)
+
+
+def _effects_of_frame(claim: Claim, frame: pd.DataFrame) -> list[Measured] | str | None:
+    rows = frame[frame["row"] == claim.id]
+    if rows.empty:
+        return None
+    if len(claim.parts) > 1:
+        order = [part.metric for part in claim.parts]
+        strange = sorted(set(rows["metric"]) ^ set(order))
+        if strange:
+            raise ValueError(
+                f"{claim.id} needs one row for each of its metrics ({'; '.join(order)}); see {strange[0]!r}"
+            )
+        rows = rows.set_index("metric").loc[order]
+    if rows[["low", "high"]].isna().any(axis=None):
+        return NO_INTERVAL
+    seeds = [None if one != one else int(one) for one in rows["seeds"].astype("float64")]
+    columns = zip(rows["value"], rows["low"], rows["high"], rows["n"], seeds, strict=True)
+    return [Measured(float(v), float(lo), float(hi), int(n), s) for v, lo, hi, n, s in columns]
+
+
+def _record_claims(entries: list[dict[str, Any]]) -> Shown:
+    _record("claims", entries)
+    return shown_claims(entries, registry.everything())
+
+
+def _record(section: str, entries: list[dict[str, Any]]) -> None:
+    """Put entries into the fragment of the running notebook, in place of older ones of the same name, and write it."""
+    fragment = _fragment()
+    name = PARTS[section]
+    kept = {entry[name]: entry for entry in fragment[section]}
+    kept |= {entry[name]: entry for entry in entries}
+    fragment[section] = list(kept.values())
+    running = session.current()
+    path = running.build / "ledger" / f"{running.notebook}.json"
+    files.write_json(path, fragment)
+    session.add_product(path)
+
+
+def _fragment() -> dict[str, Any]:
+    """The fragment of the current session; a session that has just begun starts with an empty one."""
+    global _written
+    running = session.current()
+    if _written is None or _written[0] is not running:
+        head = {"notebook": running.notebook, "profile": running.profile, "seeds": running.seeds}
+        _written = (running, {**head, **{section: [] for section in PARTS}})
+    return _written[1]
+
+
+def _below_build(file: str | Path) -> str:
+    build = session.current().build.resolve()
+    path = (build / file).resolve()
+    if not path.is_relative_to(build):
+        raise ValueError(f"a product lies below build/{session.current().profile}/, not {file}")
+    if not path.is_file():
+        raise ValueError(f"{path.relative_to(build)} was not written: save the figure or table before check.item")
+    return path.relative_to(build).as_posix()
+
+
+def _plain(value: Any) -> Any:
+    """A numpy or pandas scalar as a Python number, arrays and tuples as lists; anything else as it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _equal(got: Any, expected: Any, tolerance: float | int) -> bool:
+    numbers = (int, float)
+    if isinstance(got, numbers) and isinstance(expected, numbers):
+        return abs(got - expected) <= tolerance
+    if isinstance(got, list) and isinstance(expected, list):
+        return len(got) == len(expected) and all(map(lambda a, b: _equal(a, b, tolerance), got, expected))
+    return bool(got == expected)
