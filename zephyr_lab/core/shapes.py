@@ -1,6 +1,6 @@
 """Names of tensor axes, checked as the tests run: the one module of `core` that knows torch.
 
-row: a sequence of a batch; position: a place in it; entry: of the vocabulary.
+row: a sequence of a batch; position: a place in it; entry: of the vocabulary; pair: a chosen and a rejected response.
 """
 
 from jaxtyping import Bool, Float, Int
@@ -8,11 +8,12 @@ from torch import Tensor
 
 TokenIds = Int[Tensor, "row position"]
 TokenMask = Bool[Tensor, "row position"]
-TokenScores = Float[Tensor, "row position"]
+NextTokenScores = Float[Tensor, "row position-1"]  # of tokens 1, 2, ...: the first has nothing before it
 Logits = Float[Tensor, "row position entry"]
 NextLogits = Float[Tensor, "row entry"]
 RowIds = Int[Tensor, " row"]
-RowScores = Float[Tensor, " row"]
+RowNumbers = Float[Tensor, " row"]
+PairScores = Float[Tensor, " pair"]
 
 
 def require_same_shape(**tensors: Tensor) -> None:
