@@ -1,0 +1,53 @@
+"""Models and tokenizers on disk: safetensors and JSON in one folder, or a reference to a model of the hub.
+
+Loading never asks the network: a folder that refers to the hub needs the model in the local hub cache.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from zephyr_lab.core import files
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE
+
+REFERENCE = "hub.json"
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
+
+    The chat template stands inside tokenizer_config.json. Equal weights give equal bytes.
+    """
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+
+
+def refer(folder: Path, *, model: str, commit: str) -> None:
+    """Make `folder` stand for a model of the hub, at one commit."""
+    files.write_json(folder / REFERENCE, {"model": model, "commit": commit})
+
+
+def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The causal model that `folder` holds or refers to, on the CPU, ready to answer (evaluation mode)."""
+    return AutoModelForCausalLM.from_pretrained(**_source(folder, "config.json"), dtype=dtype)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that `folder` holds or refers to; one without a chat template gets Zephyr's."""
+    tokenizer = AutoTokenizer.from_pretrained(**_source(folder, "tokenizer.json"))
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _source(folder: Path, needed: str) -> dict[str, Any]:
+    """Arguments of from_pretrained. Raises FileNotFoundError where `folder` holds neither `needed` nor a reference."""
+    if (folder / REFERENCE).is_file():
+        reference = files.read_json(folder / REFERENCE)
+        name, commit = reference["model"], reference["commit"]
+        return {"pretrained_model_name_or_path": name, "revision": commit, "local_files_only": True}
+    if not (folder / needed).is_file():
+        raise FileNotFoundError(f"{folder} holds neither {needed} nor {REFERENCE}")
+    return {"pretrained_model_name_or_path": folder, "local_files_only": True}

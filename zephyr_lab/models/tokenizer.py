@@ -1,0 +1,97 @@
+"""Byte-pair tokenizer of the embedded world: trained on its text, loss-free on any other.
+
+Characters that the training text lacks fall back to their UTF-8 bytes. Spaces stay spaces (no "▁" stands for them, so
+a literal "▁" survives too), and each digit is a token. Loads in stock transformers.
+"""
+
+import json
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
+
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+ROLES = ("user", "assistant", "system")
+ROLE_TOKENS = {role: f"<|{role}|>" for role in ROLES}
+SPECIAL_TOKENS = (PAD, BOS, EOS, *ROLE_TOKENS.values())
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+# Zephyr's turns. The generation block is what assistant masks are made of: the answer and its </s>, nothing else.
+CHAT_TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m['role']=='user' %}{{ '<|user|>\\n' + m['content'] + eos_token + '\\n' }}"
+    "{% elif m['role']=='system' %}{{ '<|system|>\\n' + m['content'] + eos_token + '\\n' }}"
+    "{% elif m['role']=='assistant' %}{{ '<|assistant|>\\n' }}"
+    "{% generation %}{{ m['content'] + eos_token }}{% endgeneration %}{{ '\\n' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+
+# A word with the space before it; each digit, each line break and each further space alone. No piece reaches over a
+# line break, so the ids of "<|user|>\n" + content are those of the two parts, whatever the content is.
+PIECES = Regex(r"\n| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s")
+
+
+def train(texts: Iterable[str], *, entries: int) -> PreTrainedTokenizerFast:
+    """Tokenizer of at most `entries` entries: 6 special tokens, 256 bytes, then characters and merges of `texts`.
+
+    Fewer entries come back where the text has no more pairs to merge. Raises ValueError if its characters alone do
+    not fit.
+    """
+    reserved = len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
+    learned = Tokenizer(BPE())
+    learned.pre_tokenizer = _pre_tokenizer()
+    trainer = BpeTrainer(vocab_size=max(entries - reserved, 0), show_progress=False)
+    learned.train_from_iterator(texts, trainer)
+    # The byte tokens join the vocabulary afterwards: as special tokens of the trainer they would be dropped in
+    # decoding, and the literal text "<0x41>" would be read as a byte.
+    model = json.loads(learned.to_str())["model"]
+    pieces = [piece for piece, _ in sorted(model["vocab"].items(), key=lambda item: item[1])]
+    if reserved + len(pieces) > entries:
+        raise ValueError(f"entries must be at least {reserved + len(pieces)} for this text's characters, got {entries}")
+    vocabulary = {token: place for place, token in enumerate((*SPECIAL_TOKENS, *BYTE_TOKENS, *pieces))}
+    merges = [tuple(pair) for pair in model["merges"]]
+    backend = Tokenizer(BPE(vocabulary, merges, byte_fallback=True))
+    backend.pre_tokenizer = _pre_tokenizer()
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens=list(ROLE_TOKENS.values()),
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def content_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Ids of each text as plain content: "</s>" or "<|user|>" in it is spelt out, never a special token.
+
+    Raises ValueError for text that is no Unicode (a lone surrogate).
+    """
+    for text in texts:
+        _require_unicode(text)
+    if not texts:
+        return []
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    """The text of `ids`, special tokens left out; the exact inverse of `content_ids`."""
+    return tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(PIECES, behavior="isolated")
+
+
+def _require_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text holds {text[error.start]!r} at place {error.start}, which is no character") from error
