@@ -11,7 +11,7 @@ from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.rows import iter_rows
 from zephyr_lab.data import layouts, long_tables, pairs, pairs_splits, schemas
 from zephyr_lab.data.pairs import Binarisation, NoPair, Pair
-from zephyr_lab.data.pairs_statistics import pair_statistics
+from zephyr_lab.data.pairs_statistics import pair_statistics, statistics_by_rule
 
 
 def outcome(prompt, rejected, *, chosen="overall_score", seed=0):
@@ -138,6 +138,14 @@ def test_statistics_by_hand():
     assert made.mean_rejected == pytest.approx((1 + 2 + 1) / 3)
     assert made.chosen_positions == [2, 1, 0]
     assert made.rejected_positions == [1, 1, 1]
+
+
+def test_every_rule_is_measured_on_the_same_prompts():
+    prompts = [scored(1, 9, 4, 3), scored(8, 2, 8, 8)]
+    found = statistics_by_rule(prompts, chosen="overall_score", seed=0)
+    assert set(found) == set(pairs.REJECTED)
+    assert {one.prompts for one in found.values()} == {2}
+    assert (found["worst"].mean_rejected, found["second_best"].mean_rejected) == (1.5, 6.0)
 
 
 def test_without_a_pair_the_means_are_none():

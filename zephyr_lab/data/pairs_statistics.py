@@ -1,9 +1,10 @@
 """What a way of making pairs does to a set: ties, mean scores, places in the list."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zephyr_lab.data.pairs import NoPair, Pair
+from zephyr_lab.data.pairs import REJECTED, Binarisation, NoPair, Pair, binarise
+from zephyr_lab.data.schemas import ScoredPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,14 @@ def pair_statistics(outcomes: Iterable[Pair | NoPair]) -> PairStatistics:
     for outcome in outcomes:
         counts.add(outcome)
     return counts.statistics()
+
+
+def statistics_by_rule(prompts: Sequence[ScoredPrompt], *, chosen: str, seed: int) -> dict[str, PairStatistics]:
+    """Statistics of every way to reject, on the same prompts."""
+    return {
+        rejected: pair_statistics(binarise(prompts, Binarisation(chosen=chosen, rejected=rejected), seed=seed))
+        for rejected in REJECTED
+    }
 
 
 def _mean(values: list[float]) -> float | None:
