@@ -53,7 +53,7 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Visit]:
+def visit(browser: Any, tmp_path: Path) -> Iterator[Visit]:
     """A fresh page; every request that is not to a file or to this machine is stopped and listed."""
     context = browser.new_context(viewport={"width": 1280, "height": 1600})
     page = context.new_page()
@@ -70,6 +70,7 @@ def visit(browser: Any) -> Iterator[Visit]:
     context.route("**/*", gate)
     page.on("pageerror", lambda error: opened.errors.append(str(error)))
     yield opened
+    page.screenshot(path=tmp_path / "last.png")  # what a failed test saw
     context.close()
 
 

@@ -1,7 +1,6 @@
 """Notebook 13 in JupyterLab as a reader runs it: open, Run All, every cell counted, nothing fetched."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,14 @@ def smallest(notebook: Path) -> int:
     return len(code)
 
 
-def wait_for_kernel(lab) -> None:
+def wait_for_kernel(lab, page) -> None:
     # The page shows "idle" before the kernel is connected, and Run All would then run nothing and say nothing.
+    # Waiting is the page's: its requests pass through this process, and a sleep would stop them all.
     for _ in range(600):
         kernels = lab.get("api/kernels")
         if kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"] >= 1:
             return
-        time.sleep(0.1)
+        page.wait_for_timeout(100)
     raise AssertionError("no kernel became idle and connected within a minute")
 
 
@@ -37,7 +37,7 @@ def test_notebook_13_runs_from_top_to_bottom(lab, visit, tmp_path):
     visit.page.set_viewport_size({"width": 1400, "height": 3000})
     visit.page.goto(f"{lab.url}lab/tree/notebooks/{notebook.name}?token=a-token-for-tests")
     visit.page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for(state="attached", timeout=TIMEOUT)
-    wait_for_kernel(lab)
+    wait_for_kernel(lab, visit.page)
     visit.page.get_by_role("menuitem", name="Run", exact=True).click()
     visit.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     last = visit.page.locator(".jp-CodeCell .jp-InputPrompt").last

@@ -26,6 +26,14 @@ ATTRIBUTES = {
     "td": ["colspan", "rowspan", "align"],
     "th": ["colspan", "rowspan", "align", "scope"],
 }
+# What a style attribute may set: nothing that lays something over the page, nothing that takes an address.
+STYLES = {
+    "background-color", "border", "border-bottom", "border-collapse", "border-left", "border-right", "border-top",
+    "color", "display", "font-size", "font-style", "font-variant-numeric", "font-weight", "height", "line-height", "margin",
+    "margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "min-width", "opacity", "overflow-x",
+    "padding", "padding-bottom", "padding-left", "padding-right", "padding-top", "text-align", "text-decoration",
+    "vertical-align", "white-space", "width",
+}  # fmt: skip
 # What a sandboxed frame may do: draw itself. No request of any kind leaves it.
 FRAME_POLICY = (
     "default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -33,6 +41,7 @@ FRAME_POLICY = (
 
 _STYLE_BLOCK = re.compile(r"<style\b[^>]*>(.*?)</style\s*>", re.IGNORECASE | re.DOTALL)
 _ACTIVE = re.compile(r"<\s*(script|iframe)\b", re.IGNORECASE)
+_STYLE_RULE = re.compile(r"([^{}]+)\{[^{}]*\}")
 _HARMFUL_STYLE = re.compile(r"[<@\\]|url\s*\(|expression", re.IGNORECASE)
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]*)\]\((?P<target>[^)\s]+)\)")
 
@@ -69,8 +78,7 @@ def safe_html(content: str) -> str:
     """
     if _ACTIVE.search(content):
         return sandboxed(content)
-    styles = [style for style in _STYLE_BLOCK.findall(content) if not _HARMFUL_STYLE.search(style)]
-    kept = "".join(f"<style>{style}</style>" for style in styles)
+    kept = "".join(f"<style>{style}</style>" for style in _STYLE_BLOCK.findall(content) if _is_of_a_table(style))
     return kept + _cleaner().clean(_STYLE_BLOCK.sub("", content))
 
 
@@ -135,6 +143,12 @@ def _output(output: dict[str, Any]) -> dict[str, Any] | None:
     return {"output_type": "display_data", "metadata": {}, "data": data} if data else None
 
 
+def _is_of_a_table(style: str) -> bool:
+    """Whether a style block is one that pandas writes: it speaks of its own table alone and takes no address."""
+    selectors = [part.strip() for rule in _STYLE_RULE.findall(style) for part in rule.split(",")]
+    return not _HARMFUL_STYLE.search(style) and all(part.startswith(("#T_", ".dataframe")) for part in selectors)
+
+
 def _joined(value: Any) -> Any:
     return "".join(value) if isinstance(value, list) else value
 
@@ -148,6 +162,5 @@ def _cleaner():
             return value.startswith("data:image/")
         return name in ATTRIBUTES["*"] or name in ATTRIBUTES.get(tag, ())
 
-    return Cleaner(
-        tags=TAGS, attributes=attribute, protocols={"http", "https", "mailto", "data"}, css_sanitizer=CSSSanitizer()
-    )
+    styles = CSSSanitizer(allowed_css_properties=STYLES)
+    return Cleaner(tags=TAGS, attributes=attribute, protocols={"http", "https", "mailto", "data"}, css_sanitizer=styles)
