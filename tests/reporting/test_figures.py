@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from zephyr_lab.core import session
-from zephyr_lab.reporting import figures, style, tables
+from zephyr_lab.reporting import claims, figures, style, tables
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 
@@ -82,7 +82,7 @@ def drawings() -> dict:
         "dot_plots": figures.dot_plots(scores(), {"mt_bench": "MT-Bench score", "win_rate": "win rate, %"}),
         "radar": figures.radar(categories()),
         "panels": both,
-        "stacked_counts": figures.stacked_counts(counts, x_label="claims"),
+        "verdict_counts": figures.verdict_counts(counts, x_label="claims"),
     }
 
 
@@ -129,6 +129,13 @@ def test_published_is_hollow_and_dashed_and_ours_filled_and_solid():
     assert list(marks.values()) == [style.COLOURS["ddpo"]]
 
 
+def test_every_verdict_has_a_fill_of_its_own():
+    assert set(style.VERDICT_FILLS) == set(claims.VERDICTS)
+    assert len(set(style.VERDICT_FILLS.values())) == len(claims.VERDICTS)
+    with pytest.raises(ValueError, match="no verdict named 'maybe'"):
+        figures.verdict_counts(pd.DataFrame({"maybe": [1]}), x_label="claims")
+
+
 # what is drawn
 
 
@@ -162,18 +169,23 @@ def test_the_radar_runs_from_0_to_10_and_closes_each_polygon():
     assert hollow[0].get_marker() == "D"
 
 
+def test_a_radar_keeps_spokes_that_nothing_is_known_of():
+    table = categories().query("kind == 'quoted'")
+    ax = figures.radar(table, order=CATEGORIES).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(CATEGORIES)
+    assert len(ax.lines) == 2
+
+
 def test_the_radar_names_each_polygon_beside_it():
     named = {text.get_text() for text in figures.radar(categories()).axes[0].texts}
     assert named == {"GPT-4", "Llama-2-70b-chat", "GPT-3.5-turbo"}
 
 
 def test_an_unknown_metric_is_answered_with_the_known_ones():
-    for draw in (
-        lambda: figures.dot_plot(scores(), "speed", x_label="x"),
-        lambda: figures.radar(categories(), order=["speed"]),
-    ):
-        with pytest.raises(ValueError, match=r"no metric named 'speed'; known: "):
-            draw()
+    with pytest.raises(ValueError, match=r"no metric named 'speed'; known: mt_bench, win_rate"):
+        figures.dot_plot(scores(), "speed", x_label="x")
+    with pytest.raises(ValueError, match=r"metric 'writing' is none of the spokes: speed"):
+        figures.radar(categories(), order=["speed"])
     with pytest.raises(ValueError, match=r"2 metrics, name one of: mt_bench, win_rate"):
         figures.dot_plot(scores(), x_label="x")
 
@@ -206,6 +218,14 @@ def test_no_letter_is_cut_and_no_two_texts_touch(monkeypatch):
 
 
 # files
+
+
+def test_a_notebook_is_given_a_png_at_its_size_in_inches():
+    """Without any inline backend: the bytes of the saved file, shown at 96 pixels an inch."""
+    figure = figures.radar(categories())
+    png, size = figure._repr_png_()
+    assert png.startswith(b"\x89PNG") and png == figure.encode("png")
+    assert size == {"width": round(96 * style.WIDE), "height": round(96 * 4.6)}
 
 
 def test_files_land_below_the_build_and_bad_ids_are_refused(project):

@@ -151,3 +151,11 @@ def test_a_name_out_of_a_file_cannot_write_html():
 
 def test_an_empty_table_says_so():
     assert repr(tables.show(tables.frame([]))) == "no values at hand"
+
+
+def test_words_are_shown_whole_and_escaped():
+    frame = pd.DataFrame({"claim": [f"Z{n}" for n in range(80)], "statement": ["<b>long</b> " * 20] * 80})
+    shown = tables.words(frame)
+    assert all(f"Z{n}" in shown.html and f"Z{n}" in shown.text for n in range(80))
+    assert shown.html.count("&lt;b&gt;long&lt;/b&gt;") == 20 * 80 and "<b>" not in shown.html
+    assert "..." not in shown.text

@@ -89,7 +89,8 @@ class ChatScores:
     def columns(self, table: pd.DataFrame) -> dict[str, Any]:
         """What `check.item` must know of a table made from these scores: kinds present, lacking, impossible here."""
         present = [kind for kind in ("recomputed", "quoted") if kind in set(table["kind"])]
-        impossible = {} if "recomputed" in present else {"recomputed": "; ".join(self.absent.values())}
+        why = f"released files not at hand: {', '.join(self.absent)} (zephyr-lab list data)"
+        impossible = {} if "recomputed" in present else {"recomputed": why}
         return {"present": present, "lacking": self.lacking, "impossible": impossible}
 
 
@@ -124,10 +125,10 @@ def sources() -> pd.DataFrame:
     printed = dict.fromkeys(published.table("zephyr", "tab1")["row"])
     return pd.DataFrame(
         {
+            "row of Table 1": list(printed),
             "MT-Bench": [_source(row, MT_BENCH_MODELS, SCORES) for row in printed],
             "AlpacaEval 1": [_source(row, ALPACA_EVAL_MODELS, ANNOTATIONS) for row in printed],
-        },
-        index=pd.Index(list(printed), name="row of Table 1"),
+        }
     )
 
 

@@ -1,26 +1,24 @@
 """Figures of tidy score frames, and their files: same data, same bytes.
 
-Each drawing function returns a matplotlib Figure that belongs to no window; a notebook shows it by naming it last.
+Each drawing function returns a Picture, a matplotlib Figure of its own; a notebook shows it by naming it last.
 Error bars come from the frame (low, high), never from a plotting library, and the legend says of what they are.
 """
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.items import require_id
 from zephyr_lab.reporting.lines import curves, fits
+from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.radar import radar
-from zephyr_lab.reporting.style import COLOURS, GREY, LOOKS, MARKERS, WIDE, Look, house_style
+from zephyr_lab.reporting.style import COLOURS, GREY, LOOKS, MARKERS, VERDICT_FILLS, WIDE, Look, house_style
 
 __all__ = [
     "COLOURS",
@@ -34,42 +32,36 @@ __all__ = [
     "panels",
     "radar",
     "save",
-    "stacked_counts",
+    "verdict_counts",
 ]
 
 ROW_HEIGHT = 0.235  # inches a row of a dot plot
 _KIND_LOOKS = {"quoted": Look(GREY, "D"), "recomputed": LOOKS["dsft"], "retrained": LOOKS["ddpo"]}
 _KIND_STROKES = {"quoted": (0, (2.5, 1)), "recomputed": "-", "retrained": "-"}
-_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo", "++", "--", "**")
 
 
-def save(figure: Figure, id: str) -> list[Path]:
+def save(figure: Picture, id: str) -> list[Path]:
     """Write build/<profile>/figures/<id>.svg and .png, say so to the session, return where they are.
 
-    No date, no program version, fixed salt: the same figure gives the same bytes in any process of one
-    installation. Raises ValueError for an id that is not paper/name.
+    Raises ValueError for an id that is not paper/name.
     """
     require_id(id)
-    folder = session.current().build / "figures"
     written = []
-    with matplotlib.rc_context({"svg.hashsalt": "zephyr_lab", "svg.fonttype": "path"}):
-        for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-            content = io.BytesIO()
-            figure.savefig(content, format=ending, metadata=metadata, facecolor="white", dpi=200)
-            path = folder / f"{id}.{ending}"
-            files.write_bytes(path, content.getvalue())
-            session.add_product(path)
-            written.append(path)
+    for ending in ("svg", "png"):
+        path = session.current().build / "figures" / f"{id}.{ending}"
+        files.write_bytes(path, figure.encode(ending))
+        session.add_product(path)
+        written.append(path)
     return written
 
 
-def panels(count: int, *, height: float = 2.6, width: float = WIDE) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, height: float = 2.6, width: float = WIDE) -> tuple[Picture, list[Axes]]:
     """An empty figure with `count` panels side by side, sizes in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Picture(figsize=(width, height), layout="constrained")
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
-def dot_plot(table: pd.DataFrame, metric: str | None = None, *, x_label: str) -> Figure:
+def dot_plot(table: pd.DataFrame, metric: str | None = None, *, x_label: str) -> Picture:
     """One line a row of the tidy frame: published hollow, ours filled with its interval.
 
     `metric` may be left out where the frame has one. Raises ValueError for a metric that it lacks.
@@ -80,7 +72,7 @@ def dot_plot(table: pd.DataFrame, metric: str | None = None, *, x_label: str) ->
     return dot_plots(table, {metric or known[0]: x_label})
 
 
-def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Figure:
+def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Picture:
     """A dot plot for each metric of `x_labels` (metric to axis label), sharing the rows.
 
     A table without any number gives a page that says so. Raises ValueError for a metric that the table lacks.
@@ -92,7 +84,7 @@ def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Figure:
     shown = table[table["metric"].isin(list(x_labels))]
     rows = list(dict.fromkeys(shown["row"]))
     width = WIDE if len(x_labels) > 1 else 5.2
-    figure = Figure(figsize=(width, 1.15 + ROW_HEIGHT * len(rows)), layout="constrained")
+    figure = Picture(figsize=(width, 1.15 + ROW_HEIGHT * len(rows)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(x_labels), sharey=True))
     by_method = all(row in LOOKS for row in rows)
     for ax, (metric, label) in zip(axes, x_labels.items(), strict=True):
@@ -111,40 +103,36 @@ def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Figure:
     return figure
 
 
-def stacked_counts(counts: pd.DataFrame, *, x_label: str) -> Figure:
-    """Horizontal bars of whole numbers: one bar a row of `counts`, one hatched part a column, each with its number."""
-    figure = Figure(figsize=(WIDE, 1.3 + 0.34 * len(counts)), layout="constrained")
+def verdict_counts(counts: pd.DataFrame, *, x_label: str) -> Picture:
+    """Horizontal bars of verdicts: one bar a row of `counts`, one hatched part a column, each with its number.
+
+    What holds comes first, what is open last. Raises ValueError for a column that is no verdict.
+    """
+    unknown = [name for name in counts.columns if name not in VERDICT_FILLS]
+    if unknown:
+        raise ValueError(f"no verdict named {unknown[0]!r}; known: {', '.join(VERDICT_FILLS)}")
+    figure = Picture(figsize=(WIDE, 1.5 + 0.34 * len(counts)), layout="constrained")
     ax = figure.subplots()
-    hues = list(LOOKS.values())
-    tints = ["#f2f2f2", *dict.fromkeys(look.colour for look in hues)]
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
     left = np.zeros(len(counts))
-    for place, name in enumerate(counts.columns):
+    for name in [name for name in VERDICT_FILLS if name in counts.columns]:
         values = counts[name].to_numpy(dtype=float)
-        ax.barh(
-            range(len(counts)),
-            values,
-            left=left,
-            color=tints[place % len(tints)],
-            hatch=_HATCHES[place % len(_HATCHES)],
-            edgecolor="0.25",
-            linewidth=0.6,
-            alpha=0.75,
-            label=str(name),
-        )
+        colour, hatch = VERDICT_FILLS[name]
+        rows = range(len(counts))
+        ax.barh(rows, values, left=left, color=colour, hatch=hatch, edgecolor="0.25", linewidth=0.6, label=name)
         for y, (value, start) in enumerate(zip(values, left, strict=True)):
             if value:
-                box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
                 ax.text(start + value / 2, y, f"{value:g}", ha="center", va="center", fontsize=7, bbox=box)
         left += values
     ax.set_yticks(range(len(counts)), [str(name) for name in counts.index])
     ax.invert_yaxis()
     ax.set_xlabel(x_label)
-    figure.legend(loc="outside lower center", ncols=4)
+    figure.legend(loc="outside lower center", ncols=5)
     return figure
 
 
-def _nothing_at_hand() -> Figure:
-    figure = Figure(figsize=(5.2, 0.8), layout="constrained")
+def _nothing_at_hand() -> Picture:
+    figure = Picture(figsize=(5.2, 0.8), layout="constrained")
     figure.text(0.5, 0.5, "no values at hand", ha="center", va="center", color=GREY)
     return figure
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import NARROW, looks
 
 
@@ -17,7 +18,7 @@ def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None =
     named at its end. Draws on `ax`, or on a new figure of one column's width.
     """
     if ax is None:
-        ax = Figure(figsize=(NARROW, 2.6), layout="constrained").subplots()
+        ax = Picture(figsize=(NARROW, 2.6), layout="constrained").subplots()
     styles = looks(frame["series"])
     ends = []
     for (series, kind), part in frame.groupby(["series", "kind"], sort=False):

@@ -2,36 +2,39 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.projections.polar import PolarAxes
 from scipy.optimize import linear_sum_assignment
 
 from zephyr_lab.reporting import tables
+from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import GREY, WIDE, Look, looks
 
 _HOLLOW = {"markersize": 7, "markerfacecolor": "none"}
 _STROKES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
 
-def radar(table: pd.DataFrame, *, order: Sequence[str] | None = None, limit: float = 10.0) -> Figure:
+def radar(table: pd.DataFrame, *, order: Sequence[str] | None = None, limit: float = 10.0) -> Picture:
     """Scores by category on spokes from 0 to `limit`, one polygon a row of ours, hollow diamonds for published values.
 
-    The table's metrics are the spokes, in `order` (default: as they come). Each polygon has a marker and a stroke
-    of its own and is named beside it. Raises ValueError for a metric of `order` that the table lacks.
+    `order` names the spokes (default: the table's metrics as they come). Each polygon has a marker and a stroke of
+    its own and is named beside it. Raises ValueError for a metric of the table that is no spoke.
     """
     table = tables.check(table)
     order = list(order or dict.fromkeys(table["metric"]))
-    tables.require_metrics(table, order)
+    strange = [metric for metric in dict.fromkeys(table["metric"]) if metric not in order]
+    if strange:
+        raise ValueError(f"the table's metric {strange[0]!r} is none of the spokes: {', '.join(order)}")
     angles = dict(zip(order, np.linspace(0, 2 * np.pi, len(order), endpoint=False), strict=True))
     ours = table[table["kind"].isin(tables.OURS)]
     theirs = table[table["kind"] == "quoted"]
     styles = looks(table["row"])
-    figure = Figure(figsize=(WIDE, 4.6), layout="constrained")
+    figure = Picture(figsize=(WIDE, 4.6), layout="constrained")
     ax = figure.add_subplot(projection="polar")
     _spokes(ax, angles, limit)
     wide = ours.pivot(index="row", columns="metric", values="value").reindex(columns=order)
@@ -42,6 +45,7 @@ def radar(table: pd.DataFrame, *, order: Sequence[str] | None = None, limit: flo
         closed = [*values, values.iloc[0]]
         ax.plot(around, closed, color=look.colour, marker=look.marker, linestyle=stroke, label=str(row), zorder=3)
     _name_polygons(ax, wide, angles, limit)
+    _place_scale(ax, wide)
     for row, part in theirs.groupby("row", sort=False):
         places = [angles[metric] for metric in part["metric"]]
         look = styles[str(row)]
@@ -64,7 +68,6 @@ def _spokes(ax: PolarAxes, angles: Mapping[str, float], limit: float) -> None:
     ax.set_xticks(list(angles.values()), list(angles))
     ax.tick_params(axis="x", pad=6)
     ax.set_yticks(np.arange(2, limit + 1, 2), [f"{tick:g}" for tick in np.arange(2, limit + 1, 2)])
-    ax.set_rlabel_position(180 / len(angles))  # between the first two spokes, where no marker stands
     ax.grid(color="0.85", linewidth=0.6)
     ax.spines["polar"].set_color("0.7")
 
@@ -99,6 +102,13 @@ def _name_polygons(ax: PolarAxes, wide: pd.DataFrame, angles: Mapping[str, float
         )
 
 
+def _place_scale(ax: PolarAxes, wide: pd.DataFrame) -> None:
+    """Write the scale between the two spokes where the polygons leave most room inside."""
+    lowest = wide.min().fillna(0).to_numpy()
+    room = np.minimum(lowest, np.roll(lowest, -1))
+    ax.set_rlabel_position(360 / len(lowest) * (int(room.argmax()) + 0.5))
+
+
 def _assign(room: np.ndarray) -> list[tuple[int, int]]:
     """Pairs (row, column) with the most room in all, each row and column at most once, none without room."""
     rows, columns = linear_sum_assignment(np.where(np.isfinite(room), room, -1e6), maximize=True)
@@ -115,9 +125,9 @@ def _handles(wide: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[str, Look
         return handles
     source = ", ".join(dict.fromkeys(theirs["source"].dropna()))
     alone = [row for row in dict.fromkeys(theirs["row"]) if row not in wide.index]
-    shapes = {f"published ({source}),\nhue of its model": Look(GREY, "D")}
+    shapes = {f"published, in the hue of its model ({source})": Look(GREY, "D")}
     shapes |= {f"{row}, published ({source})": styles[row] for row in alone}
     return handles + [
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", **_HOLLOW, label=label)
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", **_HOLLOW, label=fill(label, 30))
         for label, look in shapes.items()
     ]

@@ -60,6 +60,19 @@ FAMILIES: tuple[tuple[str, ...], ...] = (
     ("chosen", "rejected"),
     ("GPT-4", "GPT-3.5-turbo", "Claude-v1", "Claude-instant-v1", "Llama-2-70b-chat", "Zephyr"),
 )
+# Colour and hatch of each verdict: what holds in blues and greens, what does not in reds, what is open in greys.
+VERDICT_FILLS: dict[str, tuple[str, str]] = {
+    "reproduced": (_BLUE, ""),
+    "direction only": (_SKY, "////"),
+    "not resolved": (_YELLOW, "...."),
+    "contradicted": (_RED, "xxxx"),
+    "right": (_GREEN, ""),
+    "imprecise": (_ORANGE, "\\\\\\\\"),
+    "wrong": (_RED, "++"),
+    "unsupported": (_PINK, "oo"),
+    "not testable here": (_ASH, "--"),
+    "not measured yet": ("#ffffff", ""),
+}
 _SPARE_MARKERS = "os^vP<X>*hp"
 
 

@@ -136,6 +136,16 @@ def show(
     return Shown(html=_html(head, body, notes), text=_text(head, body, notes))
 
 
+def words(table: pd.DataFrame) -> Shown:
+    """A frame of words, whole: no row left out, no text cut, HTML in it escaped."""
+    with pd.option_context("display.max_colwidth", None):
+        page = table.to_html(index=False, justify="left", border=0, na_rep="–")
+        text = table.to_string(index=False, justify="left", na_rep="–")
+    for tag in ("th", "td"):
+        page = page.replace(f"<{tag}>", f'<{tag} style="text-align:left;vertical-align:top">')
+    return Shown(html=page, text=text)
+
+
 def _check_number(number: pd.Series) -> None:
     where = f"{number['kind']} {number['metric']} of {number['row']}"
     if number["kind"] in OURS:
