@@ -29,10 +29,10 @@ ATTRIBUTES = {
 # What a style attribute may set: nothing that lays something over the page, nothing that takes an address.
 STYLES = {
     "background-color", "border", "border-bottom", "border-collapse", "border-left", "border-right", "border-top",
-    "color", "display", "font-size", "font-style", "font-variant-numeric", "font-weight", "height", "line-height", "margin",
-    "margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "min-width", "opacity", "overflow-x",
-    "padding", "padding-bottom", "padding-left", "padding-right", "padding-top", "text-align", "text-decoration",
-    "vertical-align", "white-space", "width",
+    "color", "display", "font-size", "font-style", "font-variant-numeric", "font-weight", "height", "line-height",
+    "margin", "margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "min-width", "opacity",
+    "overflow-x", "padding", "padding-bottom", "padding-left", "padding-right", "padding-top", "text-align",
+    "text-decoration", "vertical-align", "white-space", "width",
 }  # fmt: skip
 # What a sandboxed frame may do: draw itself. No request of any kind leaves it.
 FRAME_POLICY = (
