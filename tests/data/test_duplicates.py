@@ -120,8 +120,8 @@ def test_the_world_s_training_prompts_are_clean_and_planted_questions_are_found(
     from zephyr_lab.world import benchmark, dialogues
 
     questions = [question.prompts[0] for question in benchmark.mt_bench(320)]
-    # Made from templates, questions share half of their words with others: only a whole one counts.
-    index = Benchmarks({"world": questions}, share=1.0)
+    # Made from templates, questions share runs of words with others and stand inside longer ones.
+    index = Benchmarks({"world": questions}, run=None)
     made = dialogues.dialogues(0, 500)
     assert [row["data"][0] for row in made.rows if index.find(row["data"][0])] == []
     assert all(index.find(question.upper()) for question in questions)

@@ -120,6 +120,18 @@ def test_a_cut_arrow_file_keeps_its_good_rows(tmp_path):
     assert len(rows) > 1
 
 
+def test_a_shard_that_cannot_be_read_is_one_bad_row(tmp_path):
+    folder = hub_layout(tmp_path / "set")
+    (folder / "data" / "train_sft-00002-of-00002.parquet").write_bytes(b"no table")
+    (folder / "train_sft.jsonl").write_bytes(b"")
+    talks, bad = sources.usable(Folder(folder), "train_sft", schemas.dialogue)
+    assert [talk.row.data for talk in talks] == TALKS
+    assert [(row.file, "readable parquet" in row.problem or "is empty" in row.problem) for row in bad] == [
+        ("data/train_sft-00002-of-00002.parquet", True),
+        ("train_sft.jsonl", True),
+    ]
+
+
 def test_a_folder_without_rows_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match=r"holds no rows; looked for \*\.jsonl"):

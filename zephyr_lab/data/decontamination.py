@@ -33,12 +33,13 @@ class Match:
 class Benchmarks:
     """Questions of named benchmarks, indexed by their runs of words."""
 
-    def __init__(self, questions: Mapping[str, Iterable[str]], *, run: int = RUN, share: float = SHARE) -> None:
-        """Questions made from templates want `share=1.0`, for they share runs with other questions.
+    def __init__(self, questions: Mapping[str, Iterable[str]], *, run: int | None = RUN, share: float = SHARE) -> None:
+        """With `run=None` only a whole prompt counts: for questions made from templates, which share runs of words
+        with other questions and stand inside longer ones.
 
         Raises ValueError for a run below 1 word, a share outside (0, 1], or no question at all.
         """
-        if run < 1 or not 0 < share <= 1:
+        if (run is not None and run < 1) or not 0 < share <= 1:
             raise ValueError(f"run must be at least 1 word and share in (0, 1], got {run} and {share}")
         self._run, self._share = run, share
         self._questions: list[tuple[str, str, int]] = []
@@ -102,5 +103,7 @@ def _questions_of(row: Row) -> list[str]:
     return []
 
 
-def _runs(text: Words, length: int) -> set[Words]:
+def _runs(text: Words, length: int | None) -> set[Words]:
+    if length is None:
+        return set()
     return {text[start : start + length] for start in range(len(text) - length + 1)}

@@ -46,17 +46,25 @@ class NearDuplicates:
         self._a, self._b = generator.integers(0, 2**64, (2, _BANDS * _ROWS, 1), dtype=numpy.uint64)
         self._bands: dict[tuple[int, bytes], list[int]] = {}
         self._sets: list[Any] = []
+        # A dialogue is looked for and, where it is new, added: its runs and bands are reckoned once.
+        self._last: tuple[Dialogue | None, Any, list[tuple[int, bytes]]] = (None, None, [])
 
     def holds(self, dialogue: Dialogue) -> bool:
-        runs = self._runs(dialogue)
-        candidates = {place for band in self._keys(runs) for place in self._bands.get(band, ())}
+        runs, keys = self._reckon(dialogue)
+        candidates = {place for band in keys for place in self._bands.get(band, ())}
         return any(self._jaccard(runs, self._sets[place]) >= self._least for place in sorted(candidates))
 
     def add(self, dialogue: Dialogue) -> None:
-        runs = self._runs(dialogue)
-        for band in self._keys(runs):
+        runs, keys = self._reckon(dialogue)
+        for band in keys:
             self._bands.setdefault(band, []).append(len(self._sets))
         self._sets.append(runs)
+
+    def _reckon(self, dialogue: Dialogue) -> tuple[Any, list[tuple[int, bytes]]]:
+        if self._last[0] is not dialogue:
+            runs = self._runs(dialogue)
+            self._last = (dialogue, runs, self._keys(runs))
+        return self._last[1:]
 
     def _runs(self, dialogue: Dialogue) -> Any:
         """Sorted 32-bit hashes of the different runs of words."""

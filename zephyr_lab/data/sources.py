@@ -181,7 +181,14 @@ def _named(rows: Iterator[Row | BadRow], file: Path) -> Iterator[Row | BadRow]:
 
 
 def _shard_rows(shard: Path) -> Iterator[Row | BadRow]:
-    return _arrow_rows(shard) if shard.suffix == ".arrow" else iter_rows(shard)
+    """The rows of one file of several; one that cannot be read at all is one bad row, and the others stay."""
+    if shard.suffix == ".arrow":
+        yield from _arrow_rows(shard)
+        return
+    try:
+        yield from iter_rows(shard)
+    except (ValueError, OSError) as error:
+        yield BadRow(1, None, " ".join(str(error).split()), "")
 
 
 def _arrow_rows(shard: Path) -> Iterator[Row | BadRow]:
