@@ -80,9 +80,7 @@ def test_index_names_items_with_status_notebook_parameters_and_time(built):
 def test_ledger_page_tells_claims_with_reasons(built):
     said = words(page(built, "ledger.html"))
     assert "Z6 Zephyr scores above its teacher's student" in said
-    assert (
-        "Source: Section 5 7.34 direction only +0.3 [+0.01, +0.6], n 80 reproduced +0.42 [+0.1, +0.74], n 80" in said
-    )
+    assert "Source: Section 5 7.34 direction only +0.3 [+0.01, +0.6], n 80 reproduced +0.42 [+0.1, +0.74], n 80" in said
     assert "the interval lies above 0" in said and "6.86 > 6.41 (Table 1)" in said
     assert "eda-1 Unmeasured" in said and "– – not measured yet" in said
     assert "differs mpt-7b-chat 5.46 [4.91, 5.98] 5.42 Table 1" in said
