@@ -1,0 +1,294 @@
+"""The ledger: every item and claim always there, from the build first, from the committed ledger else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ledger_project import write_product, write_project
+from zephyr_lab.core import session
+from zephyr_lab.reporting import check, claims, ledger
+from zephyr_lab.reporting.claims import Measured
+
+NOTEBOOK = "13_zephyr_chat_scores"
+LAST = "90_all_checks"
+PAPER_ITEMS = {
+    "zephyr": ["tab1", "tab2", "tab3", "fig1", "fig2", "fig3", "samples", "beta_log", "alpha_log"],
+    "kd_dae": ["tab1", "tab2", "fig1", "fig2", "fig3", "fig4"],
+    "eda": ["math_t0", "math_t1", "code_t0", "code_t1", "medical", "cost", "definitions"],
+    "teaching": ["toy", "dpo_vs_rlhf", "family"],
+}
+ITEMS = [f"{paper}/{name}" for paper, names in PAPER_ITEMS.items() for name in names]
+GAIN = Measured(0.5, 0.2, 0.8, n=3, seeds=3)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("ZEPHYR_LAB_ROOT", str(tmp_path))
+    before = session.current()
+    yield write_project(tmp_path, NOTEBOOK, LAST)
+    monkeypatch.setattr(session, "_current", before)
+
+
+def run(notebook: str = NOTEBOOK, profile: str = "tiny", seeds: int = 3) -> None:
+    session.begin(profile, seeds, notebook=notebook)
+
+
+def made(root: Path, **item) -> None:
+    """Notebook 13 made zephyr/tab1, as `item` says; by default with all kinds."""
+    run(profile=item.pop("profile", "tiny"), seeds=item.pop("seeds", 3))
+    write_product(root, "figures/zephyr/tab1.svg", profile=session.current().profile)
+    write_product(root, "tables/zephyr/tab1.csv", profile=session.current().profile)
+    told = {"present": ["recomputed", "retrained", "quoted"]} | item
+    check.item("zephyr/tab1", files=["figures/zephyr/tab1.svg", "tables/zephyr/tab1.csv"], **told)
+
+
+def promote(root: Path, profile: str = "tiny") -> None:
+    """What `make figures` does to the ledger and its files."""
+    told = ledger.collect(profile, committed=False)
+    (root / "figures" / "zephyr").mkdir(parents=True, exist_ok=True)
+    (root / "figures" / "ledger.json").write_text(json.dumps(told))
+    for kind in ("figures", "tables"):
+        for path in (root / "build" / profile / kind).glob("*/*"):
+            shutil.copy(path, root / "figures" / path.parent.name)
+
+
+def item(told: dict, id: str = "zephyr/tab1") -> dict:
+    return next(one for one in told["items"] if one["id"] == id)
+
+
+def claim(told: dict, id: str) -> dict:
+    return next(one for one in told["claims"] if one["id"] == id)
+
+
+# --- its form --------------------------------------------------------------------------------------------------------
+
+
+def test_all_25_items_and_87_claims_are_always_there_in_order(checkout):
+    told = ledger.collect("tiny")
+    assert [one["id"] for one in told["items"]] == ITEMS and len(ITEMS) == 25
+    assert [one["id"] for one in told["claims"]] == list(claims.everything())
+    assert {one["status"] for one in told["items"]} == {"missing"}
+    assert {one["verdict"] for one in told["claims"]} == {"not measured yet"}
+
+
+def test_the_form_is_exactly_the_printed_one(checkout):
+    made(checkout)
+    check.claims("zephyr", ["Z1"], {"Z1": GAIN})
+    told = ledger.collect("tiny")
+    assert list(told) == ["profile", "seeds", "source", "items", "claims"]
+    assert {tuple(one) for one in told["items"]} == {("id", "kind", "status", "files")}
+    assert {tuple(one) for one in told["claims"]} == {("id", "verdict", "effect", "interval", "n", "seeds")}
+    assert (told["profile"], told["seeds"], told["source"]) == ("tiny", 3, "build")
+    assert claim(told, "Z1") == {
+        "id": "Z1",
+        "verdict": "reproduced",
+        "effect": 0.5,
+        "interval": [0.2, 0.8],
+        "n": 3,
+        "seeds": 3,
+    }
+    assert item(told)["kind"] == "recomputed+retrained+quoted"
+    json.dumps(told, allow_nan=False)
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(ValueError, match="no profile named 'tinny'"):
+        ledger.collect("tinny")
+
+
+# --- status of an item -----------------------------------------------------------------------------------------------
+
+
+def test_an_item_with_all_its_kinds_and_files_is_ok(checkout):
+    made(checkout)
+    told = item(ledger.collect("tiny"))
+    assert told["status"] == "ok"
+    assert all((checkout / name).is_file() for name in told["files"])
+
+
+def test_a_kind_that_should_be_there_makes_it_partial(checkout):
+    made(checkout, present=["recomputed", "quoted"], lacking={"retrained": "not trained"})
+    assert item(ledger.collect("tiny"))["status"] == "partial"
+
+
+def test_a_kind_that_cannot_exist_here_does_not_count(checkout):
+    made(checkout, present=["retrained", "quoted"], impossible={"recomputed": "released judgements are not at hand"})
+    assert item(ledger.collect("tiny"))["status"] == "ok"
+
+
+def test_an_item_of_a_stale_notebook_is_stale(checkout):
+    made(checkout)
+    assert item(ledger.collect("tiny", stale={NOTEBOOK}))["status"] == "stale"
+    assert item(ledger.collect("tiny", stale={LAST}))["status"] == "ok"
+
+
+def test_an_item_whose_file_is_gone_is_missing(checkout):
+    made(checkout)
+    (checkout / "build" / "tiny" / "tables" / "zephyr" / "tab1.csv").unlink()
+    assert item(ledger.collect("tiny"))["status"] == "missing"
+
+
+def test_an_item_with_nothing_present_is_missing(checkout):
+    run()
+    check.item("zephyr/fig2", present=[], lacking={"retrained": "not trained"})
+    assert item(ledger.collect("tiny"), "zephyr/fig2")["status"] == "missing"
+
+
+def test_the_fragment_of_a_notebook_that_is_gone_does_not_count(checkout):
+    made(checkout)
+    (checkout / "notebooks" / f"{NOTEBOOK}.ipynb").unlink()
+    assert item(ledger.collect("tiny"))["status"] == "missing"
+
+
+def test_an_interactive_session_does_not_count(checkout):
+    run(notebook="interactive")
+    check.claims("zephyr", ["Z1"], {"Z1": GAIN})
+    assert claim(ledger.collect("tiny"), "Z1")["verdict"] == "not measured yet"
+
+
+# --- joining notebooks -----------------------------------------------------------------------------------------------
+
+
+def test_claims_of_several_notebooks_are_joined_and_a_later_one_wins(checkout):
+    run(NOTEBOOK)
+    check.claims("zephyr", ["Z1", "Z3"], {"Z1": GAIN, "Z3": GAIN})
+    run(LAST)
+    check.claims("zephyr", ["Z1", "Z3"], {"Z1": Measured(-0.5, -0.8, -0.2, n=3, seeds=3)})
+    told = ledger.collect("tiny")
+    assert claim(told, "Z1")["verdict"] == "contradicted"
+    assert claim(told, "Z3")["verdict"] == "reproduced"  # "not measured yet" does not put out a verdict
+
+
+def test_a_fresh_notebook_wins_over_a_stale_one(checkout):
+    run(NOTEBOOK)
+    check.claims("zephyr", ["Z1"], {"Z1": GAIN})
+    run(LAST)
+    check.claims("zephyr", ["Z1"], {"Z1": Measured(-0.5, -0.8, -0.2, n=3, seeds=3)})
+    assert claim(ledger.collect("tiny", stale={LAST}), "Z1")["verdict"] == "reproduced"
+
+
+def test_the_smallest_count_of_seeds_is_told(checkout):
+    run(NOTEBOOK, seeds=5)
+    check.exact("a", 1, 1)
+    run(LAST, seeds=3)
+    check.exact("b", 1, 1)
+    assert ledger.collect("tiny")["seeds"] == 3
+
+
+# --- the committed ledger --------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_clone_answers_from_the_committed_ledger_alone(checkout):
+    made(checkout, seeds=5)
+    check.statements()
+    promote(checkout)
+    shutil.rmtree(checkout / "build")
+    told = ledger.collect("tiny")
+    assert (told["source"], told["seeds"]) == ("figures", 5)
+    assert item(told) == {
+        "id": "zephyr/tab1",
+        "kind": "recomputed+retrained+quoted",
+        "status": "ok",
+        "files": ["figures/zephyr/tab1.svg", "figures/zephyr/tab1.csv"],
+    }
+    assert all((checkout / name).is_file() for name in item(told)["files"])
+    assert claim(told, "S1-1")["verdict"] == "right"
+
+
+def test_what_the_build_lacks_comes_from_the_committed_ledger(checkout):
+    made(checkout, seeds=5)
+    check.claims("zephyr", ["Z1"], {"Z1": Measured(0.4, 0.2, 0.6, n=5, seeds=5)})
+    promote(checkout)
+    shutil.rmtree(checkout / "build")
+    run(LAST, seeds=3)
+    check.claims("zephyr", ["Z3"], {"Z3": GAIN})
+    told = ledger.collect("tiny")
+    assert told["source"] == "build"
+    assert (claim(told, "Z1")["seeds"], claim(told, "Z3")["seeds"]) == (5, 3)
+    assert item(told)["files"][0] == "figures/zephyr/tab1.svg"
+
+
+def test_a_committed_file_that_is_gone_makes_its_item_missing(checkout):
+    made(checkout)
+    promote(checkout)
+    shutil.rmtree(checkout / "build")
+    (checkout / "figures" / "zephyr" / "tab1.csv").unlink()
+    assert item(ledger.collect("tiny"))["status"] == "missing"
+
+
+def test_another_profile_takes_only_what_no_profile_changes(checkout):
+    made(checkout, seeds=5)
+    check.claims("zephyr", ["Z1", "Z6"], {"Z1": GAIN})
+    promote(checkout)
+    shutil.rmtree(checkout / "build")
+    told = ledger.collect("smoke")
+    assert told["profile"] == "smoke"
+    assert claim(told, "Z1")["verdict"] == "not measured yet"  # measured over seeds at tiny
+    assert claim(told, "Z6")["verdict"] == "right"
+    assert item(told)["status"] == "missing"
+
+
+def test_a_promoted_ledger_is_the_same_when_promoted_again(checkout):
+    made(checkout)
+    promote(checkout)
+    first = (checkout / "figures" / "ledger.json").read_text()
+    promote(checkout)
+    assert (checkout / "figures" / "ledger.json").read_text() == first
+
+
+# --- against the committed ledger ------------------------------------------------------------------------------------
+
+
+def measured_once(effect: float, seeds: int = 3) -> dict:
+    run(seeds=seeds)
+    check.claims("zephyr", ["Z1"], {"Z1": Measured(effect, effect - 0.05, effect + 0.05, n=seeds, seeds=seeds)})
+    return ledger.collect("tiny", committed=False)
+
+
+def test_no_committed_ledger_no_changes(checkout):
+    assert ledger.changes(measured_once(0.5), None) == []
+
+
+def test_a_changed_verdict_is_told(checkout):
+    old, new = measured_once(0.5), measured_once(0.1)
+    assert ledger.changes(new, old) == ["Z1: verdict changed from 'reproduced' to 'direction only'"]
+    assert ledger.changes(old, old) == []
+
+
+def test_a_reversed_sign_is_told_where_the_verdict_stays(checkout):
+    old, new = measured_once(0.01), measured_once(-0.01)
+    assert ledger.changes(new, old) == ["Z1: sign reversed from +0.01 to -0.01"]
+
+
+def test_other_seeds_or_another_profile_are_not_compared(checkout):
+    old, new = measured_once(0.5, seeds=5), measured_once(-0.5, seeds=3)
+    assert ledger.changes(new, old) == []
+    assert ledger.changes(measured_once(-0.5, seeds=5) | {"profile": "smoke"}, old) == []
+
+
+def test_what_one_side_has_not_measured_is_not_a_change(checkout):
+    run()
+    check.claims("zephyr", ["Z1"])
+    nothing = ledger.collect("tiny", committed=False)
+    assert ledger.changes(measured_once(0.5), nothing) == []
+    assert ledger.changes(nothing, measured_once(0.5)) == []
+
+
+def test_a_statement_whose_facts_changed_is_told(checkout):
+    run(LAST)
+    check.statements(["S1-14"])
+    old = ledger.collect("tiny", committed=False)
+    path = checkout / "papers" / "overview" / "published.yaml"
+    path.write_text(path.read_text().replace("licence.mistral_7b, value: Apache-2.0", "licence.mistral_7b, value: MIT"))
+    check.statements(["S1-14"])
+    new = ledger.collect("tiny", committed=False)
+    assert ledger.changes(new, old) == ["S1-14: verdict changed from 'wrong' to 'right'"]
+
+
+def test_items_name_known_kinds(checkout):
+    path = checkout / "papers" / "items.toml"
+    path.write_text(path.read_text().replace('kind = "retrained"', 'kind = "trained"', 1))
+    with pytest.raises(ValueError, match=r"papers/items.toml: zephyr/fig2 has kind 'trained'; known"):
+        ledger.items()
