@@ -125,6 +125,7 @@ def verdict_counts(counts: pd.DataFrame, *, x_label: str) -> Picture:
                 ax.text(start + value / 2, y, f"{value:g}", ha="center", va="center", fontsize=7, bbox=box)
         left += values
     ax.set_yticks(range(len(counts)), [str(name) for name in counts.index])
+    ax.set_xlim(0, 1.03 * left.max())
     ax.invert_yaxis()
     ax.set_xlabel(x_label)
     figure.legend(loc="outside lower center", ncols=5)
