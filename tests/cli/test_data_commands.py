@@ -91,6 +91,13 @@ def test_binarise_json_is_exactly_as_promised(run, checkout):
     }
 
 
+def test_empty_completions_are_told_and_take_part(run, checkout):
+    rows = [{"instruction": "A", "completions": [completion(5, response=" "), completion(9)]}]
+    code, out, err = run("binarise", put(checkout, rows), "--json")
+    assert (code, json.loads(out)["pairs"]) == (0, 1)
+    assert err == "zephyr-lab: 1 completions are empty and take part all the same\n"
+
+
 def test_bad_rows_are_counted_told_and_written_aside(run, checkout):
     code, out, err = run("filter", put(checkout, [*TALKS, "{broken", {"id": "x"}]), "--rules", "truecase", "--json")
     assert code == 0

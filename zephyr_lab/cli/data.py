@@ -70,6 +70,8 @@ def binarise_file(
     how = Binarisation(chosen=chosen, rejected=rejected)
     done = file_steps.binarise_completions(file, how, seed=seed, out=out, rejected=rejected_rows)
     _tell_bad(done.bad, done.rejected)
+    if done.empty_answers:
+        _tell(f"{done.empty_answers} completions are empty and take part all the same")
     statistics = dataclasses.asdict(done.statistics)
     if json:
         print(json_module.dumps(statistics, indent=1))

@@ -27,9 +27,13 @@ class Filtered:
 
 @dataclass(frozen=True, slots=True)
 class Binarised:
-    """Statistics of a binarised file; `bad` as in `Filtered`, rows with fewer than two scored completions included."""
+    """Statistics of a binarised file; `bad` as in `Filtered`, rows with fewer than two scored completions included.
+
+    `empty_answers` are completions without any text; they take part like the others.
+    """
 
     statistics: PairStatistics
+    empty_answers: int
     bad: list[BadRow]
     rejected: Path | None
 
@@ -70,12 +74,15 @@ def binarise_completions(
     aside = _Aside(file, rejected, "binarise")
     _require_apart(file, out, aside.path)
     counts = PairCounts()
+    empty = 0
 
     def paired() -> Iterator[dict[str, Any]]:
+        nonlocal empty
         usable = 0
         prompts = aside.without_bad(long_tables.scored_prompts(iter_rows(file)))
         for outcome in binarise(prompts, how, seed=seed):
             counts.add(outcome)
+            empty += sum(not completion.response.strip() for completion in outcome.prompt.completions)
             if isinstance(outcome, NoPair) and outcome.column is not None:
                 aside.bad.append(outcome.prompt.row.refused(outcome.column, outcome.problem))
                 continue
@@ -86,7 +93,7 @@ def binarise_completions(
         aside.finish(usable=usable, what="prompt with two scored completions")
 
     _write(paired(), out)
-    return Binarised(counts.statistics(), aside.bad, aside.written)
+    return Binarised(counts.statistics(), empty, aside.bad, aside.written)
 
 
 class _Aside:
