@@ -1,8 +1,8 @@
 """Zephyr's Table 1 and Figure 1 from released judgements: which file answers which printed row, and its scores.
 
 Two files answer: LMSYS's GPT-4 scores of MT-Bench and AlpacaEval 1's annotations. Where one is not at hand, or says
-nothing of a row, that is told (`lacking`, `sources`) and nothing is made up. Zephyr's own MT-Bench judgements were
-never released, so its 7.34 can only be quoted.
+nothing of a row, that is told (`absent`, `sources`) and nothing is made up. No copy of Zephyr's own MT-Bench
+judgements was found, so its 7.34 can only be quoted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
