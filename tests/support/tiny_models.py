@@ -7,11 +7,37 @@ from transformers import MistralForCausalLM, PreTrainedTokenizerFast
 
 from zephyr_lab.models import mistral
 from zephyr_lab.models.tokenizer import train
+from zephyr_lab.training.recipes.pretrain import Pretrain
 from zephyr_lab.world import corpus
 
 torch.set_num_threads(1)  # models this small only lose time to a second thread, and bits hang on the number
 TEXTS = corpus.documents(1, 400)
 SMALL = mistral.MistralShape(hidden=32, layers=2, heads=4, kv_heads=2, ffn=48, window=16, context=128)
+
+# The smallest base that learns anything: two seconds.
+RECIPE = Pretrain(
+    world="tiny",
+    documents=300,
+    tokenizer_documents=300,
+    entries=640,
+    hidden=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    ffn=64,
+    window=24,
+    context=128,
+    rows=4,
+    row_length=64,
+    steps=60,
+    learning_rate=1e-2,
+    weight_decay=0.1,
+    warmup=3,
+    final_share=0.1,
+    clip=1.0,
+    checkpoint_every=7,
+    device="cpu",
+)
 
 
 @cache

@@ -13,36 +13,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tiny_models import small_model, small_tokenizer
+from tiny_models import RECIPE, small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.packing import document_positions, pack
 from zephyr_lab.models import saved
 from zephyr_lab.training import pretrain
 from zephyr_lab.training.recipes.pretrain import Pretrain
-
-RECIPE = Pretrain(
-    world="tiny",
-    documents=300,
-    tokenizer_documents=300,
-    entries=640,
-    hidden=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    ffn=64,
-    window=24,
-    context=128,
-    rows=4,
-    row_length=64,
-    steps=60,
-    learning_rate=1e-2,
-    weight_decay=0.1,
-    warmup=3,
-    final_share=0.1,
-    clip=1.0,
-    checkpoint_every=7,
-    device="cpu",
-)
 
 
 def build(folder: Path, recipe: Pretrain = RECIPE, seed: int = 0, pause: float = 0.0) -> dict[str, float]:

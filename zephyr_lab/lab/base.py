@@ -1,10 +1,7 @@
-"""The base models of a profile as stages, and what each of them can do."""
+"""The base models of a profile, and the probe of what each can do, as stages."""
 
-import pandas
-
-from zephyr_lab.core import files, settings
+from zephyr_lab.core import settings
 from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.training.recipes.hub_model import HubModel
 from zephyr_lab.training.recipes.pretrain import Pretrain
 from zephyr_lab.training.recipes.probe import Probe
@@ -25,15 +22,3 @@ def probe_stage(profile: str, seed: int = 0) -> Stage:
     recipe = settings.load("zephyr", profile, "probe", Probe)
     base = base_stage(profile, seed)
     return Stage("probe", "zephyr_lab.training.probe:build", recipe, inputs={"base": base})
-
-
-def skills(profile: str, seeds: int) -> pandas.DataFrame:
-    """Columns seed, category, first_turn, second_turn (mean share of the right core), tasks: one row a base and skill.
-
-    Trains what is missing.
-    """
-    rows = []
-    for seed, folder in enumerate(get_many([probe_stage(profile, seed) for seed in range(seeds)])):
-        for category, skill in files.read_json(folder / "skills.json").items():
-            rows.append({"seed": seed, "category": category, **skill})
-    return pandas.DataFrame(rows)

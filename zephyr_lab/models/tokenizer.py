@@ -18,6 +18,8 @@ ROLE_TOKENS = {role: f"<|{role}|>" for role in ROLES}
 SPECIAL_TOKENS = (PAD, BOS, EOS, *ROLE_TOKENS.values())
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
+TEXTS_AT_ONCE = 10_000  # the library's encodings take kilobytes a text until their ids are read off
+
 # Zephyr's turns. The generation block is what assistant masks are made of: the answer and its </s>, nothing else.
 CHAT_TEMPLATE = (
     "{% for m in messages %}"
@@ -76,9 +78,11 @@ def content_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[li
     """
     for text in texts:
         _require_unicode(text)
-    if not texts:
-        return []
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        batch = texts[start : start + TEXTS_AT_ONCE]
+        ids += tokenizer(batch, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
 
 
 def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
