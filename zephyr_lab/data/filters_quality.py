@@ -57,7 +57,8 @@ def wilson_interval(successes: int, trials: int) -> Interval | None:
     share, weight = successes / trials, _Z**2 / trials
     middle = (share + weight / 2) / (1 + weight)
     half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # At the ends the bound is the end itself, which rounding would miss by a hair.
+    return Interval(middle - half if successes else 0.0, middle + half if successes < trials else 1.0)
 
 
 def _share(part: int, whole: int) -> float | None:
