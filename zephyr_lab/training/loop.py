@@ -59,9 +59,8 @@ def train(
             optimizer.zero_grad()
         done = step + 1
         context.progress(done, schedule.steps, loss=losses[-1])
-        if done % checkpoint_every == 0 and done < schedule.steps:
+        if done % checkpoint_every == 0 or done == schedule.steps:
             _save(model, optimizers, losses, context.checkpoints)
-    _save(model, optimizers, losses, context.checkpoints)
     return losses
 
 
