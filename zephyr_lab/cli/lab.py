@@ -14,11 +14,19 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 def list_(
     what: Annotated[str, typer.Argument(help="notebooks, or data for the released files")] = "notebooks",
     profile: Profile = "tiny",
+    fetch: Annotated[str | None, typer.Option(help="with data: fetch this released file from its publisher")] = None,
     json: Json = False,
 ) -> None:
-    """Notebooks with their state and last wall time; or data sources with sizes."""
+    """Notebooks with their state and last wall time; or the released files, where they are, and how to get one."""
     from zephyr_lab.lab import overview
 
+    if fetch and what != "data":
+        raise ValueError("--fetch goes with data: zephyr-lab list data --fetch NAME")
+    if fetch:
+        from zephyr_lab.data import released
+
+        print(f"{fetch} is in {released.download(fetch)}")
+        return
     if what == "data":
         from zephyr_lab.data import released
 

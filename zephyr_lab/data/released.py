@@ -54,7 +54,7 @@ def how_to_get(name: str) -> str:
     by_hand = f"set ZEPHYR_LAB_DATA to a folder that holds {released.path}"
     if not released.upstream:
         return f"{by_hand} ({released.source})"
-    return f"{by_hand}, or fetch it from its publisher with zephyr_lab.data.released.download({name!r})"
+    return f"{by_hand}, or fetch it from its publisher: zephyr-lab list data --fetch {name}"
 
 
 def download(name: str, *, mirror: str | None = None) -> Path:

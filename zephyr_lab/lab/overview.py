@@ -51,12 +51,13 @@ def run_lines(outcomes: list[Outcome]) -> list[str]:
             lines += [f"  {_finding_line(finding)}" for finding in found]
         findings += found
         exact += len(fragment.get("exact", []))
-    differing = sum(not finding["agrees"] for finding in findings)
+    compared = [finding for finding in findings if finding.get("published") is not None]
+    differing = sum(not finding["agrees"] for finding in compared)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     ran = sum(outcome.state == "ran" for outcome in outcomes)
     total = f"{len(outcomes)} notebook{'s' if len(outcomes) != 1 else ''}, {ran} run"
-    if findings:
-        total += f"; {differing} of {len(findings)} findings differ from the papers (recorded, never an error)"
+    if compared:
+        total += f"; {differing} of {len(compared)} findings differ from the papers (recorded, never an error)"
     integrity = f"{failed} failed" if failed else f"Integrity: {exact} exact checks hold"
     return [*lines, f"{total}. {integrity}."]
 
@@ -91,8 +92,12 @@ def _fragment(outcome: Outcome) -> dict[str, Any]:
 
 
 def _finding_line(finding: dict[str, Any]) -> str:
-    word = "agrees " if finding["agrees"] else "differs"
+    """`agrees  MPT-Chat: 5.46 [4.76, 6.16], published 5.42 (Table 1)`, or `noted` where nothing is published."""
     interval = finding.get("interval")
     shown = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    ours = f"{finding['what']}: {finding['ours']:.2f}{shown}"
     source = f" ({finding['source']})" if finding.get("source") else ""
-    return f"{word}  {finding['what']}: {finding['ours']:.2f}{shown}, published {finding['published']}{source}"
+    if finding.get("published") is None:
+        return f"noted    {ours}{source}"
+    word = "agrees " if finding["agrees"] else "differs"
+    return f"{word}  {ours}, published {finding['published']}{source}"
