@@ -1,5 +1,7 @@
 """Overview document 1, its statements about methods, code, makers and RLHF (S1-14 to S1-32). One rule a claim."""
 
+from typing import Any
+
 from zephyr_lab.reporting.statements_facts import (
     Decision,
     Facts,
@@ -18,16 +20,16 @@ TUNED = ("epochs", "global_batch", "lr", "schedule", "warmup", "beta", "optimize
 
 def licences(facts: Facts) -> Decision:
     """S1-14: both MIT."""
-    found = {name: facts.fact(f"licence.{name}") for name in ("mistral_7b", "zephyr_7b")}
-    parts = {name: licence == facts.said(name) for name, licence in found.items()}
-    return all_must_hold(parts, f"Mistral-7B {found['mistral_7b']}, Zephyr {found['zephyr_7b']}")
+    mistral, zephyr = facts.fact("licence.mistral_7b"), facts.fact("licence.zephyr_7b")
+    parts = {"Mistral-7B": mistral == facts.said("mistral_7b"), "Zephyr": zephyr == facts.said("zephyr_7b")}
+    return all_must_hold(parts, f"Mistral-7B {mistral}, Zephyr {zephyr}")
 
 
 def makers(facts: Facts) -> Decision:
     """S1-15: who made vLLM and TGI."""
-    found = {name: facts.fact(f"makers.{name}") for name in ("vllm", "tgi")}
-    parts = {name: set(facts.said(name)) <= set(made_by) for name, made_by in found.items()}
-    return all_must_hold(parts, "; ".join(f"{name}: {', '.join(made_by)}" for name, made_by in found.items()))
+    vllm, tgi = facts.fact("makers.vllm"), facts.fact("makers.tgi")
+    parts = {"vLLM": set(facts.said("vllm")) <= set(vllm), "TGI": set(facts.said("tgi")) <= set(tgi)}
+    return all_must_hold(parts, f"vLLM was made by {', '.join(vllm)}; TGI by {', '.join(tgi)}")
 
 
 def dpo_objective(facts: Facts) -> Decision:
@@ -142,11 +144,11 @@ def stability_of_both(facts: Facts) -> Decision:
 
 def quality_of_both(facts: Facts) -> Decision:
     """S1-31: DPO does as well as RLHF or better, on the same data."""
-    found = {method: facts.fact(f"{method}.score_on_matched_data") for method in ("dpo", "rlhf")}
+    found = _of_both(facts, "score_on_matched_data")
     missing = unprinted(found)
     if missing:
         return Decision("unsupported", f"no score on matched data is printed for {' and '.join(missing)}")
-    return Decision("right" if found["dpo"] >= found["rlhf"] else "wrong", f"scores on matched data: {_shown(found)}")
+    return Decision("right" if found["DPO"] >= found["RLHF"] else "wrong", f"scores on matched data: {_shown(found)}")
 
 
 def cheaper_than_llama(facts: Facts) -> Decision:
@@ -162,11 +164,15 @@ def cheaper_than_llama(facts: Facts) -> Decision:
 
 
 def _lower_for_dpo(facts: Facts, quantity: str, words: str) -> Decision:
-    found = {method: facts.fact(f"{method}.{quantity}") for method in ("dpo", "rlhf")}
+    found = _of_both(facts, quantity)
     missing = unprinted(found)
     if missing:
         return Decision("unsupported", f"no {words} is printed for {' and '.join(missing)}")
-    return Decision("right" if found["dpo"] < found["rlhf"] else "wrong", f"{words}: {_shown(found)}")
+    return Decision("right" if found["DPO"] < found["RLHF"] else "wrong", f"{words}: {_shown(found)}")
+
+
+def _of_both(facts: Facts, quantity: str) -> dict[str, Any]:
+    return {"DPO": facts.fact(f"dpo.{quantity}"), "RLHF": facts.fact(f"rlhf.{quantity}")}
 
 
 def _shown(found: dict[str, Number]) -> str:

@@ -44,8 +44,8 @@ def error_rate_reduction(facts: Facts) -> Decision:
     percent = facts.said("percent")
     lost = 100 - facts.cell("zephyr", "tab3", "dSFT-1", "alpaca_eval")
     after = {
-        "losing answers, one epoch": 100 - facts.cell("zephyr", "tab3", "dDPO + dSFT", "alpaca_eval"),
-        "losing answers, released model": 100 - facts.cell("zephyr", "tab1", "Zephyr", "alpaca_eval"),
+        "drop of losing answers after one epoch": 100 - facts.cell("zephyr", "tab3", "dDPO + dSFT", "alpaca_eval"),
+        "drop of losing answers, released model": 100 - facts.cell("zephyr", "tab1", "Zephyr", "alpaca_eval"),
     }
     drops = {name: [100 * (1 - left / lost)] for name, left in after.items()}
     return claimed_figure(facts.said("metric"), percent, percent, facts.fact("zephyr.metrics"), drops)
