@@ -3,6 +3,7 @@
 import html as html_module
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from site_project import HOSTILE, code, markdown, notebook, printed, record, shown, write_project, write_run
-from zephyr_lab.reporting import claims, site, site_content, site_html, site_notebooks, site_pages
+from zephyr_lab.reporting import claims, ledger, site, site_content, site_html, site_notebooks, site_pages
 from zephyr_lab.reporting.site_content import Number
 
 
@@ -283,6 +284,24 @@ def test_sphinx_warnings_are_errors_that_name_the_page(project):
     write_run(project, "14_broken", "14 · Broken", notebook(markdown("# 14 · Broken\n\n{doc}`nowhere`")))
     with pytest.raises(ValueError, match=r"could not be built: notebooks/14_broken.ipynb.*nowhere"):
         site.build("tiny")
+
+
+def test_the_site_of_this_checkout_builds(tmp_path, monkeypatch):
+    # Every notebook's prose, every note and equation, the real items and claims: a warning in one of them shows here.
+    here = Path(__file__).resolve().parents[2]
+    for name in ("papers", "figures"):
+        if (here / name).is_dir():
+            shutil.copytree(here / name, tmp_path / name)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    sources = sorted((here / "notebooks").glob("*.ipynb"))
+    for source in sources:
+        write_run(tmp_path, source.stem, source.stem, json.loads(source.read_text(encoding="utf-8")))
+    monkeypatch.setenv("ZEPHYR_LAB_ROOT", str(tmp_path))
+    made = site.build("tiny")
+    names = {path.stem for path in (made.index.parent / "notebooks").glob("*.html")}
+    assert names == {source.stem for source in sources}
+    assert len(list((made.index.parent / "items").glob("*.html"))) == len(ledger.items())
 
 
 def test_a_fresh_clone_has_a_site_of_committed_results(project, without_sphinx):
