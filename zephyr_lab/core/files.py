@@ -4,27 +4,38 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, a crash or a full disk never sees half of it.
+@contextmanager
+def replacing(path: Path) -> Iterator[BufferedIOBase]:
+    """A stream to a file beside `path` that takes its place at the end, unless something was raised.
 
-    Raises OSError (no space, no permission) with the old file, if any, untouched.
+    A reader, a crash or a full disk never sees half of it. Raises OSError (no space, no permission) with the old file,
+    if any, untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         os.chmod(name, 0o666 & ~_umask())  # mkstemp makes private files; products are to be shared
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with replacing(path) as stream:
+        stream.write(content)
 
 
 def write_text(path: Path, content: str) -> None:

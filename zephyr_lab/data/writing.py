@@ -2,14 +2,13 @@
 
 import gzip
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from zephyr_lab.core import files
 
 KINDS = ".jsonl, .jsonl.gz or .parquet"
 Rows = Iterable[dict[str, Any]]
@@ -33,7 +32,7 @@ def write_rows(path: Path, rows: Rows) -> int:
     if _is_device(path):  # a pipe or a terminal takes text, but must not be replaced by a file
         with path.open("wb") as stream:
             return _json_lines(stream, rows)
-    with _replacing(path) as stream:
+    with files.replacing(path) as stream:
         if path.name.lower().endswith(".parquet"):
             return _parquet(stream, rows)
         if path.name.lower().endswith(".gz"):
@@ -67,22 +66,3 @@ def _parquet(stream: BufferedIOBase, rows: Rows) -> int:
 
 def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BufferedIOBase]:
-    """A stream to a file beside `path` that takes its place at the end, unless something was raised."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; products are to be shared
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
