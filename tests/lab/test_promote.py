@@ -1,0 +1,62 @@
+"""`make figures`: only whole, fresh builds are promoted; the same results leave the committed files alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+PAPERS = Path(__file__).parents[2] / "papers"
+
+
+@pytest.fixture
+def built(copy):
+    """The finished toy project with this project's claims and items, which the ledger is made of."""
+    shutil.copytree(PAPERS, copy.root / "papers")
+    return copy
+
+
+def promote(toy, seeds=3):
+    code = "import sys; from zephyr_lab.lab.promote import main; "
+    return toy.python(f"{code}sys.argv = ['promote', '--profile', 'tiny', '--seeds', '{seeds}']; main()")
+
+
+def run_again_without_pause(toy):
+    """Promotion looks at default parameters; the toy's default sleeps, so the default is changed, not the run."""
+    for notebook in (toy.root / "notebooks").glob("*.ipynb"):
+        notebook.write_text(notebook.read_text().replace("pause: float = 0.05", "pause: float = 0.0"))
+    assert set(toy.states().values()) == {"fresh"}
+
+
+def test_tables_ledger_and_provenance_are_promoted_once(built):
+    run_again_without_pause(built)
+    first = promote(built)
+    assert first.returncode == 0, first.stderr
+    figures = built.root / "figures"
+    assert (figures / "10_one.txt").read_text() == (built.root / "build/tiny/tables/10_one.txt").read_text()
+    assert len(json.loads((figures / "ledger.json").read_text())["claims"]) == 87
+    provenance = json.loads((figures / "provenance.json").read_text())
+    assert provenance["files"]["10_one.txt"]["notebook"] == "10_one"
+    assert len(provenance["notebooks"]["10_one"]["stages"]) == 14
+    assert str(built.root) not in (figures / "provenance.json").read_text()
+    before = {path: path.stat().st_mtime_ns for path in figures.rglob("*")}
+    assert promote(built).stdout == "figures/: 0 changed\n"
+    assert {path: path.stat().st_mtime_ns for path in figures.rglob("*")} == before
+
+
+def test_a_stale_notebook_or_another_count_of_seeds_is_refused(built):
+    run_again_without_pause(built)
+    assert "notebook 10 is not fresh at profile tiny, 5 seeds (parameter seeds 3 -> 5)" in promote(built, 5).stderr
+    built.edit("toy_recipes/other.py", "2 * value", "3 * value")
+    refused = promote(built)
+    assert refused.returncode == 1
+    assert "notebook 12 is not fresh" in refused.stderr and "toy_recipes.other.double changed" in refused.stderr
+    assert not (built.root / "figures").exists()
+
+
+def test_a_figure_that_nothing_makes_any_more_is_removed(built):
+    run_again_without_pause(built)
+    (built.root / "figures" / "old").mkdir(parents=True)
+    (built.root / "figures" / "old" / "tab9.csv").write_text("1")
+    assert "old/tab9.csv (removed)" in promote(built).stdout
+    assert not (built.root / "figures" / "old" / "tab9.csv").exists()
