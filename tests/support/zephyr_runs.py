@@ -1,0 +1,122 @@
+"""Small dSFT and dDPO runs: a random base, a few rows of the world, recipes of ten steps, and killing them."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from tiny_models import small_model, small_tokenizer
+
+from zephyr_lab.models import saved
+from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, WorldDialogues, WorldPairs
+
+DIALOGUES = WorldDialogues(world="tiny", rows=40, held_out=10, noise="dialogues", duplicates=0.0, filters=())
+PAIRS = WorldPairs(
+    world="tiny",
+    prompts=40,
+    held_out=10,
+    writers=("strong", "medium", "weak", "poor"),
+    rating_sd=2.0,
+    aspect_sd=0.9,
+    chosen="overall_score",
+    rejected="random",
+)
+TRAINING = {
+    "start": "",
+    "epochs": 2,
+    "batch": 8,
+    "micro_batch": 4,
+    "learning_rate": 1e-3,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "optimizer": "adamw",
+    "weight_decay": 0.0,
+    "clip": 1.0,
+    "max_length": 120,
+    "system_turn": False,
+    "log_every": 1,
+    "evaluate_every": 2,
+    "checkpoint_every": 2,
+    "keep_epochs": False,
+    "device": "cpu",
+}
+DSFT = DSFTRecipe(**TRAINING, answers_only=True, packed=False)
+DDPO = DDPORecipe(
+    **TRAINING,
+    beta=0.1,
+    max_prompt_length=100,
+    long_prompts="set_aside",
+    equal_answers="keep",
+    other_reference=False,
+    sampled_prompts=4,
+    sampled_tokens=8,
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's folders: `out` starts empty at each build, `checkpoints` stay, as in a worker."""
+
+    folder: Path
+    inputs: dict[str, Path]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
+        """Build in this process; `progress` is called once a step, as a worker's is."""
+        from zephyr_lab.training import ddpo, dsft
+
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir(parents=True)
+        self.checkpoints.mkdir(exist_ok=True)
+        context = SimpleNamespace(checkpoints=self.checkpoints, progress=progress)
+        function = dsft.build if isinstance(recipe, DSFTRecipe) else ddpo.build
+        return function(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
+
+    def contents(self) -> dict[str, bytes]:
+        return {
+            path.relative_to(self.out).as_posix(): path.read_bytes() for path in self.out.rglob("*") if path.is_file()
+        }
+
+
+def save_start(folder: Path, *, seed: int = 0) -> Path:
+    """A random model of 16 dimensions with its tokenizer."""
+    saved.save(small_model(seed, hidden=16, heads=2, kv_heads=1, ffn=24), small_tokenizer(), folder)
+    return folder
+
+
+def kill_at_random(stage: Stage, recipe, *, kills: int, seed: int) -> int:
+    """Build in processes that are killed at `kills` random moments, then let one finish; how many kills hit."""
+    # A fork server that has the trainers loaded makes each new process cost milliseconds.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["zephyr_lab.training.dsft", "zephyr_lab.training.ddpo"])
+    moments = random.Random(seed)
+    hit = 0
+    for _ in range(kills):
+        worker = server.Process(target=_build, args=(stage, recipe))
+        worker.start()
+        worker.join(timeout=moments.uniform(0.3, 2.5))
+        if worker.exitcode is None:
+            os.kill(worker.pid, signal.SIGKILL)
+            hit += 1
+        worker.join()
+    worker = server.Process(target=_build, args=(stage, recipe))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    return hit
+
+
+def _build(stage: Stage, recipe) -> None:
+    stage.build(recipe, progress=lambda *steps, **numbers: time.sleep(0.1))  # gives a kill more to hit

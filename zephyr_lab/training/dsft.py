@@ -1,0 +1,119 @@
+"""Distilled supervised fine-tuning (dSFT), Zephyr's first step: TRL's SFTTrainer on dialogues that a teacher answered.
+
+Tunstall et al. 2023, arXiv 2310.16944, section 3. Ids and labels are ours, the loss and the loop are TRL's.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from zephyr_lab.core import files
+from zephyr_lab.losses.cross_entropy import next_token_losses
+from zephyr_lab.models import saved
+from zephyr_lab.training import process, trl_adapters
+from zephyr_lab.training.loop import Context
+from zephyr_lab.training.recipes.zephyr import DSFTRecipe
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_dialogues
+from zephyr_lab.training.zephyr_examples import IGNORED, DialogueExample, dialogue_examples
+
+
+def build(recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Fine-tune `inputs["base"]` on the dialogues of `inputs["dialogues"]` (train.jsonl, test.jsonl).
+
+    Writes the model with its tokenizer to `out`, log.json (a row a log; "eval_" marks held-out rows), rows.json (what
+    was found in the data) and epochs/N where the recipe keeps them. Metrics: steps; rows, used, and a count for each
+    finding in the training rows; held_out_loss before ("_start") and after, in nats a token.
+
+    Raises ValueError where no row can be trained on, and at the first loss that is not finite.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    start = inputs["base"] / recipe.start
+    model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    examples, accounts = {}, {}
+    for split in (TRAIN, TEST):
+        dialogues, unusable = read_dialogues(inputs["dialogues"], split)
+        examples[split], accounts[split] = dialogue_examples(
+            tokenizer,
+            dialogues,
+            max_length=recipe.max_length,
+            answers_only=recipe.answers_only,
+            system_turn=recipe.system_turn,
+        )
+        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    before = held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
+    trainer = make_trainer(recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer")
+    kept = context.checkpoints / "epochs" if recipe.keep_epochs else None
+    log = trl_adapters.run(trainer, context, epochs=kept)
+    after = held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
+    saved.save(model, tokenizer, out)
+    if kept is not None:
+        shutil.copytree(kept, out / "epochs")
+    files.write_json(out / "log.json", log)
+    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
+    return {
+        "steps": float(trainer.state.global_step),
+        **accounts[TRAIN].metrics(),
+        "held_out_loss_start": before,
+        "held_out_loss": after,
+    }
+
+
+def make_trainer(
+    recipe: DSFTRecipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: dict[str, list[DialogueExample]],
+    *,
+    seed: int,
+    folder: Path,
+) -> trl_adapters.StageSFTTrainer:
+    """The trainer, with checkpoints in `folder`. Raises ValueError if its own preparation drops tokens."""
+    trl_adapters.score_labelled_positions_only()
+    rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
+    trainer = trl_adapters.StageSFTTrainer(
+        model=model,
+        args=SFTConfig(
+            **trl_adapters.trainer_arguments(recipe, seed=seed, folder=folder),
+            max_length=recipe.max_length if recipe.packed else None,  # rows are cut already, and the cuts counted
+            packing=recipe.packed,
+            packing_strategy="bfd",  # whole dialogues that do not see one another; under "wrapped" they do
+            eval_packing=False,
+        ),
+        train_dataset=rows[TRAIN],
+        eval_dataset=rows[TEST],
+        processing_class=tokenizer,
+        optimizers=(trl_adapters.optimizer(recipe, model), None),
+    )
+    trl_adapters.require_all_tokens(rows[TRAIN], trainer)
+    return trainer
+
+
+def held_out_loss(model: PreTrainedModel, examples: Sequence[DialogueExample], *, rows_at_once: int) -> float:
+    """Mean next-token loss over all labelled tokens of `examples`, in nats.
+
+    The trainer's own held-out loss is a mean of batch means, in which tokens of short batches weigh more.
+    """
+    model.eval()
+    total, tokens = 0.0, 0
+    for start in range(0, len(examples), rows_at_once):
+        batch = examples[start : start + rows_at_once]
+        ids = _padded([example.input_ids for example in batch], 0).to(model.device)
+        counted = _padded([example.labels for example in batch], IGNORED).to(model.device)[:, 1:] != IGNORED
+        with torch.inference_mode():
+            # Padding on the right: no token that counts sees it.
+            losses = next_token_losses(model(input_ids=ids, use_cache=False).logits, ids)
+        total += losses[counted].double().sum().item()
+        tokens += int(counted.sum())
+    return total / tokens
+
+
+def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)

@@ -1,0 +1,104 @@
+"""What a policy does on held-out pairs and prompts: DPO's loss and rewards, its KL to the reference, its lengths.
+
+Exact means over all rows by our own losses; the trainers' curves are means of batch means.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask
+from zephyr_lab.decoding.sampling import sample
+from zephyr_lab.losses.cross_entropy import next_token_losses
+from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
+from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.training.zephyr_examples import PairExample
+
+
+def pair_log_probs(model: PreTrainedModel, examples: Sequence[PairExample], *, rows_at_once: int) -> PairLogProbs:
+    """log pi(answer | prompt) of both answers of each pair, summed over the answer's tokens, on the CPU in float64."""
+    chosen, rejected = [], []
+    for start in range(0, len(examples), rows_at_once):
+        batch = examples[start : start + rows_at_once]
+        prompts = [example.prompt_ids for example in batch]
+        chosen.append(answer_log_probs(model, prompts, [example.chosen_ids for example in batch]))
+        rejected.append(answer_log_probs(model, prompts, [example.rejected_ids for example in batch]))
+    return PairLogProbs(torch.cat(chosen), torch.cat(rejected))
+
+
+def answer_log_probs(model: PreTrainedModel, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> RowNumbers:
+    """log pi(answer | prompt) of each row, on the CPU in float64. The model is put into evaluation mode."""
+    ids, mask = _rows(prompts, answers, model)
+    with torch.inference_mode():
+        losses = next_token_losses(model.eval()(input_ids=ids, use_cache=False).logits, ids)
+    return -(losses.double() * mask[:, 1:]).sum(dim=1).cpu()
+
+
+def pair_metrics(policy: PairLogProbs, reference: PairLogProbs, *, beta: float) -> dict[str, float]:
+    """Means over pairs: loss, accuracy (ties half), rewards and margin, and log-probabilities of both sides in nats."""
+    rewards = implicit_rewards(policy, reference, beta=beta)
+    margin = rewards.chosen - rewards.rejected
+    means = {
+        "loss": dpo_loss(policy, reference, beta=beta),
+        "accuracy": (torch.sign(margin) + 1) / 2,
+        "reward_chosen": rewards.chosen,
+        "reward_rejected": rewards.rejected,
+        "margin": margin,
+        "log_prob_chosen": policy.chosen,
+        "log_prob_rejected": policy.rejected,
+    }
+    return {name: values.mean().item() for name, values in means.items()}
+
+
+def sampled_metrics(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    seed: int,
+) -> dict[str, float]:
+    """KL(policy || reference) in nats an answer, and lengths, on one answer of the policy a prompt at temperature 1.
+
+    kl: at each token of an answer the exact divergence of the two next-token distributions, summed over the answer and
+    averaged over prompts; its expectation is the divergence of whole answers, with far less noise than log-ratios.
+    kl_error: its standard error over prompts. length: mean tokens of an answer, its </s> included; unfinished: share
+    of answers that reach `max_new_tokens` without </s>.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    answers = sample(policy, prompts, max_new_tokens=max_new_tokens, temperatures=1.0, generator=generator)
+    ids, mask = _rows(prompts, [list(answer.ids) for answer in answers], policy)
+    with torch.inference_mode():
+        logits = policy.eval()(input_ids=ids, use_cache=False).logits
+        reference_logits = reference.eval()(input_ids=ids, use_cache=False).logits
+    divergences = _divergences(logits, reference_logits)
+    kl = (divergences.double() * mask[:, 1:]).sum(dim=1).cpu()
+    return {
+        "kl": kl.mean().item(),
+        "kl_error": kl.std().item() / math.sqrt(len(kl)) if len(kl) > 1 else 0.0,
+        "length": sum(len(answer.ids) for answer in answers) / len(answers),
+        "unfinished": sum(not answer.finished for answer in answers) / len(answers),
+    }
+
+
+def _divergences(logits: Logits, reference_logits: Logits) -> NextTokenScores:
+    """KL(p || q) in nats of the distributions of tokens 1, 2, ... of each row."""
+    log_p, log_q = logits[:, :-1].log_softmax(dim=-1), reference_logits[:, :-1].log_softmax(dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def _rows(
+    prompts: Sequence[list[int]], answers: Sequence[list[int]], model: PreTrainedModel
+) -> tuple[TokenIds, TokenMask]:
+    """Prompts with their answers, padded on the right, where no counted token sees it; True on the answers' tokens."""
+    rows = [torch.tensor([*prompt, *answer]) for prompt, answer in zip(prompts, answers, strict=True)]
+    marks = [
+        torch.tensor([False] * len(prompt) + [True] * len(answer))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    ids = pad_sequence(rows, batch_first=True)  # with id 0; any would do
+    mask = pad_sequence(marks, batch_first=True, padding_value=False)
+    return ids.to(model.device), mask.to(model.device)
