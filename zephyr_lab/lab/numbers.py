@@ -1,0 +1,68 @@
+"""Numbers of a data study as lines of the tidy frame: shares with Wilson's interval, means with Student's t.
+
+These studies count rows that were drawn or released; no model is trained, so chance lies in the rows alone.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from zephyr_lab.data.filters_quality import wilson_interval
+from zephyr_lab.scoring.intervals import t_interval
+
+WORLD = "embedded world"
+_Z = 1.959963984540054  # 97.5 % point of the normal distribution
+
+
+def share(row: str, metric: str, successes: int, trials: int, *, of: str, source: str = WORLD) -> dict[str, Any]:
+    """`successes` of `trials` in percent; `of` names what was counted. Raises ValueError without a trial."""
+    interval = wilson_interval(successes, trials)
+    if interval is None:
+        raise ValueError(f"{metric} of {row}: a share needs at least one of the {of}")
+    low, high = (100 * end for end in interval)
+    return _line(row, metric, 100 * successes / trials, low, high, trials, f"{of}, Wilson 95 %", source)
+
+
+def mean(row: str, metric: str, values: Sequence[float], *, of: str, source: str = WORLD) -> dict[str, Any]:
+    """The mean of independent values. Raises ValueError for fewer than two: one number alone has no interval."""
+    interval = t_interval(values)
+    if interval is None:
+        raise ValueError(f"{metric} of {row}: a mean needs at least two of the {of}, got {len(values)}")
+    value = float(np.mean(np.asarray(values, dtype=float)))
+    return _line(row, metric, value, *interval, len(values), f"{of}, t 95 %", source)
+
+
+def correlation(
+    row: str, metric: str, ours: Sequence[float], theirs: Sequence[float], *, of: str, source: str = WORLD
+) -> dict[str, Any]:
+    """Pearson's correlation with the interval of Fisher's z. Raises ValueError for fewer than four pairs, or where
+    one side never varies."""
+    if len(ours) != len(theirs) or len(ours) < 4:
+        raise ValueError(f"{metric} of {row}: needs pairs, at least four, got {len(ours)} and {len(theirs)} {of}")
+    if min(np.ptp(ours), np.ptp(theirs)) == 0:
+        raise ValueError(f"{metric} of {row}: a side that never varies has no correlation")
+    value = float(np.clip(np.corrcoef(ours, theirs)[0, 1], -1.0, 1.0))
+    # atanh(1) is infinite: a perfect correlation has an interval without width
+    z, half = math.atanh(value) if abs(value) < 1 else math.copysign(math.inf, value), _Z / math.sqrt(len(ours) - 3)
+    ends = math.tanh(z - half), math.tanh(z + half)
+    return _line(
+        row, metric, value, min(ends[0], value), max(ends[1], value), len(ours), f"{of}, Fisher z 95 %", source
+    )
+
+
+def _line(
+    row: str, metric: str, value: float, low: float, high: float, n: int, interval: str, source: str
+) -> dict[str, Any]:
+    return {
+        "row": row,
+        "metric": metric,
+        "kind": "recomputed",
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+        "interval": interval,
+        "source": source,
+    }

@@ -1,0 +1,85 @@
+"""Judges with known errors, and the same errors estimated from nothing but their verdicts (notebook 01).
+
+A judge of single answers has noise; a judge of pairs has noise, a liking for the first place and for longer answers,
+planted in every combination, so that one error taken for another would show.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import pandas as pd
+
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.lab import numbers
+from zephyr_lab.lab.world_tour import WorldTour
+from zephyr_lab.reporting import tables
+from zephyr_lab.world import calibration
+from zephyr_lab.world.completions import Completions
+from zephyr_lab.world.judge import RubricJudge
+from zephyr_lab.world.pairwise import PairJudge
+from zephyr_lab.world.task import Turn
+
+ERRORS = ("noise_sd", "position_bias", "length_bias")
+SINGLE = "score_noise_sd"
+Asked = dict[tuple[str, ...], Turn]  # question and answer, or two answers, to the turn that they answer
+
+
+def recovered(chosen: WorldTour, sets: Sequence[Completions]) -> pd.DataFrame:
+    """Each planted error as it comes back, with its interval: a tidy frame with the planted value as column planted.
+
+    Rows name the judge; metrics: `SINGLE` for judges of answers, `ERRORS` for judges of pairs. A judge's error depends
+    on question and answers alone, so what comes twice is judged once.
+    """
+    lines, planted = [], []
+    answers, pairs = _answers(sets), _pairs(sets)
+    for sd in chosen.noise_sds:
+        judge = RubricJudge(noise_sd=sd, seed=derive(0, "planted", str(sd)))
+        verdicts = [judge.score([turn], [answer])[0] for (_, answer), turn in answers.items()]
+        found = calibration.noise_sd([one.exact for one in verdicts], [one.score for one in verdicts])
+        lines.append(
+            _line(f"of answers: noise {sd:g}", SINGLE, found, len(verdicts), "answers, profile likelihood 95 %")
+        )
+        planted.append(sd)
+    for values in product(chosen.noise_sds, chosen.position_biases, chosen.length_biases):
+        wanted = dict(zip(ERRORS, values, strict=True))
+        judge = PairJudge(**wanted, seed=derive(0, "planted", str(values)))
+        verdicts = [judge.compare(turn, first, second) for (_, first, second), turn in pairs.items()]
+        found = calibration.pair_errors(verdicts)
+        name = "of pairs: noise {:g}, position {:g}, length {:g}".format(*values)
+        for error in ERRORS:
+            lines.append(_line(name, error, getattr(found, error), len(verdicts), "pairs, probit Wald 95 %"))
+            planted.append(wanted[error])
+    return tables.frame(lines).assign(planted=planted)
+
+
+def coverage(found: pd.DataFrame) -> pd.DataFrame:
+    """In how many of 100 intervals the planted value lies, by error and in all; 95 is what they promise."""
+    held = (found["low"] <= found["planted"]) & (found["planted"] <= found["high"])
+    parts = {str(metric): held[found["metric"] == metric] for metric in dict.fromkeys(found["metric"])}
+    return tables.frame(
+        numbers.share(name, "held", int(part.sum()), len(part), of="intervals")
+        for name, part in {**parts, "all errors": held}.items()
+    )
+
+
+def _line(row: str, metric: str, found: calibration.Estimate, n: int, interval: str) -> dict[str, object]:
+    number = {"row": row, "metric": metric, "kind": "recomputed", "value": found.value}
+    return number | {"low": found.low, "high": found.high, "n": n, "interval": interval, "source": numbers.WORLD}
+
+
+def _answers(sets: Sequence[Completions]) -> Asked:
+    return {
+        (prompt.turn.prompt, completion["response"]): prompt.turn
+        for made in sets
+        for prompt, row in zip(made.prompts, made.rows, strict=True)
+        for completion in row["completions"]
+    }
+
+
+def _pairs(sets: Sequence[Completions]) -> Asked:
+    """The first two answers of each prompt; which writer comes first is random."""
+    return {
+        (prompt.turn.prompt, *(completion["response"] for completion in row["completions"][:2])): prompt.turn
+        for made in sets
+        for prompt, row in zip(made.prompts, made.rows, strict=True)
+    }
