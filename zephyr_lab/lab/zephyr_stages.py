@@ -1,0 +1,154 @@
+"""Zephyr's steps as stages of a profile: data, dSFT, dDPO, evaluation, each the paper's recipe with named changes.
+
+Recipes come from papers/zephyr/settings.toml. Notebooks that ask for equal recipes share the stages.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from zephyr_lab.core import settings
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab.base import HUB_PROFILES, base_stage
+from zephyr_lab.training.recipes.evaluate import PAIRS, Evaluation
+from zephyr_lab.training.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, Training, WorldDialogues, WorldPairs
+from zephyr_lab.training.recipes.zephyr_settings import at_scale, named
+
+Recipe = TypeVar("Recipe")
+PAPER = "paper"  # the recipe setting that settings.toml states
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model: its stage, and the folder inside it: "" the final model, "epochs/1" that after one epoch."""
+
+    stage: Stage
+    folder: str = ""
+
+    @property
+    def system_turn(self) -> bool:
+        """Whether it was trained with an empty system turn first, and is to be asked so."""
+        return isinstance(self.stage.recipe, Training) and self.stage.recipe.system_turn
+
+
+def base(profile: str, number: int = 0) -> Model:
+    """The base model `number` of the profile; all seeds of an experiment start from number 0 unless said."""
+    return Model(base_stage(profile, number))
+
+
+def dialogues(profile: str, seed: int, **changes: Any) -> Stage:
+    """The dialogues of dSFT; `changes`: fields of the recipe (`WorldDialogues`, `HubDialogues`), e.g. filters=()."""
+    module, kind = _data(profile, WorldDialogues, HubDialogues)
+    recipe = _changed(settings.load("zephyr", profile, "dialogues", kind), changes)
+    return Stage("dialogues", f"{module}:build_dialogues", recipe, seed=seed)
+
+
+def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs", **changes: Any) -> Stage:
+    """The preference pairs of dDPO. `setting`: whose binarisation (`zephyr_settings.SETTINGS`).
+
+    `table`: of settings.toml, "pairs" or "close_pairs", whose chosen answers are less far above the dSFT data.
+    `changes`: fields of the recipe (`WorldPairs`, `HubPairs`), e.g. rejected="worst".
+    """
+    module, kind = _data(profile, WorldPairs, HubPairs)
+    recipe = _changed(settings.load("zephyr", profile, table, kind), dataclasses.asdict(named(setting).pairs))
+    return Stage("pairs", f"{module}:build_pairs", _changed(recipe, changes), seed=seed)
+
+
+def dsft(
+    profile: str,
+    seed: int,
+    *,
+    start: Model | None = None,
+    data: Stage | None = None,
+    setting: str = PAPER,
+    **changes: Any,
+) -> Stage:
+    """dSFT of `start` (base 0) on `data` (the profile's dialogues; pairs serve too: their chosen answers).
+
+    `setting` names whose recipe, carried over to this scale; `changes` are fields of `DSFTRecipe`, e.g. epochs=3.
+    """
+    recipe = at_scale(setting, settings.load("zephyr", profile, "dsft", DSFTRecipe))
+    start = start or base(profile)
+    return Stage(
+        "dsft",
+        "zephyr_lab.training.dsft:build",
+        _changed(recipe, {"start": start.folder, **changes}),
+        seed=seed,
+        inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
+    )
+
+
+def ddpo(
+    profile: str,
+    seed: int,
+    *,
+    start: Model | None = None,
+    data: Stage | None = None,
+    setting: str = PAPER,
+    **changes: Any,
+) -> Stage:
+    """dDPO of `start` (the dSFT of the same setting), which is also the reference, on `data` (the setting's pairs).
+
+    `setting` names whose recipe, carried over to this scale; `changes` are fields of `DDPORecipe`, e.g. beta=0.01.
+    """
+    recipe = at_scale(setting, settings.load("zephyr", profile, "ddpo", DDPORecipe))
+    start = start or Model(dsft(profile, seed, setting=setting))
+    return Stage(
+        "ddpo",
+        "zephyr_lab.training.ddpo:build",
+        _changed(recipe, {"start": start.folder, **changes}),
+        seed=seed,
+        inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
+    )
+
+
+def evaluation(
+    profile: str, seed: int, models: Mapping[str, Model | Stage], *, held_out: Stage | None = None, **changes: Any
+) -> Stage:
+    """The benchmark asked of `models` (name -> model) in one worker; `seed` decides the draws, the same for all.
+
+    `held_out`: pairs on whose test split each model's own ranking is measured too. The stage's answers.json names the
+    models as here; `zephyr_scores` reads it.
+    """
+    table = settings.load("zephyr", profile, "evaluation", EvaluationSettings)
+    asked = {name: model if isinstance(model, Model) else Model(model) for name, model in models.items()}
+    recipe = Evaluation(
+        **dataclasses.asdict(table),
+        models=tuple(asked),
+        folders=tuple(model.folder for model in asked.values()),
+        system_turns=tuple(model.system_turn for model in asked.values()),
+    )
+    inputs = {name: model.stage for name, model in asked.items()}
+    if held_out is not None:
+        inputs[PAIRS] = held_out
+    build = "zephyr_lab.training.evaluate:build"
+    return Stage("evaluation", build, _changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Fields of `Evaluation` that a profile sets; see there."""
+
+    world: str
+    questions: int
+    max_new_tokens: int
+    temperature: float
+    device: str
+
+
+def _data(profile: str, world: type[Recipe], hub: type[Recipe]) -> tuple[str, type[Recipe]]:
+    """The module that builds a profile's data and the recipe it takes."""
+    if profile in HUB_PROFILES:
+        return "zephyr_lab.training.hub_data", hub
+    return "zephyr_lab.training.zephyr_data", world
+
+
+def _changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
+    """`recipe` with `changes`. Raises ValueError naming the fields it has."""
+    known = [field.name for field in dataclasses.fields(recipe)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"{type(recipe).__name__} has no field {name!r}; it has {', '.join(known)}")
+    return dataclasses.replace(recipe, **changes)
