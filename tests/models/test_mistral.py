@@ -93,6 +93,12 @@ def test_saved_and_loaded_it_is_the_same_model_in_the_same_bytes(tmp_path):
     }  # fmt: skip
 
 
+def test_saving_and_loading_say_nothing(tmp_path, capfd):
+    saved.save(small_model(), small_tokenizer(), tmp_path)
+    saved.load_model(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

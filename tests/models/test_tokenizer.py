@@ -68,6 +68,10 @@ def test_digits_stand_alone(tokenizer):
     assert tokenizer.convert_ids_to_tokens(ids_of(tokenizer, "7 + 125")) == ["7", " +", " ", "1", "2", "5"]
 
 
+def test_a_common_word_is_one_token_with_its_space(tokenizer):
+    assert tokenizer.convert_ids_to_tokens(ids_of(tokenizer, "The answer is")) == ["The", " answer", " is"]
+
+
 def test_the_vocabulary_is_specials_then_bytes_then_pieces(tokenizer):
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     assert tuple(tokens[:6]) == ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>")

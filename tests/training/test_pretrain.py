@@ -21,14 +21,20 @@ from zephyr_lab.training import pretrain
 from zephyr_lab.training.recipes.pretrain import Pretrain
 
 
-def build(folder: Path, recipe: Pretrain = RECIPE, seed: int = 0, pause: float = 0.0) -> dict[str, float]:
-    """Build as a worker does: `out` starts empty, checkpoints stay."""
+def build(folder: Path, recipe: Pretrain = RECIPE, seed: int = 0, reached=None, pause: float = 0.0) -> dict[str, float]:
+    """Build as a worker does: `out` starts empty, checkpoints stay. Tells the step in `reached`, if given."""
+
+    def progress(step, total, **numbers):
+        if reached is not None:
+            reached.value = step
+        time.sleep(pause)
+
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)
     for path in out.iterdir():
         path.unlink()
     (folder / "checkpoints").mkdir(exist_ok=True)
-    context = SimpleNamespace(checkpoints=folder / "checkpoints", progress=lambda *steps, **numbers: time.sleep(pause))
+    context = SimpleNamespace(checkpoints=folder / "checkpoints", progress=progress)
     return pretrain.build(recipe, seed=seed, inputs={}, out=out, context=context)
 
 
@@ -65,20 +71,26 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(unbroken, tmp_path):
     # A fork server that has torch loaded makes each new process cost milliseconds.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["zephyr_lab.training.pretrain"])
-    moments = random.Random(0)
-    kills = 0
-    while True:
-        worker = server.Process(target=build, args=(tmp_path, RECIPE, 0, 0.005))
+    moments, reached = random.Random(0), server.Value("i", 0)
+
+    def start(pause):
+        worker = server.Process(target=build, args=(tmp_path, RECIPE, 0, reached, pause))
         worker.start()
-        worker.join(timeout=moments.uniform(0.2, 1.6) if kills < 6 else None)
-        if worker.exitcode is not None:
-            break
+        return worker
+
+    for step in sorted(moments.sample(range(1, RECIPE.steps - 5), 6)):
+        worker = start(pause=0.01)
+        while reached.value < step and worker.is_alive():
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.03))  # amid a step, or amid a checkpoint
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-        kills += 1
+        assert worker.exitcode == -signal.SIGKILL
+    worker = start(pause=0.0)
+    worker.join()
     assert worker.exitcode == 0
-    assert kills >= 3
-    assert contents(tmp_path) == contents(unbroken[0])
+    own, wanted = contents(tmp_path), contents(unbroken[0])
+    assert [name for name in own.keys() | wanted.keys() if own.get(name) != wanted.get(name)] == []
 
 
 def test_another_seed_is_another_model_with_the_same_tokenizer(unbroken, tmp_path):

@@ -3,11 +3,14 @@
 Loading never asks the network: a folder that refers to the hub needs the model in the local hub cache.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from zephyr_lab.core import files
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE
@@ -20,7 +23,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
     The chat template stands inside tokenizer_config.json. Equal weights give equal bytes.
     """
-    model.save_pretrained(folder)
+    with _without_progress_bars():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder, save_jinja_files=False)
 
 
@@ -31,7 +35,8 @@ def refer(folder: Path, *, model: str, commit: str) -> None:
 
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The causal model that `folder` holds or refers to, on the CPU, ready to answer (evaluation mode)."""
-    return AutoModelForCausalLM.from_pretrained(**_source(folder, "config.json"), dtype=dtype)
+    with _without_progress_bars():
+        return AutoModelForCausalLM.from_pretrained(**_source(folder, "config.json"), dtype=dtype)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -51,3 +56,15 @@ def _source(folder: Path, needed: str) -> dict[str, Any]:
     if not (folder / needed).is_file():
         raise FileNotFoundError(f"{folder} holds neither {needed} nor {REFERENCE}")
     return {"pretrained_model_name_or_path": folder, "local_files_only": True}
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keeps bars for a megabyte of weights out of logs and executed notebooks."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
