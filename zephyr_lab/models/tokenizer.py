@@ -31,8 +31,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 
-# A word, or marks, with the space before it; each digit, each line break and each further space alone. No piece reaches over a
-# line break, so the ids of "<|user|>\n" + content are those of the two parts, whatever the content is.
+# A word, or marks, with the space before it; each digit, each line break and each further space alone. No piece reaches
+# over a line break, so the ids of "<|user|>\n" + content are those of the two parts, whatever the content is.
 PIECES = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s")
 
 
