@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from zephyr_lab.cli import check, data, lab, report, score
+from zephyr_lab.lab.processes import QUIET_ENVIRONMENT
 
 app = typer.Typer(
     help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise.",
@@ -35,6 +36,8 @@ scores.command("alpaca-eval")(score.alpaca_eval)
 def main() -> None:
     """Run a command. What the user can mend (a wrong option, name, value or file) becomes one line on stderr and exit
     code 2; `ZEPHYR_LAB_DEBUG=1` shows the traceback instead."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:

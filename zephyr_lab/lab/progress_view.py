@@ -3,12 +3,14 @@
 import os
 import sys
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 SECONDS_BETWEEN_FRAMES = 0.25
 SECONDS_BETWEEN_LOG_LINES = 15.0
 
 
+@runtime_checkable
+@runtime_checkable
 class View(Protocol):
     """show(lines) may be called many times a second; close(summary) ends the display with one line."""
 
