@@ -20,14 +20,13 @@ from zephyr_lab.data.hub import Hub
 from zephyr_lab.data.layouts import dialogue_row, pair_row
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.data.sources import Source, usable
-from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.hub_data import HubDialogues, HubPairs
 
 TRAIN, TEST = "train", "test"
 
 
 def build_dialogues(
-    recipe: HubDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+    recipe: HubDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write dialogues of the set, filtered, and filters.json. Metrics: rows drawn, kept, unusable, of training.
 
@@ -53,7 +52,7 @@ def build_dialogues(
 
 
 def build_pairs(
-    recipe: HubPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+    recipe: HubPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write pairs of the set in H4's layout, the test on prompts of its own.
 
