@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tiny_models import small_model, small_tokenizer
-
 from zephyr_lab.models import saved
 from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, WorldDialogues, WorldPairs
 
@@ -96,27 +95,38 @@ def save_start(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def kill_at_random(stage: Stage, recipe, *, kills: int, seed: int) -> int:
-    """Build in processes that are killed at `kills` random moments, then let one finish; how many kills hit."""
+def kill_at_random(stage: Stage, recipe, *, kills: int, seed: int) -> None:
+    """Build in processes that are killed at `kills` random moments, then let one finish.
+
+    A moment is a step reached and up to a tenth of a second more: before the next step, in it, in a checkpoint.
+    """
     # A fork server that has the trainers loaded makes each new process cost milliseconds.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["zephyr_lab.training.dsft", "zephyr_lab.training.ddpo"])
     moments = random.Random(seed)
-    hit = 0
-    for _ in range(kills):
-        worker = server.Process(target=_build, args=(stage, recipe))
+    done = 0
+    for kill in range(kills):
+        steps = server.Value("i", 0)
+        worker = server.Process(target=_build, args=(stage, recipe, steps))
         worker.start()
-        worker.join(timeout=moments.uniform(0.3, 2.5))
-        if worker.exitcode is None:
-            os.kill(worker.pid, signal.SIGKILL)
-            hit += 1
+        wanted = done + moments.randint(0, 3)
+        while steps.value < wanted and worker.is_alive():
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.1))
+        assert worker.is_alive(), f"kill {kill} came after the end: the recipe is too short for so many"
+        os.kill(worker.pid, signal.SIGKILL)
         worker.join()
-    worker = server.Process(target=_build, args=(stage, recipe))
+        done = steps.value
+    steps = server.Value("i", 0)
+    worker = server.Process(target=_build, args=(stage, recipe, steps))
     worker.start()
     worker.join()
     assert worker.exitcode == 0
-    return hit
 
 
-def _build(stage: Stage, recipe) -> None:
-    stage.build(recipe, progress=lambda *steps, **numbers: time.sleep(0.1))  # gives a kill more to hit
+def _build(stage: Stage, recipe, steps) -> None:
+    def reached(step: int, total: int, **numbers: float) -> None:
+        steps.value = step
+        time.sleep(0.05)
+
+    stage.build(recipe, progress=reached)

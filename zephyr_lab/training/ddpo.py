@@ -109,7 +109,7 @@ def make_trainer(
         model=policy,
         ref_model=reference,
         args=DPOConfig(
-            **trl_adapters.trainer_arguments(recipe, seed=seed, folder=folder),
+            **trl_adapters.trainer_arguments(recipe, seed=seed, folder=folder, measure_start=True),
             max_length=None,  # rows are cut already, and the cuts counted
             beta=recipe.beta,
             loss_type="sigmoid",

@@ -32,10 +32,10 @@ TIMINGS = ("runtime", "per_second", "total_flos", "num_tokens")
 BATCHES_IN_A_POOL = 50
 
 
-def trainer_arguments(recipe: Training, *, seed: int, folder: Path) -> dict[str, Any]:
+def trainer_arguments(recipe: Training, *, seed: int, folder: Path, measure_start: bool) -> dict[str, Any]:
     """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints.
 
-    Held-out rows are evaluated before the first step and then every `evaluate_every`.
+    measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
     """
     on_cpu = recipe.device == "cpu"
     return {
@@ -58,7 +58,7 @@ def trainer_arguments(recipe: Training, *, seed: int, folder: Path) -> dict[str,
         "dataloader_pin_memory": not on_cpu,
         "logging_steps": recipe.log_every,
         "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
-        "eval_on_start": checkpoints.newest_complete(folder) is None,  # a resumed run has done so
+        "eval_on_start": measure_start and checkpoints.newest_complete(folder) is None,
         "eval_strategy": "steps" if recipe.evaluate_every else "no",
         "eval_steps": recipe.evaluate_every or None,
         "save_strategy": "steps",
