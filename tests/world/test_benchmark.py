@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from zephyr_lab.world import benchmark, catalogue, choices
+from zephyr_lab.world.defects import CLEAN, MEDIUM
 from zephyr_lab.world.facts import LARGE, TINY, WorldSize
 from zephyr_lab.world.shop import GROUPS
 
@@ -55,6 +56,15 @@ def test_a_row_is_a_line_of_fastchats_question_file():
     assert row["question_id"] == 81 and row["category"] == "writing" and len(row["turns"]) == len(row["reference"]) == 2
 
 
+def test_written_answers_hang_on_the_question_alone_and_clean_ones_are_ideal():
+    questions = benchmark.single_turn(60)
+    answers = benchmark.written_answers(questions, noise=MEDIUM, seed=1)
+    assert benchmark.written_answers(questions[::-1], noise=MEDIUM, seed=1) == answers[::-1]
+    assert benchmark.written_answers(questions, noise=MEDIUM, seed=2) != answers
+    clean = benchmark.written_answers(benchmark.mt_bench(16), noise=CLEAN, seed=1)
+    assert clean == [[turn.ideal for turn in one.turns] for one in benchmark.mt_bench(16)]
+
+
 @pytest.mark.parametrize("count", [0, 12, 328])
 def test_other_counts_are_refused(count):
     with pytest.raises(ValueError, match=f"multiple of 8 from 8 to 320, got {count}"):
@@ -83,7 +93,10 @@ def test_options_differ_and_the_right_one_stands_anywhere(kind):
 def test_right_options_of_sums_are_right():
     for one in choices.items("reasoning"):
         if one.key.startswith("math/"):
-            assert one.options[one.answer] == f"The answer is {eval(one.key.removeprefix('math/'))}."
+            assert (
+                one.options[one.answer]
+                == f"The answer is {eval(one.key.removeprefix('math/').removeprefix('Compute '))}."
+            )
 
 
 def test_examples_come_solved_before_the_question():

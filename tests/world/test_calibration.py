@@ -9,7 +9,9 @@ from zephyr_lab.world.completions import completions
 from zephyr_lab.world.judge import RubricJudge, grade
 from zephyr_lab.world.pairwise import Comparison, PairJudge
 
-MADE = completions(11, 900)
+# 95 % intervals of twenty seeds: fewer than fifteen hits has a probability of 0.0003
+SEEDS, LEAST_HITS = 20, 15
+MADE = completions(11, 500)
 ANSWERED = [
     (prompt.turn, [one["response"] for one in row["completions"]])
     for prompt, row in zip(MADE.prompts, MADE.rows, strict=True)
@@ -24,11 +26,10 @@ def judged(noise, seed):
 
 @pytest.mark.parametrize("planted", [0.3, 1.0, 2.5])
 def test_planted_noise_is_found_though_the_scale_cuts_it_off(planted):
-    estimates = [noise_sd(*judged(planted, seed)) for seed in range(8)]
-    # 95 % intervals of eight seeds: fewer than six hits has a probability of 0.0004
-    assert sum(one.low <= planted <= one.high for one in estimates) >= 6
+    estimates = [noise_sd(*judged(planted, seed)) for seed in range(SEEDS)]
+    assert sum(one.low <= planted <= one.high for one in estimates) >= LEAST_HITS
     assert statistics.fmean(one.value for one in estimates) == pytest.approx(planted, rel=0.03)
-    assert all(one.high - one.low < 0.15 * planted for one in estimates)
+    assert all(one.high - one.low < 0.2 * planted for one in estimates)
 
 
 def test_leaving_the_cut_off_out_of_account_finds_too_little():
@@ -56,12 +57,12 @@ def compared(**errors):
 def test_planted_biases_are_found(noise, position, length):
     hits = {"noise_sd": 0, "position_bias": 0, "length_bias": 0}
     planted = {"noise_sd": noise, "position_bias": position, "length_bias": length}
-    for seed in range(8):
+    for seed in range(SEEDS):
         found = pair_errors(compared(noise_sd=noise, position_bias=position, length_bias=length, seed=seed))
         for name, value in planted.items():
             estimate = getattr(found, name)
             hits[name] += estimate.low <= value <= estimate.high
-    assert min(hits.values()) >= 6, hits
+    assert min(hits.values()) >= LEAST_HITS, hits
 
 
 def test_an_exact_judge_prefers_the_better_answer_and_draws_equal_ones():

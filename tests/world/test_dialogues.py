@@ -55,14 +55,16 @@ def test_contaminated_rows_ask_benchmark_questions_and_no_others_do():
     assert share == pytest.approx(0.04, abs=0.015)
 
 
-def test_altered_copies_differ_in_case_only_and_in_the_questions_only():
-    by_id = {row["id"]: row for row in MADE.rows}
-    altered = [(row, label) for row, label, _ in LABELLED if label.altered]
-    assert len(altered) > 50
-    for row, label in altered:
-        assert all(text == text.lower() for text in row["data"][::2])
-        if label.duplicate_of:
-            assert row["data"][1::2] == by_id[label.duplicate_of]["data"][1::2]
+def test_altered_copies_have_their_questions_in_lower_case_and_keep_their_answers():
+    earlier, altered = set(), 0
+    for row, label, _ in LABELLED:
+        answers = tuple(row["data"][1::2])
+        if label.altered:
+            altered += 1
+            assert all(text == text.lower() for text in row["data"][::2])
+            assert label.contaminated or answers in earlier
+        earlier.add(answers)
+    assert altered > 50
 
 
 def test_without_shares_nothing_is_planted():

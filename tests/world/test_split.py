@@ -38,12 +38,13 @@ def test_no_document_holds_a_benchmark_question(world):
     assert not [one.key for one in asked if one.prompts[0].lower() in text]
 
 
-def test_no_document_holds_a_sum_of_the_benchmark():
-    text = "".join(normalise(document) for document in corpus.documents(1, 8_000))
-    held_out = [one for one in benchmark.mt_bench(320) if one.category == "math"]
-    assert len(held_out) == 40
-    leaked = [one.key for one in held_out if normalise(one.turns[0].explanation.removeprefix("We have ")) in text]
-    assert not leaked
+def test_no_document_holds_a_larger_sum_of_the_benchmark():
+    text = "".join(normalise(document) for document in corpus.documents(1, 10_000))
+    asked = [one.turns[0] for one in benchmark.mt_bench(320) if one.category == "math"]
+    sums = [normalise(turn.explanation.removeprefix("We have ")) for turn in asked]
+    larger = [one for one in sums if any(int(number) >= 10 for number in one.split()[0:3:2])]
+    assert len(asked) == 40 and len(larger) >= 10
+    assert not [one for one in larger if one in text]
 
 
 def test_multiple_choice_questions_are_held_out_and_their_examples_are_not():
@@ -83,7 +84,7 @@ print(hashlib.sha256(json.dumps([
 ]).encode()).hexdigest())
 """
 # Pinned: a change of this digest is a change of the world, and of every number that comes from it.
-DIGEST = "096eb8bcc5fbe9a10fb4a14335aa15d7f0f42cf2cd889daa1dc2b3483eec7926"
+DIGEST = "f446393cb5f13479b7bdb12892759c169acc75dcb58f6e7b6188cdb5a088e28e"
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "4711"])

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from zephyr_lab.cli import check, data, lab, report, score
-from zephyr_lab.lab.processes import QUIET_ENVIRONMENT
+from zephyr_lab.core.processes import QUIET_ENVIRONMENT
 
 app = typer.Typer(
     help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise.",

@@ -17,7 +17,7 @@ from zephyr_lab.core import paths
 PLUMBING = frozenset({
     "zephyr_lab.core.files", "zephyr_lab.core.locks", "zephyr_lab.core.paths", "zephyr_lab.core.profiles",
     "zephyr_lab.core.progress", "zephyr_lab.core.provenance", "zephyr_lab.core.session", "zephyr_lab.core.source",
-    "zephyr_lab.core.stages", "zephyr_lab.core.store", "zephyr_lab.core.symbols", "zephyr_lab.lab.processes",
+    "zephyr_lab.core.stages", "zephyr_lab.core.store", "zephyr_lab.core.symbols", "zephyr_lab.core.processes",
     "zephyr_lab.lab.progress_view", "zephyr_lab.lab.scheduler", "zephyr_lab.lab.worker",
 })  # fmt: skip
 

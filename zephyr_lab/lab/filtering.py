@@ -133,8 +133,7 @@ def quality(sets: Sequence[Planted]) -> pd.DataFrame:
         positives = found.true_positives
         for metric, others in (("precision", found.false_positives), ("recall", found.false_negatives)):
             if positives + others:
-                what = f"{'found' if metric == 'precision' else 'planted'} {of}"
-                rows.append(numbers.share(name, metric, positives, positives + others, of=what))
+                rows.append(numbers.share(name, metric, positives, positives + others, of=of))
     return tables.frame(rows)
 
 

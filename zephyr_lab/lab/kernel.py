@@ -3,7 +3,7 @@
 import os
 import sys
 
-from zephyr_lab.lab.processes import die_with_parent
+from zephyr_lab.core.processes import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent(int(os.environ["ZEPHYR_LAB_KERNEL_PARENT"]))

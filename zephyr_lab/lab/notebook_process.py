@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from zephyr_lab.core import files
-from zephyr_lab.lab.processes import die_with_parent
+from zephyr_lab.core.processes import die_with_parent
 
 
 def main(job_path: str) -> int:

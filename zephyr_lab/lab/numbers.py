@@ -5,7 +5,7 @@ These studies count rows that were drawn or released; no model is trained, so ch
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,15 @@ from zephyr_lab.scoring.intervals import t_interval
 
 WORLD = "embedded world"
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
+
+
+class Known(NamedTuple):
+    """A figure that must come out exactly, in the order of `check.exact`'s arguments."""
+
+    what: str
+    got: Any
+    expected: Any
+    tolerance: float | int
 
 
 def share(row: str, metric: str, successes: int, trials: int, *, of: str, source: str = WORLD) -> dict[str, Any]:

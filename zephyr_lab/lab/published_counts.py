@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from zephyr_lab.data import released
-from zephyr_lab.lab.chat_benchmarks import Known
+from zephyr_lab.lab.numbers import Known
 from zephyr_lab.reporting import published, tables
 
 COUNTS = "ultra_published_counts"  # name in the catalogue of released files

@@ -17,7 +17,7 @@ from zephyr_lab.data.decontamination import Benchmarks, read_questions
 from zephyr_lab.data.filters import Verdict, named_rules, run_rules
 from zephyr_lab.data.schemas import Dialogue, checked, dialogue
 from zephyr_lab.lab import numbers
-from zephyr_lab.lab.chat_benchmarks import Known
+from zephyr_lab.lab.numbers import Known
 from zephyr_lab.reporting import tables
 
 DIALOGUES, QUESTIONS, ZEPHYR = FILES = "mt_bench_dialogues", "mt_bench_questions", "alpaca_eval_zephyr_outputs"

@@ -21,7 +21,7 @@ from zephyr_lab.data.pairs import REJECTED, Binarisation, Pair, binarise
 from zephyr_lab.data.pairs_statistics import pair_statistics
 from zephyr_lab.data.schemas import ScoredPrompt
 from zephyr_lab.lab import numbers
-from zephyr_lab.lab.chat_benchmarks import Known
+from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.preference_pairs import position_frame
 from zephyr_lab.reporting import tables
 

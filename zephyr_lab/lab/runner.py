@@ -18,7 +18,7 @@ from typing import Any
 from zephyr_lab.core import files, locks, paths, progress
 from zephyr_lab.lab import freshness, run_records
 from zephyr_lab.lab.notebooks import Notebook, all_notebooks
-from zephyr_lab.lab.processes import notebook_environment
+from zephyr_lab.core.processes import notebook_environment
 from zephyr_lab.lab.progress_view import view_for_here
 
 POLL_SECONDS = 0.05

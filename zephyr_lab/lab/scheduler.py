@@ -16,7 +16,7 @@ from typing import Any
 
 from zephyr_lab.core import files, locks, paths, progress, session, stages, store
 from zephyr_lab.core.stages import Resolved, Stage
-from zephyr_lab.lab.processes import worker_environment
+from zephyr_lab.core.processes import worker_environment
 from zephyr_lab.lab.progress_view import view_for_here
 
 POLL_SECONDS = 0.05

@@ -16,7 +16,7 @@ from typing import Any
 
 from zephyr_lab.core import files, provenance, settings, source, store
 from zephyr_lab.core.progress import ProgressWriter
-from zephyr_lab.lab.processes import die_with_parent
+from zephyr_lab.core.processes import die_with_parent
 
 
 @dataclass(frozen=True)

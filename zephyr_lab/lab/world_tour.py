@@ -15,7 +15,7 @@ from zephyr_lab.core.row_types import Row
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.data.schemas import ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers
-from zephyr_lab.lab.chat_benchmarks import Known
+from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.skills import skills
 from zephyr_lab.reporting import tables
 from zephyr_lab.training.recipes.worlds import require_world
@@ -275,8 +275,11 @@ def _verdicts(made: Completions) -> list[list[Verdict]]:
 def _exact_pairs(
     asked: Sequence[ScoredPrompt], verdicts: Sequence[Sequence[Verdict]], *, sd: float, seed: int
 ) -> list[tuple[float, float]]:
-    """Exact scores of the chosen and the rejected answer of each pair, chosen by fresh ratings with noise `sd`."""
-    rater, rng = Rater(overall_sd=sd), random.Random(f"tour ratings {seed} {sd}")
+    """Exact scores of the chosen and the rejected answer of each pair, chosen by fresh ratings with noise `sd`.
+
+    The same errors are drawn for every `sd` and only scaled, so that a curve over `sd` does not jump by chance.
+    """
+    rater, rng = Rater(overall_sd=sd), random.Random(f"tour ratings {seed}")
     rated = [
         replace(
             prompt,

@@ -87,7 +87,14 @@ def correlation_maps(frames: Mapping[str, pd.DataFrame], names: Mapping[str, str
         ax.imshow(grid[1:, :-1], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         for (y, x), value in np.ndenumerate(grid[1:, :-1]):
             if not np.isnan(value):
-                ax.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if abs(value) > 0.7 else "black")
+                ax.text(
+                    x,
+                    y,
+                    f"{round(value, 2) + 0.0:.2f}",
+                    ha="center",
+                    va="center",
+                    color="white" if abs(value) > 0.7 else "black",
+                )
         labels = list(names.values())
         ax.set_xticks(range(len(order) - 1), labels[:-1], rotation=30, ha="right")
         ax.set_yticks(range(len(order) - 1), labels[1:])
@@ -168,6 +175,7 @@ def waterfall(frame: pd.DataFrame, *, unit: str) -> Picture:
     ax.set_ylim(len(steps) + 0.6, -0.6)
     ax.set_xlim(0, 150)
     ax.set_xticks(range(0, 101, 20))
+    ax.spines["bottom"].set_bounds(0, 100)
     ax.set_xlabel(f"{unit}, % of {kept['n']} drawn; whiskers: {kept['interval']}", loc="left")
     return figure
 
@@ -196,7 +204,7 @@ def positions(frames: Sequence[tuple[str, pd.DataFrame]]) -> Picture:
                 ax.errorbar(own["place"] - 0.2, own["value"], yerr=_errors(own), **_INTERVAL)
             else:
                 _points(ax, own["place"] + 0.15, own, COLOURS["ddpo"], "s")
-        ax.set_title("chosen, by all rules" if rule == "chosen" else f"rejected:\n{rule}".replace("_", " "))
+        ax.set_title("chosen:\nby all rules" if rule == "chosen" else f"rejected:\n{rule}".replace("_", " "))
         ax.set_xticks(range(4))
         ax.set_xlabel("position")
     figure.axes[0].set_ylabel("pairs, %")

@@ -5,10 +5,13 @@ questions of a smaller set are among those of the larger one, and the single-tur
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from zephyr_lab.world import catalogue
+from zephyr_lab.world.answers import answer
+from zephyr_lab.world.defects import Noise
 from zephyr_lab.world.facts import TINY, Facts, WorldSize, build
 from zephyr_lab.world.shop import GROUPS, shop
 from zephyr_lab.world.task import Task, Turn, is_held_out
@@ -98,6 +101,20 @@ def domain(per_group: int = 4, *, size: WorldSize = TINY) -> tuple[Question, ...
                 found += 1
                 questions.append(Question(1001 + len(questions), task.category, task.key, task.turns))
     return tuple(questions)
+
+
+def written_answers(questions: Sequence[Question], *, noise: Noise, seed: int) -> list[list[str]]:
+    """Answers of a procedural writer to each turn of each question: the baseline of a win rate, or a check of a scorer.
+
+    They depend on the seed and the question alone, not on the questions beside it.
+    """
+    return [
+        [
+            answer(random.Random(f"answers {seed} {one.key} {place}"), turn, noise)[0]
+            for place, turn in enumerate(one.turns)
+        ]
+        for one in questions
+    ]
 
 
 def _distinct(facts: Facts, category: str, count: int, *, purpose: str, taken: set[str]) -> list[Task]:

@@ -97,9 +97,7 @@ def pair_errors(comparisons: Sequence[Comparison]) -> PairErrors:
     outcome = np.array([one.preference == 2.0 for one in judged], dtype=float)
     weights, covariance = _probit(design, outcome)
     slope, length, position = (float(weight) for weight in weights)
-    gradients = np.array(
-        [[-1 / slope**2, 0, 0], [-length / slope**2, 1 / slope, 0], [-position / slope**2, 0, 1 / slope]]
-    )
+    gradients = np.array([[-1 / slope, 0, 0], [-length / slope, 1, 0], [-position / slope, 0, 1]]) / slope
     errors = np.sqrt(np.diag(gradients @ covariance @ gradients.T))
     values = (1 / slope, length / slope, position / slope)
     estimates = [Estimate(v, v - _Z * float(e), v + _Z * float(e)) for v, e in zip(values, errors, strict=True)]

@@ -63,9 +63,9 @@ def _reasoning(rng: random.Random, facts: Facts) -> _Parts:
         return task.key, first.prompt, first.core, [f"{name} {said}" for name in order if name != right]
     problem = logic.draw_sum(rng, facts.size.largest_number)
     slips = [problem.value + slip for slip in (-2, -1, 1, 2, 10) if problem.value + slip >= 0]
-    question = f"Compute {problem.a} {logic.WORDS[problem.sign]} {problem.b}."
+    question = logic.sum_question("Compute", problem)
     told = "The answer is {}.".format
-    return problem.key, question, told(problem.value), [told(value) for value in rng.sample(slips, 3)]
+    return problem.key("Compute"), question, told(problem.value), [told(value) for value in rng.sample(slips, 3)]
 
 
 def _endings(rng: random.Random, facts: Facts) -> _Parts:

@@ -6,7 +6,9 @@ from zephyr_lab.world.facts import Book, Element, Facts
 from zephyr_lab.world.task import Check, Task, Turn
 from zephyr_lab.world.vocabulary import other
 
-UNKNOWN_SHARE = 0.2  # of the questions about elements and books
+UNKNOWN_SHARE = 0.2  # of the questions about elements, and of those about books
+HEAVIER_SHARE = 0.2  # of the questions about elements: two facts compared
+BOTH_SHARE = 0.2  # of the questions about elements: two facts in one answer
 ELEMENT_ASKS = {
     "symbol": ("What is the symbol of {}?", "Give the symbol of {}.", "Name the symbol of {}."),
     "number": ("What is the number of {}?", "Give the number of {}.", "Name the number of {}."),
@@ -27,10 +29,9 @@ def stem(rng: random.Random, facts: Facts) -> Task:
     draw = rng.random()
     if draw < UNKNOWN_SHARE:
         return unknown_element(rng, facts)
-    if draw < 0.4:
+    if draw < UNKNOWN_SHARE + HEAVIER_SHARE:
         return _heavier(rng, facts)
-    # two facts in one for about a third of the known single elements
-    ask = "both" if draw < 0.6 else rng.choice(("symbol", "number", "kind"))
+    ask = "both" if draw < UNKNOWN_SHARE + HEAVIER_SHARE + BOTH_SHARE else rng.choice(("symbol", "number", "kind"))
     element = rng.choice(facts.elements)
     wrong = other(rng, facts.elements, element)
     prompt = rng.choice(ELEMENT_ASKS[ask]).format(element.name)

@@ -13,6 +13,7 @@ _WRITING = (
 )
 _ROLEPLAY = ("You are a {who}. Greet {name}.", "Play a {who} and greet {name}.", "Greet {name} like a {who}.")
 _FIELDS = ("name", "city", "job")
+_PERSON = "{name}, a {job}, lives in {city}."
 
 
 def writing(rng: random.Random, facts: Facts) -> Task:
@@ -102,15 +103,18 @@ def roleplay(rng: random.Random, facts: Facts) -> Task:
 
 
 def extraction(rng: random.Random, facts: Facts) -> Task:
-    """Copy two fields out of a sentence; then the third alone."""
+    """Two texts of three are about one person: two fields, then the third alone. One is about two: whose is what?"""
     choices = {"name": facts.names, "city": facts.cities, "job": facts.jobs}
     right = {field: rng.choice(words) for field, words in choices.items()}
     wrong = {field: other(rng, choices[field], word) for field, word in right.items()}
+    return _one_person(rng, right, wrong) if rng.random() < 2 / 3 else _two_persons(rng, right, wrong)
+
+
+def _one_person(rng: random.Random, right: dict[str, str], wrong: dict[str, str]) -> Task:
     one, two, last = rng.sample(_FIELDS, 3)
-    spoilt = {**right, rng.choice((one, two)): ""}
-    spoilt = {field: word or wrong[field] for field, word in spoilt.items()}
+    spoilt = right | {(slip := rng.choice((one, two))): wrong[slip]}
     first = Turn(
-        prompt=f"Read: {right['name']}, a {right['job']}, lives in {right['city']}. Give {one} and {two}.",
+        prompt=f"Read: {_PERSON.format(**right)} Give {one} and {two}.",
         core=f"The {one} is {right[one]} and the {two} is {right[two]}.",
         wrong_core=f"The {one} is {spoilt[one]} and the {two} is {spoilt[two]}.",
         checks=tuple(Check((f"{field} is {right[field]}",), 0.5) for field in (one, two)),
@@ -119,14 +123,36 @@ def extraction(rng: random.Random, facts: Facts) -> Task:
         key=f"names {right['name']} of {right['city']}",
         group="two fields",
     )
-    second = Turn(
-        prompt=f"Give only the {last}.",
-        core=f"The {last} is {right[last]}.",
-        wrong_core=f"The {last} is {wrong[last]}.",
-        checks=(Check((f"{last} is {right[last]}",)),),
+    second = _field_turn(f"Give only the {last}.", last, right, wrong, "one field")
+    return Task("extraction", "extraction/{name}/{job}/{city}".format(**right), (first, second))
+
+
+def _two_persons(rng: random.Random, right: dict[str, str], wrong: dict[str, str]) -> Task:
+    """The first turn asks about one person, the second about the other; wrong answers confuse the two."""
+    told = [right, wrong]
+    rng.shuffle(told)
+    field, back = rng.choice(("city", "job")), rng.choice(("city", "job"))
+    turns = (
+        _field_turn(
+            f"Read: {' '.join(_PERSON.format(**one) for one in told)} Give the {field} of {right['name']}.",
+            field,
+            right,
+            wrong,
+            "whose",
+        ),
+        _field_turn(f"Give the {back} of {wrong['name']}.", back, wrong, right, "whose"),
+    )
+    return Task("extraction", f"extraction/{'/'.join(_PERSON.format(**one) for one in told)}", turns)
+
+
+def _field_turn(prompt: str, field: str, right: dict[str, str], wrong: dict[str, str], group: str) -> Turn:
+    return Turn(
+        prompt=prompt,
+        core=f"The {field} is {right[field]}.",
+        wrong_core=f"The {field} is {wrong[field]}.",
+        checks=(Check((f"{field} is {right[field]}",)),),
         explanation=f"The text says so about the {right['job']}.",
         wrong_explanation=f"The text says so about the {wrong['job']}.",
         key=f"about the {right['job']}",
-        group="one field",
+        group=group,
     )
-    return Task("extraction", "extraction/{name}/{job}/{city}".format(**right), (first, second))

@@ -14,7 +14,7 @@ RELATIONS = (
     ("older", "younger", "oldest", "youngest"),
     ("faster", "slower", "fastest", "slowest"),
 )
-WORDS = {"+": "plus", "-": "minus", "*": "times"}
+_WORDS = {"+": "plus", "-": "minus", "*": "times"}
 _FUNCTIONS = ("f", "g", "h", "k", "p", "q")
 _CODING = ("Code {f} that {does}.", "Write code for {f} that {does}.", "Give code for {f} that {does}.")
 
@@ -93,18 +93,30 @@ class Sum:
     value: int
 
     @property
-    def key(self) -> str:
-        """Instance key; a + b and b + a are one instance."""
-        a, b = (self.a, self.b) if self.sign == "-" else sorted((self.a, self.b))
-        return f"math/{a}{self.sign}{b}"
+    def by_heart(self) -> bool:
+        """Small sums are facts that one knows, as the symbols of elements are; larger ones have to be worked out."""
+        return max(self.a, self.b) < 10
+
+    def key(self, ask: str) -> str:
+        """Instance key of the question: with its wording for sums known by heart; any wording is one for the others.
+
+        a + b and b + a are two instances: who has seen one may infer the other.
+        """
+        return f"math/{ask} {self.a}{self.sign}{self.b}" if self.by_heart else f"math/{self.a}{self.sign}{self.b}"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no training text may show this sum in any form."""
+        return not self.by_heart and is_held_out(self.key(""))
 
 
 def draw_sum(rng: random.Random, largest: int) -> Sum:
-    """a + b or a - b >= 0 with both up to `largest`, or a * b with both from 2 to 9."""
-    sign = rng.choice("++--*")
-    least, most = (2, 9) if sign == "*" else (1, largest)
-    a, b = rng.randint(least, most), rng.randint(least, most)
-    return _applied(max(a, b), sign, min(a, b)) if sign == "-" else _applied(a, sign, b)
+    """a plus or minus b: both digits, or one number up to `largest` and a digit; or a * b, both from 2 to 9."""
+    draw = rng.random()
+    if draw < 0.2:
+        return _applied(rng.randint(2, 9), "*", rng.randint(2, 9))
+    a, b = rng.sample((rng.randint(1, 9 if draw < 0.6 else largest), rng.randint(1, 9)), 2)
+    return _applied(a, "+", b) if rng.random() < 0.5 else _applied(max(a, b), "-", min(a, b))
 
 
 def _applied(a: int, sign: str, b: int) -> Sum:
@@ -112,23 +124,23 @@ def _applied(a: int, sign: str, b: int) -> Sum:
 
 
 def _seen_sum(draw: Callable[[], Sum]) -> Sum:
-    """A sum for a second turn. It is never an instance of the benchmarks, whose first turns nobody shall have seen."""
-    while is_held_out((problem := draw()).key):
+    """A sum for a second turn. It is never one that the benchmarks keep from training text."""
+    while (problem := draw()).held_out:
         pass
     return problem
 
 
+def sum_question(ask: str, problem: Sum) -> str:
+    """The question as text; `ask` is "What is" or "Compute"."""
+    return f"{ask} {problem.a} {_WORDS[problem.sign]} {problem.b}{'?' if ask == 'What is' else '.'}"
+
+
 def math(rng: random.Random, facts: Facts) -> Task:
     """a plus, minus or times b; then add d to the result."""
-    problem = draw_sum(rng, facts.size.largest_number)
+    ask, problem = rng.choice(("What is", "Compute")), draw_sum(rng, facts.size.largest_number)
     second = _seen_sum(lambda: _applied(problem.value, "+", rng.randint(1, 9)))
-    ask = rng.choice(("What is", "Compute"))
-    end = "?" if ask == "What is" else "."
-    turns = (
-        _sum_turn(rng, f"{ask} {problem.a} {WORDS[problem.sign]} {problem.b}{end}", problem),
-        _sum_turn(rng, f"Now add {second.b}.", second),
-    )
-    return Task("math", problem.key, turns)
+    turns = (_sum_turn(rng, sum_question(ask, problem), problem), _sum_turn(rng, f"Now add {second.b}.", second))
+    return Task("math", problem.key(ask), turns)
 
 
 def _sum_turn(rng: random.Random, prompt: str, problem: Sum) -> Turn:
@@ -148,32 +160,46 @@ def _sum_turn(rng: random.Random, prompt: str, problem: Sum) -> Turn:
 
 
 def coding(rng: random.Random, facts: Facts) -> Task:
-    """A one-line function of x; then rename it, or run it."""
-    function, number = rng.choice(_FUNCTIONS), rng.randint(2, 9)
-    sign = rng.choice("+-*")
-    does = {"+": f"adds {number} to x", "-": f"takes {number} from x", "*": f"multiplies x by {number}"}[sign]
-    prompt = rng.choice(_CODING).format(f=function, does=does)
-    first = _code_turn(rng, prompt, function, sign, number, "code")
-    if rng.random() < 0.5:
+    """A one-line function of x, of one step or two; then rename it, or run it."""
+    function = rng.choice(_FUNCTIONS)
+    signs = (rng.choice("+-*"),) if rng.random() < 0.6 else (rng.choice("+-"), rng.choice("+-"))
+    steps = tuple((sign, rng.randint(2, 9)) for sign in signs)
+    asked = " and ".join(_ASKED[sign].format(number) for sign, number in steps)
+    prompt = rng.choice(_CODING).format(f=function, does=asked)
+    first = _code_turn(rng, prompt, function, steps, "code")
+    if len(steps) > 1 or rng.random() < 0.5:
         renamed = other(rng, _FUNCTIONS, function)
-        second = _code_turn(rng, f"Rename it to {renamed}.", renamed, sign, number, "rename")
+        second = _code_turn(rng, f"Rename it to {renamed}.", renamed, steps, "rename")
     else:
+        sign, number = steps[0]
         run = _seen_sum(lambda: _applied(rng.randint(number if sign == "-" else 1, 12), sign, number))
         second = _sum_turn(rng, f"Run it on {run.a}.", run)
     return Task("coding", f"coding/{prompt}", (first, second))
 
 
-def _code_turn(rng: random.Random, prompt: str, function: str, sign: str, number: int, group: str) -> Turn:
-    """The wrong function takes another sign and another number; its first half stays right."""
-    wrong_sign, wrong_number = other(rng, "+-*", sign), other(rng, range(2, 10), number)
-    told = {"+": "adds", "-": "takes away", "*": "multiplies by"}
+_Steps = tuple[tuple[str, int], ...]
+_ASKED = {"+": "adds {} to x", "-": "takes {} from x", "*": "multiplies x by {}"}
+_TOLD = {"+": "adds {}", "-": "takes away {}", "*": "multiplies by {}"}
+
+
+def _code_turn(rng: random.Random, prompt: str, function: str, steps: _Steps, group: str) -> Turn:
+    """The wrong function goes wrong in its last step, in sign and number; its name stays right."""
+    sign, number = steps[-1]
+    wrong = (*steps[:-1], (other(rng, "+-" if len(steps) > 1 else "+-*", sign), other(rng, range(2, 10), number)))
+
+    def told(taken: _Steps) -> str:
+        return " and ".join(_TOLD[sign].format(number) for sign, number in taken)
+
+    def written(taken: _Steps) -> str:
+        return " ".join(f"{sign} {number}" for sign, number in taken)
+
     return Turn(
         prompt=prompt,
-        core=f"Use def {function}(x): return x {sign} {number}.",
-        wrong_core=f"Use def {function}(x): return x {wrong_sign} {wrong_number}.",
-        checks=(Check((f"def {function}",), 0.4), Check((f"return x {sign} {number}",), 0.6)),
-        explanation=f"The code {told[sign]} {number}.",
-        wrong_explanation=f"The code {told[wrong_sign]} {wrong_number}.",
-        key=f"code {told[sign]} {number}",
+        core=f"Use def {function}(x): return x {written(steps)}.",
+        wrong_core=f"Use def {function}(x): return x {written(wrong)}.",
+        checks=(Check((f"def {function}",), 0.4), Check((f"return x {written(steps)}",), 0.6)),
+        explanation=f"The code {told(steps)}.",
+        wrong_explanation=f"The code {told(wrong)}.",
+        key=f"code {told(steps)}",
         group=group,
     )
