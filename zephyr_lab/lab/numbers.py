@@ -4,10 +4,10 @@ These studies count rows that were drawn or released; no model is trained, so ch
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zephyr_lab.data.filters_quality import wilson_interval
 from zephyr_lab.scoring.intervals import t_interval
@@ -34,7 +34,7 @@ def share(row: str, metric: str, successes: int, trials: int, *, of: str, source
     return _line(row, metric, 100 * successes / trials, low, high, trials, f"{of}, Wilson 95 %", source)
 
 
-def mean(row: str, metric: str, values: Sequence[float], *, of: str, source: str = WORLD) -> dict[str, Any]:
+def mean(row: str, metric: str, values: ArrayLike, *, of: str, source: str = WORLD) -> dict[str, Any]:
     """The mean of independent values. Raises ValueError for fewer than two: one number alone has no interval."""
     interval = t_interval(values)
     if interval is None:
@@ -44,7 +44,7 @@ def mean(row: str, metric: str, values: Sequence[float], *, of: str, source: str
 
 
 def correlation(
-    row: str, metric: str, ours: Sequence[float], theirs: Sequence[float], *, of: str, source: str = WORLD
+    row: str, metric: str, ours: ArrayLike, theirs: ArrayLike, *, of: str, source: str = WORLD
 ) -> dict[str, Any]:
     """Pearson's correlation with the interval of Fisher's z. Raises ValueError for fewer than four pairs, or where
     one side never varies."""

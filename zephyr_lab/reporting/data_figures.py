@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
 
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import COLOURS, GREY, NARROW, WIDE, looks
@@ -27,7 +28,7 @@ def recovered(frame: pd.DataFrame, titles: Mapping[str, str]) -> Picture:
             f"the frame has no metric named {missing[0]!r}; known: {', '.join(dict.fromkeys(frame['metric']))}"
         )
     figure = Picture(figsize=(WIDE, 2.5), layout="constrained")
-    for ax, (metric, title) in zip(figure.subplots(1, len(titles)), titles.items(), strict=True):
+    for ax, (metric, title) in zip(_panels(figure, len(titles)), titles.items(), strict=True):
         groups = list(frame[frame["metric"] == metric].groupby("planted"))
         for place, (planted, part) in enumerate(groups):
             ax.hlines(planted, place - 0.45, place + 0.45, color=GREY, linestyle=(0, (3, 1.5)), linewidth=1.1)
@@ -53,7 +54,7 @@ def score_histograms(frame: pd.DataFrame) -> Picture:
     """
     writers = list(dict.fromkeys(frame["writer"]))
     figure = Picture(figsize=(WIDE, 2.2), layout="constrained")
-    for ax, writer in zip(figure.subplots(1, len(writers), sharey=True), writers, strict=True):
+    for ax, writer in zip(_panels(figure, len(writers), shared=True), writers, strict=True):
         own = frame[frame["writer"] == writer]
         exact, rated = (own[own["metric"] == metric] for metric in ("exact", "overall"))
         ax.bar(exact["score"], exact["value"], width=0.85, color=_BAR_LIGHT, edgecolor="0.4", linewidth=0.5)
@@ -79,7 +80,7 @@ def correlation_maps(frames: Mapping[str, pd.DataFrame], names: Mapping[str, str
     `names` gives variables their labels, in order. Under each title stands the widest interval of its panel.
     """
     figure = Picture(figsize=(WIDE, 3.1), layout="constrained")
-    for ax, (title, frame) in zip(figure.subplots(1, len(frames), sharey=True), frames.items(), strict=True):
+    for ax, (title, frame) in zip(_panels(figure, len(frames), shared=True), frames.items(), strict=True):
         order = list(names)
         grid = np.full((len(order), len(order)), np.nan)
         for _, number in frame.iterrows():
@@ -113,7 +114,7 @@ def skills(probed: pd.DataFrame, means: pd.DataFrame, titles: Mapping[str, str])
     seeds = sorted(set(probed["seed"]))
     styles = looks(f"base {seed}" for seed in seeds)
     figure = Picture(figsize=(WIDE, 1.2 + 0.22 * len(categories)), layout="constrained")
-    for ax, (metric, title) in zip(figure.subplots(1, len(titles), sharey=True), titles.items(), strict=True):
+    for ax, (metric, title) in zip(_panels(figure, len(titles), shared=True), titles.items(), strict=True):
         for _, mean in means[means["metric"] == metric].iterrows():
             y = categories.index(mean["row"])
             # A t interval of few bases knows nothing of the ends of the scale.
@@ -196,7 +197,7 @@ def positions(frames: Sequence[tuple[str, pd.DataFrame]]) -> Picture:
             if place == 0
             else Line2D([], [], color=COLOURS["ddpo"], marker="s", markersize=3.5, label=label)
         )
-    for ax, rule in zip(figure.subplots(1, len(rules), sharey=True), rules, strict=True):
+    for ax, rule in zip(_panels(figure, len(rules), shared=True), rules, strict=True):
         for place, (_, frame) in enumerate(named):
             own = frame[frame["rule"] == rule]
             if place == 0:
@@ -224,9 +225,12 @@ def small() -> tuple[Picture, Axes]:
     return figure, figure.subplots()
 
 
-def _points(
-    ax: Axes, x: Sequence[float] | np.ndarray | pd.Series, part: pd.DataFrame, colour: str, marker: str
-) -> None:
+def _panels(figure: Picture, count: int, *, shared: bool = False) -> list[Axes]:
+    """`count` panels side by side, one included; `shared`: with one y axis."""
+    return list(np.atleast_1d(figure.subplots(1, count, sharey=shared)))
+
+
+def _points(ax: Axes, x: ArrayLike, part: pd.DataFrame, colour: str, marker: str) -> None:
     """Filled markers with intervals."""
     ax.errorbar(
         np.asarray(x, dtype=float),
