@@ -100,6 +100,26 @@ def test_a_function_that_a_decorator_registers_always_counts(package):
     assert symbols.used(["from small.maths import _half\n_half()"]) != before
 
 
+SUBCLASS = """
+class Base:
+    def __init_subclass__(cls):
+        REGISTRY[cls.__name__] = cls
+
+
+class Kind(Base):
+    size = 3
+"""
+
+
+@pytest.mark.parametrize("hidden", ["_kept = register(lambda: 3)\n", SUBCLASS])
+def test_what_tells_somebody_when_it_is_defined_always_counts(package, hidden):
+    cell = "from small.maths import _half\n_half()"
+    (package / "maths.py").write_text(MATHS + hidden)
+    before = symbols.used([cell])
+    (package / "maths.py").write_text(MATHS + hidden.replace("3", "4"))
+    assert symbols.used([cell]) != before
+
+
 def test_prose_imports_and_neighbours_move_no_digest_but_code_does(package):
     cell = "from small import maths\nmaths.one()"
     before = symbols.used([cell])

@@ -41,14 +41,31 @@ def test_a_notebook_without_a_parameters_cell_is_named(toy):
     assert "11_two.ipynb has 0 cells tagged 'parameters'; exactly one is needed" in toy.run("run").stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("seeds: int = ", "11_two.ipynb, parameters cell, line 2: invalid syntax"),
+        ('seeds: int = "3', "11_two.ipynb, parameters cell, line 2: unterminated string literal"),
+        ('seeds: int = "3"', "11_two.ipynb: parameter seeds is int, but its default is '3'"),
+        ("seeds: list = 3", "11_two.ipynb: parameter seeds has type list; known: str, int, float, bool"),
+        ("seeds = 3", "11_two.ipynb: a parameters cell holds lines `name: type = value # help` only"),
+    ],
+)
+def test_a_broken_parameters_cell_is_named(toy, line, said):
+    path = toy.root / "notebooks" / "11_two.ipynb"
+    path.write_text(path.read_text().replace("seeds: int = 3", line.replace('"', '\\"')))
+    result = toy.run("list")
+    assert result.returncode == 2
+    assert said in result.stderr
+
+
 def test_a_module_that_does_not_parse_is_named(toy):
     toy.edit("toy_recipes/other.py", "return 2", "return return 2")
     result = toy.run("run", "12")
-    assert result.returncode == 1
-    assert "12_three  FAILED  cell [3]: SyntaxError: invalid syntax (other.py, line 5)" in result.stdout
+    assert (result.returncode, result.stderr) == (2, "zephyr-lab: other.py, line 5: invalid syntax\n")
 
 
-def test_a_folder_without_write_permission_is_told_in_one_line(toy, tmp_path):
+def test_a_full_disk_is_told_in_one_line(toy):
     code = """
 import builtins, errno, os, sys
 from zephyr_lab.core import files

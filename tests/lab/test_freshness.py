@@ -1,6 +1,8 @@
 """What makes a notebook run again, and what does not. One finished toy project, copied for each test."""
 
 import json
+import shutil
+import time
 
 ALL_FRESH = {"10_one": "fresh", "11_two": "fresh", "12_three": "fresh", "90_last": "fresh"}
 
@@ -98,3 +100,63 @@ def test_a_failing_notebook_is_named_and_leaves_no_record(copy):
     assert "90_last  FAILED  not run: 12_three failed before it" in result.stdout
     assert not (copy.root / "build/tiny/notebooks/12_three.run.json").exists()
     assert "12_three" in copy.run("list").stdout
+
+
+def test_code_changed_while_a_notebook_runs_makes_the_run_not_count(copy):
+    copy.edit(
+        "notebooks/12_three.ipynb",
+        'study.save(\\"12_three\\"',
+        '__import__(\\"time\\").sleep(6); study.save(\\"12_three\\"',
+    )
+    process = copy.start("run", "12", "-p", "pause=0")
+    time.sleep(4)
+    copy.edit("toy_recipes/other.py", "2 * value", "3 * value")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "code that it uses changed while it ran; run again" in out
+    why = json.loads(copy.run("run", "12", "--explain", "--json", "-p", "pause=0").stdout)
+    assert why["12_three"] == ["never run to its end"]
+
+
+def test_what_a_notebook_that_is_gone_made_is_removed(copy):
+    (copy.root / "notebooks/11_two.ipynb").rename(copy.root / "notebooks/14_two.ipynb")
+    copy.edit("notebooks/14_two.ipynb", "11_two", "14_two")
+    assert states(copy)["14_two"] == "ran"
+    left = {path.name for path in (copy.root / "build/tiny").rglob("*two*")}
+    assert left == {
+        "14_two.txt",
+        "14_two.ipynb",
+        "14_two.run.json",
+        "14_two.json",
+        "14_two.log",
+        "14_two",
+        "11_two.log",
+        "11_two",
+    }
+
+
+def test_executed_notebooks_hold_no_path_of_this_machine(finished):
+    executed = (finished.root / "build/tiny/notebooks").glob("*.ipynb")
+    assert all(str(finished.root) not in path.read_text() for path in executed)
+
+
+def test_a_deleted_input_of_a_finished_stage_is_not_built_again(copy):
+    shutil.rmtree(copy.root / "runs/tiny/walk")
+    one_sum = "from zephyr_lab.lab.scheduler import get; print(get(study.stages(11, 6, 0.0)[-1]))"
+    assert copy.python(f"from toy_recipes import study; {one_sum}").stdout.strip().split("/")[-2] == "sum"
+    assert not (copy.root / "runs/tiny/walk").exists()
+
+
+def test_leftovers_of_a_process_killed_at_the_very_end_are_removed(copy):
+    stage = next((copy.root / "runs/tiny/sum").iterdir())
+    scratch = copy.root / "runs/tiny/.scratch" / f"sum-{stage.name}"
+    for left in (scratch, stage.with_name(".removed-x")):
+        left.mkdir(parents=True)
+    (copy.root / "build/tiny/notebooks/10_one.run.json").unlink()
+    assert states(copy)["10_one"] == "ran"
+    assert not scratch.exists() and not stage.with_name(".removed-x").exists()
+
+
+def test_a_record_changed_by_hand_is_no_record(copy):
+    (copy.root / "build/tiny/notebooks/10_one.run.json").write_text('{"schema": 1}')
+    assert states(copy)["10_one"] == "ran"

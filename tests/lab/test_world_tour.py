@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from zephyr_lab.core import session
-from zephyr_lab.lab import planted_errors, world_tour
+from zephyr_lab.lab import planted_errors, rating_noise, world_tour
 from zephyr_lab.world.catalogue import MAKERS
 from zephyr_lab.world.ratings import ASPECTS
 
@@ -91,12 +91,12 @@ def test_correlations_leave_out_what_is_not_applicable(answers):
 
 
 def test_without_noise_the_better_answer_is_chosen_and_with_noise_less_often(sets):
-    order = world_tour.true_order(sets, (0.0, 2.5, 8.0))
+    order = rating_noise.true_order(sets, (0.0, 2.5, 8.0))
     better = order[order["metric"] == "better"].set_index("x")["value"]
     assert better[0.0] > 99  # overall scores come in half points, so two answers 0.2 apart may tie
     assert 75 < better[2.5] < 92
     assert better[8.0] < better[2.5]
-    line = world_tour.order_curve(order)
+    line = rating_noise.order_curve(order)
     assert list(line["x"]) == [0.0, 2.5, 8.0] and list(line["y"]) == list(better)
 
 

@@ -7,13 +7,15 @@ copy: from then on the worker holds it, and its death, however sudden, sets it f
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def try_lock(path: Path) -> int | None:
     """The descriptor of an exclusively locked file, or None where somebody else holds it. Lock files stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -25,20 +27,21 @@ def try_lock(path: Path) -> int | None:
     return handle
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`, after waiting for whoever has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def unlock(handle: int) -> None:
     """Give a lock back (or hand it over: the lock lives on in a process that was given the descriptor)."""
     os.close(handle)
-
-
-def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock at this moment."""
-    if not path.exists():
-        return True
-    handle = try_lock(path)
-    if handle is None:
-        return False
-    unlock(handle)
-    return True
 
 
 def slot_count() -> int:

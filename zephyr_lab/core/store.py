@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths
+from zephyr_lab.core import files, locks, paths
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,17 @@ def finish(slot: Slot, record: dict[str, Any]) -> Path:
     os.rename(slot.out, slot.final)
     discard(slot.scratch)
     return slot.final
+
+
+def tidy(slot: Slot) -> None:
+    """Remove what a process that was killed at the very end left of a finished stage, unless somebody works on it."""
+    leftovers = [slot.scratch, *slot.final.parent.glob(".removed-*")]
+    if any(folder.exists() for folder in leftovers) and (lock := locks.try_lock(slot.lock)) is not None:
+        try:
+            for folder in leftovers:
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            locks.unlock(lock)
 
 
 def discard(folder: Path) -> None:

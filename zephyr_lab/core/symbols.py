@@ -32,7 +32,7 @@ def used(cells: Iterable[str]) -> dict[str, str]:
     """
     tree = source.parse("\n".join(cells), "notebook")
     walk = _Walk(source.project_modules())
-    walk.follow(_parse(tree, "notebook", ""), tree.body)
+    walk.follow(_parse(tree, "notebook", "", walk.packages), tree.body)
     return dict(sorted(walk.found.items()))
 
 
@@ -58,6 +58,7 @@ class _Module:
 class _Walk:
     def __init__(self, files: dict[str, Path]) -> None:
         self._files = files
+        self.packages = frozenset(name.partition(".")[0] for name in files)
         self.found: dict[str, str] = {}
 
     def follow(self, module: _Module, nodes: Iterable[ast.stmt]) -> None:
@@ -117,16 +118,17 @@ class _Walk:
 
     def _module(self, name: str) -> _Module:
         status = self._files[name].stat()
-        return _read(self._files[name], name, status.st_mtime_ns, status.st_size)
+        return _read(self._files[name], name, self.packages, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=1024)
-def _read(path: Path, name: str, mtime: int, size: int) -> _Module:
+def _read(path: Path, name: str, packages: frozenset[str], mtime: int, size: int) -> _Module:
     del mtime, size  # they are the cache key: a saved file is read again
-    return _parse(source.parse(path.read_text(encoding="utf-8"), path.name), name, source.package_of(name, path))
+    tree = source.parse(path.read_text(encoding="utf-8"), path.name)
+    return _parse(tree, name, source.package_of(name, path), packages)
 
 
-def _parse(tree: ast.Module, name: str, package: str) -> _Module:
+def _parse(tree: ast.Module, name: str, package: str, packages: frozenset[str]) -> _Module:
     source.drop_docstrings(tree)
     symbols: dict[str, tuple[ast.stmt, ...]] = {}
     body: list[ast.stmt] = []
@@ -134,9 +136,12 @@ def _parse(tree: ast.Module, name: str, package: str) -> _Module:
         names = _defined(node)
         for defined in names:
             symbols[defined] = (*symbols.get(defined, ()), node)
-        if not names or (isinstance(node, _Definition) and not _is_pure(node)):
+        if not names:
             body.append(node)
-    return _Module(name, package, symbols, tuple(body), _import_names(tree, package))
+    imports = _import_names(tree, package)
+    own = {*symbols, *(local for local, dotted in imports.items() if dotted.partition(".")[0] in packages)}
+    body += [node for nodes in symbols.values() for node in nodes if _may_register(node, own)]
+    return _Module(name, package, symbols, tuple(body), imports)
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -150,9 +155,16 @@ def _defined(node: ast.stmt) -> list[str]:
     )
 
 
-def _is_pure(node: _Definition) -> bool:
-    names = [decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list]
-    return all(ast.unparse(name).rpartition(".")[2] in PURE_DECORATORS for name in names)
+def _may_register(node: ast.stmt, own: set[str]) -> bool:
+    """Whether defining `node` runs code of the project (`own`: names of it), which may tell somebody of it: a decorator
+    not known to be pure, a base class of ours, a call of ours on the right of an assignment."""
+    if isinstance(node, ast.ClassDef) and any(chain[0] in own for base in node.bases for chain in _chains(base)):
+        return True
+    if isinstance(node, _Definition):
+        names = [decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list]
+        return not all(ast.unparse(name).rpartition(".")[2] in PURE_DECORATORS for name in names)
+    calls = [inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    return any(chain[0] in own for call in calls for chain in _chains(call))
 
 
 def _import_names(tree: ast.AST, package: str) -> dict[str, str]:

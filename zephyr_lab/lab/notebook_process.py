@@ -46,10 +46,19 @@ def main(job_path: str) -> int:
             start_timeout=120,
             kernel_manager_class=PrivateKernelManager,
         )
+        _forget_paths(Path(job["output"]))
     except Exception as error:
         files.write_json(Path(job["private"]) / "error.json", {"message": _one_line(error)})
         raise
     return 0
+
+
+def _forget_paths(executed: Path) -> None:
+    """Executed notebooks are published; papermill notes in them where they lay on this machine."""
+    notebook = files.read_json(executed)
+    for name in ("input_path", "output_path"):
+        notebook["metadata"].get("papermill", {}).pop(name, None)
+    files.write_json(executed, notebook)
 
 
 def _one_line(error: Exception) -> str:

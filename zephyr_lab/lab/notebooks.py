@@ -124,9 +124,10 @@ def _title(cells: list[tuple[str, str, Any]], path: Path) -> str:
 
 
 def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
+    tree = source.parse(cell, f"{path.name}, parameters cell")
     comments = _comments(cell)
     found = {}
-    for node in ast.parse(cell).body:
+    for node in tree.body:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
             raise ValueError(f"{path.name}: a parameters cell holds lines `name: type = value  # help` only")
         kind = ast.unparse(node.annotation)
@@ -137,6 +138,8 @@ def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
             default = ast.literal_eval(node.value)
         except ValueError:
             raise ValueError(f"{path.name}: parameter {node.target.id} needs a literal as default") from None
+        if type(default) is not PARAMETER_TYPES[kind]:
+            raise ValueError(f"{path.name}: parameter {node.target.id} is {kind}, but its default is {default!r}")
         found[node.target.id] = Parameter(node.target.id, kind, default, comments.get(node.lineno, ""))
     missing = {"profile", "seeds"} - set(found)
     if missing:

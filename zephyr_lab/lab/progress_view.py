@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LOG_LINES = 15.0
 @runtime_checkable
 @runtime_checkable
 class View(Protocol):
-    """show(lines) may be called many times a second; close(summary) ends the display with one line."""
+    """show(lines) may be called many times a second; close ends the display, with a line unless it is empty."""
 
     def show(self, lines: list[str]) -> None: ...
 
@@ -44,7 +44,8 @@ class SummaryView:
         del lines
 
     def close(self, summary: str) -> None:
-        print(summary)
+        if summary:
+            print(summary)
 
 
 class LogView:
@@ -59,7 +60,8 @@ class LogView:
             print(" | ".join(lines), file=sys.stderr, flush=True)
 
     def close(self, summary: str) -> None:
-        print(summary, file=sys.stderr, flush=True)
+        if summary:
+            print(summary, file=sys.stderr, flush=True)
 
 
 class TerminalView:
@@ -83,7 +85,8 @@ class TerminalView:
 
     def close(self, summary: str) -> None:
         self._live.stop()
-        self._console.print(summary, highlight=False)
+        if summary:
+            self._console.print(summary, highlight=False)
 
 
 class CellView:

@@ -41,9 +41,8 @@ def promote(profile: str, seeds: int) -> list[str]:
     changed += _write_if_changed(paths.figures_dir() / "ledger.json", told)
     made = {name: {"notebook": owner, "sha256": files.sha256(path)} for name, (owner, path) in sorted(wanted.items())}
     kept = {name: {key: record[key] for key in KEPT_OF_A_RECORD} for name, record in records.items()}
-    if changed:  # the machine and commit that made a result first are not renewed for the same result
-        content = {"profile": profile, "seeds": seeds, "files": made, "notebooks": kept}
-        files.write_json(paths.figures_dir() / "provenance.json", {**content, "made_with": provenance.describe()})
+    content = {"profile": profile, "seeds": seeds, "files": made, "notebooks": kept}
+    _write_provenance(content, results_changed=bool(changed))
     return changed
 
 
@@ -96,6 +95,15 @@ def _write_if_changed(path: Path, content: dict[str, Any]) -> list[str]:
         return []
     files.write_json(path, content)
     return [path.name]
+
+
+def _write_provenance(content: dict[str, Any], *, results_changed: bool) -> None:
+    """Written where results changed, or where it is missing or names other owners; else it keeps telling of the
+    machine and commit that made these results first."""
+    path = paths.figures_dir() / "provenance.json"
+    old = files.read_json(path) if path.is_file() else {}
+    if results_changed or old.get("files") != content["files"]:
+        files.write_json(path, {**content, "made_with": provenance.describe()})
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from zephyr_lab.reporting import tables
 DIALOGUES, QUESTIONS, ZEPHYR = FILES = "mt_bench_dialogues", "mt_bench_questions", "alpaca_eval_zephyr_outputs"
 PATTERNS = ("narrow_refusal", "wide_refusal", "lower_case_sentence_start")
 OURS = ("disclaimer_preface", "truecase", "truncated", "exact_duplicate", "near_duplicate")
+BY_MODEL = ("disclaimer_preface", "truncated")
 ZEPHYR_ROW = "zephyr-7b-beta on AlpacaEval"
 # Dialogues and answers that each pattern finds: counted by separate code, and stated with the file.
 EXPECTED = {"narrow_refusal": (2, 2), "wide_refusal": (15, 17), "lower_case_sentence_start": (18, 23)}
@@ -46,21 +47,27 @@ def counts() -> pd.DataFrame:
 
 
 def by_model() -> pd.DataFrame:
-    """Share of each model's answers with a disclaimer (`disclaimer_preface`), most first, with Zephyr's own answers to
-    AlpacaEval where they are at hand: other questions, and one turn each."""
-    rows = []
-    found: dict[str, list[bool]] = {}
-    for verdict in _verdicts().get("disclaimer_preface", []):
-        model = str(verdict.dialogue.row.data["id"]).partition(":")[0]
-        places = verdict.hits["disclaimer_preface"]
-        found.setdefault(model, []).extend(place in places for place, _ in verdict.dialogue.answers())
-    for model, hits in found.items():
-        rows.append(numbers.share(model, "disclaimer", sum(hits), len(hits), of="answers", source=DIALOGUES))
+    """Shares of each model's answers that `BY_MODEL` rules find, most disclaimers first; a metric a rule.
+
+    Zephyr's own answers to AlpacaEval stand among them where they are at hand: other questions, and one turn each.
+    """
+    found: dict[tuple[str, str], list[bool]] = {}
+    for rule in BY_MODEL:
+        for verdict in _verdicts().get(rule, []):
+            model = str(verdict.dialogue.row.data["id"]).partition(":")[0]
+            hits = [place in verdict.hits[rule] for place, _ in verdict.dialogue.answers()]
+            found.setdefault((model, rule), []).extend(hits)
     if path := released.path(ZEPHYR):
-        judged = list(run_rules(_single_answers(path), named_rules(["disclaimer_preface"])))
-        hits = sum(bool(verdict.hits["disclaimer_preface"]) for verdict in judged)
-        rows.append(numbers.share(ZEPHYR_ROW, "disclaimer", hits, len(judged), of="answers", source=ZEPHYR))
-    return tables.frame(sorted(rows, key=lambda line: -line["value"]))
+        verdicts = list(run_rules(_single_answers(path), named_rules(BY_MODEL)))
+        found |= {(ZEPHYR_ROW, rule): [bool(verdict.hits[rule]) for verdict in verdicts] for rule in BY_MODEL}
+    rows = [
+        numbers.share(
+            model, rule, sum(hits), len(hits), of="answers", source=ZEPHYR if model == ZEPHYR_ROW else DIALOGUES
+        )
+        for (model, rule), hits in found.items()
+    ]
+    first = {line["row"]: line["value"] for line in rows if line["metric"] == BY_MODEL[0]}
+    return tables.frame(sorted(rows, key=lambda line: -first[line["row"]]))
 
 
 def repairs(limit: int = 3) -> pd.DataFrame:

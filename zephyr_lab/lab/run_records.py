@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths, provenance, source, symbols
+from zephyr_lab.lab import notebooks
 from zephyr_lab.lab.notebooks import Notebook
 
 SCHEMA = 1
+KEYS = frozenset({
+    "notebook", "title", "profile", "seeds", "parameters", "code", "source", "modules", "uses", "lock", "stages",
+    "inputs", "products", "seconds",
+})  # fmt: skip
 
 
 def record_path(profile: str, name: str) -> Path:
@@ -31,24 +36,45 @@ def load(profile: str, name: str) -> dict[str, Any] | None:
         record = files.read_json(path)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+    whole = isinstance(record, dict) and record.get("schema") == SCHEMA and set(record) >= KEYS
+    return record if whole else None
+
+
+def shaped_by(notebook: Notebook) -> dict[str, Any]:
+    """What will shape a run that starts now: cells, the code that they lead to, the lock file."""
+    uses = notebook.uses
+    return {
+        "code": notebook.code_digest,
+        "source": source.combine(uses),
+        "modules": symbols.by_module(uses),
+        "uses": uses,
+        "lock": provenance.lock_digest(),
+    }
 
 
 def compose(
-    notebook: Notebook, parameters: Mapping[str, Any], events: list[dict[str, Any]], *, started: float, finished: float
+    notebook: Notebook,
+    parameters: Mapping[str, Any],
+    shaped: Mapping[str, Any],
+    events: list[dict[str, Any]],
+    *,
+    started: float,
+    finished: float,
 ) -> dict[str, Any]:
-    """The record of a run that ended well: what shaped it and what it made.
+    """The record of a run that ended well: what shaped it (`shaped_by` at its start) and what it made.
 
-    Raises ValueError where a product named by the run is missing or no longer has the bytes it was written with.
+    Raises ValueError where the code changed meanwhile (nobody knows which one ran), or where a product named by the run
+    is missing or no longer has the bytes it was written with.
     """
     profile = parameters["profile"]
+    if shaped_by(notebooks.read(notebook.path)) != shaped:
+        raise ValueError("code that it uses changed while it ran; run again")
     products = {event["path"]: event["sha256"] for event in events if event["event"] == "product"}
     products[f"notebooks/{notebook.name}.ipynb"] = files.sha256(executed_path(profile, notebook.name))
     for path, digest in products.items():
         target = paths.build_dir(profile) / path
         if not target.is_file() or files.sha256(target) != digest:
-            raise ValueError(f"notebook {notebook.number}: product {path} is missing or was changed while it ran")
-    uses = notebook.uses
+            raise ValueError(f"product {path} is missing or was changed while it ran; run again")
     return {
         "schema": SCHEMA,
         "notebook": notebook.name,
@@ -56,11 +82,7 @@ def compose(
         "profile": profile,
         "seeds": parameters["seeds"],
         "parameters": dict(parameters),
-        "code": notebook.code_digest,
-        "source": source.combine(uses),
-        "modules": symbols.by_module(uses),
-        "uses": uses,
-        "lock": provenance.lock_digest(),
+        **shaped,
         "stages": _without_event([event for event in events if event["event"] == "stage"]),
         "inputs": {event["name"]: event["sha256"] for event in events if event["event"] == "input"},
         "products": products,

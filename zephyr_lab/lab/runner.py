@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, locks, paths, progress
+from zephyr_lab.core.processes import notebook_environment
 from zephyr_lab.lab import freshness, run_records
 from zephyr_lab.lab.notebooks import Notebook, all_notebooks
-from zephyr_lab.core.processes import notebook_environment
 from zephyr_lab.lab.progress_view import view_for_here
 
 POLL_SECONDS = 0.05
+PRIVATE = "zephyr-"  # folders of running notebooks below the system's temporary one: zephyr-<pid of the runner>-...
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class _Running:
     private: Path
     lock: int
     started: float
+    shaped: dict[str, Any]  # of the code as it was when the run began
+    earlier: dict[str, str]  # products of the notebooks before it, likewise
 
 
 def run(chosen: list[Notebook], given: Mapping[str, str], *, jobs: int) -> list[Outcome]:
@@ -52,6 +55,7 @@ def run(chosen: list[Notebook], given: Mapping[str, str], *, jobs: int) -> list[
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     parameters = {notebook.name: notebook.resolve(given) for notebook in chosen}
+    _sweep({values["profile"] for values in parameters.values()})
     return _Runner(chosen, parameters, jobs).until_done()
 
 
@@ -79,9 +83,11 @@ class _Runner:
                 view.show(self._lines())
                 if self._running:
                     time.sleep(POLL_SECONDS)
-        finally:
+        except BaseException:
             self._stop()
-            view.close(self._summary())
+            view.close("")
+            raise
+        view.close(self._summary())
         return [self._outcomes[name] for name in self._order]
 
     def _start_ready(self) -> None:
@@ -154,9 +160,10 @@ class _Runner:
 def _start(notebook: Notebook, parameters: dict[str, Any], lock: int) -> _Running:
     profile = parameters["profile"]
     run_records.record_path(profile, notebook.name).unlink(missing_ok=True)  # from here on the old run stands no more
+    shaped, earlier = run_records.shaped_by(notebook), freshness.earlier_digests(notebook, profile)
     executed = run_records.executed_path(profile, notebook.name)
     executed.parent.mkdir(parents=True, exist_ok=True)
-    private = Path(tempfile.mkdtemp(prefix="zl-"))  # sockets live here: the name must be short
+    private = Path(tempfile.mkdtemp(prefix=f"{PRIVATE}{os.getpid()}-"))  # sockets live here: the name must be short
     job = {
         "parent": os.getpid(),
         "notebook": str(notebook.path),
@@ -180,7 +187,7 @@ def _start(notebook: Notebook, parameters: dict[str, Any], lock: int) -> _Runnin
             stdout=log,
             stderr=log,
         )
-    return _Running(process, private, lock, time.time())
+    return _Running(process, private, lock, time.time(), shaped, earlier)
 
 
 def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running, code: int) -> Outcome:
@@ -190,20 +197,39 @@ def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running,
     seconds = finished - running.started
     log = _log_path(profile, notebook).relative_to(paths.project_root())
     if code != 0:
-        return Outcome(notebook, "failed", seconds, error=f"{_cause(running.private, code)} (log: {log})")
+        error = f"{_cause(running.private, code)} ({_keep_to_look_at(executed)}log: {log})"
+        return Outcome(notebook, "failed", seconds, error=error)
     os.replace(_unfinished(executed), executed)
+    _failed(executed).unlink(missing_ok=True)
     events = run_records.read_events(running.private / "record.jsonl")
     previous = _previous_products(profile, notebook.name)
     try:
-        record = run_records.compose(notebook, parameters, events, started=running.started, finished=finished)
+        record = run_records.compose(
+            notebook, parameters, running.shaped, events, started=running.started, finished=finished
+        )
     except ValueError as error:
         return Outcome(notebook, "failed", seconds, error=str(error))
     if notebook.after:
-        record["earlier"] = freshness.earlier_digests(notebook, profile)
+        record["earlier"] = running.earlier
     _remove_orphans(profile, notebook.name, previous - set(record["products"]))
     files.write_json(_products_path(profile, notebook.name), sorted(record["products"]))
     files.write_json(run_records.record_path(profile, notebook.name), record)
     return Outcome(notebook, "ran", seconds, record=record)
+
+
+def _sweep(profiles: set[str]) -> None:
+    """Remove what a killed runner left in the temporary folder, and all products of notebooks that are gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PRIVATE}[0-9]*-*"):
+        pid = int(folder.name.split("-")[1])
+        if folder.stat().st_uid == os.getuid() and not progress.is_alive(pid):
+            shutil.rmtree(folder, ignore_errors=True)
+    known = {notebook.name for notebook in all_notebooks()}
+    for profile in profiles:
+        for listing in _products_path(profile, "any").parent.glob("*.json"):
+            if listing.stem not in known:
+                _remove_orphans(profile, listing.stem, set(files.read_json(listing)))
+                run_records.record_path(profile, listing.stem).unlink(missing_ok=True)
+                listing.unlink()
 
 
 def _cause(private: Path, code: int) -> str:
@@ -211,6 +237,20 @@ def _cause(private: Path, code: int) -> str:
     if report.is_file():
         return files.read_json(report)["message"]
     return f"its process was killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+
+
+def _keep_to_look_at(executed: Path) -> str:
+    """A notebook that stopped at an error is kept as NAME.failed.ipynb; an empty file (no space left) is not."""
+    unfinished = _unfinished(executed)
+    if not unfinished.is_file() or not unfinished.stat().st_size:
+        unfinished.unlink(missing_ok=True)
+        return ""
+    os.replace(unfinished, _failed(executed))
+    return f"see {_failed(executed).relative_to(paths.project_root())}; "
+
+
+def _failed(executed: Path) -> Path:
+    return executed.with_name(f"{executed.stem}.failed.ipynb")
 
 
 def _unfinished(executed: Path) -> Path:

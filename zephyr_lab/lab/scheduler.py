@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, locks, paths, progress, session, stages, store
-from zephyr_lab.core.stages import Resolved, Stage
 from zephyr_lab.core.processes import worker_environment
+from zephyr_lab.core.stages import Resolved, Stage
 from zephyr_lab.lab.progress_view import view_for_here
 
 POLL_SECONDS = 0.05
@@ -41,7 +41,7 @@ def get_many(wanted: Iterable[Stage]) -> list[Path]:
     profile = session.current().profile
     resolution = stages.Resolution()
     keys = [resolution.add(stage) for stage in wanted]
-    _Run(profile, resolution.ordered).until_all_finished()
+    _Run(profile, resolution.ordered).until_finished(keys)
     for item in resolution.ordered.values():
         session.add_stage(freshness_record(item))
     return [store.Slot(profile, stage.name, key).final for stage, key in zip(wanted, keys, strict=True)]
@@ -83,25 +83,43 @@ class _Run:
         self._slots = {key: store.Slot(profile, item.stage.name, key) for key, item in resolved.items()}
         self._workers: dict[str, _Worker] = {}
         self._finished: set[str] = set()
+        self._missing: set[str] = set()  # at the start
         self._built = 0
 
-    def until_all_finished(self) -> None:
-        self._finished = {key for key, slot in self._slots.items() if store.is_intact(slot.final)}
-        missing = len(self._resolved) - len(self._finished)
+    def until_finished(self, wanted: list[str]) -> None:
+        """Build the stages with the keys `wanted`, and of their inputs those that something missing needs."""
+        self._look_back_from(wanted)
+        self._resolved = {key: item for key, item in self._resolved.items() if key in self._finished | self._missing}
+        missing = len(self._missing)
         if not missing:
             return
         began = time.monotonic()
         view = view_for_here()
         try:
-            while len(self._finished) < len(self._resolved):
+            while not self._finished.issuperset(self._missing):
                 self._reap()
                 self._start_ready()
                 view.show(self._lines())
                 time.sleep(POLL_SECONDS)
-        finally:
+        except BaseException:
             self._stop_workers()
-            seconds = time.monotonic() - began
-            view.close(f"{self._built} of {missing} missing stages built here, {seconds:.1f} s")
+            view.close("")
+            raise
+        seconds = time.monotonic() - began
+        view.close(f"{self._built} of {missing} missing stages built here, {seconds:.1f} s")
+
+    def _look_back_from(self, wanted: list[str]) -> None:
+        queue = list(wanted)
+        while queue:
+            key = queue.pop()
+            if key in self._finished or key in self._missing:
+                continue
+            if store.is_intact(self._slots[key].final):
+                self._finished.add(key)
+                store.tidy(self._slots[key])
+            else:
+                self._missing.add(key)
+                queue += self._resolved[key].inputs.values()
 
     def _start_ready(self) -> None:
         for key, item in self._resolved.items():

@@ -85,12 +85,10 @@ def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[st
 
 def _product_name(target: str, profile: str) -> str:
     """`target` as it stands in run records: "figures/zephyr/tab1.svg", or "zephyr/tab1" for an item."""
-    root = paths.project_root()
     absolute = (Path.cwd() / target).resolve()
-    for folder in (paths.build_dir(profile), root):
-        if absolute.is_relative_to(folder):
-            target = absolute.relative_to(folder).as_posix()
-            break
+    for folder in (paths.build_dir(profile), paths.project_root()):
+        if absolute.is_file() and absolute.is_relative_to(folder):
+            return absolute.relative_to(folder).as_posix()
     return target.removeprefix(f"build/{profile}/")
 
 

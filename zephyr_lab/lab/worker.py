@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, provenance, settings, source, store
-from zephyr_lab.core.progress import ProgressWriter
 from zephyr_lab.core.processes import die_with_parent
+from zephyr_lab.core.progress import ProgressWriter
 
 
 @dataclass(frozen=True)

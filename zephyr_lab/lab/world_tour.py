@@ -1,19 +1,17 @@
-"""Notebook 01: tasks of the embedded world, the rubric at work, its four writers, and what raters make of them.
+"""Notebook 01: tasks of the embedded world, the rubric at work, its four writers, and how they are rated.
 
-Rows are drawn under seeds 0 to N-1 and pooled; intervals are over rows. The errors of judges are in `planted_errors`.
+Rows are drawn under seeds 0 to N-1 and pooled; intervals are over rows. The errors of judges are in `planted_errors`,
+those of ratings in `rating_noise`.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.data.pairs import Binarisation, Pair, binarise
-from zephyr_lab.data.schemas import ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.skills import skills
@@ -25,8 +23,8 @@ from zephyr_lab.world.completions import Completions, completions, prompts
 from zephyr_lab.world.defects import FILLERS, IDEAL, PREFACES, Flavour
 from zephyr_lab.world.facts import WorldSize, build
 from zephyr_lab.world.generators import FOUR
-from zephyr_lab.world.judge import Verdict, grade
-from zephyr_lab.world.ratings import ASPECTS, Rater, true_aspects
+from zephyr_lab.world.judge import grade
+from zephyr_lab.world.ratings import ASPECTS, true_aspects
 from zephyr_lab.world.task import Turn
 
 # One defect at a time; the second kind of lower case ("all_lower") costs the same point as the first.
@@ -177,32 +175,6 @@ def correlations(answers: pd.DataFrame, *, true: bool = False) -> pd.DataFrame:
     return tables.frame(rows)
 
 
-def true_order(sets: Sequence[Completions], rating_sds: Sequence[float]) -> pd.DataFrame:
-    """How often the chosen answer of a pair is truly the better one, by the noise of the rating it was chosen by.
-
-    The answers of `sets` are rated anew for each noise. Chosen: highest overall score; rejected: random. Metrics, in
-    percent: "better" of the pairs whose exact scores differ, and "equal", of all pairs. A tidy frame with the planted
-    noise as column x.
-    """
-    graded = [(_read(made), _verdicts(made)) for made in sets]
-    rows = []
-    for sd in rating_sds:
-        pairs = [one for place, given in enumerate(graded) for one in _exact_pairs(*given, sd=sd, seed=place)]
-        differing = [(best, other) for best, other in pairs if best != other]
-        better, name = sum(best > other for best, other in differing), f"rating noise sd {sd:g}"
-        rows.append(numbers.share(name, "better", better, len(differing), of="pairs that differ"))
-        rows.append(numbers.share(name, "equal", len(pairs) - len(differing), len(pairs), of="pairs"))
-    return tables.frame(rows).assign(x=[sd for sd in rating_sds for _ in range(2)])
-
-
-def order_curve(order: pd.DataFrame) -> pd.DataFrame:
-    """The metric "better" of `true_order` as a line over the planted noise, for `figures.curves`."""
-    better = order[order["metric"] == "better"]
-    return better.rename(columns={"value": "y"}).assign(series="chosen is better")[
-        ["series", "kind", "x", "y", "low", "high"]
-    ]
-
-
 def base_skills(profile: str, seeds: int) -> pd.DataFrame:
     """The skill probe of at most `bases` base models, one row a base and category; trains what is missing."""
     return skills(profile, min(seeds, settings_of(profile).bases))
@@ -258,41 +230,3 @@ def _answers(made: Completions) -> Iterator[dict[str, Any]]:
                 **{name: float(rating) if rating.isdigit() else float("nan") for name, rating in rated.items()},
                 **{f"true {name}": value for name, value in true_aspects(verdict).items()},
             }
-
-
-def _read(made: Completions) -> list[ScoredPrompt]:
-    return [scored_prompt(Row(number, row)) for number, row in enumerate(made.rows, start=1)]
-
-
-def _verdicts(made: Completions) -> list[list[Verdict]]:
-    """The exact verdicts on the completions of each row."""
-    return [
-        [grade(prompt.turn, completion["response"]) for completion in row["completions"]]
-        for prompt, row in zip(made.prompts, made.rows, strict=True)
-    ]
-
-
-def _exact_pairs(
-    asked: Sequence[ScoredPrompt], verdicts: Sequence[Sequence[Verdict]], *, sd: float, seed: int
-) -> list[tuple[float, float]]:
-    """Exact scores of the chosen and the rejected answer of each pair, chosen by fresh ratings with noise `sd`.
-
-    The same errors are drawn for every `sd` and only scaled, so that a curve over `sd` does not jump by chance.
-    """
-    rater, rng = Rater(overall_sd=sd), random.Random(f"tour ratings {seed}")
-    rated = [
-        replace(
-            prompt,
-            completions=tuple(
-                replace(completion, overall_score=rater.overall(rng, verdict))
-                for completion, verdict in zip(prompt.completions, given, strict=True)
-            ),
-        )
-        for prompt, given in zip(asked, verdicts, strict=True)
-    ]
-    outcomes = binarise(rated, Binarisation(chosen="overall_score", rejected="random"), seed=seed)
-    return [
-        (given[pair.chosen].exact, given[pair.rejected].exact)
-        for pair, given in zip(outcomes, verdicts, strict=True)
-        if isinstance(pair, Pair)
-    ]

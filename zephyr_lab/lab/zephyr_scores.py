@@ -108,12 +108,27 @@ def estimate(values: pd.DataFrame, *, unit: str = "seed") -> dict[str, Any]:
         interval = bootstrap_interval(one.to_numpy(float), list(one.index), generator=np.random.default_rng(0))
         name = f"1 {unit}: {questions} questions, bootstrap 95 %"
     low, high = interval
+    # equal values: the last bit of a mean may fall beside them
     return {**numbers, "low": min(low, numbers["value"]), "high": max(high, numbers["value"]), "interval": name}
 
 
 def number(row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed") -> dict[str, Any]:
     """A retrained number as a row of the tidy frame, from a grid of its values."""
     return {"row": row, "metric": metric, "kind": "retrained", **estimate(values, unit=unit), "source": SOURCE}
+
+
+def counted(row: str, metric: str, by_seed: Sequence[float], *, n: int) -> list[dict[str, Any]]:
+    """A number that each seed's training gives by itself, of `n` things: one row, or none for fewer than two seeds."""
+    interval = t_interval(by_seed)
+    if interval is None:
+        return []
+    name = f"{len(by_seed)} seeds, t 95 %"
+    value = float(np.mean(by_seed))
+    numbers = {"value": value, "low": min(interval.low, value), "high": max(interval.high, value)}
+    return [{
+        "row": row, "metric": metric, "kind": "retrained", **numbers,
+        "n": n, "seeds": len(by_seed), "interval": name, "source": SOURCE,
+    }]  # fmt: skip
 
 
 def scores(
