@@ -5,6 +5,7 @@ never part of the repository. Whoever reads one says so to the session, and so d
 a notebook that ran without a file is stale once the file arrives.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _says_the_same(released: Released, where: Path) -> bool:
         return True
     try:
         return content_sha256(released.path, where.read_bytes()) == released.content_sha256
-    except (OSError, ValueError):  # a broken archive or table says something else
+    except (OSError, ValueError, EOFError, zlib.error):  # a broken archive or table says something else
         return False
 
 

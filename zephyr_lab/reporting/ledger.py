@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths
+from zephyr_lab.core import files, paths, session
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.core.settings import from_table
 from zephyr_lab.reporting import claims
@@ -38,7 +38,9 @@ class Item:
 def items() -> dict[str, Item]:
     """The items of papers/items.toml by id, in the order of the ledger. Raises ValueError for a broken entry."""
     where = "papers/items.toml"
-    raw = tomllib.loads((paths.papers_dir() / "items.toml").read_text(encoding="utf-8"))
+    path = paths.papers_dir() / "items.toml"
+    session.read_file(path, name=where)
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
     known = [from_table(table, Item, f"{where} [[items]]") for table in raw["items"]]
     for item in known:
         require_id(item.id)
@@ -60,6 +62,7 @@ def fragments(profile: str) -> list[dict[str, Any]]:
 def committed() -> dict[str, Any] | None:
     """The ledger that was promoted with the figures; None before the first `make figures`."""
     path = paths.figures_dir() / "ledger.json"
+    session.read_file(path, name="figures/ledger.json")
     return files.read_json(path) if path.is_file() else None
 
 

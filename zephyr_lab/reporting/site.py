@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths
+from zephyr_lab.core import files, locks, paths
 
 ASSETS = Path(__file__).with_name("site_assets")
 SCHEMA = 1
@@ -42,7 +42,12 @@ def build(profile: str, *, stale: Iterable[str] = ()) -> Report:
     Raises ValueError where a page refers to something outside the site or Sphinx has any complaint, naming the page;
     the old site, if any, then stays as it was.
     """
-    begun, stale = time.monotonic(), frozenset(stale)
+    with locks.held(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits, and finds the first one's
+        return _build(profile, frozenset(stale))
+
+
+def _build(profile: str, stale: frozenset[str]) -> Report:
+    begun = time.monotonic()
     target = paths.build_dir(profile) / "site"
     digest = inputs_digest(profile, stale)
     standing = _standing(target, digest)
@@ -106,7 +111,8 @@ def run_sphinx(source: Path, target: Path, *, doctrees: Path) -> None:
 
     Raises ValueError with Sphinx's first complaint, which names the page.
     """
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-d", doctrees, source, target]
+    starter = [sys.executable, "-m", "zephyr_lab.reporting.sphinx_process", str(os.getpid())]
+    command = [*starter, "-b", "html", "-q", "-W", "--keep-going", "-d", doctrees, source, target]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     if done.returncode != 0:
         complaints = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
@@ -172,7 +178,7 @@ def _standing(target: Path, digest: str) -> dict[str, Any] | None:
     if not record.is_file():
         return None
     standing = files.read_json(record)
-    whole = sum(1 for _ in target.rglob("*.html")) == standing.get("pages")
+    whole = (target / "index.html").is_file() and sum(1 for _ in target.rglob("*.html")) == standing.get("pages")
     return standing if standing.get("digest") == digest and whole else None
 
 
