@@ -35,8 +35,8 @@ ROWS_AT_ONCE = 32
 def build(recipe: Evaluation, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
     """Ask the models named in `recipe.models`, folders of `inputs`, and grade what they answer.
 
-    Writes answers.json: columns with one entry an answer (model, run, question_id, category, turn 1 or 2, text,
-    finished, tokens, role_tags, then the judge's score, core, explanation, complete, capital, no_preface, style, cost,
+    Writes answers.json: columns with one entry an answer (model, run, question_id, category, turn 1 or 2, prompt,
+    text, finished, tokens, role_tags, then the judge's score, core, explanation, complete, capital, no_preface, style, cost,
     words). run: "near-greedy" at MT-Bench's temperatures by category, "hot" at `recipe.temperature` in all. With an
     input "pairs" also pairs.json, a row a model; see `held_out_accuracy`. Metrics: each model's mean near-greedy score.
 
@@ -108,6 +108,7 @@ def ask(
                 "question_id": question.question_id,
                 "category": question.category,
                 "turn": turn + 1,
+                "prompt": question.prompts[turn],
                 "text": text,
                 "finished": completion.finished,
                 "tokens": len(completion.ids),
