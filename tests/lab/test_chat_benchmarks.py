@@ -153,7 +153,7 @@ def test_findings_are_recorded_only_where_something_is_printed(data, monkeypatch
 def test_without_files_everything_runs_and_says_what_is_missing(data):
     ours = chat_benchmarks.scores("tiny", 3)
     assert set(ours.absent) == {"mt_bench_scores", "alpaca_eval_v1"}
-    assert all("ZEPHYR_LAB_DATA" in how and "download(" in how for how in ours.absent.values())
+    assert all("ZEPHYR_LAB_DATA" in how and "list data --fetch" in how for how in ours.absent.values())
     table = tables.side_by_side(ours.frame, published.table("zephyr", "tab1"))
     assert set(table["kind"]) == {"quoted"}
     columns = ours.columns(table)
