@@ -1,0 +1,55 @@
+"""The smoke run: every notebook of this checkout at profile smoke, in a root of its own, as people run it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A copy of the checkout without builds and stages, and the outcome of `zephyr-lab run --profile smoke`."""
+    root = tmp_path_factory.mktemp("smoke") / "lab"
+    for name in ("notebooks", "papers", "zephyr_lab"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, root)
+    environment = os.environ | {"ZEPHYR_LAB_ROOT": str(root), "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "zephyr_lab.cli.main"]
+    run = subprocess.run(
+        [*command, "run", "--profile", "smoke", "--seeds", "2", "--json"],
+        env=environment, cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    check = subprocess.run(
+        [*command, "check", "--profile", "smoke", "--json"], env=environment, cwd=root, capture_output=True, text=True
+    )
+    return root, run, check
+
+
+def test_every_notebook_runs_at_the_smallest_size(smoke):
+    _, run, _ = smoke
+    assert run.returncode == 0, run.stdout + run.stderr
+    states = {row["notebook"]: row["state"] for row in json.loads(run.stdout)}
+    assert set(states) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert set(states.values()) == {"ran"}
+
+
+def test_no_integrity_check_fails_and_every_item_made_has_its_files(smoke):
+    root, _, check = smoke
+    assert check.returncode == 0, check.stderr
+    told = json.loads(check.stdout)
+    made = [item for item in told["items"] if item["status"] in ("ok", "partial")]
+    assert made and all((root / name).is_file() for item in made for name in item["files"])
+    assert told["source"] == "build"
+
+
+def test_nothing_executed_names_a_folder_of_this_machine(smoke):
+    root, _, _ = smoke
+    records = list((root / "build" / "smoke" / "notebooks").glob("*.json"))
+    assert records and all(str(root) not in path.read_text() for path in records)
