@@ -120,9 +120,10 @@ def skills(probed: pd.DataFrame, means: pd.DataFrame, titles: Mapping[str, str])
             # A t interval of few bases knows nothing of the ends of the scale.
             ax.hlines(y, max(mean["low"], 0), min(mean["high"], 100), color="0.65", linewidth=3, zorder=1)
             ax.vlines(mean["value"], y - 0.3, y + 0.3, color="black", linewidth=1.2, zorder=2)
-        for (name, look), seed in zip(styles.items(), seeds, strict=True):
+        # a little apart, so that bases of equal skill do not hide one another
+        for (name, look), seed, apart in zip(styles.items(), seeds, np.linspace(-0.22, 0.22, len(seeds)), strict=True):
             own = probed[probed["seed"] == seed]
-            places = [categories.index(category) for category in own["category"]]
+            places = [categories.index(category) + apart for category in own["category"]]
             ax.scatter(100 * own[metric], places, s=18, marker=look.marker, color=look.colour, label=name, zorder=3)
         ax.set_xlim(-3, 103)
         ax.set_xlabel("right core, %")
