@@ -100,7 +100,7 @@ def test_the_four_aspects_are_not_one_number():
 
 
 def turn_of(known):
-    asked = prompts(0, 3000, second_turns=0.0)
+    asked = prompts(0, 500, second_turns=0.0)
     return next(prompt.turn for prompt in asked if prompt.turn.known == known and prompt.task.category == "stem")
 
 

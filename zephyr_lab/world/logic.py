@@ -186,20 +186,21 @@ def _code_turn(rng: random.Random, prompt: str, function: str, steps: _Steps, gr
     """The wrong function goes wrong in its last step, in sign and number; its name stays right."""
     sign, number = steps[-1]
     wrong = (*steps[:-1], (other(rng, "+-" if len(steps) > 1 else "+-*", sign), other(rng, range(2, 10), number)))
-
-    def told(taken: _Steps) -> str:
-        return " and ".join(_TOLD[sign].format(number) for sign, number in taken)
-
-    def written(taken: _Steps) -> str:
-        return " ".join(f"{sign} {number}" for sign, number in taken)
-
     return Turn(
         prompt=prompt,
-        core=f"Use def {function}(x): return x {written(steps)}.",
-        wrong_core=f"Use def {function}(x): return x {written(wrong)}.",
-        checks=(Check((f"def {function}",), 0.4), Check((f"return x {written(steps)}",), 0.6)),
-        explanation=f"The code {told(steps)}.",
-        wrong_explanation=f"The code {told(wrong)}.",
-        key=f"code {told(steps)}",
+        core=f"Use def {function}(x): return x {_written(steps)}.",
+        wrong_core=f"Use def {function}(x): return x {_written(wrong)}.",
+        checks=(Check((f"def {function}",), 0.4), Check((f"return x {_written(steps)}",), 0.6)),
+        explanation=f"The code {_told(steps)}.",
+        wrong_explanation=f"The code {_told(wrong)}.",
+        key=f"code {_told(steps)}",
         group=group,
     )
+
+
+def _written(steps: _Steps) -> str:
+    return " ".join(f"{sign} {number}" for sign, number in steps)
+
+
+def _told(steps: _Steps) -> str:
+    return " and ".join(_TOLD[sign].format(number) for sign, number in steps)
