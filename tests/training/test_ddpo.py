@@ -14,7 +14,7 @@ from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.models import saved
 from zephyr_lab.training import ddpo, held_out_pairs, zephyr_data
 from zephyr_lab.training.zephyr_data import Preference
-from zephyr_lab.training.zephyr_examples import pair_examples
+from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 from zephyr_runs import DDPO, PAIRS, Stage
 
 LIMITS = {"max_length": 60, "max_prompt_length": 40, "long_prompts": "set_aside", "system_turn": False}
@@ -115,9 +115,11 @@ def test_the_model_of_each_epoch_is_kept_and_measured(inputs, tmp_path):
     assert [row["model"] for row in rows] == ["start", "epochs/1", "epochs/2", "final"]
     third, final = saved.load_model(stage.out / "epochs" / "3"), saved.load_model(stage.out)
     assert all(torch.equal(tensor, third.state_dict()[name]) for name, tensor in final.state_dict().items())
-    # the curve has the same numbers at the ends of the epochs, up to its mean of batch means
+    # the curve has the same numbers at the ends of the epochs
     curve = {row["step"]: row for row in read_json(stage.out / "log.json") if "eval_loss" in row}
-    assert rows[2]["log_prob_chosen"] == pytest.approx(curve[10]["eval_logps/chosen"], rel=0.05)
+    assert rows[2]["log_prob_chosen"] == pytest.approx(curve[10]["eval_logps/chosen"], abs=1e-4)
+    assert rows[2]["margin"] == pytest.approx(curve[10]["eval_rewards/margins"], abs=1e-5)
+    assert rows[2]["loss"] == pytest.approx(curve[10]["eval_loss"], abs=1e-5)
 
 
 def test_the_loss_is_ours_to_a_millionth_and_so_is_its_gradient(inputs, tmp_path):
@@ -245,6 +247,21 @@ def test_kl_is_the_divergence_of_whole_answers(inputs):
     assert measured["kl_error"] < error / 2
     assert measured["length"] == pytest.approx(sum(map(len, ids)) / 512)
     assert measured["unfinished"] == sum(not answer.finished for answer in answers) / 512
+
+
+def test_answers_are_scored_as_the_whole_logits_would(inputs):
+    model = saved.load_model(inputs["policy"])
+    prompts, answers = [[5, 6, 7], [8]], [[20, 2], [30, 31, 32, 2]]
+    expected = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        with torch.inference_mode():
+            log_probs = model(input_ids=torch.tensor([prompt + answer])).logits[0].double().log_softmax(dim=-1)
+        expected.append(sum(log_probs[len(prompt) - 1 + place, token].item() for place, token in enumerate(answer)))
+    found = held_out_pairs.answer_log_probs(model, prompts, answers)
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+    examples = [PairExample(prompt, answer, [2]) for prompt, answer in zip(prompts, answers, strict=True)]
+    by_pairs = held_out_pairs.pair_log_probs(model, examples, rows_at_once=1)
+    assert by_pairs.chosen.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_accuracy_counts_a_tie_as_half():

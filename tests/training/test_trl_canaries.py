@@ -384,6 +384,22 @@ def test_output_head_guard_labelled_positions_give_the_same_values_and_gradients
         torch.testing.assert_close(whole, only, atol=1e-6, rtol=1e-5)
 
 
+def test_curves_left_alone_weigh_rows_of_a_short_batch_more(start, tmp_path):
+    trainer = our_dpo(saved.load_model(start), saved.load_model(start), tmp_path)
+    means = {}
+    for size in (2, 3):  # four pairs: two batches of two, or three and one
+        trainer.args.per_device_eval_batch_size = size
+        means[size] = trainer.evaluate()["eval_logps/chosen"]
+    assert abs(means[2] - means[3]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "batch"), [(300, 32, 30), (256, 32, 32), (10, 32, 10), (293, 32, 32), (1, 4, 1)]
+)
+def test_curves_guard_held_out_batches_are_even_where_they_can_be(rows, most, batch):
+    assert trl_adapters.even_batch(rows, most=most) == batch
+
+
 def test_messages_guard_nothing_is_sent_about_the_user(tmp_path, monkeypatch):
     sent = []
     monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **what: sent.append(what))

@@ -29,6 +29,7 @@ from zephyr_lab.training.recipes.zephyr import DDPORecipe
 from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_pairs
 from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 
+START, FINAL = "start", "final"  # rows of held_out.json, beside "epochs/N"
 # Two forward passes of equal weights differ by the order of their sums: in float32, and under bfloat16 autocast.
 LN_2_TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2}
 
@@ -66,7 +67,7 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
         )
         print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
     held_out = HeldOut.against(reference, examples[TEST], recipe, seed=seed)
-    rows = [held_out.row("start", policy)]
+    measured = [held_out.row(START, policy)]
     trainer = make_trainer(
         recipe, policy, reference, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer"
     )
@@ -76,19 +77,19 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     saved.save(policy, tokenizer, out)
     if kept is not None:
         shutil.copytree(kept, out / "epochs")
-        rows += [
+        measured += [
             held_out.row(f"epochs/{epoch}", saved.load_model(kept / str(epoch)).to(device))
             for epoch in range(1, recipe.epochs)
         ]
-    rows.append(held_out.row("final", policy))
+    measured.append(held_out.row(FINAL, policy))
     files.write_json(out / "log.json", log)
-    files.write_json(out / "held_out.json", rows)
+    files.write_json(out / "held_out.json", measured)
     files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
     return {
         "steps": float(trainer.state.global_step),
         "generation_calls": float(generated.calls),
         **accounts[TRAIN].metrics(),
-        **{f"held_out_{name}": value for name, value in rows[-1].items() if name != "model"},
+        **{f"held_out_{name}": value for name, value in measured[-1].items() if name != "model"},
     }
 
 
@@ -109,7 +110,9 @@ def make_trainer(
         model=policy,
         ref_model=reference,
         args=DPOConfig(
-            **trl_adapters.trainer_arguments(recipe, seed=seed, folder=folder, measure_start=True),
+            **trl_adapters.trainer_arguments(
+                recipe, seed=seed, folder=folder, held_out=len(rows[TEST]), measure_start=True
+            ),
             max_length=None,  # rows are cut already, and the cuts counted
             beta=recipe.beta,
             loss_type="sigmoid",
@@ -159,7 +162,10 @@ class HeldOut:
 
     def row(self, name: str, policy: PreTrainedModel) -> dict[str, Any]:
         """{"model": name, loss, accuracy, ..., kl, length, ...}; see `held_out_pairs`."""
-        log_probs = pair_log_probs(policy, self.examples, rows_at_once=self.recipe.micro_batch)
+        if name == START and not self.recipe.other_reference:
+            log_probs = self.reference_log_probs
+        else:
+            log_probs = pair_log_probs(policy, self.examples, rows_at_once=self.recipe.micro_batch)
         sampled = sampled_metrics(
             policy,
             self.reference,

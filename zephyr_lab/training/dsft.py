@@ -81,7 +81,13 @@ def make_trainer(
     trainer = trl_adapters.StageSFTTrainer(
         model=model,
         args=SFTConfig(
-            **trl_adapters.trainer_arguments(recipe, seed=seed, folder=folder, measure_start=recipe.evaluate_every > 0),
+            **trl_adapters.trainer_arguments(
+                recipe,
+                seed=seed,
+                folder=folder,
+                held_out=len(rows[TEST]),
+                measure_start=recipe.evaluate_every > 0,
+            ),
             max_length=recipe.max_length if recipe.packed else None,  # rows are cut already, and the cuts counted
             packing=recipe.packed,
             packing_strategy="bfd",  # whole dialogues that do not see one another; under "wrapped" they do

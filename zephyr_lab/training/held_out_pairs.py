@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask
 from zephyr_lab.decoding.sampling import sample
-from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.training.zephyr_examples import PairExample
@@ -31,11 +31,17 @@ def pair_log_probs(model: PreTrainedModel, examples: Sequence[PairExample], *, r
 
 
 def answer_log_probs(model: PreTrainedModel, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> RowNumbers:
-    """log pi(answer | prompt) of each row, on the CPU in float64. The model is put into evaluation mode."""
+    """log pi(answer | prompt) of each row, on the CPU in float64. The model is put into evaluation mode.
+
+    Only the answers' tokens meet the output head: prompts are the longer part, and the head half of a small model.
+    """
     ids, mask = _rows(prompts, answers, model)
+    counted = mask[:, 1:]
     with torch.inference_mode():
-        losses = next_token_losses(model.eval()(input_ids=ids, use_cache=False).logits, ids)
-    return -(losses.double() * mask[:, 1:]).sum(dim=1).cpu()
+        hidden = model.eval().base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        logits = model.get_output_embeddings()(hidden[counted])
+        log_probs = -cross_entropy(logits, ids[:, 1:][counted], reduction="none").double()
+    return counted.double().masked_scatter(counted, log_probs).sum(dim=1).cpu()
 
 
 def pair_metrics(policy: PairLogProbs, reference: PairLogProbs, *, beta: float) -> dict[str, float]:

@@ -29,11 +29,13 @@ from zephyr_lab.training.recipes.zephyr import Training
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 # The rest of the log is wall-clock time, or counts that start anew when a run is resumed.
 TIMINGS = ("runtime", "per_second", "total_flos", "num_tokens")
-BATCHES_IN_A_POOL = 50
+LARGEST_POOL, FEWEST_POOLS = 50, 4
 
 
-def trainer_arguments(recipe: Training, *, seed: int, folder: Path, measure_start: bool) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints.
+def trainer_arguments(
+    recipe: Training, *, seed: int, folder: Path, held_out: int, measure_start: bool
+) -> dict[str, Any]:
+    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints; held_out: rows of the held-out set.
 
     measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
     """
@@ -43,7 +45,7 @@ def trainer_arguments(recipe: Training, *, seed: int, folder: Path, measure_star
         "seed": derive(seed, "trainer") % 2**32,  # what NumPy takes
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.micro_batch,
-        "per_device_eval_batch_size": recipe.micro_batch,
+        "per_device_eval_batch_size": even_batch(held_out, most=recipe.micro_batch),
         "gradient_accumulation_steps": recipe.batch // recipe.micro_batch,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": SCHEDULES[recipe.schedule],
@@ -68,6 +70,15 @@ def trainer_arguments(recipe: Training, *, seed: int, folder: Path, measure_star
     }
 
 
+def even_batch(rows: int, *, most: int) -> int:
+    """The largest batch up to `most` that divides `rows`; `most` where only batches below a quarter of it would.
+
+    Held-out curves are means of batch means: a short last batch would weigh its rows more than the others'.
+    """
+    dividing = [size for size in range(1, most + 1) if rows % size == 0]
+    return dividing[-1] if 4 * dividing[-1] >= min(most, rows) else most
+
+
 def optimizer(recipe: Training, model: nn.Module) -> torch.optim.Optimizer | None:
     """Muon with AdamW as one optimiser where the recipe asks for it; None leaves the trainer to its `optim`."""
     if recipe.optimizer != "muon":
@@ -78,8 +89,8 @@ def optimizer(recipe: Training, model: nn.Module) -> torch.optim.Optimizer | Non
 class LengthBuckets(Sampler[int]):
     """Row numbers in random order, rows of like length side by side, so that a batch needs little padding.
 
-    Rows are shuffled, cut into pools of fifty batches, sorted by length within a pool and dealt out as batches, which
-    come in random order. The order depends on seed and epoch alone: a resumed epoch goes on where it stopped.
+    Rows are shuffled, cut into four pools or more, of fifty batches at most, sorted by length within a pool and dealt
+    out as batches, which come in random order. Seed and epoch alone decide: a resumed epoch goes on where it stopped.
     """
 
     def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
@@ -100,7 +111,7 @@ class LengthBuckets(Sampler[int]):
         rows = list(range(len(self._lengths)))
         rng.shuffle(rows)
         batches: list[list[int]] = []
-        pool = self._batch * BATCHES_IN_A_POOL
+        pool = self._batch * min(max(len(rows) // (self._batch * FEWEST_POOLS), 1), LARGEST_POOL)
         for start in range(0, len(rows), pool):
             by_length = sorted(rows[start : start + pool], key=self._lengths.__getitem__)
             batches += [by_length[place : place + self._batch] for place in range(0, len(by_length), self._batch)]
@@ -172,6 +183,16 @@ class StageDPOTrainer(StageTrainer, DPOTrainer):
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """`dataset` with the reference's log-probabilities, in memory; a kill would leave the usual file behind."""
+        chosen, rejected = [], []
+        for rows in dataset.iter(batch_size):
+            batch = self.data_collator([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])
+            of_chosen, of_rejected = self.compute_ref_log_probs(self.ref_model, self._prepare_inputs(batch))
+            chosen += of_chosen.tolist()
+            rejected += of_rejected.tolist()
+        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
 
 def run(trainer: StageTrainer, context: Context, *, epochs: Path | None) -> list[dict[str, float | int]]:
