@@ -36,9 +36,9 @@ def build(recipe: Evaluation, *, seed: int, inputs: dict[str, Path], out: Path, 
     """Ask the models named in `recipe.models`, folders of `inputs`, and grade what they answer.
 
     Writes answers.json: columns with one entry an answer (model, run, question_id, category, turn 1 or 2, prompt,
-    text, finished, tokens, role_tags, then the judge's score, core, explanation, complete, capital, no_preface, style, cost,
-    words). run: "near-greedy" at MT-Bench's temperatures by category, "hot" at `recipe.temperature` in all. With an
-    input "pairs" also pairs.json, a row a model; see `held_out_accuracy`. Metrics: each model's mean near-greedy score.
+    text, finished, tokens, role_tags, then the judge's score, core, explanation, complete, capital, no_preface, style,
+    cost, words). run: "near-greedy" at MT-Bench's temperatures by category, "hot" at `recipe.temperature` in all. With
+    an input "pairs" also pairs.json, a row a model (`held_out_accuracy`). Metrics: each model's mean near-greedy score.
 
     Raises ValueError for a model without input, and for a prompt that leaves no room for an answer.
     """
