@@ -32,7 +32,7 @@ def ours(released, monkeypatch):
 
 @cache
 def scores_at_hand():
-    return chat_benchmarks.scores("tiny", 3)
+    return chat_benchmarks.scores()
 
 
 def write_scores(data) -> None:
@@ -89,7 +89,7 @@ def test_every_printed_row_has_its_sources_told():
 def test_rows_are_named_as_printed_and_hold_the_pooled_mean(data):
     write_scores(data)
     write_annotations(data)
-    frame = chat_benchmarks.scores("tiny", 3).frame
+    frame = chat_benchmarks.scores().frame
     assert value(frame, "MPT-Chat", "mt_bench") == pytest.approx((80 * 6 + 79 * 4) / 159)
     assert value(frame, "GPT-4", "mt_bench") == 9
     assert value(frame, "Zephyr", "alpaca_eval") == 75
@@ -98,7 +98,7 @@ def test_rows_are_named_as_printed_and_hold_the_pooled_mean(data):
 
 def test_the_two_conventions_differ_by_what_is_unparsed(data):
     write_scores(data)
-    table = chat_benchmarks.conventions(chat_benchmarks.scores("tiny", 3))
+    table = chat_benchmarks.conventions(chat_benchmarks.scores())
     assert set(table["row"]) == {"mpt-7b-chat"}  # GPT-4 has no unparsed cell
     assert value(table, "mpt-7b-chat", "unparsed dropped") == pytest.approx(796 / 159)
     assert value(table, "mpt-7b-chat", "unparsed counted as -1") == pytest.approx(795 / 160)
@@ -107,23 +107,23 @@ def test_the_two_conventions_differ_by_what_is_unparsed(data):
 
 def test_lengths_stand_beside_win_rates(data):
     write_annotations(data)
-    table = chat_benchmarks.lengths(chat_benchmarks.scores("tiny", 3))
+    table = chat_benchmarks.lengths(chat_benchmarks.scores())
     assert value(table, "zephyr-7b-beta", "length") == 250
     assert value(table, "zephyr-7b-beta", "win_rate") == 75
     assert 0 < value(table, "zephyr-7b-beta", "length_controlled") < 100
-    assert "extrapolated: 100.0%" in chat_benchmarks.length_notes(chat_benchmarks.scores("tiny", 3))["zephyr-7b-beta"]
+    assert "extrapolated: 100.0%" in chat_benchmarks.length_notes(chat_benchmarks.scores())["zephyr-7b-beta"]
 
 
 def test_a_fit_without_interval_is_left_out_and_said(data):
     write_annotations(data, lost=0)  # the shortest answer lost: length alone tells wins from losses
-    ours = chat_benchmarks.scores("tiny", 3)
+    ours = chat_benchmarks.scores()
     assert set(chat_benchmarks.lengths(ours)["metric"]) == {"length", "win_rate"}
     assert "length alone decides" in chat_benchmarks.length_notes(ours)["zephyr-7b-beta"]
 
 
 def test_categories_come_in_the_order_of_the_spokes_with_the_sister_plot_beside_them(data):
     write_scores(data)
-    table = chat_benchmarks.categories(chat_benchmarks.scores("tiny", 3))
+    table = chat_benchmarks.categories(chat_benchmarks.scores())
     assert tuple(dict.fromkeys(table["metric"])) == published.exhibit("zephyr", "fig1").axes
     assert value(table, "GPT-4", "coding") == 9
     assert value(table, "GPT-4", "coding", "quoted") == published.cell("kd_dae", "fig1", "GPT-4", "coding")
@@ -134,14 +134,14 @@ def test_rows_that_cannot_be_read_are_counted_and_the_rest_is_scored(data):
     write_scores(data)
     path = data / "measurement_db" / "mt_bench_scores.csv"
     path.write_text(path.read_text() + "gpt-4,200,1,any,9\ngpt-4,81,1,any,99\n")
-    ours = chat_benchmarks.scores("tiny", 3)
+    ours = chat_benchmarks.scores()
     assert ours.rejected == {"mt_bench_scores": 2, "alpaca_eval_v1": 0}
     assert ours.mt_bench["gpt-4"].mean.n == 160
 
 
 def test_findings_are_recorded_only_where_something_is_printed(data, monkeypatch, tmp_path):
     write_scores(data)
-    table = tables.side_by_side(chat_benchmarks.scores("tiny", 3).frame, published.table("zephyr", "tab1"))
+    table = tables.side_by_side(chat_benchmarks.scores().frame, published.table("zephyr", "tab1"))
     monkeypatch.setattr(session.Session, "build", tmp_path)
     found = chat_benchmarks.findings(table)
     assert [(one.what, one.agrees) for one in found] == [("MPT-Chat, mt_bench", False), ("GPT-4, mt_bench", False)]
@@ -151,13 +151,13 @@ def test_findings_are_recorded_only_where_something_is_printed(data, monkeypatch
 
 
 def test_without_files_everything_runs_and_says_what_is_missing(data):
-    ours = chat_benchmarks.scores("tiny", 3)
+    ours = chat_benchmarks.scores()
     assert set(ours.absent) == {"mt_bench_scores", "alpaca_eval_v1"}
     assert all("ZEPHYR_LAB_DATA" in how and "list data --fetch" in how for how in ours.absent.values())
     table = tables.side_by_side(ours.frame, published.table("zephyr", "tab1"))
     assert set(table["kind"]) == {"quoted"}
     columns = ours.columns(table)
-    assert columns["present"] == ["quoted"] and set(columns["lacking"]) == {"retrained"}
+    assert columns["present"] == ["quoted"] and columns["lacking"] == {"retrained": chat_benchmarks.NOT_TRAINED}
     assert "not at hand: mt_bench_scores, alpaca_eval_v1" in columns["impossible"]["recomputed"]
     assert list(chat_benchmarks.known_figures(ours)) == []
     assert chat_benchmarks.conventions(ours).empty and chat_benchmarks.lengths(ours).empty
@@ -167,15 +167,18 @@ def test_without_files_everything_runs_and_says_what_is_missing(data):
 
 def test_one_file_gives_its_half_of_the_column(data):
     write_annotations(data)
-    ours = chat_benchmarks.scores("tiny", 3)
+    ours = chat_benchmarks.scores()
     assert list(ours.absent) == ["mt_bench_scores"]
     assert ours.columns(ours.frame)["impossible"] == {}
     assert set(ours.columns(ours.frame)["lacking"]) == {"retrained"}
 
 
-def test_an_unknown_profile_is_refused(data):
-    with pytest.raises(ValueError, match="no profile named 'huge'"):
-        chat_benchmarks.scores("huge", 3)
+def test_rows_of_our_own_models_fill_the_retrained_column(data):
+    ours = chat_benchmarks.scores()
+    numbers = {"value": 7.0, "low": 6.9, "high": 7.1, "n": 320, "seeds": 3, "interval": "3 seeds, t 95 %"}
+    retrained = tables.frame([{"row": "dDPO, world", "metric": "mt_bench", "kind": "retrained", **numbers}])
+    columns = ours.columns(tables.side_by_side(retrained, published.table("zephyr", "tab1")))
+    assert columns["present"] == ["retrained", "quoted"] and columns["lacking"] == {}
 
 
 # the released files

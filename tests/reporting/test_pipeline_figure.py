@@ -28,7 +28,7 @@ def test_every_row_is_told():
     told = texts(pipeline(ROWS))
     wanted = [
         "What is the symbol of gold?",
-        "of 3,945,",
+        "one of 3,945 dialogues",
         "4 writers",
         "chosen, rated 4.25",
         "rejected, rated 2.5",

@@ -2,7 +2,7 @@
 
 Two files answer: LMSYS's GPT-4 scores of MT-Bench and AlpacaEval 1's annotations. Where one is not at hand, or says
 nothing of a row, that is told (`absent`, `sources`) and nothing is made up. No copy of Zephyr's own MT-Bench
-judgements was found, so its 7.34 can only be quoted.
+judgements was found, so its 7.34 can only be quoted. Our own models' rows are `zephyr_chat`'s.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.data import released
 from zephyr_lab.reporting import check, published, tables
 from zephyr_lab.reporting.check_shown import Finding
@@ -56,6 +55,7 @@ RADAR_MODELS = {
     "Llama-2-70b-chat": "Llama-2-70b-chat",
 }
 SISTER_PLOT = "KD + DAE, Figure 1, read off"
+NOT_TRAINED = "no model was trained for this table"
 NO_FILE = "no judgements among the released files"
 
 
@@ -73,8 +73,7 @@ class ChatScores:
     """Scores by released model name. `kept` counts unparsed judgements as -1, `mt_bench` drops them.
 
     `frame` is the tidy frame of Table 1's rows. `absent` says of each file that is not at hand how to get it,
-    `rejected` of each file how many of its rows could not be read, `lacking` why a kind of result is missing that
-    this profile should give.
+    `rejected` of each file how many of its rows could not be read.
     """
 
     mt_bench: dict[str, ModelScore]
@@ -84,23 +83,18 @@ class ChatScores:
     frame: pd.DataFrame
     absent: dict[str, str]
     rejected: dict[str, int]
-    lacking: dict[str, str]
 
     def columns(self, table: pd.DataFrame) -> dict[str, Any]:
         """What `check.item` must know of a table made from these scores: kinds present, lacking, impossible here."""
-        present = [kind for kind in ("recomputed", "quoted") if kind in set(table["kind"])]
+        present = [kind for kind in tables.KINDS if kind in set(table["kind"])]
         why = f"released files not at hand: {', '.join(self.absent)} (zephyr-lab list data)"
         impossible = {} if "recomputed" in present else {"recomputed": why}
-        return {"present": present, "lacking": self.lacking, "impossible": impossible}
+        lacking = {} if "retrained" in present else {"retrained": NOT_TRAINED}
+        return {"present": present, "lacking": lacking, "impossible": impossible}
 
 
-def scores(profile: str, seeds: int) -> ChatScores:
-    """All that the released files at hand say about Table 1.
-
-    `profile` and `seeds` say what would be trained for the retrained column, which is not here yet; what is
-    recomputed depends on neither. Raises ValueError for an unknown profile.
-    """
-    require_profile(profile)
+def scores() -> ChatScores:
+    """All that the released files at hand say about Table 1."""
     judged, bad_scores = _judgments()
     annotated, bad_annotations = _annotations()
     dropped = mt_bench.score(judged, unparsed="drop")
@@ -114,9 +108,6 @@ def scores(profile: str, seeds: int) -> ChatScores:
         frame=tables.frame(rows),
         absent={name: released.how_to_get(name) for name in FILES if released.path(name) is None},
         rejected={SCORES: bad_scores, ANNOTATIONS: bad_annotations},
-        lacking={
-            "retrained": f"no model of profile {profile} is trained for this table yet (seeds asked for: {seeds})"
-        },
     )
 
 

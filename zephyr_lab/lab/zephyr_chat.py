@@ -30,6 +30,7 @@ BASE, DSFT = "base, world", "dSFT, world"
 DDPO_1, DDPO = "dSFT + dDPO 1 epoch, world", "dSFT + dDPO 3 epochs, world"
 MODELS = (BASE, DSFT, DDPO_1, DDPO)
 TRAINED = MODELS[1:]
+PANELS = {model: f"{model.removesuffix(', world')}, 1 to 10" for model in MODELS}  # of a figure by category
 WIN_RATE = "win_rate"
 BASELINE_SEED = 0
 # A liking for length of known size: 0.2 points of the rubric for each word more than the baseline's.
@@ -76,6 +77,11 @@ def retrained(answered: pd.DataFrame, asked: Iterable[Question]) -> pd.DataFrame
 def by_category(answered: pd.DataFrame) -> pd.DataFrame:
     """Tidy frame of Figure 1's retrained rows: the mean score in each category."""
     return scores.by_category(answered, MODELS)
+
+
+def with_retrained(ours: pd.DataFrame, retrained: pd.DataFrame) -> pd.DataFrame:
+    """The recomputed frame with our models' rows after it; either may be empty."""
+    return pd.concat([one for one in (ours, retrained) if not one.empty], ignore_index=True)
 
 
 def turned(table: pd.DataFrame) -> pd.DataFrame:

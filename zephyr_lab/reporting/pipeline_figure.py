@@ -5,6 +5,7 @@ Everything that is written into the boxes comes from the caller; nothing here kn
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from textwrap import wrap
 
 from matplotlib.axes import Axes
@@ -14,10 +15,11 @@ from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import COLOURS, GREY, WIDE
 
 HEIGHT = 3.5  # inches
-_LETTERS = 33  # of a line in a box
+_LETTERS = 36  # of a line in a box
 _LINE = 0.047  # height of a line, in parts of the panel
 _PAD = 0.022
 _GAP = 0.075  # between two boxes, room for an arrow
+_CLOSE = 0.01  # between boxes that belong together
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def pipeline(rows: PipelineRows) -> Picture:
     figure = Picture(figsize=(WIDE, HEIGHT), layout="constrained")
     first, second, third = figure.subplots(1, 3)
     _column(first, "1 · distilled SFT (dSFT)", [
-        _Box(f"a dialogue of {rows.dialogues:,}, answers by a teacher", GREY),
+        _Box(f"one of {rows.dialogues:,} dialogues", GREY),
         *(_Box(text, COLOURS["dsft"] if role == "assistant" else "0.3", role) for role, text in rows.dialogue),
         _Box("base model  →  dSFT model", COLOURS["dsft"], filled=True),
     ])  # fmt: skip
@@ -66,13 +68,13 @@ def pipeline(rows: PipelineRows) -> Picture:
         _Box(rows.prompt, "0.3", "prompt"),
         _Box(f"{rows.writers} writers answer, a judge rates", GREY),
         _Box(rows.chosen.text, COLOURS["chosen"], f"chosen, rated {rows.chosen.score:.3g}"),
-        _Box(rows.rejected.text, COLOURS["rejected"], f"rejected, rated {rows.rejected.score:.3g}"),
+        _Box(rows.rejected.text, COLOURS["rejected"], f"rejected, rated {rows.rejected.score:.3g}", beside=True),
         _Box(f"{rows.pairs:,} preference pairs", COLOURS["ddpo"], filled=True),
     ])  # fmt: skip
     _column(third, "3 · distilled DPO (dDPO)", [
         _Box(f"beta {rows.beta:g}, {rows.epochs} epochs, reference: dSFT model", GREY),
         _Box(_moved(rows.moved_chosen), COLOURS["chosen"], "log-prob of held-out chosen"),
-        _Box(_moved(rows.moved_rejected), COLOURS["rejected"], "log-prob of held-out rejected"),
+        _Box(_moved(rows.moved_rejected), COLOURS["rejected"], "log-prob of held-out rejected", beside=True),
         _Box("dSFT model  →  dDPO model", COLOURS["ddpo"], filled=True),
     ])  # fmt: skip
     return figure
@@ -80,12 +82,14 @@ def pipeline(rows: PipelineRows) -> Picture:
 
 @dataclass(frozen=True)
 class _Box:
-    """A box of a column: `name` stands small above its text; `filled` marks what a step gives."""
+    """A box of a column: `name` stands small above its text; `filled` marks what a step gives, `beside` what belongs to
+    the box above and does not follow from it."""
 
     text: str
     colour: str
     name: str = ""
     filled: bool = False
+    beside: bool = False
 
     @property
     def lines(self) -> list[str]:
@@ -103,14 +107,16 @@ def _column(ax: Axes, title: str, boxes: Sequence[_Box]) -> None:
     ax.set_ylim(0, 1)
     ax.set_title(title, fontweight="bold")
     *upper, last = boxes
-    free = 1 - sum(box.height for box in boxes)
-    gap = min(_GAP, free / len(upper))
+    beside = sum(box.beside for box in upper)
+    free = 1 - sum(box.height for box in boxes) - _CLOSE * beside
+    gap = min(_GAP, free / (len(upper) - beside))
     top = 1.0
-    for place, box in enumerate(upper):
+    for box, following in pairwise(boxes):
         _draw(ax, box, top)
         top -= box.height
-        _arrow(ax, top, top - gap if place + 1 < len(upper) else last.height)
-        top -= gap
+        if not following.beside:
+            _arrow(ax, top, last.height if following is last else top - gap)
+        top -= _CLOSE if following.beside else gap
     _draw(ax, last, last.height)
 
 
