@@ -1,8 +1,10 @@
 """Rows of our own run for Figure 2: the first that fit into its boxes, never picked for what they say."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, TypeVar
 
 from zephyr_lab.core import files
 from zephyr_lab.lab import zephyr_stages as stages
@@ -11,8 +13,10 @@ from zephyr_lab.reporting.pipeline_figure import Answer, Moved, PipelineRows
 from zephyr_lab.training.zephyr_data import TRAIN, Messages, read_dialogues
 from zephyr_lab.world.completions import PER_PROMPT
 
+Row = TypeVar("Row")
 SEED = 0
-LONGEST_DIALOGUE, LONGEST_PAIR = 210, 190  # characters
+LONGEST_DIALOGUE, LONGEST_PAIR = 210, 190  # characters; texts of longer ones are cut
+LONGEST_TEXT, MESSAGES = 70, 4
 
 
 def rows(profile: str) -> PipelineRows:
@@ -25,11 +29,11 @@ def rows(profile: str) -> PipelineRows:
     pair = first_pair(pair_folder)
     before, *_, after = files.read_json(dpo_folder / "held_out.json")
     return PipelineRows(
-        dialogue=[(message["role"], message["content"]) for message in dialogue],
+        dialogue=[(message["role"], _cut(message["content"])) for message in dialogue[:MESSAGES]],
         dialogues=int(metrics(sft)["used"]),
-        prompt=pair["prompt"],
-        chosen=Answer(pair["chosen"][-1]["content"], pair["score_chosen"]),
-        rejected=Answer(pair["rejected"][-1]["content"], pair["score_rejected"]),
+        prompt=_cut(pair["prompt"]),
+        chosen=Answer(_cut(pair["chosen"][-1]["content"]), pair["score_chosen"]),
+        rejected=Answer(_cut(pair["rejected"][-1]["content"]), pair["score_rejected"]),
         writers=PER_PROMPT,
         pairs=int(metrics(dpo)["used"]),
         moved_chosen=Moved(before["log_prob_chosen"], after["log_prob_chosen"]),
@@ -39,25 +43,35 @@ def rows(profile: str) -> PipelineRows:
     )
 
 
-def first_short(dialogues: list[Messages]) -> Messages:
-    """The first dialogue of at most `LONGEST_DIALOGUE` characters. Raises ValueError where all are longer."""
-    for dialogue in dialogues:
-        if sum(len(message["content"]) for message in dialogue) <= LONGEST_DIALOGUE:
-            return dialogue
-    raise ValueError(f"none of {len(dialogues)} dialogues has at most {LONGEST_DIALOGUE} characters")
+def first_short(dialogues: Sequence[Messages]) -> Messages:
+    """The first dialogue of at most `LONGEST_DIALOGUE` characters, else the shortest."""
+    return _first_short(dialogues, LONGEST_DIALOGUE, lambda dialogue: sum(len(turn["content"]) for turn in dialogue))
 
 
 def first_pair(folder: Path) -> dict[str, Any]:
-    """The first training pair on an opening prompt, with unlike answers and scores, that is short enough."""
-    for line in (folder / f"{TRAIN}.jsonl").read_text(encoding="utf-8").splitlines():
-        pair = json.loads(line)
-        texts = [pair["chosen"][-1]["content"], pair["rejected"][-1]["content"]]
-        short = len(pair["prompt"]) + sum(map(len, texts)) <= LONGEST_PAIR
-        if (
-            len(pair["chosen"]) == 2
-            and short
-            and texts[0] != texts[1]
-            and pair["score_chosen"] > pair["score_rejected"]
-        ):
-            return pair
-    raise ValueError(f"no pair of {folder.name} fits into the figure ({LONGEST_PAIR} characters)")
+    """The first training pair of at most `LONGEST_PAIR` characters, else the shortest.
+
+    Of pairs on an opening prompt with unlike answers and scores; raises ValueError where there is none.
+    """
+    lines = (folder / f"{TRAIN}.jsonl").read_text(encoding="utf-8").splitlines()
+    shown = [pair for pair in map(json.loads, lines) if _shows_something(pair)]
+    if not shown:
+        raise ValueError(f"{folder.name} has no pair on an opening prompt with unlike answers and scores")
+    return _first_short(shown, LONGEST_PAIR, lambda pair: len(pair["prompt"]) + sum(map(len, _answers(pair))))
+
+
+def _first_short(rows: Sequence[Row], limit: int, length: Callable[[Row], int]) -> Row:
+    return next((row for row in rows if length(row) <= limit), None) or min(rows, key=length)
+
+
+def _shows_something(pair: dict[str, Any]) -> bool:
+    chosen, rejected = _answers(pair)
+    return len(pair["chosen"]) == 2 and chosen != rejected and pair["score_chosen"] > pair["score_rejected"]
+
+
+def _answers(pair: dict[str, Any]) -> tuple[str, str]:
+    return pair["chosen"][-1]["content"], pair["rejected"][-1]["content"]
+
+
+def _cut(text: str) -> str:
+    return shorten(text, LONGEST_TEXT, placeholder=" …")
