@@ -54,6 +54,18 @@ def test_a_stale_notebook_or_another_count_of_seeds_is_refused(built):
     assert not (built.root / "figures").exists()
 
 
+def test_some_notebooks_alone_are_promoted_only_from_a_build_without_the_others(built):
+    run_again_without_pause(built)
+    code = "import sys; from zephyr_lab.lab.promote import main; sys.argv = 'promote --seeds 3 10 12'.split(); main()"
+    assert "10_one.txt" in built.python(code).stdout
+    assert {path.name for path in (built.root / "figures").iterdir()} == {
+        "10_one.txt", "12_three.txt", "ledger.json", "provenance.json",
+    }  # fmt: skip
+    (built.root / "build/tiny/ledger").mkdir()
+    (built.root / "build/tiny/ledger/11_two.json").write_text("{}")
+    assert "build/tiny holds results of 11_two too; promote it as well" in built.python(code).stderr
+
+
 def test_a_figure_that_nothing_makes_any_more_is_removed(built):
     run_again_without_pause(built)
     (built.root / "figures" / "old").mkdir(parents=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from zephyr_lab.core import files, paths, provenance
 from zephyr_lab.lab import freshness, run_records
-from zephyr_lab.lab.notebooks import all_notebooks
+from zephyr_lab.lab.notebooks import Notebook, select
 from zephyr_lab.reporting import ledger
 
 KEPT_OF_A_RECORD = (
@@ -28,12 +28,17 @@ KEPT_OF_A_RECORD = (
 )
 
 
-def promote(profile: str, seeds: int) -> list[str]:
+def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
     """Copy figures and tables of build/<profile>/ to figures/, with ledger and provenance; names of what changed.
 
-    Raises ValueError where a notebook is not fresh at `seeds` seeds.
+    `numbers` are the notebooks to promote, all for none; what others made before is taken out of figures/, so that
+    nothing there is older than its code. Raises ValueError where one of them is not fresh at `seeds` seeds, or where
+    the build holds a ledger of another one (its claims would enter with it).
     """
-    records = _fresh_records(profile, seeds)
+    records = _fresh_records(profile, seeds, select(numbers))
+    for fragment in sorted((paths.build_dir(profile) / "ledger").glob("*.json")):
+        if fragment.stem not in records:
+            raise ValueError(f"build/{profile} holds results of {fragment.stem} too; promote it as well or remove them")
     wanted = {target: product for record in records.values() for target, product in _promotable(record).items()}
     changed = [name for name, (_, path) in sorted(wanted.items()) if _copy(path, paths.figures_dir() / name)]
     changed += _remove_others(set(wanted))
@@ -46,9 +51,9 @@ def promote(profile: str, seeds: int) -> list[str]:
     return changed
 
 
-def _fresh_records(profile: str, seeds: int) -> dict[str, dict[str, Any]]:
+def _fresh_records(profile: str, seeds: int, chosen: list[Notebook]) -> dict[str, dict[str, Any]]:
     records = {}
-    for notebook in all_notebooks():
+    for notebook in chosen:
         parameters = notebook.resolve({"profile": profile, "seeds": str(seeds)})
         why = freshness.reasons(notebook, parameters)
         record = run_records.load(profile, notebook.name)
@@ -108,11 +113,12 @@ def _write_provenance(content: dict[str, Any], *, results_changed: bool) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="promote build/<profile>/ to the committed figures/")
+    parser.add_argument("notebooks", nargs="*", help="numbers; all where none is given")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
     try:
-        changed = promote(given.profile, given.seeds)
+        changed = promote(given.profile, given.seeds, given.notebooks)
     except (ValueError, OSError) as error:
         sys.exit(f"promote: {error}")
     print(f"figures/: {len(changed)} changed" + "".join(f"\n  {name}" for name in changed))
