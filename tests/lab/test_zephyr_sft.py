@@ -59,7 +59,7 @@ def folders(tmp_path, monkeypatch):
             folder = tmp_path / f"{stage.name}-{stage.seed}-{number}"
             folder.mkdir(exist_ok=True)
             steps = 3 + stage.seed  # one seed's filters keep more rows
-            log = [{"step": step, "loss": 4.0 - step + stage.seed} for step in range(1, steps)]
+            log = [{"step": step, "epoch": step / 4, "loss": 4.0 - step + stage.seed} for step in range(1, steps)]
             (folder / "log.json").write_text(json.dumps([{"step": 0, "eval_loss": 9.0}, *log]))
             filtered = bool(getattr(stage.recipe, "filters", ()))
             answers = ["Fine."] * 3 + ["Fine." if filtered else "no capital. and no end"]
@@ -83,7 +83,7 @@ def test_curves_are_means_over_the_steps_that_all_seeds_have(folders):
     curves = zephyr_sft.loss_curves("tiny", 2)
     one = curves[curves["series"] == zephyr_sft.FILTERED]
     assert set(curves["series"]) == set(zephyr_sft.ARMS)
-    assert one["x"].tolist() == [1, 2] and one["y"].tolist() == [3.5, 2.5]
+    assert one["x"].tolist() == [0.25, 0.5] and one["y"].tolist() == [3.5, 2.5]
 
 
 def test_arms_differ_by_one_thing_each():

@@ -29,6 +29,7 @@ FAULTS = {"case": "capital", "disclaimer preface": "no_preface", "cut off": "com
 ANY_FAULT = "any style fault"
 RUNS = {NEAR_GREEDY: "MT-Bench's temperatures", HOT: "T = 0.7"}
 SHOWN = {f"{fault}, {RUNS[HOT]}": f"{fault}, %" for fault in (ANY_FAULT, *FAULTS)}  # the panels of a figure
+MEASURES = (scores.SCORE, scores.HOT_SCORE, scores.CORE, scores.EXPLANATION, scores.STYLE)
 CLAIM = "share of answers with a style fault: dSFT on filtered - on unfiltered dialogues"
 # Style does not depend on the question, so any turn serves to ask the judge for it.
 _ANY_TURN = Turn("", "", "", (), "", "", "no explanation is asked for", "")
@@ -63,6 +64,15 @@ def fault_shares(answered: pd.DataFrame) -> pd.DataFrame:
     return scores.scores(answered, [_share(fault, run) for run in RUNS for fault in (ANY_FAULT, *FAULTS)], models=ARMS)
 
 
+def differences(answered: pd.DataFrame) -> pd.DataFrame:
+    """Tidy frame: what the filters and the choice of tokens do to the chat score and its parts, paired by seed."""
+    pairs = {
+        "filtered - unfiltered data": (FILTERED, UNFILTERED),
+        "loss on answers - on all tokens": (FILTERED, ALL_TOKENS),
+    }
+    return scores.differences(answered, pairs, MEASURES)
+
+
 def data_faults(profile: str, seeds: int) -> pd.DataFrame:
     """Tidy frame: the same faults in the answers of the training dialogues, as drawn and after the filters."""
     drawn = {
@@ -93,14 +103,14 @@ def effect_of_filtering(answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def loss_curves(profile: str, seeds: int) -> pd.DataFrame:
-    """Training loss over steps by arm, as `figures.curves` draws it: mean over seeds with its t interval."""
+    """Training loss over the epoch by arm, as `figures.curves` draws it: mean over seeds with its t interval."""
     arms = [trained(profile, seed) for seed in range(seeds)]
     folders = iter(get_many([stage for by_arm in arms for stage in by_arm.values()]))
     logs = [{arm: _training_rows(next(folders)) for arm in by_arm} for by_arm in arms]
     return pd.concat(
         [
-            # The steps of the first seed: the filters keep a few rows more on one seed than on another.
-            seed_means.curve(arm, logs[0][arm]["step"], [by_arm[arm]["loss"] for by_arm in logs], kind="retrained")
+            # The first seed's places: the filters keep a few rows more on one seed than on another.
+            seed_means.curve(arm, logs[0][arm]["epoch"], [by_arm[arm]["loss"] for by_arm in logs], kind="retrained")
             for arm in ARMS
         ],
         ignore_index=True,
@@ -150,5 +160,5 @@ def _answer_texts(folder: Path) -> list[str]:
 
 
 def _training_rows(folder: Path) -> pd.DataFrame:
-    """The rows of a log that stand for training steps, columns step and loss."""
-    return pd.DataFrame([row for row in files.read_json(folder / "log.json") if "loss" in row])[["step", "loss"]]
+    """The rows of a log that stand for training steps, columns epoch and loss."""
+    return pd.DataFrame([row for row in files.read_json(folder / "log.json") if "loss" in row])[["epoch", "loss"]]
