@@ -103,16 +103,18 @@ def test_without_noise_the_better_answer_is_chosen_and_with_noise_less_often(set
 def test_planted_errors_are_found_again_within_their_intervals(sets):
     found = planted_errors.recovered(SETTINGS, sets)
     assert len(found) == 2 + 2 * 2 * 2 * 3
-    held = planted_errors.coverage(found).set_index("row")
-    # 26 intervals of 95 %: fewer than 22 would hold with a probability of 0.5 %
-    assert held.loc["all errors", "n"] == 26 and held.loc["all errors", "value"] >= 100 * 22 / 26
+    held = planted_errors.coverage(planted_errors.recovered_by_seed(SETTINGS, sets, times=2)).set_index("row")
+    assert list(held["n"]) == [4 * 2, 4 * 8, 4 * 8, 4 * 8]
+    # 32 intervals of 95 %: fewer than 28 would hold with a probability of 2 %, fewer than 27 of 0.5 %
+    assert (held.loc[list(planted_errors.ERRORS), "value"] >= 100 * 27 / 32).all()
     assert (found["low"] < found["high"]).all()
 
 
 def test_an_interval_that_misses_lowers_the_coverage(sets):
     found = planted_errors.recovered(SETTINGS, sets)
     missed = found.assign(planted=found["high"] + 1)
-    assert value(planted_errors.coverage(missed), "all errors", "held") == 0
+    assert (planted_errors.coverage([missed])["value"] == 0).all()
+    assert (planted_errors.coverage([missed, found.assign(planted=found["low"])])["value"] == 50).all()
 
 
 def test_the_same_answer_is_judged_once(sets):

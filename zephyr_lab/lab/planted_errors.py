@@ -24,16 +24,16 @@ SINGLE = "score_noise_sd"
 Asked = dict[tuple[str, ...], Turn]  # question and answer, or two answers, to the turn that they answer
 
 
-def recovered(chosen: WorldTour, sets: Sequence[Completions]) -> pd.DataFrame:
+def recovered(chosen: WorldTour, sets: Sequence[Completions], *, judges: int = 0) -> pd.DataFrame:
     """Each planted error as it comes back, with its interval: a tidy frame with the planted value as column planted.
 
     Rows name the judge; metrics: `SINGLE` for judges of answers, `ERRORS` for judges of pairs. A judge's error depends
-    on question and answers alone, so what comes twice is judged once.
+    on its seed, question and answers alone, so what comes twice is judged once. `judges` is the seed of the judges.
     """
     lines, planted = [], []
     answers, pairs = _answers(sets), _pairs(sets)
     for sd in chosen.noise_sds:
-        judge = RubricJudge(noise_sd=sd, seed=derive(0, "planted", str(sd)))
+        judge = RubricJudge(noise_sd=sd, seed=derive(judges, "planted", str(sd)))
         verdicts = [judge.score([turn], [answer])[0] for (_, answer), turn in answers.items()]
         found = calibration.noise_sd([one.exact for one in verdicts], [one.score for one in verdicts])
         lines.append(
@@ -42,7 +42,7 @@ def recovered(chosen: WorldTour, sets: Sequence[Completions]) -> pd.DataFrame:
         planted.append(sd)
     for values in product(chosen.noise_sds, chosen.position_biases, chosen.length_biases):
         wanted = dict(zip(ERRORS, values, strict=True))
-        judge = PairJudge(**wanted, seed=derive(0, "planted", str(values)))
+        judge = PairJudge(**wanted, seed=derive(judges, "planted", str(values)))
         verdicts = [judge.compare(turn, first, second) for (_, first, second), turn in pairs.items()]
         found = calibration.pair_errors(verdicts)
         name = "of pairs: noise {:g}, position {:g}, length {:g}".format(*values)
@@ -52,13 +52,26 @@ def recovered(chosen: WorldTour, sets: Sequence[Completions]) -> pd.DataFrame:
     return tables.frame(lines).assign(planted=planted)
 
 
-def coverage(found: pd.DataFrame) -> pd.DataFrame:
-    """In how many of 100 intervals the planted value lies, by error and in all; 95 is what they promise."""
-    held = (found["low"] <= found["planted"]) & (found["planted"] <= found["high"])
-    parts = {str(metric): held[found["metric"] == metric] for metric in dict.fromkeys(found["metric"])}
+def recovered_by_seed(chosen: WorldTour, sets: Sequence[Completions], *, times: int) -> list[pd.DataFrame]:
+    """`recovered` on the rows of each seed alone, `times` over, by judges of other seeds: fewer rows, more judges."""
+    return [
+        recovered(chosen, [made], judges=1 + place * times + time)
+        for place, made in enumerate(sets)
+        for time in range(times)
+    ]
+
+
+def coverage(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """In how many of 100 intervals of these frames the planted value lies, by error; 95 is what they promise.
+
+    Not over all errors together: the three estimates of one judge of pairs come from the same verdicts and stray
+    together.
+    """
+    frame = pd.concat(found)
+    held = (frame["low"] <= frame["planted"]) & (frame["planted"] <= frame["high"])
+    parts = {str(metric): held[frame["metric"] == metric] for metric in dict.fromkeys(frame["metric"])}
     return tables.frame(
-        numbers.share(name, "held", int(part.sum()), len(part), of="intervals")
-        for name, part in {**parts, "all errors": held}.items()
+        numbers.share(name, "held", int(part.sum()), len(part), of="judges") for name, part in parts.items()
     )
 
 

@@ -61,16 +61,17 @@ def _exact_pairs(
 
     The same errors are drawn for every `sd` and only scaled, so that a curve over `sd` does not jump by chance.
     """
-    rater, rng = Rater(overall_sd=sd), random.Random(f"tour ratings {seed}")
+    rater = Rater(overall_sd=sd)
     rated = [
         replace(
             prompt,
             completions=tuple(
-                replace(completion, overall_score=rater.overall(rng, verdict))
-                for completion, verdict in zip(prompt.completions, given, strict=True)
+                # a generator an answer: one more draw for one answer must not shift the errors of the next
+                replace(one, overall_score=rater.overall(random.Random(f"rating {seed} {number} {place}"), verdict))
+                for place, (one, verdict) in enumerate(zip(prompt.completions, given, strict=True))
             ),
         )
-        for prompt, given in zip(asked, verdicts, strict=True)
+        for number, (prompt, given) in enumerate(zip(asked, verdicts, strict=True))
     ]
     outcomes = binarise(rated, Binarisation(chosen="overall_score", rejected="random"), seed=seed)
     return [
