@@ -74,11 +74,12 @@ def test_the_planted_bias_is_the_difference_of_the_two_judges():
     assert exact < 0 < table["difference"]  # here the long answers are the wrong ones
 
 
-def test_categories_and_panels_change_places():
+def test_every_model_has_a_panel_with_every_category_on_one_scale():
     table = chat.by_category(answered(ideal))
-    turned = chat.turned(table)
-    assert set(turned["metric"]) == set(chat.MODELS) and set(turned["row"]) == set(table["metric"])
-    assert list(turned.columns) == list(table.columns)
+    figure = chat.category_panels(table)
+    assert [ax.get_xlabel() for ax in figure.axes] == list(chat.PANELS.values())
+    assert {ax.get_xlim() for ax in figure.axes} == {(1, 10)}
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(dict.fromkeys(table["metric"]))
 
 
 def test_the_benchmark_is_the_one_that_was_asked():

@@ -16,7 +16,8 @@ from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.zephyr_scores import NEAR_GREEDY
-from zephyr_lab.reporting import tables
+from zephyr_lab.reporting import figures, tables
+from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.scoring import annotations
 from zephyr_lab.scoring.annotations import Annotation
 from zephyr_lab.scoring.length_bias import length_bias
@@ -30,7 +31,7 @@ BASE, DSFT = "base, world", "dSFT, world"
 DDPO_1, DDPO = "dSFT + dDPO 1 epoch, world", "dSFT + dDPO 3 epochs, world"
 MODELS = (BASE, DSFT, DDPO_1, DDPO)
 TRAINED = MODELS[1:]
-PANELS = {model: f"{model.removesuffix(', world')}, 1 to 10" for model in MODELS}  # of a figure by category
+PANELS = {BASE: "base", DSFT: "dSFT", DDPO_1: "dDPO, 1 epoch", DDPO: "dDPO, 3 epochs"}  # chat score by category
 WIN_RATE = "win_rate"
 BASELINE_SEED = 0
 # A liking for length of known size: 0.2 points of the rubric for each word more than the baseline's.
@@ -84,9 +85,14 @@ def with_retrained(ours: pd.DataFrame, retrained: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([one for one in (ours, retrained) if not one.empty], ignore_index=True)
 
 
-def turned(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows and metrics changed over: a line a category and a panel a model."""
-    return table.rename(columns={"row": "metric", "metric": "row"})[table.columns]
+def category_panels(table: pd.DataFrame) -> Picture:
+    """The table of `by_category` as a dot plot: a line a category, a panel a model, one scale for all."""
+    turned = table.rename(columns={"row": "metric", "metric": "row"})[table.columns]
+    figure = figures.dot_plots(turned, PANELS)
+    for ax in figure.axes:
+        ax.set_xlim(1, 10)
+        ax.set_xticks(range(2, 11, 2))
+    return figure
 
 
 def lengths(answered: pd.DataFrame, asked: Iterable[Question]) -> pd.DataFrame:
