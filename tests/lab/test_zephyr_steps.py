@@ -201,8 +201,13 @@ def test_the_gap_is_preference_learning_less_imitation(running, store):
 def test_endings_count_role_tags_and_answers_without_end(running, store):
     table = zephyr_steps_claims.endings(done_with(HOLDS, tags=(WITHOUT,))).set_index(["row", "metric"])["value"]
     assert table[WITHOUT, "ended, no role tag, %"] == 0
-    assert table[WITHOUT, "role tag in the text, %"] == table[WITHOUT, "no end token, %"] == 100
+    assert table[WITHOUT, "role tag, %"] == table[WITHOUT, "no end token, %"] == 100
     assert table[DSFT, "ended, no role tag, %"] == 100
+    assert table[DSFT, "goes on after a line break, %"] == 0
+    done = done_with(HOLDS)
+    done.answers.loc[done.answers["model"] == BASE, "text"] = "Yes.\nWhat is next?"
+    table = zephyr_steps_claims.endings(done).set_index(["row", "metric"])["value"]
+    assert table[BASE, "goes on after a line break, %"] == 100
 
 
 def test_recipes_stand_beside_what_was_printed_of_the_released_models(running, store):

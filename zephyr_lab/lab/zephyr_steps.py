@@ -117,7 +117,7 @@ def models_of(profile: str, seed: int, arms: StepsSettings) -> dict[str, Model]:
             stages.ddpo(profile, seed, beta=beta, evaluate_every=0, keep_epochs=False)
         )
     for card in arms.cards:
-        models[card] = Model(stages.ddpo(profile, seed, setting=card, evaluate_every=0, keep_epochs=False))
+        models[card] = Model(stages.ddpo(profile, seed, setting=card))
     return models
 
 

@@ -17,11 +17,13 @@ NOTHING_PRINTED = "nothing of the kind is printed; redefined here"
 
 
 def endings(done: Steps) -> pd.DataFrame:
-    """Shares of near-greedy answers in %: ended by the model without a role tag; with a role tag; never ended."""
+    """Shares of near-greedy answers in %: ended by the model without a role tag; with a role tag; never ended; of more
+    than one line, which no right answer has: models of raw text write the next question and answer there."""
     wanted = [
         scores.Measure("ended, no role tag, %", "ended_clean", scale=100.0),
-        scores.Measure("role tag in the text, %", "tagged", scale=100.0),
+        scores.Measure("role tag, %", "tagged", scale=100.0),
         scores.Measure("no end token, %", "endless", scale=100.0),
+        scores.Measure("goes on after a line break, %", "several_lines", scale=100.0),
     ]
     return scores.scores(_with_endings(done.answers), wanted, models=(BASE, *TABLE_3))
 
@@ -86,7 +88,12 @@ def _difference(answered: pd.DataFrame, ours: str, theirs: str, measure: scores.
 
 def _with_endings(answered: pd.DataFrame) -> pd.DataFrame:
     tagged = answered["role_tags"] > 0
-    return answered.assign(ended_clean=answered["finished"] & ~tagged, tagged=tagged, endless=~answered["finished"])
+    return answered.assign(
+        ended_clean=answered["finished"] & ~tagged,
+        tagged=tagged,
+        endless=~answered["finished"],
+        several_lines=answered["text"].str.strip().str.contains("\n", regex=False),
+    )
 
 
 def _sampled_tokens(done: Steps) -> dict[str, object]:
