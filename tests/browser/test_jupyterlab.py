@@ -8,14 +8,16 @@ import pytest
 pytestmark = pytest.mark.browser
 
 TIMEOUT = 180_000  # milliseconds, for a slow machine
+TRAINING = 600_000  # the notebook trains its smallest models, and waits where others hold the machine's slots
 
 
 def smallest(notebook: Path) -> int:
-    """Set the copy's profile to the smallest; the number of its code cells."""
+    """Set the copy's profile and seeds to the smallest; the number of its code cells."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     code[0]["source"] = "".join(code[0]["source"]).replace('profile: str = "tiny"', 'profile: str = "smoke"')
-    assert '"smoke"' in code[0]["source"]
+    code[0]["source"] = code[0]["source"].replace("seeds: int = 3", "seeds: int = 2")
+    assert '"smoke"' in code[0]["source"] and "= 2" in code[0]["source"]
     notebook.write_text(json.dumps(content), encoding="utf-8")
     return len(code)
 
@@ -42,7 +44,7 @@ def test_notebook_13_runs_from_top_to_bottom(lab, visit, tmp_path):
     visit.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     last = visit.page.locator(".jp-CodeCell .jp-InputPrompt").last
     reads = "([prompt, text]) => prompt.textContent === text"
-    visit.page.wait_for_function(reads, arg=[last.element_handle(), f"[{cells}]:"], timeout=TIMEOUT)
+    visit.page.wait_for_function(reads, arg=[last.element_handle(), f"[{cells}]:"], timeout=TRAINING)
     counts = visit.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
     visit.page.screenshot(path=tmp_path / "notebook_13.png")
     assert counts == [f"[{number}]:" for number in range(1, cells + 1)]
