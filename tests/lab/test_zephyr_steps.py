@@ -5,7 +5,7 @@ import pytest
 
 from zephyr_lab.core import files, session, settings, stages
 from zephyr_lab.core.profiles import PROFILES
-from zephyr_lab.lab import zephyr_stages, zephyr_steps, zephyr_steps_claims
+from zephyr_lab.lab import zephyr_stages, zephyr_steps, zephyr_steps_claims, zephyr_steps_figures
 from zephyr_lab.lab.zephyr_steps import (
     BASE,
     CLOSE_DDPO,
@@ -187,9 +187,6 @@ def test_the_grid_holds_every_cell_and_the_three_printed_points(running, store):
         ("1 SFT epoch", "1 DPO epoch"): 7.0,
         ("1 SFT epoch", "3 DPO epochs"): 7.34,
     }
-    curves = zephyr_steps.grid_curves(table)
-    assert curves[curves["kind"] == "quoted"]["x"].tolist() == [0, 1, 3]
-    assert curves[curves["series"] == "3 SFT epochs"]["x"].tolist() == [0, 1, 2, 3]
 
 
 def test_the_gap_is_preference_learning_less_imitation(running, store):
@@ -219,11 +216,28 @@ def test_recipes_stand_beside_what_was_printed_of_the_released_models(running, s
 
 def test_accuracy_curves_are_means_over_seeds_beside_the_released_log(running, store):
     curves = zephyr_steps.accuracies(done_with(HOLDS))
-    held_out = curves[curves["series"] == "eval"]
-    assert held_out["y"].tolist() == pytest.approx([0.61] * 3)
+    held_out, train = (curves[curves["series"] == name] for name in ("eval", "train"))
+    assert held_out["y"].tolist() == pytest.approx([0.61] * 2)  # not the first, where policy and reference are equal
+    assert train["x"].tolist() == pytest.approx([0.3, 0.5])
     assert (held_out["low"] < held_out["y"]).all()
     assert len(curves[curves["kind"] == "quoted"]) == 58
     assert zephyr_steps.accuracies(done_with(HOLDS, seeds=1))["low"].isna().all()
+
+
+def test_figure_3_draws_every_line_and_the_published_points_apart(running, store):
+    done = done_with(HOLDS)
+    _, right = zephyr_steps_figures.figure_3(zephyr_steps.accuracies(done), zephyr_steps.grid(done)).axes
+    lines = {line.get_label(): line for line in right.get_lines()}
+    assert set(lines) == {"1 SFT epoch", "1 SFT epoch, published", "2 SFT epochs", "3 SFT epochs"}
+    assert lines["1 SFT epoch, published"].get_xdata().tolist() == [0, 1, 3]
+    assert lines["1 SFT epoch, published"].get_markerfacecolor() == "white"
+    assert lines["1 SFT epoch"].get_color() == lines["1 SFT epoch, published"].get_color()
+    assert "3 seeds, t 95 %" in right.get_legend().get_title().get_text()
+
+
+def test_differences_are_drawn_around_zero(running, store):
+    picture = zephyr_steps_figures.around_zero(zephyr_steps.gap(done_with(HOLDS)), {"mt_bench": "difference"})
+    assert [0, 0] in [list(line.get_xdata()) for line in picture.axes[0].get_lines()]
 
 
 def test_samples_are_whole_dialogues_of_each_row(running, store):

@@ -219,14 +219,6 @@ def grid(done: Steps) -> pd.DataFrame:
     return both.sort_values(["row", "metric"], kind="stable", ignore_index=True)
 
 
-def grid_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """The grid as `figures.curves` draws it: a line for each number of SFT epochs, over DPO epochs."""
-    series = table["row"].where(table["kind"] != "quoted", "published, " + table["row"])
-    x = table["metric"].str.extract(r"(\d+)", expand=False).astype(float)
-    curves = table.assign(series=series, x=x, y=table["value"])
-    return curves[["series", "kind", "x", "y", "low", "high"]]
-
-
 def rejected(done: Steps) -> pd.DataFrame:
     """One epoch of dDPO by the rule that draws the rejected answer: score, T = 0.7, win rate, KL."""
     rows = {"random": DDPO, **{rule: rejecting(rule) for rule in done.arms.rejected}}
@@ -262,8 +254,9 @@ def spread(done: Steps) -> pd.DataFrame:
 def accuracies(done: Steps) -> pd.DataFrame:
     """Figure 3, left: accuracy of the implicit reward over the paper's three epochs, beside the beta model's log.
 
-    As `figures.curves` draws it. Logged means of batches, averaged over seeds at equal steps; equal answers were set
-    aside. The published figure was not printed as values, so the log of the released model stands in for it.
+    As `figures.curves` draws it. Logged means of batches, averaged over seeds at equal steps. Before the first update
+    policy and reference are equal and no reward is higher, so the first log is left out. The published figure was not
+    printed as values; the log of the released model stands in for it.
     """
     logs = [
         pd.DataFrame(files.read_json(folder / "log.json")).assign(seed=seed)
@@ -300,7 +293,8 @@ def save_samples(shown: pd.DataFrame) -> Path:
 def _curve(log: pd.DataFrame, series: str, column: str) -> pd.DataFrame:
     """Mean of a logged column over seeds, with its t interval where there is more than one."""
     points = []
-    for _, rows in log.dropna(subset=[column]).groupby("step"):
+    logged = log.dropna(subset=[column])
+    for _, rows in logged[logged["step"] > logged["step"].min()].groupby("step"):
         low, high = t_interval(rows[column].to_numpy(float)) or (None, None)
         points.append({
             "series": series, "kind": "retrained", "x": rows["epoch"].mean(), "y": rows[column].mean(),

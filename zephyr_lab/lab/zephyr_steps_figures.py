@@ -1,0 +1,56 @@
+"""Pictures of notebook 12 that no general plot draws: Figure 3, and differences around zero."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from zephyr_lab.reporting import figures
+from zephyr_lab.reporting.picture import Picture
+from zephyr_lab.reporting.style import looks
+
+_STEP_ASIDE = 0.07  # epochs by which neighbouring lines stand apart, so that their bars do not cover one another
+
+
+def figure_3(accuracies: pd.DataFrame, grid: pd.DataFrame) -> Picture:
+    """Left: `zephyr_steps.accuracies` over dDPO epochs. Right: `zephyr_steps.grid`, a line a number of SFT epochs."""
+    picture, (left, right) = figures.panels(2, height=3.1)
+    figures.curves(accuracies, x_label="dDPO epochs", y_label="implicit-reward accuracy", ax=left)
+    _grid(right, grid)
+    return picture
+
+
+def around_zero(table: pd.DataFrame, x_labels: dict[str, str]) -> Picture:
+    """`figures.dot_plots` of differences, with a line at zero."""
+    picture = figures.dot_plots(table, x_labels)
+    for ax in picture.axes:
+        ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
+    return picture
+
+
+def _grid(ax: Axes, grid: pd.DataFrame) -> None:
+    """Ours filled with bars, published hollow and dashed in the same hue; the legend says of what the bars are."""
+    rows = list(dict.fromkeys(grid["row"]))
+    styles = looks(rows)
+    for place, row in enumerate(rows):
+        for kind, line in grid[grid["row"] == row].groupby("kind", sort=False):
+            quoted = kind == "quoted"
+            x = line["metric"].str.extract(r"(\d+)", expand=False).astype(float)
+            if not quoted:
+                x = x + (place - (len(rows) - 1) / 2) * _STEP_ASIDE
+                ax.vlines(x, line["low"], line["high"], color=styles[row].colour, linewidth=1.0)
+            ax.plot(
+                x,
+                line["value"],
+                color=styles[row].colour,
+                marker="D" if quoted else styles[row].marker,
+                markerfacecolor="white" if quoted else styles[row].colour,
+                linestyle=(0, (4, 1.5)) if quoted else "-",
+                linewidth=1.2,
+                label=f"{row}, published" if quoted else row,
+            )
+    ours = grid[grid["kind"] == "retrained"]
+    ax.set_xlabel("dDPO epochs")
+    ax.set_ylabel("score, 1 to 10")
+    ax.set_xticks(range(int(grid["metric"].str.extract(r"(\d+)", expand=False).astype(int).max()) + 1))
+    ax.grid(color="0.93", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(title=f"bars: {ours['interval'].iloc[0]}", loc="lower right", title_fontsize=7)
