@@ -159,7 +159,7 @@ def test_a_read_and_an_absence_are_both_told_to_the_session(places, monkeypatch)
 
 
 def test_an_absent_file_is_refused_with_the_next_step(places):
-    with pytest.raises(FileNotFoundError, match=r"'alpaca_eval_v1'.*ZEPHYR_LAB_DATA.*or fetch it.*list data --fetch alpaca_eval_v1"):
+    with pytest.raises(FileNotFoundError, match=r"'alpaca_eval_v1'.*ZEPHYR_LAB_DATA.*list data --fetch alpaca_eval_v1"):
         files_at_hand.require("alpaca_eval_v1")
     with pytest.raises(FileNotFoundError, match=r"ZEPHYR_LAB_DATA.*pandalm/labels.csv \(WeOpenML/PandaLM at 3871806\)"):
         files_at_hand.require("pandalm_labels")

@@ -1,4 +1,4 @@
-"""DPO's loss, rewards and margins against algebra; against TRL's trainer they are held in tests/training/test_ddpo.py."""
+"""DPO's loss, rewards and margins against algebra; tests/training/test_ddpo.py holds them against TRL's trainer."""
 
 import math
 

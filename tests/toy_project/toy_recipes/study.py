@@ -1,11 +1,10 @@
 """Which stages the toy notebooks need: eleven walks, the same for all, and three sums that build on them."""
 
+from toy_recipes.arithmetic import Walk
 from zephyr_lab.core import session
 from zephyr_lab.core.files import write_text
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab.scheduler import get_many
-
-from toy_recipes.arithmetic import Walk
 
 
 def stages(count, length, pause):
