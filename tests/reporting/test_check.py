@@ -192,6 +192,25 @@ def test_statements_are_recorded_with_their_facts(checkout):
     assert all(entry["facts"] and entry["why"] and entry["effect"] is None for entry in told)
 
 
+def test_an_effect_of_ours_stands_beside_a_statement_and_does_not_decide_it(checkout):
+    for effect in (30.0, -30.0):
+        row = {"row": "S0-2", "metric": "m", "value": effect, "low": effect - 1, "high": effect + 1}
+        check.claims("overview", ["S0-2", "S0-3"], effects(row))
+        told = claim(checkout, "S0-2")
+        assert (told["verdict"], told["effect"], told["n"], told["seeds"]) == ("unsupported", effect, 320, 3)
+        assert told["why"].endswith("; effect: redefined, ours: relative drop of held-out pair error, DPO against SFT")
+        assert told["facts"]
+    assert claim(checkout, "S0-3")["effect"] is None
+    alone = {"row": "S0-2", "metric": "m", "value": 1.0, "low": float("nan"), "high": float("nan"), "seeds": 1}
+    check.claims("overview", ["S0-2"], effects(alone))
+    assert (claim(checkout, "S0-2")["verdict"], claim(checkout, "S0-2")["effect"]) == ("unsupported", None)
+
+
+def test_an_effect_that_a_statement_did_not_announce_is_refused(checkout):
+    with pytest.raises(ValueError, match=r"S0-1 is decided by published facts and takes one effect .* later = None"):
+        check.claims("overview", ["S0-1"], {"S0-1": Measured(0.5, 0.2, 0.8, n=3, seeds=3)})
+
+
 def test_text_of_claims_is_escaped_in_html(checkout):
     shown = check.claims("zephyr", ["Z1"])
     assert "6.64 -&gt; 7.00" in shown._repr_html_()

@@ -169,6 +169,16 @@ def test_a_fresh_notebook_wins_over_a_stale_one(checkout):
     assert claim(ledger.collect("tiny", stale={LAST}), "Z1")["verdict"] == "reproduced"
 
 
+def test_an_effect_is_not_put_out_by_a_later_verdict_without_one(checkout):
+    run(NOTEBOOK)
+    check.claims("overview", ["S0-2"], {"S0-2": GAIN})
+    run(LAST)
+    check.statements()
+    assert claim(ledger.collect("tiny"), "S0-2")["effect"] == 0.5
+    stale = claim(ledger.collect("tiny", stale={NOTEBOOK}), "S0-2")
+    assert (stale["verdict"], stale["effect"]) == ("unsupported", None)
+
+
 def test_the_smallest_count_of_seeds_is_told(checkout):
     run(NOTEBOOK, seeds=5)
     check.exact("a", 1, 1)
@@ -221,9 +231,13 @@ def test_a_committed_file_that_is_gone_makes_its_item_missing(checkout):
 def test_another_profile_takes_only_what_no_profile_changes(checkout):
     made(checkout, seeds=5)
     check.claims("zephyr", ["Z1", "Z6"], {"Z1": GAIN})
+    check.claims("overview", ["S0-2"], {"S0-2": GAIN})
     promote(checkout)
     shutil.rmtree(checkout / "build")
+    assert claim(ledger.collect("tiny"), "S0-2")["effect"] == 0.5
     told = ledger.collect("smoke")
+    statement = {"id": "S0-2", "verdict": "unsupported"} | dict.fromkeys(("effect", "interval", "n", "seeds"))
+    assert claim(told, "S0-2") == statement
     assert told["profile"] == "smoke"
     assert claim(told, "Z1")["verdict"] == "not measured yet"  # measured over seeds at tiny
     assert claim(told, "Z6")["verdict"] == "right"

@@ -70,8 +70,9 @@ def claims(
 
     `measured` gives effects by claim id: one `Measured`, or one for each part of the claim in order; or a tidy frame
     whose rows are named by claim ids (a claim of several parts: one row a part, its metric as in claims.toml). Claims
-    that published facts decide need none; what is not given is "not measured yet", or "not testable here" with why.
-    Raises ValueError for an id that the paper does not have.
+    that published facts decide need none, and no effect changes their verdict; one that is given is recorded beside it
+    as what the claim's `later` announced. What is not given is "not measured yet", or "not testable here" with why.
+    Raises ValueError for an id that the paper does not have, and for an effect that no `later` announced.
     """
     known = {claim.id: claim for claim in registry.load(paper)}
     wanted = list(ids)
@@ -117,8 +118,7 @@ def item(
 
 def _entry(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]:
     if claim.decided_by == registry.PUBLISHED_FACTS:
-        decided = rules.decide(claim.id)
-        return _claim(claim.id, decided.verdict, why=decided.why, facts=decided.facts)
+        return _decided(claim, effects)
     if claim.not_testable:
         return _claim(claim.id, registry.NOT_TESTABLE, why=claim.not_testable)
     if effects is None:
@@ -129,6 +129,20 @@ def _entry(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]
     part = claim.parts[effects.index(decisive)]
     why = f"{part.metric}: {part.direction}, margin {part.margin:g}"
     return _claim(claim.id, verdict, why=why, measured=decisive)
+
+
+def _decided(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]:
+    """A statement that published facts decide, and beside its verdict what our own data say of it."""
+    decided = rules.decide(claim.id)
+    if not isinstance(effects, list):
+        return _claim(claim.id, decided.verdict, why=decided.why, facts=decided.facts)
+    if claim.later is None or len(effects) != 1:
+        raise ValueError(
+            f"{claim.id} is decided by published facts and takes one effect beside its verdict, named by `later` in "
+            f"claims.toml; got {len(effects)}, later = {claim.later!r}"
+        )
+    why = f"{decided.why}; effect: {claim.later}"
+    return _claim(claim.id, decided.verdict, why=why, facts=decided.facts, measured=effects[0])
 
 
 def _claim(

@@ -165,17 +165,18 @@ def _committed_item(item: Item, old: Mapping[str, Any] | None) -> dict[str, Any]
 def _claim(
     id: str, written: list[dict[str, Any]], stale: frozenset[str], old: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The last verdict of a fresh notebook, else of a stale one, else the committed one."""
+    """The last verdict of a fresh notebook, else of a stale one, else the committed one; one with an effect goes before
+    one without, which the notebook of all statements writes."""
     found = [
-        (fragment["notebook"] not in stale, place, claim)
+        (fragment["notebook"] not in stale, claim["effect"] is not None, place, claim)
         for place, fragment in enumerate(written)
         for claim in fragment["claims"]
         if claim["id"] == id and claim["verdict"] != claims.NOT_MEASURED
     ]
     before = [claim for claim in (old["claims"] if old else []) if claim["id"] == id]
     unmeasured = {"id": id, "verdict": claims.NOT_MEASURED, "effect": None, "interval": None, "n": None, "seeds": None}
-    newest = max(found, key=lambda one: one[:2], default=None)
-    claim = newest[2] if newest else before[0] if before else unmeasured
+    newest = max(found, key=lambda one: one[:3], default=None)
+    claim = newest[3] if newest else before[0] if before else unmeasured
     return {key: claim[key] for key in CLAIM_KEYS}
 
 
@@ -185,7 +186,14 @@ def _committed_for(profile: str) -> dict[str, Any] | None:
     if old is None or old["profile"] == profile:
         return old
     kept = [entry for entry in old["items"] if "retrained" not in entry["kind"].split("+")]
-    return {**old, "items": kept, "claims": [claim for claim in old["claims"] if claim["seeds"] is None]}
+    nothing = dict.fromkeys(("effect", "interval", "n", "seeds"))
+    facts_decide = {id for id, claim in claims.everything().items() if claim.decided_by == claims.PUBLISHED_FACTS}
+    lasting = [
+        claim if claim["seeds"] is None else claim | nothing  # the verdict stands, the effect is another profile's
+        for claim in old["claims"]
+        if claim["seeds"] is None or claim["id"] in facts_decide
+    ]
+    return {**old, "items": kept, "claims": lasting}
 
 
 def _seeds(written: list[dict[str, Any]], old: Mapping[str, Any] | None) -> int | None:
