@@ -1,0 +1,108 @@
+"""The domain set beside the chat questions, and the divergence from a start."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import zephyr_runs
+from tiny_models import small_model, small_tokenizer
+from zephyr_lab.core.files import read_json
+from zephyr_lab.data.chat import encode_dialogues
+from zephyr_lab.models import saved
+from zephyr_lab.scoring.domain import ASPECTS, domain_score
+from zephyr_lab.training import kd_evaluate, zephyr_data
+from zephyr_lab.training.recipes.kd_evaluate import KDEvaluation
+from zephyr_lab.world.benchmark import domain
+from zephyr_lab.world.judge import grade
+from zephyr_lab.world.ratings import domain_aspects
+
+RECIPE = KDEvaluation(
+    world="tiny",
+    questions=8,
+    per_group=1,
+    start="one",
+    max_new_tokens=8,
+    temperature=0.7,
+    models=("one", "two"),
+    folders=("", ""),
+    system_turns=(False, False),
+    device="cpu",
+)
+DIALOGUES = [
+    [{"role": "user", "content": "Is gold red?"}, {"role": "assistant", "content": "No."}],
+    [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ida went to the bridge with a fox."}],
+]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    for name, seed in (("one", 0), ("two", 1)):
+        saved.save(small_model(seed, context=256), small_tokenizer(), folder / name)
+    (folder / "dialogues").mkdir()
+    zephyr_data.build_dialogues(zephyr_runs.DIALOGUES, seed=0, inputs={}, out=folder / "dialogues", context=None)
+    return {name: folder / name for name in ("one", "two", "dialogues")}
+
+
+def build(recipe, inputs, folder):
+    (folder / "out").mkdir(parents=True)
+    (folder / "checkpoints").mkdir()
+    context = SimpleNamespace(checkpoints=folder / "checkpoints", progress=lambda *_, **__: None)
+    return kd_evaluate.build(recipe, seed=0, inputs=inputs, out=folder / "out", context=context)
+
+
+def test_build_writes_chat_domain_and_divergence(inputs, tmp_path):
+    scores = build(RECIPE, inputs, tmp_path)
+    assert set(scores) == {"one", "two"}
+    assert len(read_json(tmp_path / "out" / "answers.json")["score"]) == 2 * 2 * 8 * 2
+    asked = read_json(tmp_path / "out" / "domain.json")
+    assert {len(column) for column in asked.values()} == {2 * 2 * 20 * 2}  # models, runs, groups, turns
+    one, two = read_json(tmp_path / "out" / "divergence.json")
+    assert (one["model"], one["kl"]) == ("one", 0.0)
+    assert two["kl"] > 0 and two["tokens"] == one["tokens"]
+
+
+def test_the_aspects_are_those_of_the_text_that_is_kept(inputs, tmp_path):
+    build(RECIPE, inputs, tmp_path)
+    asked = read_json(tmp_path / "out" / "domain.json")
+    turns = {(one.question_id, place): turn for one in domain(1) for place, turn in enumerate(one.turns, 1)}
+    for place, text in enumerate(asked["text"]):
+        turn = turns[asked["question_id"][place], asked["turn"][place]]
+        expected = domain_aspects(grade(turn, text, ended=asked["finished"][place]))
+        assert {name: asked[name][place] for name in ASPECTS} == expected
+        assert asked["domain"][place] == domain_score(expected)
+        assert asked["group"][place] == turn.group
+
+
+def test_neither_domain_nor_start_is_asked_for_where_the_recipe_has_none(inputs, tmp_path):
+    build(replace(RECIPE, per_group=0, start=""), inputs, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers.json"]
+
+
+def test_the_divergence_is_the_mean_over_answer_tokens_one_by_one():
+    start, model, tokenizer = small_model(0), small_model(1), small_tokenizer()
+    encoded = encode_dialogues(tokenizer, DIALOGUES)
+    total, tokens = 0.0, 0
+    for one in encoded:  # each row alone: no batch, no padding
+        p, q = (m(input_ids=torch.tensor([one.ids])).logits[0].double().softmax(-1) for m in (start, model))
+        for place, counted in enumerate(one.answer_mask):
+            if counted:
+                total += sum((p[place - 1] * (p[place - 1] / q[place - 1]).log()).tolist())
+                tokens += 1
+    found = kd_evaluate.divergence(start, model, encoded)
+    assert found["tokens"] == tokens
+    assert found["kl"] == pytest.approx(total / tokens, rel=1e-5)
+    assert kd_evaluate.divergence(start, start, encoded)["kl"] == 0
+
+
+def test_a_start_without_dialogues_or_name_is_refused_before_anything_is_asked(inputs, tmp_path):
+    with pytest.raises(ValueError, match="divergence from 'one' needs an input 'dialogues'"):
+        build(RECIPE, {name: inputs[name] for name in ("one", "two")}, tmp_path)
+    with pytest.raises(ValueError, match=r"start must be one of the models .*, got 'three'"):
+        replace(RECIPE, start="three")
+    with pytest.raises(ValueError, match="per_group must not be negative, got -1"):
+        replace(RECIPE, per_group=-1)
+    with pytest.raises(ValueError, match="cannot be called 'dialogues'"):
+        replace(RECIPE, models=("one", "dialogues"))
