@@ -1,0 +1,392 @@
+"""KD and DAE as stages of a profile: data, teachers, students, each the paper's recipe with named changes.
+
+Recipes come from papers/kd_dae/settings.toml. Every function takes (profile, seed); teachers and expert belong to a
+profile alone, as the papers train all runs from the same ones. `changes` are fields of the recipe named in each
+docstring. Kothari et al. 2024, arXiv 2406.19112.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from zephyr_lab.core import settings
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab import kd_folders
+from zephyr_lab.lab.base import HUB_PROFILES
+from zephyr_lab.lab.zephyr_stages import Model, base
+from zephyr_lab.training.recipes.dae import DAERecipe
+from zephyr_lab.training.recipes.hub_data import HubDialogues
+from zephyr_lab.training.recipes.hub_model import HubModel
+from zephyr_lab.training.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.training.recipes.kd_data import (
+    DomainPairs,
+    FolderMix,
+    FolderPairs,
+    MixedDialogues,
+    OwnAnswers,
+    PublicMix,
+    QualityDialogues,
+)
+from zephyr_lab.training.recipes.mixtures import Merge, Upcycle
+from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, WorldDialogues
+
+PAPER = "kd_dae"
+TEACHER_SEED = 0  # of teachers and expert: one of each a profile
+
+# --- data: each stage holds train.jsonl and test.jsonl ----------------------------------------------------------------
+
+
+def random_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
+    """ "R" of Table 2: dialogues as they come, unfiltered. Changes: `WorldDialogues` (`HubDialogues` of the hub)."""
+    if profile in HUB_PROFILES:
+        return _data("random_dialogues", "hub_data:build_dialogues", HubDialogues, profile, seed, changes)
+    return _data("random_dialogues", "zephyr_data:build_dialogues", WorldDialogues, profile, seed, changes)
+
+
+def qa_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
+    """ "QA" of Table 2 in our reading: the filters, then a judge's threshold; as many rows as `random_dialogues`.
+
+    Changes: `QualityDialogues`, e.g. least_score=9.0. Of the hub, without a judge, the filters alone (`HubDialogues`).
+    """
+    if profile in HUB_PROFILES:
+        return _data("qa_dialogues", "hub_data:build_dialogues", HubDialogues, profile, seed, changes)
+    return _data("qa_dialogues", "kd_data:build_quality", QualityDialogues, profile, seed, changes)
+
+
+def scale_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
+    """The data of KD at scale (3.1.2): more of the world, or the six public sets. Changes: their recipe's fields."""
+    if profile in HUB_PROFILES:
+        return _data("scale_dialogues", "kd_public_data:build", PublicMix, profile, seed, changes)
+    return _data("scale_dialogues", "zephyr_data:build_dialogues", WorldDialogues, profile, seed, changes)
+
+
+def own_answers(profile: str, seed: int, *, teacher: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
+    """The questions of `data` (random dialogues) answered by `teacher` itself: sequence-level KD, a control.
+
+    `sft(..., data=own_answers(...))` trains on them. Changes: `OwnAnswers`, e.g. temperature=0.0.
+    """
+    asked = _model(teacher)
+    recipe = settings.load(PAPER, profile, "own_answers", OwnAnswers)
+    return Stage(
+        "own_answers",
+        "zephyr_lab.training.own_answers:build",
+        _changed(recipe, {"teacher": asked.folder, **changes}),
+        seed=seed,
+        inputs={"teacher": asked.stage, "dialogues": data or random_dialogues(profile, seed)},
+    )
+
+
+def mixed_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
+    """The data of DAE: general and e-commerce rows, each with its flag. Changes: `MixedDialogues`, e.g.
+    domain_share=0.05; domain_share=1.0 is domain data alone.
+
+    Of the hub: `FolderMix`, a folder of domain data beside the general rows of `scale_dialogues`.
+    """
+    if profile in HUB_PROFILES:
+        stage = _data("mixed_dialogues", "kd_public_data:build_mix", FolderMix, profile, seed, changes)
+        recipe = kd_folders.with_digest(stage.recipe)
+        return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, seed)})
+    return _data("mixed_dialogues", "kd_data:build_mixed", MixedDialogues, profile, seed, changes)
+
+
+# --- teachers and expert: one of each a profile -----------------------------------------------------------------------
+
+
+def teacher_dialogues(profile: str, **changes: Any) -> Stage:
+    """Clean dialogues that the world's teachers learn from. Changes: `WorldDialogues`. The hub's teachers need none."""
+    return _data("teacher_dialogues", "zephyr_data:build_dialogues", WorldDialogues, profile, TEACHER_SEED, changes)
+
+
+def same_size_teacher(profile: str, **changes: Any) -> Stage:
+    """The base trained on clean dialogues: Mistral-7B-Instruct's place. Changes: `DSFTRecipe`."""
+    if profile in HUB_PROFILES:
+        return _hub_model(profile, "same_size_teacher", changes)
+    return _teacher(profile, "same_size_teacher", base(profile), changes)
+
+
+def larger_teacher(profile: str, **changes: Any) -> Stage:
+    """A mixture upcycled from the base, trained on the same clean dialogues: Mixtral-Instruct's place.
+
+    Same layers and heads as the student, so attention maps pair one to one. Changes: `DSFTRecipe`.
+    """
+    if profile in HUB_PROFILES:
+        return _hub_model(profile, "larger_teacher", changes)
+    return _teacher(profile, "larger_teacher", Model(upcycled(profile)), changes)
+
+
+def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
+    """A mixture whose experts are all copies of `start` (the base), not trained. Changes: `Upcycle`."""
+    dense = _model(start or base(profile))
+    recipe = settings.load(PAPER, profile, "upcycle", Upcycle)
+    return Stage(
+        "upcycle",
+        "zephyr_lab.training.mixtures:build_upcycle",
+        _changed(recipe, {"start": dense.folder, **changes}),
+        seed=seed,
+        inputs={"dense": dense.stage},
+    )
+
+
+def domain_expert(profile: str, **changes: Any) -> Stage:
+    """The e-commerce expert: `expert_sft` of the base, then DPO on e-commerce pairs. Changes: `DDPORecipe`.
+
+    Good in the domain, average elsewhere.
+    """
+    recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe)
+    return Stage(
+        "expert",
+        "zephyr_lab.training.ddpo:build",
+        _changed(recipe, changes),
+        seed=TEACHER_SEED,
+        inputs={"policy": expert_sft(profile), "pairs": expert_pairs(profile)},
+    )
+
+
+def expert_sft(profile: str, **changes: Any) -> Stage:
+    """The expert before DPO: its base trained on e-commerce dialogues. Changes: `DSFTRecipe`."""
+    recipe = settings.load(PAPER, profile, "expert_sft", DSFTRecipe)
+    start = _hub_model(profile, "expert_base", {}) if profile in HUB_PROFILES else base(profile).stage
+    return Stage(
+        "expert_sft",
+        "zephyr_lab.training.dsft:build",
+        _changed(recipe, changes),
+        seed=TEACHER_SEED,
+        inputs={"base": start, "dialogues": expert_dialogues(profile)},
+    )
+
+
+def expert_dialogues(profile: str, **changes: Any) -> Stage:
+    """What the expert learns from: mostly e-commerce dialogues. Changes: `MixedDialogues` (`FolderMix` of the hub)."""
+    if profile in HUB_PROFILES:
+        stage = _data("expert_dialogues", "kd_public_data:build_mix", FolderMix, profile, TEACHER_SEED, changes)
+        recipe = kd_folders.with_digest(stage.recipe)
+        return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, TEACHER_SEED)})
+    return _data("expert_dialogues", "kd_data:build_mixed", MixedDialogues, profile, TEACHER_SEED, changes)
+
+
+def expert_pairs(profile: str, **changes: Any) -> Stage:
+    """The expert's preference pairs. Changes: `DomainPairs` (`FolderPairs` of the hub)."""
+    if profile in HUB_PROFILES:
+        stage = _data("expert_pairs", "kd_public_data:build_pairs", FolderPairs, profile, TEACHER_SEED, changes)
+        return dataclasses.replace(stage, recipe=kd_folders.with_digest(stage.recipe))
+    return _data("expert_pairs", "kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED, changes)
+
+
+# --- students ---------------------------------------------------------------------------------------------------------
+
+
+def sft(
+    profile: str, seed: int, *, start: Model | Stage | None = None, data: Stage | None = None, **changes: Any
+) -> Stage:
+    """Supervised fine-tuning of `start` (the base) on `data` (random dialogues): eq. 1, Table 2's first rows.
+
+    Steps and batches are those of `kd`. Changes: `DSFTRecipe`.
+    """
+    student = _model(start or base(profile))
+    recipe = settings.load(PAPER, profile, "sft", DSFTRecipe)
+    return Stage(
+        "sft",
+        "zephyr_lab.training.dsft:build",
+        _changed(recipe, {"start": student.folder, **changes}),
+        seed=seed,
+        inputs={"base": student.stage, "dialogues": data or random_dialogues(profile, seed)},
+    )
+
+
+def kd(
+    profile: str,
+    seed: int,
+    *,
+    teacher: Model | Stage | None = None,
+    start: Model | Stage | None = None,
+    data: Stage | None = None,
+    **changes: Any,
+) -> Stage:
+    """Distillation of `teacher` (the same-size one) into `start` (the base) on `data` (random dialogues): eq. 5.
+
+    log.json has a row a log with prediction_loss, attention_loss and cross_entropy, trained or not, and grad_norm
+    (with gradient_norms_every also prediction_grad_norm, attention_grad_norm). Changes: `KDRecipe`, e.g.
+    prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"), ce_weight=1.0 (CE mixed in),
+    divergence="reverse", tokens="answers_unshifted", keep_steps=(10, 20) -> Model(stage, "steps/10").
+    """
+    return _distilled("kd", "kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+
+
+def on_policy_kd(
+    profile: str,
+    seed: int,
+    *,
+    teacher: Model | Stage | None = None,
+    start: Model | Stage | None = None,
+    data: Stage | None = None,
+    **changes: Any,
+) -> Stage:
+    """As `kd`, on answers that the student samples as it learns: reverse KL (MiniLLM's direction, GKD's data).
+
+    An extra arm. Start it from a model that answers at all, e.g. an `sft`. Changes: `OnPolicyKDRecipe`.
+    """
+    return _distilled(
+        "on_policy_kd", "on_policy_kd:build", OnPolicyKDRecipe, profile, seed, teacher, start, data, changes
+    )
+
+
+def scale_kd(
+    profile: str,
+    seed: int,
+    *,
+    teacher: Model | Stage | None = None,
+    start: Model | Stage | None = None,
+    data: Stage | None = None,
+    **changes: Any,
+) -> Stage:
+    """KD at scale (3.1.2): `kd` of the larger teacher on `scale_dialogues`. Changes: `KDRecipe`.
+
+    start: the base for Flip-7B-alpha's place, `merged(profile, seed)` for Flip-2x7B-alpha's.
+    """
+    teacher = teacher or larger_teacher(profile)
+    data = data or scale_dialogues(profile, seed)
+    return _distilled("scale_kd", "kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+
+
+def merged(
+    profile: str,
+    seed: int = 0,
+    *,
+    first: Model | Stage | None = None,
+    second: Model | Stage | None = None,
+    prompts: tuple[Stage, Stage] | None = None,
+    **changes: Any,
+) -> Stage:
+    """The 2x student: a mixture of two dense models, not trained. Both default to the base, whose function it keeps.
+
+    prompts: two stages of dialogues, the first model's and the second's, needed for router="hidden" alone (general
+    and e-commerce ones otherwise). Changes: `Merge`, e.g. router="hidden", shared="mean".
+    """
+    one, two = _model(first or base(profile)), _model(second or base(profile))
+    recipe = settings.load(PAPER, profile, "merge", Merge)
+    recipe = _changed(recipe, {"first": one.folder, "second": two.folder, **changes})
+    inputs = {"first": one.stage, "second": two.stage}
+    if recipe.router == "hidden":
+        general, domain = prompts or (random_dialogues(profile, seed), expert_dialogues(profile))
+        inputs |= {"first_prompts": general, "second_prompts": domain}
+    return Stage("merge", "zephyr_lab.training.mixtures:build_merge", recipe, seed=seed, inputs=inputs)
+
+
+def dae(
+    profile: str,
+    seed: int,
+    *,
+    start: Model | Stage,
+    expert: Model | Stage | None = None,
+    general_teacher: Model | Stage | None = None,
+    data: Stage | None = None,
+    domain_share: float | None = None,
+    **changes: Any,
+) -> Stage:
+    """Domain alignment of `start` from `expert` (the profile's) on flagged `data` (`mixed_dialogues`): eq. 6.
+
+    General rows follow `general_teacher`, by default the frozen start itself, as printed. domain_share: of the data,
+    where `data` is not given. log.json: domain_loss, general_loss (per token of their own rows) and grad_norm beside
+    the trained loss; routing.json: which rows went to which teacher in the first batches, for Figure 3. Changes:
+    `DAERecipe`, e.g. reference_term=False, domain_teacher="general" (one teacher for all rows), misrouted=0.5 (flags
+    turned over), keep_steps=(10, 20).
+    """
+    student, domain = _model(start), _model(expert or domain_expert(profile))
+    recipe = settings.load(PAPER, profile, "dae", DAERecipe)
+    folders = {"start": student.folder, "expert": domain.folder}
+    inputs = {"student": student.stage, "expert": domain.stage}
+    if general_teacher is not None:
+        general = _model(general_teacher)
+        folders["general"] = general.folder
+        inputs["general"] = general.stage
+    share = {} if domain_share is None else {"domain_share": domain_share}
+    if share and data is not None:
+        raise ValueError("domain_share belongs to the data: give it to mixed_dialogues, or leave data out")
+    inputs["dialogues"] = data or mixed_dialogues(profile, seed, **share)
+    recipe = _changed(recipe, {**folders, **changes})
+    return Stage("dae", "zephyr_lab.training.dae:build", recipe, seed=seed, inputs=inputs)
+
+
+def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
+    """Plain fine-tuning of `start` on DAE's data, flags ignored, with the models of `keep_steps` kept: a dose curve.
+
+    data: `mixed_dialogues(profile, seed)` for mixed fine-tuning (the default), with domain_share=1.0 for the domain
+    alone. Batch, steps and schedule are DAE's. Changes: `DoseRecipe`. Model(stage, "steps/10") is the one after 10.
+    """
+    student = _model(start)
+    recipe = settings.load(PAPER, profile, "tuned", DoseRecipe)
+    return Stage(
+        "tuned",
+        "zephyr_lab.training.dose:build",
+        _changed(recipe, {"start": student.folder, **changes}),
+        seed=seed,
+        inputs={"base": student.stage, "dialogues": data or mixed_dialogues(profile, seed)},
+    )
+
+
+def kept(stage: Stage) -> dict[int, Model]:
+    """The models of a `kd`, `dae` or `tuned` stage by step, at its `keep_steps`; Model(stage) is the final one."""
+    return {step: Model(stage, f"steps/{step}") for step in stage.recipe.keep_steps}
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _distilled(
+    name: str,
+    build: str,
+    kind: type[KDRecipe],
+    profile: str,
+    seed: int,
+    teacher: Model | Stage | None,
+    start: Model | Stage | None,
+    data: Stage | None,
+    changes: Mapping[str, Any],
+) -> Stage:
+    learns, teaches = _model(start or base(profile)), _model(teacher or same_size_teacher(profile))
+    recipe = settings.load(PAPER, profile, name, kind)
+    return Stage(
+        name,
+        f"zephyr_lab.training.{build}",
+        _changed(recipe, {"start": learns.folder, "teacher": teaches.folder, **changes}),
+        seed=seed,
+        inputs={
+            "student": learns.stage,
+            "teacher": teaches.stage,
+            "dialogues": data or random_dialogues(profile, seed),
+        },
+    )
+
+
+def _data(section: str, build: str, kind: type, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
+    recipe = _changed(settings.load(PAPER, profile, section, kind), changes)
+    return Stage(section, f"zephyr_lab.training.{build}", recipe, seed=seed)
+
+
+def _teacher(profile: str, section: str, start: Model, changes: Mapping[str, Any]) -> Stage:
+    recipe = settings.load(PAPER, profile, section, DSFTRecipe)
+    return Stage(
+        section,
+        "zephyr_lab.training.dsft:build",
+        _changed(recipe, {"start": start.folder, **changes}),
+        seed=TEACHER_SEED,
+        inputs={"base": start.stage, "dialogues": teacher_dialogues(profile)},
+    )
+
+
+def _hub_model(profile: str, section: str, changes: Mapping[str, Any]) -> Stage:
+    recipe = _changed(settings.load(PAPER, profile, section, HubModel), changes)
+    return Stage(section, "zephyr_lab.training.hub_model:build", recipe)
+
+
+def _model(model: Model | Stage) -> Model:
+    return model if isinstance(model, Model) else Model(model)
+
+
+def _changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
+    """`recipe` with `changes`. Raises ValueError naming the fields it has."""
+    known = [field.name for field in dataclasses.fields(recipe)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"{type(recipe).__name__} has no field {name!r}; it has {', '.join(known)}")
+    return dataclasses.replace(recipe, **changes)
