@@ -1,0 +1,58 @@
+"""How much runs vary: a standard deviation and a ratio of two, with intervals, and what so few runs can resolve.
+
+For independent, roughly normal values: chi-square for one variance, Snedecor's F for the ratio of two.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import chdtri, fdtr, fdtri
+
+from zephyr_lab.scoring.intervals import Interval
+
+
+class Spread(NamedTuple):
+    """A standard deviation, or a logarithm of a ratio of variances, with its interval."""
+
+    value: float
+    interval: Interval
+
+
+def standard_deviation(values: ArrayLike, *, confidence: float = 0.95) -> Spread | None:
+    """The standard deviation of `values`, with the chi-square interval; None for fewer than two values."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return None
+    tail, freedom = (1 - confidence) / 2, len(values) - 1
+    deviation = float(values.std(ddof=1))
+    # chdtri gives the point that is exceeded with the probability asked for
+    low, high = (deviation * float(np.sqrt(freedom / chdtri(freedom, beyond))) for beyond in (tail, 1 - tail))
+    return Spread(deviation, Interval(low, high))
+
+
+def log_variance_ratio(ours: ArrayLike, theirs: ArrayLike, *, confidence: float = 0.95) -> Spread | None:
+    """ln(variance of `ours` / variance of `theirs`), with the F interval.
+
+    None for fewer than two values on a side, or where a side does not vary at all.
+    """
+    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    first, second = float(ours.var(ddof=1)), float(theirs.var(ddof=1))
+    if not first or not second:
+        return None
+    value, tail = float(np.log(first / second)), (1 - confidence) / 2
+    low, high = (value - float(np.log(fdtri(len(ours) - 1, len(theirs) - 1, share))) for share in (1 - tail, tail))
+    return Spread(value, Interval(low, high))
+
+
+def power(ratio: float, ours: int, theirs: int, *, confidence: float = 0.95) -> float:
+    """Probability that the interval of `log_variance_ratio` lies below 0, for a true `ratio` of variances.
+
+    ours, theirs: numbers of runs. Raises ValueError for a ratio that is not positive or fewer than two runs.
+    """
+    if ratio <= 0 or min(ours, theirs) < 2:
+        raise ValueError(f"ratio must be positive and runs at least 2, got {ratio} and {ours} and {theirs} runs")
+    critical = fdtri(ours - 1, theirs - 1, (1 - confidence) / 2)  # the measured ratio must fall below it
+    return float(fdtr(ours - 1, theirs - 1, critical / ratio))
