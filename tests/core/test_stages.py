@@ -77,6 +77,11 @@ def test_plumbing_is_left_out_of_the_closure(stage):
     }
 
 
+def test_libraries_of_a_closure_are_the_names_it_imports_from_outside(project):
+    (project / "maths.py").write_text("import torch.nn\nfrom trl import DPOTrainer\nfrom small import unused\n")
+    assert source.libraries(["small.train"]) == ["torch.nn", "trl.DPOTrainer"]
+
+
 def test_a_file_elsewhere_that_does_not_parse_stops_nobody(stage, project):
     (project / "unused.py").write_text("x = = 2\n")
     assert key(stage)

@@ -5,9 +5,13 @@ import json
 import random
 import subprocess
 import time
+from dataclasses import dataclass
 
 import psutil
 import pytest
+
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab import workers as workers_of
 
 PAUSE = "pause=0.05"
 
@@ -41,7 +45,7 @@ def most_at_once(toy):
 
 def test_a_killed_worker_is_told_and_the_next_run_resumes_to_the_right_end(toy):
     process = toy.start("run", "10", "-p", "pause=0.1")
-    worker = wait_for(lambda: descendants(process, "zephyr_lab.lab.worker"))[0]
+    worker = wait_for(lambda: workers(process))[0]
     time.sleep(0.35)  # past its first checkpoints
     worker.kill()
     out, _ = process.communicate(timeout=60)
@@ -63,10 +67,39 @@ def walk(value, steps):
     return value
 
 
+def test_a_killed_fork_server_is_told_and_leaves_nobody(toy):
+    process = toy.start("run", "10", "-p", "pause=0.3")
+    working = wait_for(lambda: workers(process))
+    working[0].parent().kill()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "was killed by signal 9" in out and "run again to resume" in out
+    wait_for(lambda: not any(alive(child) for child in working), seconds=2.0)
+
+
+def test_a_forked_worker_and_a_fresh_one_build_the_same_bytes(new_toy):
+    code = "from toy_recipes import study; print(study.ends(3, 4, 0.0))"
+    fresh = "from zephyr_lab.lab import workers; workers.forks = lambda stage: False; " + code
+    forked, started = new_toy(), new_toy()
+    assert forked.python(code).stdout == started.python(fresh).stdout != ""
+    assert forked.artefacts() == started.artefacts() != {}
+
+
+@pytest.mark.parametrize(("device", "forks"), [("cpu", True), ("cuda", False)])
+def test_workers_on_a_gpu_are_not_forked(device, forks, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    assert workers_of.forks(Stage("base", "a.b:build", Recipe(device))) is forks
+
+
+@dataclass(frozen=True)
+class Recipe:
+    device: str
+
+
 @pytest.mark.parametrize("victim", ["runner", "notebook", "kernel"])
 def test_no_process_outlives_a_killed_parent(toy, victim):
     process = toy.start("run", "10", "11", "-p", "pause=0.3")
-    wait_for(lambda: descendants(process, "zephyr_lab.lab.worker"))
+    wait_for(lambda: workers(process))
     family = psutil.Process(process.pid).children(recursive=True)
     if victim == "runner":
         doomed = family
@@ -121,7 +154,7 @@ get(Stage("walk", "toy_recipes.arithmetic:build", Walk(1, fail="loss is NaN at s
 
 def test_an_interrupt_stops_all_processes(toy):
     process = toy.start("run", "10", "-p", "pause=0.3")
-    wait_for(lambda: descendants(process, "zephyr_lab.lab.worker"))
+    wait_for(lambda: workers(process))
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(2)
     assert process.wait(timeout=10) != 0
@@ -171,6 +204,15 @@ def descendants(process, module):
         except psutil.Error:
             continue
     return found
+
+
+def workers(process):
+    """Forked workers: children of a fork server, which is a child like them by its command alone."""
+    servers = descendants(process, "zephyr_lab.lab.fork_server")
+    numbers = {server.pid for server in servers}
+    with contextlib.suppress(psutil.Error):
+        return [server for server in servers if server.ppid() in numbers]
+    return []
 
 
 def alive(process):

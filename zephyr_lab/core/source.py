@@ -18,7 +18,8 @@ PLUMBING = frozenset({
     "zephyr_lab.core.files", "zephyr_lab.core.locks", "zephyr_lab.core.paths", "zephyr_lab.core.profiles",
     "zephyr_lab.core.progress", "zephyr_lab.core.provenance", "zephyr_lab.core.session", "zephyr_lab.core.source",
     "zephyr_lab.core.stages", "zephyr_lab.core.store", "zephyr_lab.core.symbols", "zephyr_lab.core.processes",
-    "zephyr_lab.lab.progress_view", "zephyr_lab.lab.scheduler", "zephyr_lab.lab.worker",
+    "zephyr_lab.lab.progress_view", "zephyr_lab.lab.scheduler", "zephyr_lab.lab.worker", "zephyr_lab.lab.workers",
+    "zephyr_lab.lab.fork_server",
 })  # fmt: skip
 
 
@@ -41,6 +42,16 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
         queue += [module for dotted in imports for module in importing(dotted) if module in files]
         queue += [parent for parent in importing(name) if parent in files]
     return dict(sorted(found.items()))
+
+
+def libraries(modules: Iterable[str]) -> list[str]:
+    """Dotted names that the closure of `modules` imports from outside the project: modules, or names in modules."""
+    files = project_modules()
+    found: set[str] = set()
+    for name in closure(modules):
+        _, imports = _read(files[name], name, *_stamp(files[name]))
+        found.update(dotted for dotted in imports if dotted.partition(".")[0] not in _packages())
+    return sorted(found)
 
 
 def importing(dotted: str) -> list[str]:

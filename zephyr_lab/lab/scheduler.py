@@ -4,10 +4,6 @@ Several notebooks may ask for the same stages at once; each stage is built once,
 the others wait for the result. The process that asks (kernel or command) only waits and shows; it never trains.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, locks, paths, progress, session, stages, store
-from zephyr_lab.core.processes import worker_environment
 from zephyr_lab.core.stages import Resolved, Stage
 from zephyr_lab.lab.progress_view import view_for_here
+from zephyr_lab.lab.workers import Workers
 
 POLL_SECONDS = 0.05
 
@@ -68,9 +64,11 @@ def freshness_record(item: Resolved) -> dict[str, Any]:
     }
 
 
-@dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
+@dataclass(frozen=True)
+class _Building:
+    """A stage that a worker of this call builds."""
+
+    key: str
     item: Resolved
     slot: store.Slot
 
@@ -81,7 +79,8 @@ class _Run:
     def __init__(self, profile: str, resolved: dict[str, Resolved]) -> None:
         self._resolved = resolved
         self._slots = {key: store.Slot(profile, item.stage.name, key) for key, item in resolved.items()}
-        self._workers: dict[str, _Worker] = {}
+        self._workers = Workers(profile)
+        self._building: dict[Path, _Building] = {}  # by job file
         self._finished: set[str] = set()
         self._missing: set[str] = set()  # at the start
         self._built = 0
@@ -102,9 +101,10 @@ class _Run:
                 view.show(self._lines())
                 time.sleep(POLL_SECONDS)
         except BaseException:
-            self._stop_workers()
             view.close("")
             raise
+        finally:
+            self._workers.stop()
         seconds = time.monotonic() - began
         view.close(f"{self._built} of {missing} missing stages built here, {seconds:.1f} s")
 
@@ -122,8 +122,9 @@ class _Run:
                 queue += self._resolved[key].inputs.values()
 
     def _start_ready(self) -> None:
+        building = {one.key for one in self._building.values()}
         for key, item in self._resolved.items():
-            waiting = key not in self._finished and key not in self._workers
+            waiting = key not in self._finished and key not in building
             if waiting and self._finished.issuperset(item.inputs.values()) and not self._try_start(item):
                 return  # no slot is free: nothing else can start either
 
@@ -142,7 +143,9 @@ class _Run:
             if seat is None:
                 return False
             try:
-                self._workers[item.key] = _start(slot, item, (lock, seat))
+                job = _job(slot, item)
+                self._building[job] = _Building(item.key, item, slot)
+                self._workers.start(job, item.stage, (lock, seat))
             finally:
                 locks.unlock(seat)
         finally:
@@ -150,64 +153,39 @@ class _Run:
         return True
 
     def _reap(self) -> None:
-        for key, worker in list(self._workers.items()):
-            code = worker.process.poll()
-            if code is None:
-                continue
-            del self._workers[key]
+        for job, code in self._workers.ended().items():
+            done = self._building.pop(job)
             if code != 0:
-                raise StageFailed(_failure(worker, code))
-            self._finished.add(key)
+                raise StageFailed(_failure(done, code))
+            self._finished.add(done.key)
             self._built += 1
 
-    def _stop_workers(self) -> None:
-        for worker in self._workers.values():
-            worker.process.kill()
-        for worker in self._workers.values():
-            worker.process.wait()
-
     def _lines(self) -> list[str]:
-        lines = [f"{len(self._finished)} of {len(self._resolved)} stages ready, {len(self._workers)} building here"]
+        lines = [f"{len(self._finished)} of {len(self._resolved)} stages ready, {len(self._building)} building here"]
         for key, slot in self._slots.items():
             if key not in self._finished and (state := progress.read(slot.scratch / "progress.json")):
                 lines.append(state.line())
         return lines
 
 
-def _start(slot: store.Slot, item: Resolved, held: tuple[int, int]) -> _Worker:
-    """Start the worker of a stage; the locked descriptors `held` (stage, slot) go over to it."""
+def _job(slot: store.Slot, item: Resolved) -> Path:
+    """The file that tells a worker what to build, in a scratch folder ready for it."""
     slot.scratch.mkdir(parents=True, exist_ok=True)
     (slot.scratch / "error.json").unlink(missing_ok=True)
     roles = item.stage.inputs
     inputs = {role: str(store.Slot(slot.profile, roles[role].name, key).final) for role, key in item.inputs.items()}
-    job = {
-        "parent": os.getpid(),
-        "profile": slot.profile,
-        "key": slot.key,
-        "description": item.description,
-        "inputs": inputs,
-        "locks": list(held),
-    }
-    job_path = slot.scratch / "job.json"
-    files.write_text(job_path, json.dumps(job))
-    with (slot.scratch / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "zephyr_lab.lab.worker", str(job_path)],
-            cwd=paths.project_root(),
-            env=worker_environment(slot.profile),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=held,
-        )
-    return _Worker(process, item, slot)
+    path = slot.scratch / "job.json"
+    files.write_json(
+        path, {"profile": slot.profile, "key": slot.key, "description": item.description, "inputs": inputs}
+    )
+    return path
 
 
-def _failure(worker: _Worker, code: int) -> str:
+def _failure(ended: _Building, code: int) -> str:
     """One line: which stage, why, where the log is."""
-    what = f"stage {worker.slot.name}, seed {worker.item.stage.seed}"
-    scratch = worker.slot.scratch.relative_to(paths.project_root())
-    report = worker.slot.scratch / "error.json"
+    what = f"stage {ended.slot.name}, seed {ended.item.stage.seed}"
+    scratch = ended.slot.scratch.relative_to(paths.project_root())
+    report = ended.slot.scratch / "error.json"
     if report.is_file():
         error = files.read_json(report)
         return f"{what} failed: {error['type']}: {error['message']} (traceback in {scratch}/error.json)"

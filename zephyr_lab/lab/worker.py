@@ -1,6 +1,6 @@
-"""The process that builds one stage: `python -m zephyr_lab.lab.worker JOB`, started by the scheduler alone.
+"""What the process that builds one stage does. `workers` starts it, forked or as `python -m zephyr_lab.lab.worker JOB`.
 
-It inherits the locked files of its stage and its slot, builds in scratch, checks that the code is still the code it was
+It holds the locked files of its stage and its slot, builds in scratch, checks that the code is still the code it was
 asked for, and makes the result a finished stage with one rename.
 """
 
@@ -32,11 +32,17 @@ class StageContext:
 
 
 def main(job_path: str) -> int:
-    """Build the stage that the JSON file `job_path` describes; 0 when it is finished, else `error.json` says why."""
+    """`run`, in a process of its own that was handed the locked descriptors and dies with its parent."""
     job = json.loads(Path(job_path).read_text())
     die_with_parent(job["parent"])
     for handle in job["locks"]:
         os.set_inheritable(handle, False)  # processes that the build starts must not keep our locks alive
+    return run(job_path)
+
+
+def run(job_path: str) -> int:
+    """Build the stage that the JSON file `job_path` describes; 0 when it is finished, else `error.json` says why."""
+    job = json.loads(Path(job_path).read_text())
     slot = store.Slot(job["profile"], job["description"]["name"], job["key"])
     try:
         build(slot, job)

@@ -1,0 +1,105 @@
+"""The process that stage workers are forked from: `python -m zephyr_lab.lab.fork_server SOCKET PARENT`.
+
+Loading the trainers takes seconds, as long as a small stage trains; loaded once here, they cost each worker nothing.
+Only other people's libraries are loaded before the fork: every worker reads the project's own code from disk, as it is
+at that moment. Lives as long as one call of `get_many`, and its workers die with it.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+
+from zephyr_lab.core.processes import die_with_parent
+
+LONGEST_MESSAGE = 2**20
+POLL_SECONDS = 0.02
+
+
+def serve(connection: socket.socket) -> None:
+    """Fork a worker for each message, and tell of each that ended; until the other side hangs up.
+
+    A message is {"job": path, "log": path, "libraries": dotted names} with two locked descriptors, which go over to the
+    worker. Answers: {"job": path, "pid": number} once it runs, {"job": path, "code": number} when it has ended, a
+    signal as a negative number.
+    """
+    running: dict[int, str] = {}
+    while True:
+        if select.select([connection], [], [], POLL_SECONDS)[0]:
+            message, held, _, _ = socket.recv_fds(connection, LONGEST_MESSAGE, 2)
+            if not message:
+                return
+            wanted = json.loads(message)
+            load(wanted["libraries"])
+            pid = _fork(wanted, held)
+            running[pid] = wanted["job"]
+            _send(connection, job=wanted["job"], pid=pid)
+        while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = ended
+            _send(connection, job=running.pop(pid), code=os.waitstatus_to_exitcode(status))
+
+
+def load(names: Iterable[str]) -> None:
+    """Import what is not loaded yet of `names`: modules, or names in modules ("trl.DPOTrainer").
+
+    A library that does not load is left to the worker, whose own import tells of it.
+    """
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        with contextlib.suppress(Exception):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:
+                getattr(importlib.import_module(module), attribute)  # some libraries load a name when it is asked for
+
+
+def _fork(wanted: dict[str, str], held: list[int]) -> int:
+    """Start the worker of a job; the descriptors `held` are its own from here on."""
+    for handle in held:
+        os.set_inheritable(handle, False)  # processes that the build starts must not keep our locks alive
+    sys.stdout.flush()
+    sys.stderr.flush()
+    server = os.getpid()
+    gc.freeze()  # a collection in the worker leaves the pages it shares with us alone
+    pid = os.fork()
+    if pid == 0:
+        _become_worker(wanted, server)
+    for handle in held:
+        os.close(handle)
+    return pid
+
+
+def _become_worker(wanted: dict[str, str], server: int) -> None:
+    """Build the stage and leave, in the forked process."""
+    code = 1
+    try:
+        die_with_parent(server)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        from zephyr_lab.lab import worker  # here, so that it and all it imports is read now
+
+        code = worker.run(wanted["job"])
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _send(connection: socket.socket, **message: str | int) -> None:
+    connection.send(json.dumps(message).encode())
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked for the stages was interrupted too, and ends us
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,118 @@
+"""The processes that build stages: forked from a process with the libraries loaded, or started from nothing.
+
+Workers on the CPU are forked (Linux). A worker on a GPU starts from nothing, since CUDA does not survive a fork, and so
+does every worker on other systems.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from zephyr_lab.core import files, paths, source
+from zephyr_lab.core.processes import worker_environment
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab.fork_server import LONGEST_MESSAGE
+
+SECONDS_TO_DIE = 5.0
+
+
+class Workers:
+    """The workers of one call of `get_many`, by job file. They die with this process, or by `stop`."""
+
+    def __init__(self, profile: str) -> None:
+        self._environment = worker_environment(profile)
+        self._fresh: dict[Path, subprocess.Popen[bytes]] = {}
+        self._server: _Server | None = None
+
+    def start(self, job: Path, stage: Stage, held: tuple[int, int]) -> None:
+        """Start the worker of the job file `job`; the locked descriptors `held` (stage, slot) go over to it."""
+        log = job.with_name("log.txt")
+        if forks(stage):
+            if self._server is None:
+                self._server = _Server(self._environment)
+            self._server.start(job, log, source.libraries([stage.module]), held)
+            return
+        table = files.read_json(job)
+        files.write_json(job, {**table, "parent": os.getpid(), "locks": list(held)})
+        with log.open("ab") as stream:
+            self._fresh[job] = subprocess.Popen(
+                [sys.executable, "-m", "zephyr_lab.lab.worker", str(job)],
+                cwd=paths.project_root(),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                pass_fds=held,
+            )
+
+    def ended(self) -> dict[Path, int]:
+        """Exit codes of the workers that ended since the last call; a signal as a negative number."""
+        codes = {job: code for job, process in self._fresh.items() if (code := process.poll()) is not None}
+        for job in codes:
+            del self._fresh[job]
+        return codes | (self._server.ended() if self._server else {})
+
+    def stop(self) -> None:
+        """Kill whatever still runs, and wait for its end."""
+        for process in self._fresh.values():
+            process.kill()
+        for process in self._fresh.values():
+            process.wait()
+        if self._server:
+            self._server.stop()
+
+
+def forks(stage: Stage) -> bool:
+    """Whether the worker of `stage` may be forked."""
+    return sys.platform == "linux" and getattr(stage.recipe, "device", "cpu") == "cpu"
+
+
+class _Server:
+    """Our end of a fork server."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "zephyr_lab.lab.fork_server", str(theirs.fileno()), str(os.getpid())],
+                cwd=paths.project_root(),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
+        self._running: set[Path] = set()
+
+    def start(self, job: Path, log: Path, libraries: list[str], held: tuple[int, int]) -> None:
+        message = {"job": str(job), "log": str(log), "libraries": libraries}
+        self._running.add(job)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a server that died: `ended` tells
+            socket.send_fds(self._connection, [json.dumps(message).encode()], list(held))
+
+    def ended(self) -> dict[Path, int]:
+        codes = {}
+        self._connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while message := self._connection.recv(LONGEST_MESSAGE):
+                told = json.loads(message)
+                if "code" in told:
+                    codes[Path(told["job"])] = told["code"]
+        if not codes and (code := self._process.poll()) is not None:  # died, and its workers with it
+            codes = dict.fromkeys(self._running, code)
+        self._running -= codes.keys()
+        return codes
+
+    def stop(self) -> None:
+        """Its workers hold the other end of the connection as long as they live."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.settimeout(SECONDS_TO_DIE)
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            while self._connection.recv(LONGEST_MESSAGE):
+                pass
+        self._connection.close()
