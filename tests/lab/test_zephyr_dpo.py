@@ -81,6 +81,17 @@ def test_known_betas_are_the_setting_of_each_run(tmp_path):
     assert abs(wrong.got - wrong.expected) > wrong.tolerance
 
 
+def test_a_run_that_did_not_start_at_ln_2_is_known_by_its_first_row(found):
+    for run in found:
+        run.evaluated.loc[0, "eval_loss"] = 0.6931
+    found[1].evaluated.loc[0, "eval_loss"] = 0.6750
+    known = list(zephyr_dpo.known_starts({"beta_log": found}))
+    assert [one.what for one in known] == [
+        f"loss at step 0 of {zephyr_dpo.OURS['beta_log']}, seed {s}" for s in range(3)
+    ]
+    assert [abs(one.got - one.expected) <= one.tolerance for one in known] == [True, False, True]
+
+
 def test_epoch_means_leave_out_what_was_logged_before_the_first_step(found):
     table = zephyr_dpo.epoch_means(found, "beta_log")
     assert value(table, "epoch 1", "held-out accuracy") == pytest.approx(0.575)  # steps 1 and 2, not step 0
@@ -142,8 +153,11 @@ def test_flipping_the_data_flips_the_verdicts(tmp_path, monkeypatch, gap_3, poin
     assert set(effects["metric"]) == metrics["Z4"] | metrics["Z15"]
     shown = check.claims("zephyr", ["Z4", "Z15"], effects)
     assert [line for line in verdicts if line not in repr(shown)] == []
+    check.claims("overview", ["S1-13"], effects)
     fragment = json.loads(next((tmp_path / "ledger").glob("*.json")).read_text())
-    assert [claim["verdict"] for claim in fragment["claims"]] == verdicts
+    told = {claim["id"]: claim for claim in fragment["claims"]}
+    assert [told[id]["verdict"] for id in ("Z4", "Z15", "S1-13")] == [*verdicts, "wrong"]
+    assert told["S1-13"]["effect"] == pytest.approx(gap_3 - 0.1)
 
 
 def test_ours_and_theirs_stand_in_panels_of_their_own(found):

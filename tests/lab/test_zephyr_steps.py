@@ -249,12 +249,16 @@ def test_samples_are_whole_dialogues_of_each_row(running, store):
     assert len(pd.read_csv(path)) == 30
 
 
-def test_findings_have_intervals_and_one_seed_has_none(running, store):
-    drop, accuracy = zephyr_steps_claims.redefined(done_with(HOLDS))
-    assert drop.ours == pytest.approx(50)  # error 0.2 to 0.1
-    assert accuracy.ours == pytest.approx(71)
-    assert accuracy.interval[0] < 71 < accuracy.interval[1]
-    assert zephyr_steps_claims.redefined(done_with(HOLDS, seeds=1)) == []
+def test_statements_of_the_documents_get_our_effects_beside_their_verdicts(running, store):
+    effects = zephyr_steps_claims.beside_statements(done_with(HOLDS)).set_index("row")
+    assert effects.loc["S0-2", "value"] == pytest.approx(50)  # error 0.2 to 0.1
+    assert effects.loc["S0-3", "value"] == pytest.approx(21)  # 71 %, above chance
+    assert effects.loc["S0-3", "low"] < 21 < effects.loc["S0-3", "high"]
+    assert effects.loc["S1-33", "value"] == pytest.approx(HOLDS[WITHOUT] - HOLDS[DDPO])
+    shown = repr(check.claims("overview", list(effects.index), zephyr_steps_claims.beside_statements(done_with(HOLDS))))
+    assert "S0-2  unsupported  +50 [" in shown and "S1-33  wrong  -3 [" in shown
+    alone = zephyr_steps_claims.beside_statements(done_with(HOLDS, seeds=1))
+    assert alone["low"].isna().all()
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,4 +1,4 @@
-"""What notebook 12's arms decide: endings of answers, effects for the claims, findings beside the overview documents.
+"""What notebook 12's arms decide: endings of answers, effects for the claims and beside the overview documents.
 
 Metrics are those of claims.toml, word for word; directions and margins stand there.
 """
@@ -6,14 +6,13 @@ Metrics are those of claims.toml, word for word; directions and margins stand th
 import pandas as pd
 
 from zephyr_lab.core import files
+from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.lab.zephyr_steps import BASE, DDPO, DSFT, SECOND, TABLE_3, WITHOUT, Steps, cell, rejecting, with_beta
-from zephyr_lab.reporting import check
-from zephyr_lab.reporting.check_shown import Finding
 
 ENDED = scores.Measure("ended, no role tag", "ended_clean")
-NOTHING_PRINTED = "nothing of the kind is printed; redefined here"
+CHANCE = 50.0  # accuracy in % where policy and reference are equal
 
 
 def endings(done: Steps) -> pd.DataFrame:
@@ -55,23 +54,22 @@ def measured(done: Steps) -> pd.DataFrame:
     return scores.effects(rows)
 
 
-def redefined(done: Steps) -> list[Finding]:
-    """The overview documents' figures that have no counterpart in print, each as the nearest thing we can measure.
+def beside_statements(done: Steps) -> pd.DataFrame:
+    """What `check.claims` records beside S0-2, S0-3 and S1-33, whose verdicts published facts give.
 
-    Empty for one seed: a finding of ours has an interval.
+    The overview documents' figures have no counterpart in print; each is taken as the nearest thing that can be
+    measured, which claims.toml names (`later`).
     """
     table = done.held_out.pivot(index="seed", columns="model", values="mean")
     drop = 100 * (1 - (1 - table[DDPO]) / (1 - table[DSFT]))
-    accuracy = [files.read_json(folder / "held_out.json")[-1]["accuracy"] for folder in get_many(done.ddpo[DDPO])]
-    rows = [
-        *scores.counted("S0-2, error on held-out pairs: drop from dSFT-1 to dDPO, %", "", list(drop), n=_pairs(done)),
-        *scores.counted("S0-3, implicit-reward accuracy on held-out pairs, %", "", [100 * one for one in accuracy],
-                        n=_pairs(done)),
-    ]  # fmt: skip
-    return [
-        check.finding(row["row"], row["value"], None, source=NOTHING_PRINTED, interval=(row["low"], row["high"]))
-        for row in rows
-    ]
+    folders = get_many(done.ddpo[DDPO])
+    above = [100 * files.read_json(folder / "held_out.json")[-1]["accuracy"] - CHANCE for folder in folders]
+    pairs = _pairs(done)
+    return scores.effects([
+        seed_means.effect("S0-2", "drop of the error on held-out pairs, %", list(drop), n=pairs),
+        seed_means.effect("S0-3", "implicit-reward accuracy above chance, points", above, n=pairs),
+        _effect(done, "S1-33", "chat score (1-10): dDPO from the base - dDPO after dSFT", WITHOUT, DDPO),
+    ])  # fmt: skip
 
 
 def _pairs(done: Steps) -> int:
