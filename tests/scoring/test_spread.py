@@ -57,5 +57,5 @@ def test_too_few_runs_or_none_that_vary_have_no_interval():
     assert standard_deviation([1.0]) is None
     assert log_variance_ratio([1.0], [1.0, 2.0]) is None
     assert log_variance_ratio([1.0, 1.0], [1.0, 2.0]) is None
-    with pytest.raises(ValueError, match="ratio must be positive and runs at least 2, got 0 and 5 and 5 runs"):
-        power(0, 5, 5)
+    with pytest.raises(ValueError, match=r"ratio must be positive and runs at least 2, got 0\.0 and 5 and 5 runs"):
+        power(0.0, 5, 5)
