@@ -18,7 +18,7 @@ from zephyr_lab.models import saved
 from zephyr_lab.scoring.domain import domain_score
 from zephyr_lab.training import evaluate, process
 from zephyr_lab.training.loop import Context
-from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, KDEvaluation
+from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.training.zephyr_data import TEST, read_dialogues
 from zephyr_lab.world.benchmark import Question, domain
@@ -32,22 +32,22 @@ def build(recipe: KDEvaluation, *, seed: int, inputs: dict[str, Path], out: Path
     """Ask the models named in `recipe.models`, folders of `inputs`, and grade what they answer.
 
     Writes answers.json (and pairs.json) as `evaluate.build` does; domain.json, columns with one entry an answer to an
-    e-commerce question: those of answers.json, group, the four aspects, and domain, their mean. With an input
-    "dialogues" and a start also divergence.json, a row a model: kl, mean KL(start || model) in nats a token of the
+    e-commerce question: those of answers.json, group, the four aspects, and domain, their mean. With inputs
+    "start" and "dialogues" also divergence.json, a row a model: kl, mean KL(start || model) in nats a token of the
     held-out answers, and how many tokens those are. Metrics: each model's mean near-greedy chat score.
 
     Raises ValueError for a model without input, and for a start without dialogues.
     """
-    if recipe.start and DIALOGUES not in inputs:
-        raise ValueError(f"a divergence from {recipe.start!r} needs an input {DIALOGUES!r}: held-out dialogues")
+    if START in inputs and DIALOGUES not in inputs:
+        raise ValueError(f"a divergence from a start needs an input {DIALOGUES!r}: held-out dialogues")
     scores = evaluate.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
     device = process.pick_device(recipe.device)
     questions = domain(recipe.per_group, size=require_world(recipe.world)) if recipe.per_group else ()
-    folders = {name: inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)}
-    start = saved.load_model(folders[recipe.start]).to(device) if recipe.start else None
+    start = saved.load_model(inputs[START] / recipe.start).to(device) if START in inputs else None
     answers: list[dict[str, Any]] = []
     divergences: list[dict[str, Any]] = []
-    for (name, folder), system_turn in zip(folders.items(), recipe.system_turns, strict=True):
+    for name, inside, system_turn in zip(recipe.models, recipe.folders, recipe.system_turns, strict=True):
+        folder = inputs[name] / inside
         model, tokenizer = saved.load_model(folder).to(device), saved.load_tokenizer(folder)
         if questions:
             asked = ask_domain(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed)

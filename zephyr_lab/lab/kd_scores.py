@@ -1,0 +1,160 @@
+"""Scores of KD and DAE models: chat, domain by aspects, how far from a start; and curves of their losses.
+
+Beside `zephyr_scores`, whose measures and frames these are. Arms may have fewer seeds than others: differences are
+taken over the seeds that both sides have, and each number says how many those are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zephyr_lab.core import files, settings
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab import seed_means
+from zephyr_lab.lab import zephyr_scores as scores
+from zephyr_lab.lab.kd_stages import random_dialogues
+from zephyr_lab.lab.scheduler import get_many
+from zephyr_lab.lab.zephyr_scores import HOT, Measure
+from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.domain import ASPECTS
+from zephyr_lab.training.recipes.evaluate import PAIRS
+from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
+
+DOMAIN = Measure("ecomm_eval", "domain")  # the name under which Table 1 prints theirs
+HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT)
+ASPECT_MEASURES = tuple(Measure(name.replace("_", " "), name) for name in ASPECTS)
+RETENTION = "KL from the start, nats a token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Fields of `KDEvaluation` that a profile sets; see there."""
+
+    world: str
+    questions: int
+    per_group: int
+    max_new_tokens: int
+    temperature: float
+    device: str
+
+
+def evaluation(
+    profile: str,
+    seed: int,
+    models: Mapping[str, Model | Stage],
+    *,
+    start: Model | Stage | None = None,
+    dialogues: Stage | None = None,
+    held_out: Stage | None = None,
+    **changes: Any,
+) -> Stage:
+    """General and domain questions asked of `models` (name -> model) in one worker; `seed` decides the draws.
+
+    start, dialogues: the model, and the data (random dialogues) on whose held-out rows each model's divergence from it
+    is measured.
+    held_out: pairs on whose test split each model's own ranking is measured. changes: fields of `KDEvaluation`, e.g.
+    per_group=0 for no domain question.
+    """
+    table = settings.load("kd_dae", profile, "evaluation", EvaluationSettings)
+    asked = {name: _model(model) for name, model in models.items()}
+    inputs = {name: model.stage for name, model in asked.items()}
+    folder = ""
+    if start is not None:
+        folder = _model(start).folder
+        inputs |= {START: _model(start).stage, DIALOGUES: dialogues or random_dialogues(profile, seed)}
+    if held_out is not None:
+        inputs[PAIRS] = held_out
+    recipe = KDEvaluation(
+        **{**asdict(table), **changes},
+        models=tuple(asked),
+        folders=tuple(model.folder for model in asked.values()),
+        system_turns=tuple(model.system_turn for model in asked.values()),
+        start=folder,
+    )
+    return Stage("kd_evaluation", "zephyr_lab.training.kd_evaluate:build", recipe, seed=seed, inputs=inputs)
+
+
+def chat_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
+    """Every answer to a chat question, as `zephyr_scores.answers`, which numbers stages; here the stage's own seed."""
+    return _joined(evaluations, "answers.json")
+
+
+def domain_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
+    """Every answer to a domain question, as `zephyr_scores.answers`; those columns, and group, aspects and domain."""
+    return _joined(evaluations, "domain.json")
+
+
+def divergences(evaluations: Sequence[Stage]) -> pd.DataFrame:
+    """Columns seed, model, kl (nats a token), tokens."""
+    return _joined(evaluations, "divergence.json")
+
+
+def retention(found: pd.DataFrame, models: Iterable[str]) -> pd.DataFrame:
+    """Tidy frame of the divergence of `models` from their start; models on one seed, without interval, are left out."""
+    rows = []
+    for model in models:
+        own = found[found["model"] == model]
+        rows += seed_means.number(model, RETENTION, list(own["kl"]), n=int(own["tokens"].min()))
+    return tables.frame(rows)
+
+
+def difference(answered: pd.DataFrame, ours: str, theirs: str, measure: Measure = scores.SCORE) -> pd.DataFrame:
+    """ours - theirs, a row a seed that both have, a column a question. Raises ValueError where they share no seed."""
+    values = (scores.grid(answered, ours, measure) - scores.grid(answered, theirs, measure)).dropna(how="all")
+    if values.empty:
+        raise ValueError(f"{ours!r} and {theirs!r} have no seed in common")
+    return values
+
+
+def differences(
+    answered: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], measures: Iterable[Measure] = (scores.SCORE,)
+) -> pd.DataFrame:
+    """Tidy frame of ours - theirs by seed: `pairs` gives each row's name its two models."""
+    measures = list(measures)
+    return tables.frame(
+        scores.number(row, measure.metric, difference(answered, ours, theirs, measure))
+        for row, (ours, theirs) in pairs.items()
+        for measure in measures
+    )
+
+
+def effect(
+    claim: str, metric: str, answered: pd.DataFrame, ours: str, theirs: str, measure: Measure = scores.SCORE
+) -> dict[str, Any]:
+    """One part of a claim for `check.claims`: ours - theirs, paired by seed."""
+    return scores.effect(claim, metric, difference(answered, ours, theirs, measure))
+
+
+def logs(stages: Sequence[Stage]) -> list[pd.DataFrame]:
+    """The training log of each stage, a row a log; runs what is missing."""
+    return [pd.DataFrame(files.read_json(folder / "log.json")) for folder in get_many(stages)]
+
+
+def curve(series: str, found: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
+    """A line for `figures.curves`: the logged `column` over steps, mean and t interval over seeds."""
+    rows = [log.dropna(subset=[column]) for log in found]
+    return seed_means.curve(series, rows[0]["step"], [one[column] for one in rows], kind="retrained")
+
+
+def part_mean(log: pd.DataFrame, column: str, *, first: float = 0.0, last: float = 1.0) -> float:
+    """Mean of the logged `column` over the share of the run from `first` to `last`; at least one log on either side."""
+    values = log[column].dropna().to_numpy(float)
+    start = min(int(np.floor(first * len(values))), len(values) - 1)
+    return float(values[start : max(int(np.ceil(last * len(values))), start + 1)].mean())
+
+
+def _joined(evaluations: Sequence[Stage], file: str) -> pd.DataFrame:
+    folders = get_many(evaluations)
+    found = [
+        pd.DataFrame({"seed": stage.seed, **pd.DataFrame(files.read_json(folder / file))})
+        for stage, folder in zip(evaluations, folders, strict=True)
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def _model(model: Model | Stage) -> Model:
+    return model if isinstance(model, Model) else Model(model)
