@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.shapes import NextLogits
 from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues
+from zephyr_lab.losses.kd import forward_kl
 from zephyr_lab.models import saved
 from zephyr_lab.scoring.domain import domain_score
 from zephyr_lab.training import evaluate, process
@@ -93,9 +94,9 @@ def divergence(
     total, tokens = 0.0, 0
     for place in range(0, len(by_length), ROWS_AT_ONCE):
         rows = by_length[place : place + ROWS_AT_ONCE]
-        theirs, ours = (_answer_logits(one, rows).double().log_softmax(dim=-1) for one in (start, model))
-        total += (theirs.exp() * (theirs - ours)).sum().item()
-        tokens += len(ours)
+        theirs, ours = (_answer_logits(one, rows).double()[None] for one in (start, model))  # as one long row
+        total += forward_kl(ours, theirs, temperature=1.0).sum().item()
+        tokens += ours.shape[1]
     if not tokens:
         raise ValueError("no token of an answer among the held-out dialogues")
     return {"kl": total / tokens, "tokens": float(tokens)}
