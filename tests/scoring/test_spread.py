@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zephyr_lab.scoring.spread import log_variance_ratio, power, standard_deviation
+from zephyr_lab.scoring.spread import log_variance_ratio, of_deviation, power, standard_deviation
 
 
 def runs(sd, count, times, seed):
@@ -59,3 +59,10 @@ def test_too_few_runs_or_none_that_vary_have_no_interval():
     assert log_variance_ratio([1.0, 1.0], [1.0, 2.0]) is None
     with pytest.raises(ValueError, match=r"ratio must be positive and runs at least 2, got 0\.0 and 5 and 5 runs"):
         power(0.0, 5, 5)
+
+
+def test_a_published_deviation_has_the_interval_of_the_values_it_came_from():
+    values = [5.1, 5.9, 6.2, 5.4, 6.0]
+    assert of_deviation(float(np.std(values, ddof=1)), 5) == standard_deviation(values)
+    with pytest.raises(ValueError, match=r"of two values or more, got 0\.1 of 1"):
+        of_deviation(0.1, 1)

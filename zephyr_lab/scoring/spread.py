@@ -24,8 +24,14 @@ def standard_deviation(values: ArrayLike, *, confidence: float = 0.95) -> Spread
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return None
-    tail, freedom = (1 - confidence) / 2, len(values) - 1
-    deviation = float(values.std(ddof=1))
+    return of_deviation(float(values.std(ddof=1)), len(values), confidence=confidence)
+
+
+def of_deviation(deviation: float, runs: int, *, confidence: float = 0.95) -> Spread:
+    """A standard deviation that is known already, of `runs` values (at least 2), with the chi-square interval."""
+    if deviation < 0 or runs < 2:
+        raise ValueError(f"a standard deviation is not negative and of two values or more, got {deviation} of {runs}")
+    tail, freedom = (1 - confidence) / 2, runs - 1
     # chdtri gives the point that is exceeded with the probability asked for
     low, high = (deviation * float(np.sqrt(freedom / chdtri(freedom, beyond))) for beyond in (tail, 1 - tail))
     return Spread(deviation, Interval(low, high))
