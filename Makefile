@@ -38,7 +38,7 @@ reproduce: setup  ## run every stage and notebook (PROFILE=tiny SEEDS=3), build 
 	@$(BIN)/zephyr-lab check --profile $(PROFILE)
 
 test: setup  ## every test but those marked slow; skipped ones are listed with their reason
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" -n logical --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  ## the tests marked slow
 	@$(BIN)/python -m pytest -q -m slow

@@ -1,4 +1,8 @@
-"""Released judgments and annotations for the tests that need them; absent ones skip their tests, and are counted."""
+"""What all tests share: one torch thread, long files first, and released files, whose absence skips and is counted."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run in a process a core, and sizes are small
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +13,18 @@ from zephyr_lab.core.paths import data_dir
 
 ABSENT = "released file absent"
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+# Files that take a minute or more. They start first, so that no process is left alone with one at the end.
+LONGEST = ("tests/test_notebooks.py", "tests/browser/", "tests/lab/", "tests/training/", "tests/reporting/test_site.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        places = [place for place, name in enumerate(LONGEST) if item.nodeid.startswith(name)]
+        return places[0] if places else len(LONGEST)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture

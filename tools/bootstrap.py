@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(".venv") / "bin"
 STAMP = Path(".venv") / ".installed"
 STAMPED = ("pyproject.toml", "constraints.txt")
+A_PROCESS_A_CORE = ("-n", "logical", "--dist", "loadfile", "--no-loadscope-reorder")  # of pytest-xdist
 HUB_PROFILES = ("gpu", "paper")  # the ones that read models and data from the hub
 
 Command = tuple[str, ...]
@@ -63,7 +64,7 @@ def commands(target: str, profile: str, seeds: int) -> list[Command]:
             (lab, "report", "--profile", profile),
             (lab, "check", "--profile", profile),
         ],
-        "test": [(f"{BIN}/python", "-m", "pytest", "-q", "-m", "not slow")],
+        "test": [(f"{BIN}/python", "-m", "pytest", "-q", "-m", "not slow", *A_PROCESS_A_CORE)],
     }[target]
 
 
