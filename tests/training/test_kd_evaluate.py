@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -12,9 +13,10 @@ from zephyr_lab.core.files import read_json
 from zephyr_lab.data.chat import encode_dialogues
 from zephyr_lab.models import saved
 from zephyr_lab.scoring.domain import ASPECTS, domain_score
-from zephyr_lab.training import kd_evaluate, zephyr_data
+from zephyr_lab.training import evaluate, kd_evaluate, zephyr_data
+from zephyr_lab.training.evaluate import HOT, NEAR_GREEDY
 from zephyr_lab.training.recipes.kd_evaluate import KDEvaluation
-from zephyr_lab.world.benchmark import domain
+from zephyr_lab.world.benchmark import domain, mt_bench
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.ratings import domain_aspects
 
@@ -22,6 +24,7 @@ RECIPE = KDEvaluation(
     world="tiny",
     questions=8,
     per_group=1,
+    hot=False,
     start="",
     max_new_tokens=8,
     temperature=0.7,
@@ -62,9 +65,9 @@ def built(inputs, tmp_path_factory):
 def test_build_writes_chat_domain_and_divergence(built):
     scores, out = built
     assert set(scores) == {"one", "two"}
-    assert len(read_json(out / "answers.json")["score"]) == 2 * 2 * 8 * 2
+    assert len(read_json(out / "answers.json")["score"]) == 2 * 8 * 2  # models, questions, turns
     asked = read_json(out / "domain.json")
-    assert {len(column) for column in asked.values()} == {2 * 2 * 20 * 2}  # models, runs, groups, turns
+    assert {len(column) for column in asked.values()} == {2 * 20 * 2}  # models, groups, turns
     one, two = read_json(out / "divergence.json")
     assert (one["model"], one["kl"]) == ("one", 0.0)
     assert two["kl"] > 0 and two["tokens"] == one["tokens"]
@@ -79,6 +82,28 @@ def test_the_aspects_are_those_of_the_text_that_is_kept(built):
         assert {name: asked[name][place] for name in ASPECTS} == expected
         assert asked["domain"][place] == domain_score(expected)
         assert asked["group"][place] == turn.group
+
+
+def test_the_hot_run_is_another_and_leaves_the_near_greedy_one_as_it_was(inputs, built, tmp_path):
+    build(replace(RECIPE, per_group=0, hot=True, models=("two",), folders=("",), system_turns=(False,)),
+          {"two": inputs["two"]}, tmp_path)  # fmt: skip
+    both = pd.DataFrame(read_json(tmp_path / "out" / "answers.json"))
+    alone = pd.DataFrame(read_json(built[1] / "answers.json")).query("model == 'two'").reset_index(drop=True)
+    cold = both[both["run"] == NEAR_GREEDY].reset_index(drop=True)
+    pd.testing.assert_frame_equal(cold, alone)
+    assert len(both) == 2 * len(cold) and set(both["run"]) == {NEAR_GREEDY, HOT}
+
+
+def test_answers_are_graded_as_the_other_evaluation_grades_them(inputs, built):
+    """The greedy questions draw nothing, so both evaluations must say the same of the same model."""
+    model, tokenizer = saved.load_model(inputs["one"]), saved.load_tokenizer(inputs["one"])
+    theirs = pd.DataFrame(evaluate.ask(model, tokenizer, mt_bench(8), RECIPE, system_turn=False, seed=0))
+    ours = pd.DataFrame(read_json(built[1] / "answers.json")).query("model == 'one'").drop(columns="model")
+    greedy = ["math", "coding", "reasoning", "extraction"]
+    theirs = theirs[theirs["category"].isin(greedy) & (theirs["run"] == NEAR_GREEDY)][list(ours.columns)]
+    pd.testing.assert_frame_equal(
+        ours[ours["category"].isin(greedy)].reset_index(drop=True), theirs.reset_index(drop=True), check_dtype=False
+    )
 
 
 def test_neither_domain_nor_start_is_asked_for_where_the_recipe_has_none(inputs, tmp_path):
@@ -103,7 +128,7 @@ def test_the_divergence_is_the_mean_over_answer_tokens_one_by_one():
 
 
 def test_a_start_without_dialogues_is_refused_before_anything_is_asked(inputs, tmp_path):
-    with pytest.raises(ValueError, match="divergence from a start needs an input 'dialogues'"):
+    with pytest.raises(ValueError, match="no input 'dialogues'; there are one, start, two"):
         build(RECIPE, {name: inputs[name] for name in ("one", "two", "start")}, tmp_path)
     with pytest.raises(ValueError, match="per_group must not be negative, got -1"):
         replace(RECIPE, per_group=-1)

@@ -47,6 +47,7 @@ def evaluation(
     seed: int,
     models: Mapping[str, Model | Stage],
     *,
+    hot: bool = False,
     start: Model | Stage | None = None,
     dialogues: Stage | None = None,
     held_out: Stage | None = None,
@@ -54,10 +55,9 @@ def evaluation(
 ) -> Stage:
     """General and domain questions asked of `models` (name -> model) in one worker; `seed` decides the draws.
 
-    start, dialogues: the model, and the data (random dialogues) on whose held-out rows each model's divergence from it
-    is measured.
-    held_out: pairs on whose test split each model's own ranking is measured. changes: fields of `KDEvaluation`, e.g.
-    per_group=0 for no domain question.
+    hot: also the run at one temperature. start, dialogues: the model, and the data (random dialogues) on whose held-out
+    rows each model's divergence from it is measured. held_out: pairs on whose test split each model's own ranking is
+    measured. changes: fields of `KDEvaluation`, e.g. per_group=0 for no domain question.
     """
     table = settings.load("kd_dae", profile, "evaluation", EvaluationSettings)
     asked = {name: _model(model) for name, model in models.items()}
@@ -73,6 +73,7 @@ def evaluation(
         models=tuple(asked),
         folders=tuple(model.folder for model in asked.values()),
         system_turns=tuple(model.system_turn for model in asked.values()),
+        hot=hot,
         start=folder,
     )
     return Stage("kd_evaluation", "zephyr_lab.training.kd_evaluate:build", recipe, seed=seed, inputs=inputs)

@@ -12,19 +12,24 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
+from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import NextLogits
-from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues
+from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues, encode_prompts
+from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.kd import forward_kl
 from zephyr_lab.models import saved
 from zephyr_lab.scoring.domain import domain_score
 from zephyr_lab.training import evaluate, process
+from zephyr_lab.training.evaluate import HOT, NEAR_GREEDY
 from zephyr_lab.training.loop import Context
+from zephyr_lab.training.recipes.evaluate import PAIRS
 from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.training.recipes.worlds import require_world
-from zephyr_lab.training.zephyr_data import TEST, read_dialogues
-from zephyr_lab.world.benchmark import Question, domain
+from zephyr_lab.training.zephyr_data import TEST, Messages, read_dialogues
+from zephyr_lab.world.benchmark import Question, domain, mt_bench
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.ratings import domain_aspects
+from zephyr_lab.world.task import Turn
 
 ROWS_AT_ONCE = 32
 
@@ -32,39 +37,41 @@ ROWS_AT_ONCE = 32
 def build(recipe: KDEvaluation, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
     """Ask the models named in `recipe.models`, folders of `inputs`, and grade what they answer.
 
-    Writes answers.json (and pairs.json) as `evaluate.build` does; domain.json, columns with one entry an answer to an
-    e-commerce question: those of answers.json, group, the four aspects, and domain, their mean. With inputs
-    "start" and "dialogues" also divergence.json, a row a model: kl, mean KL(start || model) in nats a token of the
-    held-out answers, and how many tokens those are. Metrics: each model's mean near-greedy chat score.
+    Writes answers.json, columns with one entry an answer to a chat question, as `evaluate.build`; domain.json, the same
+    of e-commerce questions, with group, the four aspects, and domain, their mean. With an input "pairs" also
+    pairs.json (`evaluate.held_out_accuracy`), with inputs "start" and "dialogues" divergence.json, a row a model: kl,
+    mean KL(start || model) in nats a token of the held-out answers, and how many tokens those are. Metrics: each
+    model's mean near-greedy chat score.
 
     Raises ValueError for a model without input, and for a start without dialogues.
     """
-    if START in inputs and DIALOGUES not in inputs:
-        raise ValueError(f"a divergence from a start needs an input {DIALOGUES!r}: held-out dialogues")
-    scores = evaluate.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
+    process.prepare()
     device = process.pick_device(recipe.device)
-    questions = domain(recipe.per_group, size=require_world(recipe.world)) if recipe.per_group else ()
+    missing = sorted({*recipe.models, *([DIALOGUES] if START in inputs else [])} - set(inputs))
+    if missing:
+        raise ValueError(f"no input {missing[0]!r}; there are {', '.join(sorted(inputs))}")
     start = saved.load_model(inputs[START] / recipe.start).to(device) if START in inputs else None
-    answers: list[dict[str, Any]] = []
-    divergences: list[dict[str, Any]] = []
-    for name, inside, system_turn in zip(recipe.models, recipe.folders, recipe.system_turns, strict=True):
-        folder = inputs[name] / inside
-        model, tokenizer = saved.load_model(folder).to(device), saved.load_tokenizer(folder)
-        if questions:
-            asked = ask_domain(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed)
-            answers += [{"model": name, **answer} for answer in asked]
-        if start is not None:
-            dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
-            found = divergence(start, model, encode_dialogues(tokenizer, dialogues))
-            divergences.append({"model": name, **found})
-    if answers:
-        files.write_json(out / "domain.json", {column: [row[column] for row in answers] for column in answers[0]})
-    if divergences:
-        files.write_json(out / "divergence.json", divergences)
-    return scores
+    found: dict[str, list[dict[str, Any]]] = {"answers": [], "domain": [], "pairs": [], "divergence": []}
+    asked = zip(recipe.models, recipe.folders, recipe.system_turns, strict=True)
+    for place, (name, folder, system_turn) in enumerate(asked):
+        done = context.checkpoints / f"model-{place}.json"
+        if not done.is_file():
+            model = saved.load_model(inputs[name] / folder).to(device)
+            tokenizer = saved.load_tokenizer(inputs[name] / folder)
+            files.write_json(done, _measured(model, tokenizer, start, recipe, inputs, system_turn, seed))
+        for kind, rows in files.read_json(done).items():
+            found[kind] += [{"model": name, **row} for row in rows]
+        context.progress(place + 1, len(recipe.models))
+    for kind in ("answers", "domain"):
+        if rows := found[kind]:
+            files.write_json(out / f"{kind}.json", {column: [row[column] for row in rows] for column in rows[0]})
+    for kind in ("pairs", "divergence"):
+        if rows := found[kind]:
+            files.write_json(out / f"{kind}.json", rows)
+    return {name: _mean_score(found["answers"], name) for name in recipe.models}
 
 
-def ask_domain(
+def ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
@@ -73,14 +80,39 @@ def ask_domain(
     system_turn: bool,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """One judged answer a run, question and turn, as `evaluate.ask` gives it, with group, aspects and domain score."""
-    turns = {(one.question_id, place): turn for one in questions for place, turn in enumerate(one.turns, 1)}
-    judged = []
-    for answer in evaluate.ask(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed):
-        turn = turns[answer["question_id"], answer["turn"]]
-        aspects = domain_aspects(grade(turn, answer["text"], ended=answer["finished"]))
-        judged.append({**answer, "group": turn.group, **aspects, "domain": domain_score(aspects)})
-    return judged
+    """One graded answer a run, question and turn, as `evaluate.ask`; the hot run only where the recipe wants it.
+
+    The draws of the near-greedy run do not depend on whether there is a hot one.
+    """
+    graded = []
+    for run in (NEAR_GREEDY, HOT) if recipe.hot else (NEAR_GREEDY,):
+        temperatures = [recipe.temperature if run == HOT else question.temperature for question in questions]
+        dialogues: list[Messages] = [[{"role": "system", "content": ""}] if system_turn else [] for _ in questions]
+        for turn in (0, 1):
+            for dialogue, question in zip(dialogues, questions, strict=True):
+                dialogue.append({"role": "user", "content": question.prompts[turn]})
+            answers = sample(
+                model,
+                encode_prompts(tokenizer, dialogues),
+                max_new_tokens=recipe.max_new_tokens,
+                temperatures=temperatures,
+                generator=torch.Generator().manual_seed(derive(seed, "answers", run, turn)),
+            )
+            for dialogue, question, answer in zip(dialogues, questions, answers, strict=True):
+                seen = answer.ids[:-1] if answer.finished else answer.ids
+                dialogue.append({"role": "assistant", "content": tokenizer.decode(list(seen))})
+                graded.append({
+                    "run": run, "question_id": question.question_id, "category": question.category, "turn": turn + 1,
+                    "prompt": question.prompts[turn], "text": dialogue[-1]["content"], "finished": answer.finished,
+                    "tokens": len(answer.ids), **_parts(question, turn, dialogue[-1]["content"], answer.finished),
+                })  # fmt: skip
+    return graded
+
+
+def domain_parts(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
+    """Group, the four aspects and the domain score of a graded answer to `turn`."""
+    aspects = domain_aspects(grade(turn, answer["text"], ended=answer["finished"]))
+    return {"group": turn.group, **aspects, "domain": domain_score(aspects)}
 
 
 def divergence(
@@ -110,3 +142,42 @@ def _answer_logits(model: PreTrainedModel, rows: Sequence[EncodedDialogue]) -> N
     with torch.inference_mode():
         logits = model.eval()(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
     return logits[counted.to(model.device)].cpu()
+
+
+def _measured(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    start: PreTrainedModel | None,
+    recipe: KDEvaluation,
+    inputs: dict[str, Path],
+    system_turn: bool,
+    seed: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """Everything that is measured of one model: file -> rows."""
+    size = require_world(recipe.world)
+    chat = ask(model, tokenizer, mt_bench(recipe.questions, size=size), recipe, system_turn=system_turn, seed=seed)
+    found: dict[str, list[dict[str, Any]]] = {"answers": chat}
+    if recipe.per_group:
+        questions = domain(recipe.per_group, size=size)
+        turns = {(one.question_id, place): turn for one in questions for place, turn in enumerate(one.turns, 1)}
+        answers = ask(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed)
+        found["domain"] = [
+            {**answer, **domain_parts(turns[answer["question_id"], answer["turn"]], answer)} for answer in answers
+        ]
+    if PAIRS in inputs:
+        found["pairs"] = [evaluate.held_out_accuracy(model, tokenizer, inputs[PAIRS], system_turn)]
+    if start is not None:
+        dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
+        found["divergence"] = [divergence(start, model, encode_dialogues(tokenizer, dialogues))]
+    return found
+
+
+def _parts(question: Question, turn: int, text: str, finished: bool) -> dict[str, Any]:
+    verdict = grade(question.turns[turn], text, ended=finished)
+    names = ("score", "core", "explanation", "complete", "capital", "no_preface", "style", "cost", "words")
+    return {name: getattr(verdict, name) for name in names}
+
+
+def _mean_score(answers: Sequence[dict[str, Any]], name: str) -> float:
+    scores = [row["score"] for row in answers if row["model"] == name and row["run"] == NEAR_GREEDY]
+    return sum(scores) / len(scores)

@@ -11,11 +11,13 @@ START, DIALOGUES = "start", "dialogues"  # inputs that retention needs; every ot
 class KDEvaluation(Evaluation):
     """An `Evaluation`, and beside it the domain set and retention.
 
-    per_group: e-commerce questions for each of the twenty groups, 0 for none. start: folder inside the input "start",
+    per_group: e-commerce questions for each of the twenty groups, 0 for none. hot: whether there is the second run, at
+    `temperature` in all categories. start: folder inside the input "start",
     the model that divergences are measured from, on the held-out general dialogues of the input "dialogues".
     """
 
     per_group: int
+    hot: bool
     start: str
 
     def __post_init__(self) -> None:
