@@ -32,6 +32,7 @@ def test_a_curve_ends_where_the_shortest_seed_does():
     curve = seed_means.curve("train", [1, 2, 3], [[4.0, 2.0, 1.0], [6.0, 4.0]], kind="retrained")
     assert curve["x"].tolist() == [1, 2] and curve["y"].tolist() == [5, 3]
     assert (curve["low"] < curve["y"]).all() and (curve["high"] > curve["y"]).all()
+    assert set(curve["interval"]) == {"2 seeds, t 95 %"}
 
 
 def test_a_curve_of_one_seed_has_no_band():

@@ -204,6 +204,19 @@ def test_published_curves_are_dashed_and_hollow_and_an_interval_is_a_band():
     assert [text.get_text() for text in ax.texts] == ["train", "eval"]
 
 
+def test_a_band_says_below_the_axis_of_what_it_is():
+    assert figures.curves(log(), x_label="step", y_label="loss").axes[0].get_xlabel() == "step"
+    named = log().assign(interval="3 seeds, t 95 %")
+    ax = figures.curves(named, x_label="step", y_label="loss").axes[0]
+    assert ax.get_xlabel() == "step\nband: 3 seeds, t 95 %"
+
+
+def test_names_of_lines_stand_beyond_the_longest():
+    short = log()[lambda frame: (frame["series"] == "train") | (frame["x"] < 10)]
+    texts = figures.curves(short, x_label="step", y_label="loss").axes[0].texts
+    assert {text.get_text(): text.xy[0] for text in texts} == {"train": 19, "eval": 19}
+
+
 def test_no_letter_is_cut_and_no_two_texts_touch(monkeypatch):
     for name, figure in drawings().items():
         texts = drawn_texts(figure, monkeypatch)

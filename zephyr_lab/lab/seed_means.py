@@ -45,4 +45,5 @@ def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str)
     intervals = [t_interval(column) or (np.nan, np.nan) for column in values.T]
     low, high = zip(*intervals, strict=True)
     columns = {"x": np.asarray(x)[:length], "y": values.mean(axis=0), "low": low, "high": high}
-    return pd.DataFrame({"series": series, "kind": kind, **columns})
+    interval = f"{len(seeds)} seeds, t 95 %" if len(seeds) > 1 else None
+    return pd.DataFrame({"series": series, "kind": kind, **columns, "interval": interval})

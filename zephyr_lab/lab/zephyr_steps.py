@@ -298,7 +298,7 @@ def _curve(log: pd.DataFrame, series: str, column: str) -> pd.DataFrame:
         low, high = t_interval(rows[column].to_numpy(float)) or (None, None)
         points.append({
             "series": series, "kind": "retrained", "x": rows["epoch"].mean(), "y": rows[column].mean(),
-            "low": low, "high": high,
+            "low": low, "high": high, "interval": f"{len(rows)} seeds, t 95 %" if len(rows) > 1 else None,
         })  # fmt: skip
     return pd.DataFrame(points)
 

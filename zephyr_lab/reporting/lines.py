@@ -12,10 +12,11 @@ from zephyr_lab.reporting.style import NARROW, looks
 
 
 def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None = None) -> Figure:
-    """Lines over x, one a series: columns series, kind, x, y and, where there is an interval, low and high.
+    """Lines over x, one a series: columns series, kind, x, y and, where there is an interval, low, high and interval.
 
     Ours solid with filled markers and a band for the interval, published dashed with hollow ones. Each line is
-    named at its end. Draws on `ax`, or on a new figure of one column's width.
+    named at its end; below the x label stands of what the bands are. Draws on `ax`, or on a new figure of one column's
+    width.
     """
     if ax is None:
         ax = Picture(figsize=(NARROW, 2.6), layout="constrained").subplots()
@@ -36,7 +37,7 @@ def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None =
         if {"low", "high"} <= set(part.columns) and part["low"].notna().any():
             ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0)
         ends.append((float(part["x"].iloc[-1]), float(part["y"].iloc[-1]), str(series)))
-    _finish(ax, x_label, y_label)
+    _finish(ax, x_label + _of_what(frame), y_label)
     _name_ends(ax, ends)
     return ax.figure
 
@@ -68,6 +69,12 @@ def fits(
     return ax.figure
 
 
+def _of_what(frame: pd.DataFrame) -> str:
+    """A line below the x label that names the intervals drawn as bands; nothing where none is named."""
+    named = list(dict.fromkeys(frame["interval"].dropna())) if "interval" in frame else []
+    return f"\nband: {'; '.join(named)}" if named else ""
+
+
 def _finish(ax: Axes, x_label: str, y_label: str) -> None:
     """Axis labels and a faint grid, behind the data."""
     ax.set_xlabel(x_label)
@@ -77,10 +84,11 @@ def _finish(ax: Axes, x_label: str, y_label: str) -> None:
 
 
 def _name_ends(ax: Axes, ends: list[tuple[float, float, str]]) -> None:
-    """Write each line's name to the right of its last point, pushed apart where two would touch."""
+    """Write each line's name to the right of the last point of all, pushed apart where two would touch."""
     low, high = ax.get_ylim()
     least = (high - low) * 0.075
+    right = max(x for x, _, _ in ends)  # a name at the end of a shorter line would lie on the longer ones
     free = -np.inf
-    for x, y, name in sorted(ends, key=lambda end: end[1]):
+    for _, y, name in sorted(ends, key=lambda end: end[1]):
         free = max(y, free + least)
-        ax.annotate(name, (x, free), xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False)
+        ax.annotate(name, (right, free), xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False)
