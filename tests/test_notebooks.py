@@ -12,15 +12,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """A copy of the checkout without builds and stages, and the outcome of `zephyr-lab run --profile smoke`."""
-    root = tmp_path_factory.mktemp("smoke") / "lab"
+def checkout(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of this checkout without builds and stages, and the environment in which commands work on it."""
+    root = folder / "lab"
     for name in ("notebooks", "papers", "zephyr_lab"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, root)
-    environment = os.environ | {"ZEPHYR_LAB_ROOT": str(root), "PYTHONPATH": str(root)}
+    return root, os.environ | {"ZEPHYR_LAB_ROOT": str(root), "PYTHONPATH": str(root)}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A copy of the checkout without builds and stages, and the outcome of `zephyr-lab run --profile smoke`."""
+    root, environment = checkout(tmp_path_factory.mktemp("smoke"))
     command = [sys.executable, "-m", "zephyr_lab.cli.main"]
     run = subprocess.run(
         [*command, "run", "--profile", "smoke", "--seeds", "2", "--json"],
@@ -53,3 +58,32 @@ def test_nothing_executed_names_a_folder_of_this_machine(smoke):
     root, _, _ = smoke
     records = list((root / "build" / "smoke" / "notebooks").glob("*.json"))
     assert records and all(str(root) not in path.read_text() for path in records)
+
+
+@pytest.mark.slow
+def test_papermill_alone_gives_the_tables_of_the_command(tmp_path_factory):
+    name = "12_zephyr_steps_and_epochs"
+    tables = {}
+    for how, command in {
+        "papermill": [
+            "papermill",
+            f"notebooks/{name}.ipynb",
+            "out.ipynb",
+            "-p",
+            "profile",
+            "smoke",
+            "-p",
+            "seeds",
+            "2",
+        ],
+        "command": ["zephyr_lab.cli.main", "run", "12", "--profile", "smoke", "--seeds", "2"],
+    }.items():
+        root, environment = checkout(tmp_path_factory.mktemp(how))
+        run = subprocess.run(
+            [sys.executable, "-m", *command], env=environment, cwd=root, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        made = (root / "build" / "smoke" / "tables").rglob("*.csv")
+        tables[how] = {path.name: path.read_bytes() for path in made}
+    assert "tab3.csv" in tables["command"]
+    assert tables["papermill"] == tables["command"]
