@@ -1,0 +1,162 @@
+"""The point that each method should reach with all preferences known, from its first-order conditions, in numpy.
+
+Nothing here uses the losses or their gradients: the conditions are derived by hand and solved as equations, so that
+a run of the losses which ends elsewhere shows a fault in one of the two. Tables have shape (prompt, answer) and belong
+to one toy; p(y, z) is the chance that y is preferred to z, w(y, z) that the two are compared (sums to 1, symmetric).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import root
+
+Array = np.ndarray
+
+
+def regularised_optimum(reference: Array, rewards: Array, *, beta: float) -> Array:
+    """log of pi_ref exp(r / beta) / Z: where DPO, RLOO, PPO and the exact policy gradient should end (eq. 4)."""
+    return _normalised(reference + rewards / beta)
+
+
+def ipo(reference: Array, chances: Array, *, tau: float) -> Array:
+    """log of pi_ref exp(p(y beats mu) / tau) / Z with mu = pi_ref, which draws the pairs.
+
+    IPO is least squares of h(y, z) = f(y) - f(z) against (p(y, z) - 1/2) / tau under mu(y) mu(z); the condition for
+    f(y) is f(y) - mean f = mean over z of that target, so f is p(y beats mu) / tau up to a constant. Pairs of equal
+    answers add 0 on both sides, so leaving them out changes nothing.
+    """
+    beats = (chances * np.exp(reference)[:, None, :]).sum(-1)
+    return _normalised(reference + beats / tau)
+
+
+def cdpo(reference: Array, chances: Array, pairs: Array, *, beta: float, label_smoothing: float) -> Array:
+    """log of pi_ref exp(s / beta) / Z, where s solves: sum over z of w(y, z) (q(y, z) - sigmoid(s_y - s_z)) = 0.
+
+    q = (1 - e) p + e (1 - p) is what the smoothed labels say. With two answers sigmoid(s_1 - s_2) = q exactly; with
+    more no s meets all q at once, and these are the conditions of the closest (maximum likelihood) one.
+    """
+    smoothed = (1 - label_smoothing) * chances + label_smoothing * (1 - chances)
+    scores = [_balanced(smoothed[x], pairs[x], lambda d: _sigmoid(d)) for x in range(len(reference))]
+    return _normalised(reference + np.stack(scores) / beta)
+
+
+def simpo(chances: Array, pairs: Array, *, beta: float, gamma: float) -> Array:
+    """log of exp(s / beta) / Z, where s solves the conditions of SimPO; the reference has no part in it.
+
+    sum over z of w (p sigmoid(g - d) - (1 - p) sigmoid(g + d)) = 0 with d = s_y - s_z, g = gamma. g = 0 gives s = r.
+    With two answers x = e^d is the positive root of (1 - p) e^-g x^2 - (2 p - 1) x - p e^-g = 0.
+    """
+
+    def conditions(scores: Array, chance: Array, pair: Array) -> Array:
+        d = scores[:, None] - scores[None, :]
+        return (pair * (chance * _sigmoid(gamma - d) - (1 - chance) * _sigmoid(gamma + d))).sum(1)
+
+    scores = [_solved(conditions, chances[x], pairs[x]) for x in range(len(chances))]
+    return _normalised(np.stack(scores) / beta)
+
+
+def orpo(chances: Array, pairs: Array, *, weight: float) -> Array:
+    """log pi of ORPO's conditions; the reference has no part in it.
+
+    With o = log(pi / (1 - pi)) and D(y) the share of y among chosen answers, for each y:
+    D(y) + weight * sum over z of w (p - sigmoid(o_y - o_z)) / (1 - pi_y) = nu pi_y, pi summing to 1. Weight 0 gives D.
+    """
+    return np.stack([_orpo_prompt(chances[x], pairs[x], weight) for x in range(len(chances))])
+
+
+def kto(reference: Array, chances: Array, pairs: Array, *, beta: float) -> Array:
+    """log pi of KTO's fixed point, -inf for answers that lose more often than they win.
+
+    With c(y) = share of y among chosen - among rejected answers, KTO's gradient is that of
+    c(y) sigmoid(beta (r_y - z)), r = log(pi / pi_ref), z = KL(pi || pi_ref) held still. An answer with c < 0 is pushed
+    down for ever, so its probability goes to 0; on the others c(y) sigmoid'(beta (r_y - z)) = nu pi_y. z is one number
+    for all prompts.
+    """
+    won = 2 * (pairs * chances).sum(-1)
+    lost = 2 * (pairs * (1 - chances)).sum(-1)
+    surplus = won - lost
+    winners = surplus > 0
+    start = np.log(np.where(winners, surplus, 1.0))
+    policy = np.where(winners, start, -np.inf)
+    policy = policy - _log_sum_exp(policy)
+    prompts = len(reference)
+
+    def unpack(unknown: Array) -> tuple[Array, Array, float]:
+        table = np.full(reference.shape, -np.inf)
+        table[winners] = unknown[: winners.sum()]
+        return table, unknown[winners.sum() : -1], unknown[-1]
+
+    def conditions(unknown: Array) -> Array:
+        table, multipliers, z = unpack(unknown)
+        ratio = np.where(winners, table - reference, 0.0)
+        slope = np.log(np.where(winners, surplus, 1.0)) + _log_slope(beta * (ratio - z))
+        stationary = (slope - multipliers[:, None] - np.where(winners, table, 0.0))[winners]
+        sums = np.exp(table).sum(-1) - 1
+        divergence = (np.exp(table) * ratio).sum(-1).mean() - z
+        return np.concatenate([stationary, sums, [divergence]])
+
+    z = float((np.exp(policy) * np.where(winners, policy - reference, 0.0)).sum(-1).mean())
+    found = root(conditions, np.concatenate([policy[winners], np.zeros(prompts), [z]]), tol=1e-13)
+    return unpack(_accepted(found.x, conditions))[0]
+
+
+def supervised(chances: Array, pairs: Array) -> Array:
+    """log of each answer's share among chosen ones: where fine-tuning on chosen answers ends."""
+    return np.log(2 * (pairs * chances).sum(-1))
+
+
+def _orpo_prompt(chances: Array, pairs: Array, weight: float) -> Array:
+    chosen = 2 * (pairs * chances).sum(1)
+
+    def conditions(unknown: Array) -> Array:
+        logits, nu = unknown[:-1], unknown[-1]
+        policy = np.exp(logits)
+        odds = logits - np.log1p(-np.minimum(policy, 1 - 1e-12))
+        pull = 2 * (pairs * (chances - _sigmoid(odds[:, None] - odds[None, :]))).sum(1)
+        return np.append(chosen + weight * pull / (1 - policy) - nu * policy, policy.sum() - 1)
+
+    found = root(conditions, np.append(np.log(chosen), 1.0), tol=1e-13)
+    return _accepted(found.x, conditions)[:-1]
+
+
+def _balanced(chances: Array, pairs: Array, model: Callable[[Array], Array]) -> Array:
+    """Scores s with sum over z of w (p - model(s_y - s_z)) = 0 for each y, mean 0."""
+
+    def conditions(scores: Array, chance: Array, pair: Array) -> Array:
+        return (pair * (chance - model(scores[:, None] - scores[None, :]))).sum(1)
+
+    return _solved(conditions, chances, pairs)
+
+
+def _solved(conditions: Callable[[Array, Array, Array], Array], chances: Array, pairs: Array) -> Array:
+    """The root of conditions that are one too many (they sum to 0): the last gives way to "the mean score is 0"."""
+
+    def square(scores: Array) -> Array:
+        return np.append(conditions(scores, chances, pairs)[:-1], scores.mean())
+
+    return _accepted(root(square, np.zeros(len(chances)), tol=1e-13).x, square)
+
+
+def _accepted(solution: Array, conditions: Callable[[Array], Array]) -> Array:
+    worst = np.abs(conditions(solution)).max()
+    if not worst < 1e-9:
+        raise ValueError(f"the first-order conditions are not met: the worst is off by {worst:.1e}")
+    return solution
+
+
+def _normalised(logits: Array) -> Array:
+    return logits - _log_sum_exp(logits)
+
+
+def _log_sum_exp(logits: Array) -> Array:
+    largest = logits.max(-1, keepdims=True)
+    return largest + np.log(np.exp(logits - largest).sum(-1, keepdims=True))
+
+
+def _sigmoid(values: Array) -> Array:
+    return 1 / (1 + np.exp(-values))
+
+
+def _log_slope(values: Array) -> Array:
+    """log of sigmoid'(v) = sigmoid(v) sigmoid(-v)."""
+    return -np.logaddexp(0, values) - np.logaddexp(0, -values)

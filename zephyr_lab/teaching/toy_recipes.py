@@ -1,0 +1,91 @@
+"""Recipes of the toy's two stages: which toys, which methods' knobs, how many preferences, how long. No torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToySize:
+    """The toys themselves: one a seed, prompts x answers, and the beta of RLHF and DPO."""
+
+    prompts: int
+    answers: int
+    beta: float
+
+    def __post_init__(self) -> None:
+        if self.prompts < 1 or self.answers < 2 or self.beta <= 0:
+            raise ValueError(f"a toy needs a prompt, two answers and a positive beta, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodKnobs:
+    """What each method of the family is told beside the preferences; meanings in `teaching.methods.Knobs`."""
+
+    tau: float
+    label_smoothing: float
+    kto_beta: float
+    orpo_weight: float
+    simpo_beta: float
+    simpo_gamma: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyRuns:
+    """Every method against the known optimum, on `seeds` toys.
+
+    steps: of gradient descent with momentum, at `rate` on rewards (DPO's is rate / beta^2); natural_steps at
+    natural_rate: of the natural gradient. clip, inner: of PPO. preferences: counts to draw, of which the share
+    `held_out` chooses step and penalty; penalties: tried. draws: RLOO's answers in all, `samples` to a prompt at once.
+    """
+
+    size: ToySize
+    knobs: MethodKnobs
+    seeds: int
+    steps: int
+    rate: float
+    natural_steps: int
+    natural_rate: float
+    clip: float
+    inner: int
+    preferences: tuple[int, ...]
+    held_out: float
+    penalties: tuple[float, ...]
+    draws: tuple[int, ...]
+    samples: int
+    draw_rate: float
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.steps < 1 or self.natural_steps < 1:
+            raise ValueError(f"seeds, steps and natural_steps must be at least 1, got {self}")
+        if not (self.preferences and self.penalties and self.draws):
+            raise ValueError("preferences, penalties and draws need at least one value each")
+        a_step = self.size.prompts * self.samples
+        if any(draws % a_step for draws in self.draws):
+            raise ValueError(f"draws must be whole multiples of prompts x samples = {a_step}, got {self.draws}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyRuns:
+    """The family of losses over each method's own knob, with all preferences known and with `preferences` drawn.
+
+    Every method gets as many values as every other: equal trials. steps, rate: of the natural gradient; the step is
+    chosen on the share `held_out` by the method's own loss.
+    """
+
+    size: ToySize
+    knobs: MethodKnobs
+    seeds: int
+    preferences: int
+    held_out: float
+    steps: int
+    rate: float
+    betas: tuple[float, ...]
+    taus: tuple[float, ...]
+    kto_betas: tuple[float, ...]
+    orpo_weights: tuple[float, ...]
+    simpo_betas: tuple[float, ...]
+    sft_weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        trials = {len(self.betas), len(self.taus), len(self.kto_betas), len(self.orpo_weights), len(self.simpo_betas)}
+        if len(trials) > 1 or trials == {0}:
+            raise ValueError(f"every method gets the same number of trials, at least 1, got {sorted(trials)}")
