@@ -1,0 +1,51 @@
+"""Reward models: a causal model whose output head is one number, the reward of the text that it has read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from zephyr_lab.core.shapes import RowNumbers
+
+
+def from_causal(folder: Path, *, pad_id: int) -> PreTrainedModel:
+    """The model in `folder` with a reward head of zeros, in float32 on the CPU: every reward is 0, no pair decided.
+
+    `pad_id`: the id that stands for padding; the reward is read off the last token that is none.
+    """
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, local_files_only=True, dtype=torch.float32
+    )
+    model.config.pad_token_id = pad_id
+    with torch.no_grad():
+        model.score.weight.zero_()
+    return model
+
+
+def load(folder: Path) -> PreTrainedModel:
+    """The reward model in `folder`, on the CPU, ready to score. Raises FileNotFoundError where there is none."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no reward model (config.json is missing)")
+    return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+
+
+def rewards(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], *, rows_at_once: int
+) -> RowNumbers:
+    """The reward of each answer to its prompt, on the CPU in float64, read off the row's last token."""
+    found = torch.zeros(len(prompts), dtype=torch.float64)
+    lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    by_length = sorted(range(len(prompts)), key=lengths.__getitem__)  # little padding
+    with torch.inference_mode():
+        for start in range(0, len(by_length), rows_at_once):
+            places = by_length[start : start + rows_at_once]
+            rows = [torch.tensor([*prompts[place], *answers[place]]) for place in places]
+            ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id).to(model.device)
+            # Padding on the right: no token that counts sees it.
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            last = torch.tensor([lengths[place] - 1 for place in places], device=model.device)
+            picked = hidden[torch.arange(len(places), device=model.device), last]
+            found[places] = model.score(picked).squeeze(-1).double().cpu()
+    return found

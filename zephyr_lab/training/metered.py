@@ -1,0 +1,53 @@
+"""dSFT and dDPO with their cost: the same trainings, and beside their metrics tokens read, CPU seconds and memory.
+
+What a comparison of methods needs of the two that are trained elsewhere without a meter.
+"""
+
+from pathlib import Path
+
+from zephyr_lab.models import saved
+from zephyr_lab.training import ddpo, dsft
+from zephyr_lab.training.loop import Context
+from zephyr_lab.training.meter import metered
+from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe
+from zephyr_lab.training.zephyr_data import TRAIN, read_dialogues, read_pairs
+from zephyr_lab.training.zephyr_examples import dialogue_examples, pair_examples
+
+
+def build_dsft(
+    recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """`dsft.build`, and the metrics tokens_trained, cpu_seconds, peak_mib."""
+    with metered() as cost:
+        metrics = dsft.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
+    dialogues, _ = read_dialogues(inputs["dialogues"], TRAIN)
+    examples, _ = dialogue_examples(
+        saved.load_tokenizer(out),
+        dialogues,
+        max_length=recipe.max_length,
+        answers_only=recipe.answers_only,
+        system_turn=recipe.system_turn,
+    )
+    read = recipe.epochs * sum(len(example.input_ids) for example in examples)
+    return {**metrics, "tokens_trained": float(read), **cost.metrics()}
+
+
+def build_ddpo(
+    recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """`ddpo.build`, and the metrics tokens_trained, tokens_scored (the reference, once), cpu_seconds, peak_mib."""
+    with metered() as cost:
+        metrics = ddpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
+    pairs, _ = read_pairs(inputs["pairs"], TRAIN)
+    examples, _ = pair_examples(
+        saved.load_tokenizer(out),
+        pairs,
+        max_length=recipe.max_length,
+        max_prompt_length=recipe.max_prompt_length,
+        long_prompts=recipe.long_prompts,
+        equal_answers=recipe.equal_answers,
+        system_turn=recipe.system_turn,
+    )
+    once = sum(2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
+    read = {"tokens_trained": float(recipe.epochs * once), "tokens_scored": float(once)}
+    return {**metrics, **read, **cost.metrics()}
