@@ -1,0 +1,137 @@
+"""Acceptance rates of a draft from one teacher-forced pass over answers of the target: tau without decoding.
+
+An answer that the target gave (greedily, or sampled at its temperature) fixes with what probability each drafted token
+of it was accepted, whatever drafts were made. `scoring.acceptance_length.expected_passes` makes of these rates the
+exact expectation of passes, for every draft length up to the one asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from zephyr_lab.decoding.drafting import Draft, require_pair
+from zephyr_lab.models.draft import FeatureDraft
+from zephyr_lab.models.draft_unrolled import unrolled
+from zephyr_lab.scoring import acceptance_length
+
+ROWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt and the target's answer to it, as ids."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceRates:
+    """values[row, start, depth]: see `expected_passes`; lengths: tokens of each answer, (row,)."""
+
+    values: np.ndarray
+    lengths: np.ndarray
+
+    def passes(self, length: int) -> np.ndarray:
+        """Expected target passes of each answer with drafts of `length` tokens, at most as long as the rates go."""
+        if not 1 <= length <= self.values.shape[2]:
+            raise ValueError(f"length must be from 1 to {self.values.shape[2]}, got {length}")
+        return acceptance_length.expected_passes(self.values[:, :, :length], self.lengths)
+
+
+def acceptance_rates(
+    target: PreTrainedModel,
+    draft: Draft,
+    answers: Sequence[Answered],
+    *,
+    length: int,
+    drawn: bool,
+    temperature: float,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> AcceptanceRates:
+    """Acceptance rates of chains of up to `length` tokens on `answers`, which must be the target's own.
+
+    drawn: the draft draws its tokens at `temperature`, at which the answers were sampled; the rate is min(1, q / p).
+    Not drawn: it proposes its likeliest, accepted where that is the answer's token (rates 0 and 1): greedy decoding
+    for greedy answers, and given candidates for sampled ones. `temperature` is not read then.
+
+    On other text than the target's own answers the passes are biased. Raises ValueError for an empty prompt or answer,
+    a prompt of one token with a feature draft, a draft of another vocabulary, and a temperature of 0 where tokens are
+    drawn.
+    """
+    require_pair(draft, target)
+    _require_answers(answers, least=2 if isinstance(draft, FeatureDraft) else 1)
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    if drawn and temperature <= 0:
+        raise ValueError(f"drafts that are drawn need a temperature above 0, got {temperature}; or drawn=False")
+    lengths = np.array([len(answered.answer) for answered in answers])
+    values = np.zeros((len(answers), lengths.max(), length))
+    by_length = sorted(range(len(answers)), key=lambda place: len(answers[place].prompt) + lengths[place])
+    modes = target.training, draft.training
+    target.eval(), draft.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(by_length), rows_at_once):
+                places = by_length[start : start + rows_at_once]
+                batch = [answers[place] for place in places]
+                for depth, rates in enumerate(_rates(target, draft, batch, length, drawn, temperature)):
+                    _place(values, places, lengths, depth, rates)
+    finally:
+        target.train(modes[0]), draft.train(modes[1])
+    return AcceptanceRates(values, lengths)
+
+
+def _rates(
+    target: PreTrainedModel, draft: Draft, batch: list[Answered], length: int, drawn: bool, temperature: float
+) -> list[np.ndarray]:
+    """For each depth the rates of all answer tokens of the batch, row after row, as token number `depth` of a draft."""
+    whole = [torch.tensor(answered.prompt + answered.answer) for answered in batch]
+    ids = pad_sequence(whole, batch_first=True).to(target.device)  # on the right: no token that counts sees it
+    counted = torch.zeros_like(ids, dtype=torch.bool)
+    for row, answered in enumerate(batch):
+        counted[row, len(answered.prompt) : len(answered.prompt) + len(answered.answer)] = True
+    tokens = ids[counted]
+    features = target.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    head = target.get_output_embeddings()
+    own = _log_probs(head(features[:, :-1][counted[:, 1:]]), tokens, temperature) if drawn else None
+    if isinstance(draft, FeatureDraft):
+        # Pair t guesses the token at t + 2.
+        guessed = [found[:, :-1][counted[:, 2:]] for found in unrolled(draft, ids, features, depth=length)]
+        logits = (head(found) for found in guessed)
+    else:
+        hidden = draft.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][counted[:, 1:]]
+        logits = [draft.get_output_embeddings()(hidden)] * length  # its guesses depend on the tokens alone
+    rates = []
+    for found in logits:
+        if own is None:
+            rate = (found.argmax(dim=-1) == tokens).double()
+        else:
+            rate = (_log_probs(found, tokens, temperature) - own).clamp(max=0).exp()
+        rates.append(rate.cpu().numpy())
+    return rates
+
+
+def _place(values: np.ndarray, places: list[int], lengths: np.ndarray, depth: int, rates: np.ndarray) -> None:
+    """Write the rates of a depth: token k of an answer was number `depth` of the draft that began at k - depth."""
+    for place, own in zip(places, np.split(rates, np.cumsum(lengths[places])[:-1]), strict=True):
+        values[place, : max(len(own) - depth, 0), depth] = own[depth:]
+
+
+def _log_probs(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    return (logits.double() / temperature).log_softmax(dim=-1).gather(1, tokens[:, None]).squeeze(1)
+
+
+def _require_answers(answers: Sequence[Answered], *, least: int) -> None:
+    if not answers:
+        raise ValueError("there are no answers to measure acceptance on")
+    for number, answered in enumerate(answers):
+        if not answered.prompt or not answered.answer:
+            raise ValueError(f"{'answer' if answered.prompt else 'prompt'} {number} is empty")
+        if len(answered.prompt) < least:
+            raise ValueError(f"prompt {number} has one token; a feature draft needs the feature of one before the last")

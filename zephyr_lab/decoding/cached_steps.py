@@ -1,0 +1,172 @@
+"""Models fed a few tokens at a time, each with a cache whose kept columns stay packed to the right.
+
+Speculative decoding takes tokens back: of the columns that a run adds, `keep` commits those of accepted tokens and
+drops the others. Masks are explicit, so a run may be a chain or a tree, and rows may have unlike lengths: a column's
+place in its row is what counts, -1 where it is padding.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from zephyr_lab.core.shapes import Logits, TokenIds, TokenMask
+from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
+
+Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the run's own
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Features after the final norm, which the head reads, and logits; (row, position, ...) each."""
+
+    features: Features
+    logits: Logits
+
+
+class CachedSteps(ABC):
+    """What both kinds share: which columns a token sees, and packing the cache."""
+
+    def __init__(self, rows: int, *, window: int | None, device: torch.device) -> None:
+        self._window = window
+        self._places = torch.zeros(rows, 0, dtype=torch.long, device=device)
+        self._kept = 0  # columns on the left that are committed; those after them are open
+
+    def run(self, ids: TokenIds, places: TokenIds, sees: Sees, features: Features | None = None) -> Output:
+        """Outputs of new tokens, whose columns stay open until `keep`.
+
+        Each token sees the kept columns of its row, the open and new ones that `sees` names, and itself. `features`:
+        for a feature draft, the feature before each token.
+        """
+        everywhere = torch.cat([self._places, places], dim=1)
+        columns = everywhere[:, None, :]
+        kept = torch.ones_like(sees[:, :, :1]).expand(-1, -1, self._kept)
+        mask = torch.cat([kept, sees], dim=2) & (columns >= 0)
+        if self._window is not None:
+            mask &= columns > places[:, :, None] - self._window
+        new = ids.shape[1]
+        # A padding token sees itself, for a softmax over nothing would be NaN.
+        mask[:, :, -new:] |= torch.eye(new, dtype=torch.bool, device=ids.device)
+        output = self._forward(ids, places.clamp(min=0), features, mask[:, None])
+        self._places = everywhere
+        return output
+
+    def keep(self, kept: TokenMask) -> None:
+        """Commit the open columns that `kept` (row, open) names, and drop the others."""
+        whole = torch.cat([self._places[:, : self._kept] >= 0, kept & (self._places[:, self._kept :] >= 0)], dim=1)
+        if whole.all():
+            self._kept = whole.shape[1]
+            return
+        width = int(whole.sum(dim=1).max())
+        order = whole.long().argsort(dim=1, stable=True)[:, whole.shape[1] - width :]
+        self._places = self._places.gather(1, order).masked_fill(~whole.gather(1, order), -1)
+        self._gather(order)
+        self._kept = width
+
+    def drop(self) -> None:
+        """Drop all open columns."""
+        open_columns = self._places.shape[1] - self._kept
+        if open_columns:
+            self._places = self._places[:, : self._kept]
+            self._cut(self._kept)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self._places = self._places[rows]
+        self._select(rows)
+
+    @abstractmethod
+    def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output: ...
+
+    @abstractmethod
+    def _gather(self, order: Tensor) -> None:
+        """Take the columns `order` (row, column) of every cached tensor."""
+
+    @abstractmethod
+    def _cut(self, width: int) -> None: ...
+
+    @abstractmethod
+    def _select(self, rows: Tensor) -> None: ...
+
+
+class CausalSteps(CachedSteps):
+    """A causal model of transformers: the target, or a causal draft.
+
+    Raises ValueError for a model that mixes layers with and without a sliding window, and for an attention that cannot
+    take an explicit mask of True and False.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: int) -> None:
+        if model.config._attn_implementation != "sdpa":
+            raise ValueError(
+                f"attention {model.config._attn_implementation!r} takes no tree masks; load the model with 'sdpa'"
+            )
+        super().__init__(rows, window=attention_window(model), device=model.device)
+        self.dtype = model.dtype
+        self._inner, self._head = model.base_model, model.get_output_embeddings()
+        self._cache = DynamicCache()  # without the model's window: a window's cache could not take tokens back
+
+    def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
+        del features
+        hidden = self._inner(
+            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache, use_cache=True
+        ).last_hidden_state
+        return Output(hidden, self._head(hidden))
+
+    def _gather(self, order: Tensor) -> None:
+        for layer in self._cache.layers:
+            layer.keys, layer.values = _columns(layer.keys, order), _columns(layer.values, order)
+
+    def _cut(self, width: int) -> None:
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[:, :, :width], layer.values[:, :, :width]
+
+    def _select(self, rows: Tensor) -> None:
+        if self._places.shape[1]:
+            self._cache.batch_select_indices(rows)
+
+
+class FeatureSteps(CachedSteps):
+    """A feature draft with the target's output head. A run's tokens stand beside the feature before each."""
+
+    def __init__(self, draft: FeatureDraft, head: nn.Module, rows: int) -> None:
+        super().__init__(rows, window=None, device=draft.fc.weight.device)
+        self._draft, self._head = draft, head
+        self._past: KeysValues | None = None
+
+    def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
+        guessed, (keys, values) = self._draft(ids, features, places, mask=mask, past=self._past)
+        if self._past is not None:
+            keys, values = torch.cat([self._past[0], keys], dim=2), torch.cat([self._past[1], values], dim=2)
+        self._past = keys, values
+        return Output(guessed, self._head(guessed))
+
+    def _gather(self, order: Tensor) -> None:
+        if self._past is not None:
+            self._past = _columns(self._past[0], order), _columns(self._past[1], order)
+
+    def _cut(self, width: int) -> None:
+        if self._past is not None:
+            self._past = self._past[0][:, :, :width], self._past[1][:, :, :width]
+
+    def _select(self, rows: Tensor) -> None:
+        if self._past is not None:
+            self._past = self._past[0][rows], self._past[1][rows]
+
+
+def attention_window(model: PreTrainedModel) -> int | None:
+    """The sliding window of the model's attention, None where each token sees all before it. Raises ValueError."""
+    window = getattr(model.config, "sliding_window", None)
+    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    if len(kinds) > 1:
+        raise ValueError(f"layers of several kinds ({', '.join(sorted(kinds))}) cannot share one mask here")
+    return window if kinds == {"sliding_attention"} else None
+
+
+def _columns(tensor: Tensor, order: Tensor) -> Tensor:
+    """Columns `order` (row, column) of (row, head, column, size)."""
+    index = order[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[3])
+    return tensor.gather(2, index)

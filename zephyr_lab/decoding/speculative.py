@@ -1,0 +1,229 @@
+"""Speculative decoding: a draft proposes tokens, one pass of the target verifies them, its own answers come out.
+
+Leviathan et al. 2023, arXiv 2211.17192; Li et al. 2024 (EAGLE), arXiv 2401.15077. The prompt but its last token is read
+first; from then on each pass of the target commits the drafted tokens that it accepts and one of its own, and counts.
+Batched: rows may accept unlike numbers of tokens, and leave when they end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from zephyr_lab.decoding import verification
+from zephyr_lab.decoding.cached_steps import CausalSteps
+from zephyr_lab.decoding.drafting import Draft, Drafter, Plan, require_pair
+from zephyr_lab.decoding.sampling import left_padded, positions, stop_tokens
+from zephyr_lab.decoding.verification import ROOT, Proposal, Verdict
+from zephyr_lab.models.draft import FeatureDraft
+
+ROWS_AT_ONCE = 32
+GREEDY, SAMPLING = "greedy", "sampling"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculativeAnswer:
+    """Tokens of an answer and what each pass of the target gave to it.
+
+    ids end on the stop token where `finished`, else at the limit. gains: tokens committed by each pass, accepted drafts
+    and the target's own, those beyond the answer's end not counted; they sum to the length of ids.
+    """
+
+    ids: tuple[int, ...]
+    finished: bool
+    gains: tuple[int, ...]
+
+    @property
+    def passes(self) -> int:
+        return len(self.gains)
+
+
+def speculate(
+    target: PreTrainedModel,
+    draft: Draft,
+    plan: Plan,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    verify: str,
+    temperature: float,
+    generator: torch.Generator | None,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> list[SpeculativeAnswer]:
+    """An answer of `target` to each prompt, in their order, drafted by `draft` after `plan` (`Chain` or `Tree`).
+
+    verify: "greedy" gives the target's greedy answer, at temperature 0; "sampling" an answer distributed as the
+    target's own samples at `temperature`. `generator` (CPU; None for greedy) is drawn from once a prompt, before
+    anything else: how prompts are batched changes no answer.
+
+    Raises ValueError for an empty prompt, one that leaves no room, one of a single token with a feature draft (it has
+    no feature to start from), a draft of another vocabulary, and a temperature that does not go with `verify`.
+    """
+    require_pair(draft, target)
+    _require_rule(verify, temperature, generator, plan)
+    require_prompts(target, prompts, max_new_tokens, least=2 if isinstance(draft, FeatureDraft) else 1)
+    seeds = [0] * len(prompts)
+    if generator is not None:
+        seeds = torch.randint(2**62, (len(prompts),), generator=generator).tolist()
+    by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding
+    answers: dict[int, SpeculativeAnswer] = {}
+    modes = target.training, draft.training
+    target.eval(), draft.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(by_length), rows_at_once):
+                places = by_length[start : start + rows_at_once]
+                batch = _Batch(target, draft, plan, [prompts[place] for place in places], max_new_tokens)
+                found = batch.complete(verify, temperature, [seeds[place] for place in places])
+                answers.update(zip(places, found, strict=True))
+    finally:
+        target.train(modes[0]), draft.train(modes[1])
+    return [answers[place] for place in range(len(prompts))]
+
+
+class _Batch:
+    """Rows that are answered side by side. Columns of tensors are rows still going; lists have a place a prompt."""
+
+    def __init__(
+        self, target: PreTrainedModel, draft: Draft, plan: Plan, prompts: list[Sequence[int]], max_new_tokens: int
+    ) -> None:
+        self._plan, self._limit = plan, max_new_tokens
+        self._stops = set(stop_tokens(target).tolist())
+        self._answers: list[list[int]] = [[] for _ in prompts]
+        self._gains: list[list[int]] = [[] for _ in prompts]
+        self._active = list(range(len(prompts)))
+        self._steps = CausalSteps(target, len(prompts))
+        self._drafter = Drafter(draft, plan, target, len(prompts))
+        ids, mask = (tensor.to(target.device) for tensor in left_padded(prompts))
+        self._new, self._places = ids, positions(mask).masked_fill(~mask, -1)  # committed since the last draft
+        self._features = self._read(ids[:, :-1], self._places[:, :-1], target.config.hidden_size)
+
+    def _read(self, ids: Tensor, places: Tensor, hidden: int) -> Tensor:
+        """Read all but the prompts' last token; the feature before each token, zeros before the first."""
+        before = torch.zeros(len(ids), 1, hidden, dtype=self._steps.dtype, device=ids.device)
+        if not ids.shape[1]:
+            return before
+        sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        features = self._steps.run(ids, places, sees).features
+        self._steps.keep(places >= 0)
+        return torch.cat([before, features], dim=1)
+
+    def complete(self, verify: str, temperature: float, seeds: list[int]) -> list[SpeculativeAnswer]:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds] if verify == SAMPLING else None
+        nodes = self._plan.nodes
+        while self._active:
+            uniforms = self._uniforms(generators, 2 * nodes + 1)
+            proposal = self._drafter.propose(
+                self._new, self._places, self._features, temperature=temperature, uniforms=uniforms[:, :nodes]
+            )
+            pending, place = self._new[:, -1:], self._places[:, -1:]
+            seen, depths = lineage(proposal.parents)
+            output = self._steps.run(torch.cat([pending, proposal.tokens], dim=1), place + depths, seen)
+            verdict = _verdict(verify, proposal, output.logits, temperature, uniforms[:, nodes:])
+            self._commit(proposal, verdict, output.features, place)
+        return [
+            SpeculativeAnswer(tuple(ids), ids[-1] in self._stops, tuple(gains))
+            for ids, gains in zip(self._answers, self._gains, strict=True)
+        ]
+
+    def _commit(self, proposal: Proposal, verdict: Verdict, features: Tensor, place: Tensor) -> None:
+        """Add what the pass gave to the answers, keep its columns, and let rows that have ended go."""
+        path = torch.cat([torch.ones_like(verdict.accepted[:, :1]), verdict.accepted], dim=1)  # root and accepted
+        self._steps.keep(path)
+        counts = path.sum(dim=1)  # tokens gained: accepted ones and the target's own
+        width = int(counts.max())
+        order = path.long().argsort(dim=1, stable=True)[:, path.shape[1] - width :]
+        valid = path.gather(1, order)
+        # The tokens of the path after the root, then the target's own: one place further than the path's features.
+        tokens = torch.cat([proposal.tokens[:, :1] * 0, proposal.tokens], dim=1).gather(1, order)
+        tokens = torch.cat([tokens[:, 1:], verdict.next_ids[:, None]], dim=1)
+        offsets = torch.arange(width, device=place.device) - (width - counts[:, None]) + 1
+        self._new, self._places = tokens, (place + offsets).masked_fill(~valid, -1)
+        self._features = features.gather(1, order[..., None].expand(-1, -1, features.shape[2]))
+        going = []
+        for row, (gained, count) in enumerate(zip(tokens.tolist(), counts.tolist(), strict=True)):
+            if self._extend(self._active[row], gained[width - count :]):
+                going.append(row)
+        if len(going) < len(self._active):
+            self._select(going)
+
+    def _extend(self, prompt: int, gained: list[int]) -> bool:
+        """Add a pass's tokens to an answer up to its end; whether it goes on."""
+        answer = self._answers[prompt]
+        before = len(answer)
+        for token in gained:
+            answer.append(token)
+            if token in self._stops or len(answer) == self._limit:
+                break
+        self._gains[prompt].append(len(answer) - before)
+        return answer[-1] not in self._stops and len(answer) < self._limit
+
+    def _select(self, going: list[int]) -> None:
+        self._active = [self._active[row] for row in going]
+        if not going:
+            return
+        rows = torch.tensor(going, device=self._new.device)
+        self._steps.select(rows)
+        self._drafter.select(rows)
+        self._new, self._places, self._features = self._new[rows], self._places[rows], self._features[rows]
+
+    def _uniforms(self, generators: list[torch.Generator] | None, count: int) -> Tensor:
+        """Numbers from [0, 1) of each row's own generator, (row, count) in float64; zeros where nothing is drawn."""
+        if generators is None:
+            return torch.zeros(len(self._active), count, dtype=torch.float64, device=self._new.device)
+        drawn = [torch.rand(count, dtype=torch.float64, generator=generators[prompt]) for prompt in self._active]
+        return torch.stack(drawn).to(self._new.device)
+
+
+def lineage(parents: verification.Nodes) -> tuple[Tensor, Tensor]:
+    """Which of root and nodes each of them sees (its ancestors and itself), (row, node + 1, node + 1), and depths."""
+    rows, nodes = parents.shape
+    own = torch.eye(nodes + 1, dtype=torch.bool, device=parents.device).expand(rows, -1, -1)
+    seen = own.clone()
+    for node in range(nodes):
+        above = (parents[:, node] - ROOT)[:, None, None].expand(-1, 1, nodes + 1)
+        seen[:, node + 1] |= seen.gather(1, above).squeeze(1)
+    return seen, seen.sum(dim=2) - 1
+
+
+def require_prompts(
+    target: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, least: int
+) -> None:
+    """Raises ValueError for a prompt of fewer than `least` tokens or beyond the target's context with the answer."""
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    room = target.config.max_position_embeddings
+    for number, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {number} is empty")
+        if len(prompt) < least:
+            raise ValueError(f"prompt {number} has one token; a feature draft needs the feature of one before the last")
+        if len(prompt) + max_new_tokens > room:
+            raise ValueError(
+                f"prompt {number} has {len(prompt)} tokens; with {max_new_tokens} new ones they exceed the target's "
+                f"{room} positions"
+            )
+
+
+def _verdict(verify: str, proposal: Proposal, logits: Tensor, temperature: float, uniforms: Tensor) -> Verdict:
+    if verify == GREEDY:
+        return verification.greedy(proposal, logits)
+    rule = verification.candidates if proposal.probabilities is None else verification.drawn_chain
+    return rule(proposal, logits, temperature=temperature, uniforms=uniforms)
+
+
+def _require_rule(verify: str, temperature: float, generator: torch.Generator | None, plan: Plan) -> None:
+    if verify not in (GREEDY, SAMPLING):
+        raise ValueError(f"verify must be {GREEDY!r} or {SAMPLING!r}, got {verify!r}")
+    if verify == GREEDY:
+        if temperature != 0:
+            raise ValueError(f"greedy verification has temperature 0, got {temperature}; sample with verify='sampling'")
+        if plan.drawn:
+            raise ValueError("greedy verification takes the draft's likeliest tokens; the plan draws them")
+        return
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"sampling verification needs a temperature above 0, got {temperature}; use verify='greedy'")
+    if generator is None:
+        raise ValueError("sampling verification needs a generator")
