@@ -144,16 +144,18 @@ def test_sampling_transformers_takes_as_many_passes_as_expected(target, drafts):
 
 
 def test_the_default_confidence_threshold_would_shorten_drafts():
-    # canary: by default transformers stops a draft at the first token with less than 0.4
-    target, draft = small_model(seed=1), small_model(seed=1, layers=1)
+    # canary: by default transformers stops a draft at the first token with less than 0.4, and a draft that is the
+    # target itself, unsure of most tokens, then looks like a bad one
+    target, draft = small_model(seed=1), small_model(seed=1)
     generator = torch.Generator().manual_seed(0)
-    prompts = [torch.randint(262, 600, (12,), generator=generator).tolist() for _ in range(5)]
-    settings = {"length": 5, "max_new_tokens": 20, "temperature": 0.0, "seed": 0}
+    prompts = [torch.randint(262, 640, (4,), generator=generator).tolist() for _ in range(3)]
+    settings = {"length": 5, "max_new_tokens": 18, "temperature": 0.0, "seed": 0}
     before = draft.generation_config.assistant_confidence_threshold
     whole = assisted(target, draft, prompts, **settings)
     cut = assisted(target, draft, prompts, **settings, confidence_threshold=0.4)
     assert [answer.ids for answer in whole] == [answer.ids for answer in cut]
-    assert sum(answer.passes for answer in cut) > 1.1 * sum(answer.passes for answer in whole)
+    assert [answer.passes for answer in whole] == [3, 3, 3]  # 18 tokens, 6 a pass
+    assert sum(answer.passes for answer in cut) > 12
     assert draft.generation_config.assistant_confidence_threshold == before
 
 
