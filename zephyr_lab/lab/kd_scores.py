@@ -89,6 +89,11 @@ def domain_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
     return _joined(evaluations, "domain.json")
 
 
+def rankings(evaluations: Sequence[Stage]) -> pd.DataFrame:
+    """Held-out ranking of the evaluations that were given pairs: columns seed, model, sum, mean, pairs."""
+    return _joined(evaluations, "pairs.json")
+
+
 def divergences(evaluations: Sequence[Stage]) -> pd.DataFrame:
     """Columns seed, model, kl (nats a token), tokens."""
     return _joined(evaluations, "divergence.json")
