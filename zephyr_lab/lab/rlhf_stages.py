@@ -1,6 +1,6 @@
 """RLHF on the world as stages of a profile: pairs, reward model, PPO, RLOO, GRPO, online DPO, and what measures them.
 
-All start from the dSFT of `zephyr_stages` and learn from the same prompts; settings are in papers/teaching/settings.toml.
+All start from the dSFT of `zephyr_stages` and learn from the same prompts; settings stand in papers/teaching.
 Pairs and judge are the world's in every profile: only there is the true reward known.
 """
 
