@@ -211,6 +211,14 @@ def test_a_band_says_below_the_axis_of_what_it_is():
     assert ax.get_xlabel() == "step\nband: 3 seeds, t 95 %"
 
 
+def test_whole_epochs_have_no_ticks_between():
+    few = log()[lambda frame: frame["x"] <= 3]
+    ticks = figures.curves(few, x_label="epochs", y_label="loss").axes[0].get_xticks()
+    assert all(tick == round(tick) for tick in ticks) and {0, 1, 2, 3} <= set(ticks)
+    halves = few.assign(x=few["x"] / 2)
+    assert 0.5 in figures.curves(halves, x_label="epochs", y_label="loss").axes[0].get_xticks()
+
+
 def test_names_of_lines_stand_beyond_the_longest():
     short = log()[lambda frame: (frame["series"] == "train") | (frame["x"] < 10)]
     texts = figures.curves(short, x_label="step", y_label="loss").axes[0].texts

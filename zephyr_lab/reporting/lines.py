@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import NARROW, looks
@@ -38,6 +39,8 @@ def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None =
             ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0)
         ends.append((float(part["x"].iloc[-1]), float(part["y"].iloc[-1]), str(series)))
     _finish(ax, x_label + _of_what(frame), y_label)
+    if (frame["x"] % 1 == 0).all():
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half epochs where none was measured
     _name_ends(ax, ends)
     return ax.figure
 
