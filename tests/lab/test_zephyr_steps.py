@@ -216,11 +216,14 @@ def test_recipes_stand_beside_what_was_printed_of_the_released_models(running, s
 
 def test_accuracy_curves_are_means_over_seeds_beside_the_released_log(running, store):
     curves = zephyr_steps.accuracies(done_with(HOLDS))
-    held_out, train = (curves[curves["series"] == name] for name in ("eval", "train"))
+    ours = curves[curves["kind"] == "retrained"]
+    held_out, train = (ours[ours["series"] == name] for name in ("eval", "train"))
     assert held_out["y"].tolist() == pytest.approx([0.61] * 2)  # not the first, where policy and reference are equal
     assert train["x"].tolist() == pytest.approx([0.3, 0.5])
     assert (held_out["low"] < held_out["y"]).all()
-    assert len(curves[curves["kind"] == "quoted"]) == 58
+    assert set(ours["interval"]) == {"3 seeds, t 95 %"}
+    quoted = curves[curves["kind"] == "quoted"]
+    assert len(quoted) == 58 and set(quoted["label"]) == {"eval, beta log"}
     assert zephyr_steps.accuracies(done_with(HOLDS, seeds=1))["low"].isna().all()
 
 

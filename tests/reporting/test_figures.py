@@ -211,6 +211,14 @@ def test_a_band_says_below_the_axis_of_what_it_is():
     assert ax.get_xlabel() == "step\nband: 3 seeds, t 95 %"
 
 
+def test_a_published_line_keeps_the_hue_of_its_series_and_has_a_name_of_its_own():
+    theirs = log()[lambda frame: frame["series"] == "eval"].assign(kind="quoted", label="eval, their log")
+    ax = figures.curves(pd.concat([log(), theirs]), x_label="step", y_label="loss").axes[0]
+    assert [text.get_text() for text in ax.texts].count("eval, their log") == 1
+    ours, published = (line for line in ax.lines if line.get_color() == style.COLOURS["eval"])
+    assert not ours.is_dashed() and published.is_dashed()
+
+
 def test_whole_epochs_have_no_ticks_between():
     few = log()[lambda frame: frame["x"] <= 3]
     ticks = figures.curves(few, x_label="epochs", y_label="loss").axes[0].get_xticks()

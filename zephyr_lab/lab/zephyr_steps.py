@@ -265,8 +265,8 @@ def accuracies(done: Steps) -> pd.DataFrame:
     log = pd.concat(logs, ignore_index=True)
     curves = [_curve(log, "train", "rewards/accuracies"), _curve(log, "eval", "eval_rewards/accuracies")]
     theirs = published.wide("zephyr", "beta_log")
-    quoted = {"series": "eval, beta log", "kind": "quoted", "x": theirs["epoch"], "y": theirs["rewards_accuracy"]}
-    return pd.concat([*curves, pd.DataFrame(quoted)], ignore_index=True)
+    quoted = {"series": "eval", "kind": "quoted", "x": theirs["epoch"], "y": theirs["rewards_accuracy"]}
+    return pd.concat([*curves, pd.DataFrame({**quoted, "label": "eval, beta log"})], ignore_index=True)
 
 
 def samples(done: Steps, *, categories: Sequence[str] = ("writing", "math", "stem")) -> pd.DataFrame:

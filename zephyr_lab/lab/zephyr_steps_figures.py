@@ -53,4 +53,11 @@ def _grid(ax: Axes, grid: pd.DataFrame) -> None:
     ax.set_xticks(range(int(grid["metric"].str.extract(r"(\d+)", expand=False).astype(int).max()) + 1))
     ax.grid(color="0.93", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(title=f"bars: {ours['interval'].iloc[0]}", loc="lower right", title_fontsize=7)
+    # below the axes: the lines of one profile leave another corner free than those of the next
+    ax.legend(
+        title=f"bars: {ours['interval'].iloc[0]}",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=2,
+        title_fontsize=7,
+    )

@@ -15,9 +15,9 @@ from zephyr_lab.reporting.style import NARROW, looks
 def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None = None) -> Figure:
     """Lines over x, one a series: columns series, kind, x, y and, where there is an interval, low, high and interval.
 
-    Ours solid with filled markers and a band for the interval, published dashed with hollow ones. Each line is
-    named at its end; below the x label stands of what the bands are. Draws on `ax`, or on a new figure of one column's
-    width.
+    Ours solid with filled markers and a band for the interval, published dashed with hollow ones, in the hue of its
+    series. Each line is named at its end, by its series or, where there is one, by its name in the column label; below
+    the x label stands of what the bands are. Draws on `ax`, or on a new figure of one column's width.
     """
     if ax is None:
         ax = Picture(figsize=(NARROW, 2.6), layout="constrained").subplots()
@@ -37,7 +37,8 @@ def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None =
         )
         if {"low", "high"} <= set(part.columns) and part["low"].notna().any():
             ax.fill_between(part["x"], part["low"], part["high"], color=look.colour, alpha=0.18, linewidth=0)
-        ends.append((float(part["x"].iloc[-1]), float(part["y"].iloc[-1]), str(series)))
+        label = series if "label" not in part or part["label"].isna().all() else part["label"].iloc[0]
+        ends.append((float(part["x"].iloc[-1]), float(part["y"].iloc[-1]), str(label)))
     _finish(ax, x_label + _of_what(frame), y_label)
     if (frame["x"] % 1 == 0).all():
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half epochs where none was measured
