@@ -1,0 +1,64 @@
+"""What a draft's training rows can be selected by: how far the target's features moved away from the base's on them.
+
+The score is `scoring.representation_shift`; here both models' features are taken on the same rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from zephyr_lab.core import files
+from zephyr_lab.data import schemas
+from zephyr_lab.data.chat import encode_dialogues
+from zephyr_lab.data.sources import Folder, usable
+from zephyr_lab.models import saved
+from zephyr_lab.scoring.representation_shift import Matrix, shift_score, shrunk_covariance
+from zephyr_lab.training import process
+from zephyr_lab.training.draft_data import TRAIN
+from zephyr_lab.training.loop import Context
+from zephyr_lab.training.recipes.draft_data import LABEL, RowScores
+
+Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong to an answer
+
+
+def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Score the training rows of `inputs["data"]`; `inputs`: base, target (one vocabulary and width).
+
+    Writes scores.json: columns id, benchmark, shift, in the rows' order. Metrics: rows, mean_shift.
+
+    Raises ValueError for models of unlike vocabulary or width, and for a row without an answer token.
+    """
+    del seed, context  # nothing is drawn, and two passes are short
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    target_at = inputs["target"] / recipe.target_folder
+    base = saved.load_model(inputs["base"] / recipe.base_folder).to(device)
+    target = saved.load_model(target_at).to(device)
+    sizes = [(model.config.vocab_size, model.config.hidden_size) for model in (base, target)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
+    dialogues, _ = usable(Folder(inputs["data"]), TRAIN, schemas.dialogue)
+    messages = [[{"role": one.role, "content": one.content} for one in dialogue.messages] for dialogue in dialogues]
+    encoded = encode_dialogues(saved.load_tokenizer(target_at), messages)
+    rows = [(list(one.ids[: recipe.max_length]), list(one.answer_mask[: recipe.max_length])) for one in encoded]
+    before, after = (list(answer_features(model, rows, recipe.rows_at_once)) for model in (base, target))
+    covariance = shrunk_covariance(np.concatenate(before), shrinkage=recipe.shrinkage)
+    shifts = [shift_score(*both, covariance) for both in zip(before, after, strict=True)]
+    columns = {name: [dialogue.row.data.get(name) for dialogue in dialogues] for name in ("id", LABEL)}
+    files.write_json(out / "scores.json", {**columns, "shift": shifts})
+    return {"rows": float(len(rows)), "mean_shift": float(np.mean(shifts))}
+
+
+def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once: int) -> Iterator[Matrix]:
+    """The last layer's features (after the final norm) on the answer tokens of each row, shape (token, width)."""
+    for start in range(0, len(rows), rows_at_once):
+        batch = rows[start : start + rows_at_once]
+        ids = pad_sequence([torch.tensor(ids) for ids, _ in batch], batch_first=True).to(model.device)
+        with torch.inference_mode():  # padding on the right: no token that counts sees it
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state.double().cpu().numpy()
+        for features, (_, mask) in zip(hidden, batch, strict=True):
+            yield features[: len(mask)][np.array(mask)]
