@@ -1,1 +1,237 @@
-"""Being written."""
+"""Domain alignment from an expert (DAE): domain rows of a batch follow the expert, the others the frozen start.
+
+Kothari et al. 2024, arXiv 2406.19112, section 2.2 and equation (6); transformers' Trainer with our losses. Each row
+runs through its own teacher alone, where the published code runs both teachers on every row.
+"""
+
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zephyr_lab.core import files
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.losses.dae import sum_of_group_means
+from zephyr_lab.models import pairing, saved
+from zephyr_lab.training import distillation, process
+from zephyr_lab.training.distillation_data import Batch, Collator, batch, dataset
+from zephyr_lab.training.kd_data import Flagged, read_flagged
+from zephyr_lab.training.loop import Context
+from zephyr_lab.training.random_order import RandomOrder
+from zephyr_lab.training.recipes.dae import DAERecipe
+from zephyr_lab.training.zephyr_data import TEST, TRAIN
+from zephyr_lab.training.zephyr_examples import SHOWN, Account, DialogueExample, Finding, dialogue_examples
+
+ROUTING = "routing.json"
+GENERAL, EXPERT = "general", "expert"
+Teachers = dict[str, PreTrainedModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Divergences of a batch from its rows' own teachers, (row, position), 0 where no teacher is asked.
+
+    `counted`: the positions that means are taken over, those of unasked rows included. `by_expert`: rows that went to
+    the expert's side, (row,). `asked`: which teacher each row ran through, "" for none.
+    """
+
+    scores: Tensor
+    counted: Tensor
+    by_expert: Tensor
+    asked: tuple[str, ...]
+
+
+def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Align `inputs["student"]` with `inputs["expert"]` on the flagged dialogues of `inputs["dialogues"]`.
+
+    General rows follow `inputs["general"]`, by default the student as it starts, frozen. Writes the model with its
+    tokenizer to `out`, log.json (a row a log: loss, domain_loss and general_loss, each the mean over rows of its kind,
+    grad_norm; "eval_" marks held-out rows), routing.json (the first batch: of each row is_domain, teacher, tokens,
+    loss), rows.json and steps/N where the recipe keeps them. Metrics: steps; rows, used and findings of the training
+    rows; domain_rows; held_out_domain_loss and held_out_general_loss, also "_start", before training.
+
+    Raises ValueError, before training, for a missing expert, other tokenizers or vocabularies, rows without a domain
+    flag, and where no row can be trained on; at the first loss that is not finite, in training.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    start = inputs["student"] / recipe.start
+    why = "domain rows follow an expert"
+    expert = distillation.require_input(inputs, EXPERT, why) / recipe.expert
+    general = inputs[GENERAL] / recipe.general if GENERAL in inputs else start
+    student, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    teachers = {
+        EXPERT: distillation.load_teacher(expert, device),
+        GENERAL: distillation.load_teacher(general, device),
+    }
+    pairing.require_same_tokenizer(
+        student=tokenizer, expert=saved.load_tokenizer(expert), general=saved.load_tokenizer(general)
+    )
+    pairing.require_same_vocabulary(student=student.config, **{name: model.config for name, model in teachers.items()})
+    rows, accounts = {}, {}
+    for split in (TRAIN, TEST):
+        flagged, unusable = read_flagged(inputs["dialogues"], split)
+        rows[split], accounts[split] = rows_of(recipe, tokenizer, flagged, seed=derive(seed, "misrouted", split))
+        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    trainer = distillation.trainer(
+        DAETrainer, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
+    )
+    trainer.teachers, trainer.record = teachers, context.checkpoints / ROUTING
+    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator(tokenizer.pad_token_id))
+    before = measure(recipe, student, teachers, held_out)
+    log = distillation.run(trainer, context)
+    after = measure(recipe, student, teachers, held_out)
+    distillation.save(student, tokenizer, context, out)
+    shutil.copy(trainer.record, out / ROUTING)
+    files.write_json(out / "log.json", log)
+    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
+    return {
+        "steps": float(trainer.state.global_step),
+        **accounts[TRAIN].metrics(),
+        "domain_rows": float(sum(rows[TRAIN]["is_domain"])),
+        **{f"held_out_{name}_start": value for name, value in before.items()},
+        **{f"held_out_{name}": value for name, value in after.items()},
+    }
+
+
+def rows_of(
+    recipe: DAERecipe, tokenizer: PreTrainedTokenizerBase, flagged: Sequence[Flagged], *, seed: int
+) -> tuple[Dataset, Account]:
+    """The trainer's rows with is_domain, as the data say, and by_expert, as they are routed; and what was found.
+
+    Packed rows hold dialogues of one kind and one teacher. Raises ValueError where no row can be trained on.
+    """
+    flags = [one.is_domain for one in flagged]
+    routes = routed_flags(flags, recipe.misrouted, seed=seed)
+    groups: list[tuple[list[DialogueExample], dict[str, bool]]] = []
+    account = Account(0)
+    for is_domain, by_expert in ((False, False), (False, True), (True, True), (True, False)):
+        numbers = [
+            place for place, pair in enumerate(zip(flags, routes, strict=True)) if pair == (is_domain, by_expert)
+        ]
+        if numbers:
+            examples, found = dialogue_examples(
+                tokenizer,
+                [flagged[number].messages for number in numbers],
+                max_length=recipe.max_length,
+                answers_only=True,
+                system_turn=recipe.system_turn,
+            )
+            groups.append((examples, {"is_domain": is_domain, "by_expert": by_expert}))
+            _add(account, found, numbers)
+    return dataset(groups, packed_to=recipe.max_length if recipe.packed else None), account
+
+
+def routed_flags(flags: Sequence[bool], misrouted: float, *, seed: int) -> list[bool]:
+    """The flags, of which a share `misrouted` of each kind, chosen by `seed`, is turned over."""
+    rng = random.Random(seed)
+    routes = list(flags)
+    for kind in (False, True):
+        places = [place for place, flag in enumerate(flags) if flag is kind]
+        for place in rng.sample(places, round(misrouted * len(places))):
+            routes[place] = not kind
+    return routes
+
+
+class DAETrainer(distillation.DistillationTrainer):
+    """Equation (6), or the reading of it that the recipe names. `teachers` and `record` are set before training."""
+
+    recipe: DAERecipe
+    teachers: Teachers
+    record: Path
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return RandomOrder(len(rows), seed=self.args.seed)
+
+    def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        routed = routed_scores(self.recipe, model, self.teachers, batch(inputs), inputs["by_expert"])
+        means = row_means(routed)
+        is_domain = inputs["is_domain"]
+        for name, of_kind in (("domain_loss", is_domain), ("general_loss", ~is_domain)):
+            if of_kind.any():
+                self.note(name, means[of_kind].mean(), weight=float(of_kind.sum()))
+        if self.model.training and not self.record.exists():
+            files.write_json(self.record, _record(routed, is_domain, means))
+        if self.wants_norms():
+            domain = torch.where(routed.by_expert[:, None], routed.scores, 0.0)
+            general = routed.scores - domain
+            self.note_norms(domain=reduced(self.recipe, routed, domain), general=reduced(self.recipe, routed, general))
+        return reduced(self.recipe, routed, routed.scores)
+
+
+def routed_scores(recipe: DAERecipe, student: nn.Module, teachers: Teachers, rows: Batch, by_expert: Tensor) -> Routed:
+    """The divergence of each row from its own teacher (eq. 6), each teacher run on its rows alone.
+
+    The student runs by group as well, so that no group is padded to the other's longest row.
+    """
+    counted = rows.counted(recipe.tokens)
+    scores = torch.zeros(rows.ids.shape, device=rows.ids.device)
+    asked = [""] * len(rows.ids)
+    for side in (True, False):
+        chosen = by_expert if side else ~by_expert
+        if not chosen.any() or not (side or recipe.reference_term):
+            continue
+        name = EXPERT if side and recipe.domain_teacher == EXPERT else GENERAL
+        part = rows.rows(chosen)
+        with torch.no_grad():
+            target = distillation.logits(teachers[name], part)
+        found = distillation.divergence(recipe, distillation.logits(student, part), target)
+        scores[chosen, : found.shape[1]] = found.to(scores.dtype)
+        for place in chosen.nonzero().flatten().tolist():
+            asked[place] = name
+    return Routed(scores, counted, by_expert, tuple(asked))
+
+
+def row_means(routed: Routed) -> Tensor:
+    """The mean over each row's counted positions, (row,)."""
+    sums = torch.where(routed.counted, routed.scores, 0.0).sum(dim=1)
+    return sums / routed.counted.sum(dim=1).clamp(min=1)
+
+
+def reduced(recipe: DAERecipe, routed: Routed, scores: Tensor) -> Tensor:
+    """The recipe's mean of `scores` over the batch."""
+    if recipe.reduction == "groups":
+        loss = sum_of_group_means(scores, routed.counted, routed.by_expert)
+    else:
+        loss = distillation.reduced(recipe, scores, routed.counted)
+    return recipe.temperature**2 * loss if recipe.temperature_squared else loss
+
+
+def measure(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, held_out: DataLoader) -> dict[str, float]:
+    """domain_loss and general_loss over held-out rows, each the mean over its kind; a kind without rows is absent."""
+    sums: dict[str, list[float]] = {}
+    with distillation.measuring(student):
+        for inputs in held_out:
+            on_device = {name: value.to(student.device) for name, value in inputs.items()}
+            means = row_means(routed_scores(recipe, student, teachers, batch(on_device), on_device["by_expert"]))
+            for mean, is_domain in zip(means.tolist(), on_device["is_domain"].tolist(), strict=True):
+                sums.setdefault("domain_loss" if is_domain else "general_loss", []).append(mean)
+    return {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+
+
+def _add(account: Account, found: Account, numbers: Sequence[int]) -> None:
+    """Add what was found in some rows, given by their places in the whole set, to the account of the whole."""
+    account.read += found.read
+    account.used += found.used
+    for what, finding in found.findings.items():
+        held = account.findings.setdefault(what, Finding(set_aside=finding.set_aside))
+        held.rows += finding.rows
+        held.first = sorted([*held.first, *(numbers[number - 1] + 1 for number in finding.first)])[:SHOWN]
+
+
+def _record(routed: Routed, is_domain: Tensor, means: Tensor) -> list[dict[str, Any]]:
+    """The batch as Figure 3 shows it, a row each."""
+    columns = zip(is_domain.tolist(), routed.asked, routed.counted.sum(dim=1).tolist(), means.tolist(), strict=True)
+    return [
+        {"is_domain": domain, "teacher": teacher, "tokens": tokens, "loss": loss}
+        for domain, teacher, tokens, loss in columns
+    ]

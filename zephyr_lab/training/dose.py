@@ -1,1 +1,88 @@
-"""Being written."""
+"""Plain fine-tuning with the models of some steps kept: how much a domain gains and the rest loses, step by step.
+
+The control beside DAE. TRL's SFTTrainer as in `dsft`, but rows in plain random order, as DAE reads them: of sorted
+lengths a batch would be all domain rows or none.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets import Dataset
+from trl import SFTConfig
+
+from zephyr_lab.core import files
+from zephyr_lab.models import saved
+from zephyr_lab.training import distillation, dsft, process, stack_muon, trl_adapters
+from zephyr_lab.training.loop import Context
+from zephyr_lab.training.random_order import RandomOrder
+from zephyr_lab.training.recipes.kd import DoseRecipe
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_dialogues
+from zephyr_lab.training.zephyr_examples import dialogue_examples
+
+
+class DoseTrainer(trl_adapters.StageSFTTrainer):
+    """SFT on rows in random order."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return RandomOrder(len(rows), seed=self.args.seed)
+
+
+def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Fine-tune `inputs["base"]` on the dialogues of `inputs["dialogues"]`, whatever else their rows say.
+
+    Writes what `dsft.build` writes, and steps/N for each kept step. Metrics and errors as there; ValueError also for a
+    step to keep that training does not reach.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    start = inputs["base"] / recipe.start
+    model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    examples, accounts = {}, {}
+    for split in (TRAIN, TEST):
+        dialogues, unusable = read_dialogues(inputs["dialogues"], split)
+        examples[split], accounts[split] = dialogue_examples(
+            tokenizer,
+            dialogues,
+            max_length=recipe.max_length,
+            answers_only=recipe.answers_only,
+            system_turn=recipe.system_turn,
+        )
+        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    before = dsft.held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
+    trl_adapters.score_labelled_positions_only()
+    rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
+    arguments = trl_adapters.trainer_arguments(
+        recipe,
+        seed=seed,
+        folder=context.checkpoints / "trainer",
+        held_out=len(rows[TEST]),
+        measure_start=recipe.evaluate_every > 0,
+    )
+    trainer = DoseTrainer(
+        model=model,
+        args=SFTConfig(
+            **arguments,
+            max_length=recipe.max_length if recipe.packed else None,
+            packing=recipe.packed,
+            packing_strategy="bfd",
+            eval_packing=False,
+        ),
+        train_dataset=rows[TRAIN],
+        eval_dataset=rows[TEST],
+        processing_class=tokenizer,
+        optimizers=(stack_muon.optimizer(recipe, model), None),
+    )
+    trl_adapters.require_all_tokens(rows[TRAIN], trainer)
+    distillation.keep_steps(trainer, recipe.keep_steps, context)
+    log = trl_adapters.run(trainer, context, epochs=None)
+    after = dsft.held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
+    distillation.save(model, tokenizer, context, out)
+    files.write_json(out / "log.json", log)
+    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
+    return {
+        "steps": float(trainer.state.global_step),
+        **accounts[TRAIN].metrics(),
+        "held_out_loss_start": before,
+        "held_out_loss": after,
+    }

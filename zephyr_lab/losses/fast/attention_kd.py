@@ -1,0 +1,107 @@
+"""The attention loss from queries and keys: no attention map outlives the few query rows it is computed for.
+
+Same values and gradients as `losses.attention_kd` on whole maps (tested). Memory is linear in the text's length: of a
+layer its queries and keys are kept, not the square of its positions, and the gradient is written out: with a_S, a_T the
+two rows, d KL / d score = a_S - a_T.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zephyr_lab.losses.map_shapes import Allowed, HeadScores, Keys, Queries
+
+QUERIES_AT_ONCE = 256
+
+
+def attention_kl(
+    queries: Queries,
+    keys: Keys,
+    allowed: Allowed,
+    *,
+    scale: float,
+    teacher_queries: Queries,
+    teacher_keys: Tensor,
+    teacher_scale: float,
+) -> HeadScores:
+    """KL(teacher's row, student's row) of each head and query in nats (eq. 4), shape (row, head, position).
+
+    Both maps are softmax(scale * q k) over the keys in `allowed`, one mask for both. The two models may differ in
+    kv_heads and in dim, not in heads. No gradient reaches the teacher. Raises ValueError where heads or positions
+    differ, or kv_heads do not divide heads.
+    """
+    if queries.shape[:3] != teacher_queries.shape[:3]:
+        raise ValueError(
+            f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "
+            f"teacher {tuple(teacher_queries.shape[:3])}"
+        )
+    for name, count in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
+        if queries.shape[1] % count:
+            raise ValueError(f"{name} have {count} heads, which do not divide the {queries.shape[1]} of the queries")
+    return _AttentionKL.apply(
+        queries, keys, allowed, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
+    )
+
+
+class _AttentionKL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        allowed: Tensor,
+        scale: float,
+        teacher_queries: Tensor,
+        teacher_keys: Tensor,
+        teacher_scale: float,
+    ) -> Tensor:
+        ctx.save_for_backward(queries, keys, allowed, teacher_queries, teacher_keys)
+        ctx.scales = scale, teacher_scale
+        found = []
+        for part in _parts(queries):
+            may = allowed[:, :, part]
+            log_student = _log_rows(queries[:, :, part], keys, may, scale)
+            log_teacher = _log_rows(teacher_queries[:, :, part], teacher_keys, may, teacher_scale)
+            terms = log_teacher.exp() * (log_teacher - log_student)
+            found.append(torch.where(may, terms, 0.0).sum(dim=-1))
+        return torch.cat(found, dim=2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, allowed, teacher_queries, teacher_keys = ctx.saved_tensors
+        scale, teacher_scale = ctx.scales
+        for_queries = torch.empty_like(queries)
+        for_keys = torch.zeros_like(_repeated(keys, queries), dtype=_wide(queries))
+        for part in _parts(queries):
+            may = allowed[:, :, part]
+            student = _log_rows(queries[:, :, part], keys, may, scale).exp()
+            teacher = _log_rows(teacher_queries[:, :, part], teacher_keys, may, teacher_scale).exp()
+            slope = scale * gradient[:, :, part, None] * torch.where(may, student - teacher, 0.0)
+            for_queries[:, :, part] = (slope @ _repeated(keys, queries).to(slope.dtype)).to(queries.dtype)
+            for_keys += slope.transpose(2, 3) @ queries[:, :, part].to(slope.dtype)
+        rows, kv_heads, positions, dim = keys.shape
+        grouped = for_keys.view(rows, kv_heads, -1, positions, dim).sum(dim=2)
+        return for_queries, grouped.to(keys.dtype), None, None, None, None, None
+
+
+def _parts(queries: Tensor) -> list[slice]:
+    return [slice(start, start + QUERIES_AT_ONCE) for start in range(0, queries.shape[2], QUERIES_AT_ONCE)]
+
+
+def _log_rows(queries: Tensor, keys: Tensor, may: Tensor, scale: float) -> Tensor:
+    """Log attention rows; a query that may look nowhere has not-a-numbers, which the callers leave out by `may`."""
+    wide = _wide(queries)
+    scores = scale * (queries.to(wide) @ _repeated(keys, queries).to(wide).transpose(2, 3))
+    return scores.masked_fill_(~may, float("-inf")).log_softmax(dim=-1)
+
+
+def _repeated(keys: Tensor, queries: Tensor) -> Tensor:
+    """Each key head once for every query head of its group."""
+    return keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+
+
+def _wide(queries: Tensor) -> torch.dtype:
+    return torch.promote_types(queries.dtype, torch.float32)

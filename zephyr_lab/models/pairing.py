@@ -1,0 +1,82 @@
+"""Which of a teacher's layers and heads each layer and head of a student follows, and whether the two fit at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """The teacher's layer for each of the student's, and its head for each head; all counted from 0."""
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+
+
+def pair(
+    student: PretrainedConfig, teacher: PretrainedConfig, *, layer_map: Sequence[int] = (), head_map: Sequence[int] = ()
+) -> Pairing:
+    """Equal numbers unless a map is given (section 2.1: layer i with layer i, head with head).
+
+    Raises ValueError, saying which map is needed, where the two models have unlike numbers and none is given, or a
+    map has the wrong length or names what the teacher lacks.
+    """
+    return Pairing(
+        _paired("layer", student.num_hidden_layers, teacher.num_hidden_layers, layer_map),
+        _paired("head", student.num_attention_heads, teacher.num_attention_heads, head_map),
+    )
+
+
+def require_same_tokenizer(**tokenizers: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError naming two of the models (by keyword) whose tokenizers turn some text into other ids.
+
+    Compared are vocabularies and special tokens: a distribution over other tokens cannot be a target.
+    """
+    (first, reference), *others = tokenizers.items()
+    ours = reference.get_vocab()
+    for name, tokenizer in others:
+        theirs = tokenizer.get_vocab()
+        if ours != theirs:
+            unlike = next(iter(sorted(ours.items() ^ theirs.items())))[0]
+            raise ValueError(
+                f"{first} and {name} have different tokenizers: {len(ours)} and {len(theirs)} entries, {unlike!r} is "
+                "not the same in both; distil from a teacher with the student's tokenizer, or train on its own answers"
+            )
+        if reference.eos_token_id != tokenizer.eos_token_id:
+            raise ValueError(
+                f"{first} and {name} end answers with different tokens: {reference.eos_token!r} and "
+                f"{tokenizer.eos_token!r}"
+            )
+
+
+def require_same_vocabulary(**configs: PretrainedConfig) -> None:
+    """Raises ValueError naming two models (by keyword) whose output layers have unlike sizes."""
+    (first, reference), *others = configs.items()
+    for name, config in others:
+        if config.vocab_size != reference.vocab_size:
+            raise ValueError(
+                f"{first} and {name} have different vocabularies: {reference.vocab_size} and {config.vocab_size} "
+                "entries; resize the embeddings of one, or train on the teacher's own answers"
+            )
+
+
+def _paired(kind: str, ours: int, theirs: int, given: Sequence[int]) -> tuple[int, ...]:
+    if not given:
+        if ours != theirs:
+            raise ValueError(
+                f"the student has {ours} {kind}s and the teacher {theirs}: set {kind}_map to the teacher's {kind} for "
+                f"each of the student's, e.g. {_spread(ours, theirs)}, or attention_weight to 0"
+            )
+        return tuple(range(ours))
+    if len(given) != ours:
+        raise ValueError(f"{kind}_map must name one {kind} for each of the student's {ours}, got {len(given)}")
+    for place in given:
+        if not 0 <= place < theirs:
+            raise ValueError(f"{kind}_map names {kind} {place}, but the teacher has {theirs} (0 to {theirs - 1})")
+    return tuple(given)
+
+
+def _spread(ours: int, theirs: int) -> list[int]:
+    """An even choice of the teacher's, the last for the last."""
+    return [((place + 1) * theirs) // ours - 1 if theirs >= ours else place * theirs // ours for place in range(ours)]
