@@ -1,0 +1,282 @@
+"""Notebook 22: domain alignment from an expert (DAE), beside what else could be done with the same domain rows.
+
+Starts are students that distillation has saturated (notebook 21): a control that goes on distilling from the general
+teacher shows what more training alone would give. Kothari et al. 2024, arXiv 2406.19112, sections 2.2 and 3.1.3.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from zephyr_lab.core import files, settings
+from zephyr_lab.core.stages import Stage
+from zephyr_lab.lab import kd_scale, kd_scores, kd_stages, zephyr_stages
+from zephyr_lab.lab import zephyr_scores as scores
+from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, EXPERT
+from zephyr_lab.lab.scheduler import get, get_many
+from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.reporting import published, tables
+
+BETA, BETA_2X = "1x beta", "2x beta"
+ALIGNED, ALIGNED_BETA = "dSFT + dDPO", "dSFT + dDPO + DAE"
+GENERAL, NO_REFERENCE, MISROUTED = (
+    "general teacher for all rows",
+    "DAE without reference term",
+    "DAE, half the labels wrong",
+)
+MIXED, DOMAIN_ONLY = "fine-tuning on the mixture", "fine-tuning on the domain alone"
+JOINED = "2x of 1x alpha and expert, merged alone"
+CONTROLS = (GENERAL, NO_REFERENCE, MISROUTED, MIXED, DOMAIN_ONLY, JOINED)
+DOSED = (BETA, MIXED, DOMAIN_ONLY)
+GAINS = {BETA: ALPHA, BETA_2X: ALPHA_2X, ALIGNED_BETA: ALIGNED}  # after -> before
+PAPERS_SHARE = 0.1
+PLACES = {
+    "Flip-7B-Instruct-alpha": ALPHA,
+    "Flip-7B-Instruct-beta": BETA,
+    "Flip-2x7B-Instruct-alpha": ALPHA_2X,
+    "Flip-2x7B-Instruct-beta": BETA_2X,
+}
+CLAIMS = ("K6", "K7", "K8", "K13")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentSettings:
+    """shares: of domain rows in DAE's data, the paper's 0.1 and K8's 0.5 among them; doses: steps whose models are
+    asked beside the last; control_seeds: most seeds of an arm that no claim rests on; misrouted: share of wrong labels
+    in the control."""
+
+    shares: tuple[float, ...]
+    doses: tuple[int, ...]
+    control_seeds: int
+    misrouted: float
+
+    def __post_init__(self) -> None:
+        for needed in (PAPERS_SHARE, 0.5):
+            if needed not in self.shares:
+                raise ValueError(f"shares must hold {needed}, which claim K8 compares, got {self.shares}")
+        if self.control_seeds < 1:
+            raise ValueError(f"control_seeds must be at least 1, got {self.control_seeds}")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """All arms, trained and asked. answers, domain: frames of `kd_scores`; divergences: of each arm from its start;
+    stages: by arm, one a seed; steps: how many a run has."""
+
+    arms: AlignmentSettings
+    answers: pd.DataFrame
+    domain: pd.DataFrame
+    divergences: pd.DataFrame
+    stages: dict[str, list[Stage]]
+
+
+def alignment(profile: str, seeds: int) -> Alignment:
+    """Train and ask every arm under seeds 0 to `seeds` - 1; starts are those of notebook 21."""
+    arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
+    starts = [kd_scale.ask_students(profile, seed) for seed in range(seeds)]
+    asked = [stage for seed in range(seeds) for stage in ask_aligned(profile, seed)]
+    controls = [ask_controls(profile, seed, arms, every=seed < arms.control_seeds) for seed in range(seeds)]
+    expert = kd_scale.ask_teachers(profile)
+    get_many([*starts, *asked, *controls, expert])  # at once, so that no core waits
+    everything = [*starts, *asked, *controls, expert]
+    return Alignment(
+        arms,
+        kd_scores.chat_answers(everything),
+        kd_scores.domain_answers(everything),
+        kd_scores.divergences([*asked, *controls]),
+        {name: [aligned(profile, seed)[name].stage for seed in range(seeds)] for name in GAINS},
+    )
+
+
+def starts(profile: str, seed: int) -> dict[str, Model]:
+    """What DAE starts from, by the name that `GAINS` gives it."""
+    students = kd_scale.students(profile, seed)
+    dsft = Model(kd_stages.sft(profile, seed))
+    ddpo = zephyr_stages.ddpo(profile, seed, start=dsft, epochs=1, evaluate_every=0, keep_epochs=False)
+    return {ALPHA: students[ALPHA], ALPHA_2X: students[ALPHA_2X], ALIGNED: Model(ddpo)}
+
+
+def aligned(profile: str, seed: int) -> dict[str, Model]:
+    """DAE of each start on the paper's share of domain rows; the first keeps the models of the doses."""
+    arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
+    begin = starts(profile, seed)
+    return {
+        after: Model(kd_stages.dae(profile, seed, start=begin[before], keep_steps=arms.doses if after == BETA else ()))
+        for after, before in GAINS.items()
+    }
+
+
+def controls(profile: str, seed: int, arms: AlignmentSettings, *, every: bool = True) -> dict[str, Model]:
+    """What the first start becomes in other ways, by row; without `every` the share that K8 needs alone."""
+    start = starts(profile, seed)[ALPHA]
+    half = Model(kd_stages.dae(profile, seed, start=start, domain_share=0.5))
+    if not every:
+        return {share_row(0.5): half}
+    shares = {
+        share_row(share): half if share == 0.5 else Model(kd_stages.dae(profile, seed, start=start, domain_share=share))
+        for share in arms.shares
+        if share != PAPERS_SHARE
+    }
+    larger = kd_stages.larger_teacher(profile)
+    alone = kd_stages.mixed_dialogues(profile, seed, domain_share=1.0)
+    tuned = {
+        MIXED: kd_stages.tuned(profile, seed, start=start, keep_steps=arms.doses),
+        DOMAIN_ONLY: kd_stages.tuned(profile, seed, start=start, data=alone, keep_steps=arms.doses),
+    }
+    runs = {BETA: aligned(profile, seed)[BETA].stage, **tuned}
+    return {
+        **shares,
+        GENERAL: Model(kd_stages.dae(profile, seed, start=start, domain_teacher="general", general_teacher=larger)),
+        NO_REFERENCE: Model(kd_stages.dae(profile, seed, start=start, reference_term=False)),
+        MISROUTED: Model(kd_stages.dae(profile, seed, start=start, misrouted=arms.misrouted)),
+        JOINED: Model(kd_stages.merged(profile, seed, first=start, second=kd_stages.domain_expert(profile))),
+        **{name: Model(stage) for name, stage in tuned.items()},
+        **{dose_row(name, step): model for name, run in runs.items() for step, model in kd_stages.kept(run).items()},
+    }
+
+
+def ask_aligned(profile: str, seed: int) -> list[Stage]:
+    """Evaluations of each start's DAE, one a start, which divergences are measured from."""
+    begin, after = starts(profile, seed), aligned(profile, seed)
+    asked: dict[str, dict[str, Model]] = {before: {name: after[name]} for name, before in GAINS.items()}
+    asked[ALIGNED][ALIGNED] = begin[ALIGNED]  # notebook 21 asks the other starts
+    return [kd_scores.evaluation(profile, seed, models, start=begin[before]) for before, models in asked.items()]
+
+
+def ask_controls(profile: str, seed: int, arms: AlignmentSettings, *, every: bool) -> Stage:
+    """The evaluation of the controls, with divergences from the first start."""
+    models = controls(profile, seed, arms, every=every)
+    return kd_scores.evaluation(profile, seed, models, start=starts(profile, seed)[ALPHA])
+
+
+def share_row(share: float) -> str:
+    """Row of DAE with this share of domain rows; the paper's share is the first arm itself."""
+    return BETA if share == PAPERS_SHARE else f"DAE, {100 * share:g} % domain"
+
+
+def dose_row(name: str, step: int) -> str:
+    """Row of a run after some of its steps."""
+    return f"{name}, {step} steps"
+
+
+def table(done: Alignment) -> pd.DataFrame:
+    """Domain and chat score before and after DAE, and of the expert, with what Table 1 prints of them."""
+    rows = [name for pair in ((before, after) for after, before in GAINS.items()) for name in pair]
+    ours = pd.concat([
+        scores.scores(done.domain, (kd_scores.DOMAIN,), models=(*rows, EXPERT)),
+        scores.scores(done.answers, (scores.SCORE,), models=(*rows, EXPERT)),
+        kd_scores.retention(done.divergences, GAINS),
+    ])  # fmt: skip
+    theirs = published.table("kd_dae", "tab1")
+    wanted = theirs["row"].isin(list(PLACES)) & theirs["metric"].isin(["mt_bench", "ecomm_eval"])
+    return tables.side_by_side(ours, theirs[wanted].replace({"row": PLACES}))
+
+
+def gains(done: Alignment) -> pd.DataFrame:
+    """After - before of each start, paired by seed: domain score, its aspects, chat score, core and explanation."""
+    pairs = {f"{after} - {before}": (after, before) for after, before in GAINS.items()}
+    return pd.concat([
+        kd_scores.differences(done.domain, pairs, (kd_scores.DOMAIN, *kd_scores.ASPECT_MEASURES)),
+        kd_scores.differences(done.answers, pairs, (scores.SCORE, scores.CORE, scores.EXPLANATION)),
+    ], ignore_index=True)  # fmt: skip
+
+
+def against_start(done: Alignment) -> pd.DataFrame:
+    """Every way to use the domain rows, as its difference from the same start: domain, chat, divergence."""
+    pairs = {name: (name, ALPHA) for name in (BETA, *CONTROLS)}
+    return pd.concat([
+        kd_scores.differences(done.domain, pairs, (kd_scores.DOMAIN,)),
+        kd_scores.differences(done.answers, pairs, (scores.SCORE,)),
+        kd_scores.retention(done.divergences, pairs),
+    ], ignore_index=True)  # fmt: skip
+
+
+def shares(done: Alignment) -> pd.DataFrame:
+    """Domain and chat score by the share of domain rows, at equal steps, as differences from the start."""
+    pairs = {f"{100 * share:g} %": (share_row(share), ALPHA) for share in done.arms.shares}
+    return pd.concat([
+        kd_scores.differences(done.domain, pairs, (kd_scores.DOMAIN,)),
+        kd_scores.differences(done.answers, pairs, (scores.SCORE,)),
+    ], ignore_index=True)  # fmt: skip
+
+
+def doses(done: Alignment) -> pd.DataFrame:
+    """Domain and chat score by steps of DAE and of plain fine-tuning, rows "<arm>, <n> steps"; 0 steps: the start."""
+    last = last_step(done)
+    names = {dose_row(arm, step): dose_row(arm, step) for arm in DOSED for step in done.arms.doses}
+    names |= {dose_row(arm, last): arm for arm in DOSED}
+    names |= {dose_row("start", 0): ALPHA}
+    seeds = sorted(done.answers.loc[done.answers["model"] == DOMAIN_ONLY, "seed"].unique())
+    chat, domain = (frame[frame["seed"].isin(seeds)] for frame in (done.answers, done.domain))
+    rows = [
+        scores.number(row, measure.metric, scores.grid(frame, model, measure))
+        for row, model in names.items()
+        for frame, measure in ((domain, kd_scores.DOMAIN), (chat, scores.SCORE))
+    ]
+    return tables.frame(rows)
+
+
+def groups(done: Alignment) -> pd.DataFrame:
+    """Domain score by group of task, before and after DAE of the first start and of the expert: which groups gain."""
+    rows = []
+    for group, part in done.domain.groupby("group", sort=False):
+        rows += [
+            scores.number(str(group), model, scores.grid(part, model, kd_scores.DOMAIN))
+            for model in (ALPHA, BETA, EXPERT)
+        ]
+    return tables.frame(rows)
+
+
+def losses(done: Alignment) -> pd.DataFrame:
+    """Figure 4, right: the DAE loss over steps of the 1x and the 2x student, as `figures.curves` draws it."""
+    lines = {"1x": BETA, "2x": BETA_2X}
+    return pd.concat(
+        [kd_scores.curve(name, kd_scores.logs(done.stages[arm]), "loss") for name, arm in lines.items()],
+        ignore_index=True,
+    )
+
+
+def routing(done: Alignment) -> list[dict[str, object]]:
+    """The first batch of seed 0's DAE, a row each: is_domain, teacher, tokens, loss (Figure 3)."""
+    return files.read_json(get(done.stages[BETA][0]) / "routing.json")
+
+
+def last_step(done: Alignment) -> int:
+    """Steps of a whole run."""
+    return int(kd_scores.logs(done.stages[BETA])[0]["step"].max())
+
+
+def measured(done: Alignment) -> pd.DataFrame:
+    """What `check.claims` takes: K6, K7, K8, K13."""
+    domain, chat = kd_scores.DOMAIN, scores.SCORE
+    return scores.effects([
+        kd_scores.effect("K6", "domain score (1-10) of the 2x student: after DAE with the 1x expert - before",
+                         done.domain, BETA_2X, ALPHA_2X, domain),
+        kd_scores.effect("K7", "domain score (1-10): after DAE - before", done.domain, BETA, ALPHA, domain),
+        kd_scores.effect("K7", "chat score (1-10): after DAE - before", done.answers, BETA, ALPHA, chat),
+        kd_scores.effect("K8", "domain score (1-10): 10 % domain rows - 50 % domain rows",
+                         done.domain, share_row(PAPERS_SHARE), share_row(0.5), domain),
+        loss_ratio(done),
+    ])  # fmt: skip
+
+
+def loss_ratio(done: Alignment) -> dict[str, object]:
+    """K13: DAE loss of the 2x student against that of the 1x, mean of the last quarter of steps, same batches."""
+    one, two = (kd_scores.logs(done.stages[arm]) for arm in (BETA, BETA_2X))
+    values = [
+        kd_scores.part_mean(large, "loss", first=0.75) / kd_scores.part_mean(small, "loss", first=0.75) - 1
+        for small, large in zip(one, two, strict=True)
+    ]
+    metric = "relative difference of the DAE loss: 2x student / 1x student - 1"
+    return kd_scores.seed_means.effect("K13", metric, values, n=len(one[0]))
+
+
+def gradient_norms(done: Alignment) -> pd.DataFrame:
+    """Tidy frame: DAE loss and gradient norm of the two students, mean of the last quarter of steps."""
+    rows = []
+    for name, arm in (("1x", BETA), ("2x", BETA_2X)):
+        logs = kd_scores.logs(done.stages[arm])
+        for metric, column in (("DAE loss", "loss"), ("gradient norm", "grad_norm")):
+            values = [kd_scores.part_mean(log, column, first=0.75) for log in logs]
+            rows += kd_scores.seed_means.number(name, metric, values, n=len(logs[0]))
+    return tables.frame(rows)

@@ -1,0 +1,127 @@
+"""Pictures of notebooks 20 to 22 that no general plot draws: Figure 3, Figure 4, doses and shares of domain data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from zephyr_lab.core import files, session
+from zephyr_lab.lab.domain_alignment import BETA, DOMAIN_ONLY, DOSED, MIXED
+from zephyr_lab.reporting import figures
+from zephyr_lab.reporting.picture import Picture
+from zephyr_lab.reporting.routing_figure import RoutedRow, routing
+from zephyr_lab.reporting.style import GREY, LOOKS, Look
+
+_DOSE_LOOKS = {BETA: LOOKS["dae"], MIXED: LOOKS["dsft"], DOMAIN_ONLY: LOOKS["ddpo"], "start": Look(GREY, "X")}
+_DOSE_NAMES = {BETA: "DAE", MIXED: "fine-tuning, mixture", DOMAIN_ONLY: "fine-tuning, domain alone"}
+
+
+def loss_panels(panels: Mapping[str, pd.DataFrame]) -> Picture:
+    """Loss curves side by side, one panel a loss (name -> frame of `figures.curves`)."""
+    picture, axes = figures.panels(len(panels), height=2.7)
+    for ax, (name, frame) in zip(axes, panels.items(), strict=True):
+        figures.curves(frame, x_label="optimiser steps", y_label=name, ax=ax)
+        ax.set_ylim(bottom=0)
+    return picture
+
+
+def trade_off(doses: pd.DataFrame) -> Picture:
+    """Domain score against chat score, a line an arm from the start through its doses; bars: intervals of both.
+
+    `doses` has rows "<arm>, <n> steps" and "start, 0 steps" and the metrics "ecomm_eval" and "mt_bench".
+    """
+    picture = Picture(figsize=(4.6, 3.4), layout="constrained")
+    ax = picture.subplots()
+    points = _points(doses)
+    start = points.pop("start")[0]
+    for arm in [arm for arm in DOSED if arm in points]:
+        line = [start, *points[arm]]
+        look = _DOSE_LOOKS[arm]
+        ax.plot([p.x for p in line], [p.y for p in line], color=look.colour, linewidth=1.2)
+        for point in points[arm]:
+            _cross(ax, point, look)
+            ax.annotate(f"{point.steps}", (point.x, point.y), xytext=(4, 4), textcoords="offset points", fontsize=6.5)
+        ax.plot([], [], color=look.colour, marker=look.marker, label=_DOSE_NAMES[arm])
+    _cross(ax, start, _DOSE_LOOKS["start"])
+    ax.annotate("start", (start.x, start.y), xytext=(4, -9), textcoords="offset points", fontsize=7)
+    ax.set_xlabel("domain score, 1 to 10")
+    ax.set_ylabel("chat score, 1 to 10")
+    ax.grid(color="0.93", linewidth=0.6)
+    ax.set_axisbelow(True)
+    interval = doses["interval"].iloc[0]
+    picture.legend(loc="outside lower center", ncols=3, title=f"numbers: steps; bars: {interval}", title_fontsize=7)
+    return picture
+
+
+def share_curves(shares: pd.DataFrame) -> Picture:
+    """Gain in domain and chat score over the start, by the share of domain rows, from `domain_alignment.shares`."""
+    names = {"ecomm_eval": ("domain score", LOOKS["dae"]), "mt_bench": ("chat score", LOOKS["kd"])}
+    picture = Picture(figsize=(4.0, 2.8), layout="constrained")
+    ax = picture.subplots()
+    ax.axhline(0, color="0.35", linewidth=0.8)
+    for metric, (name, look) in names.items():
+        line = shares[shares["metric"] == metric]
+        x = line["row"].str.removesuffix(" %").astype(float)
+        ax.plot(x, line["value"], color=look.colour, marker=look.marker, linewidth=1.2, label=name)
+        ax.vlines(x, line["low"], line["high"], color=look.colour, linewidth=1.0)
+    ax.set_xscale("log")
+    ax.set_xticks(list(x), [f"{share:g}" for share in x])
+    ax.minorticks_off()
+    ax.set_xlabel("domain rows, % (logarithmic)")
+    ax.set_ylabel("after DAE - before")
+    ax.grid(color="0.93", linewidth=0.6)
+    ax.set_axisbelow(True)
+    bars = "; ".join(dict.fromkeys(shares["interval"]))
+    picture.legend(loc="outside lower center", ncols=2, title=f"bars: {bars}", title_fontsize=7)
+    return picture
+
+
+def routed(batch: Sequence[Mapping[str, object]]) -> Picture:
+    """Figure 3 of a batch, as `domain_alignment.routing` gives it."""
+    return routing([RoutedRow(**row) for row in batch])  # type: ignore[arg-type]
+
+
+def save_routing(batch: Sequence[Mapping[str, object]]) -> Path:
+    """Write the batch to build/<profile>/tables/kd_dae/fig3.csv, register and return it."""
+    path = session.current().build / "tables" / "kd_dae" / "fig3.csv"
+    files.write_text(path, pd.DataFrame(batch).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    session.add_product(path)
+    return path
+
+
+def save_curves(panels: Mapping[str, pd.DataFrame], id: str) -> Path:
+    """Write the curves of a figure to build/<profile>/tables/<id>.csv, register and return it."""
+    path = session.current().build / "tables" / f"{id}.csv"
+    joined = pd.concat([frame.assign(panel=name) for name, frame in panels.items()], ignore_index=True)
+    files.write_text(path, joined.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+    session.add_product(path)
+    return path
+
+
+class _Point(NamedTuple):
+    steps: int
+    x: float
+    y: float
+    x_ends: tuple[float, float]
+    y_ends: tuple[float, float]
+
+
+def _points(doses: pd.DataFrame) -> dict[str, list[_Point]]:
+    """Points of each arm by rising dose."""
+    numbers = {(row["row"], row["metric"]): row for _, row in doses.iterrows()}
+    found: dict[str, list[_Point]] = {}
+    for row in dict.fromkeys(doses["row"]):
+        arm, _, dose = row.rpartition(", ")
+        x, y = numbers[row, "ecomm_eval"], numbers[row, "mt_bench"]
+        steps = int(dose.removesuffix(" steps"))
+        point = _Point(steps, x["value"], y["value"], (x["low"], x["high"]), (y["low"], y["high"]))
+        found.setdefault(arm, []).append(point)
+    return {arm: sorted(points) for arm, points in found.items()}
+
+
+def _cross(ax: Axes, point: _Point, look: Look) -> None:
+    ax.plot(point.x_ends, [point.y] * 2, color=look.colour, linewidth=0.8, alpha=0.7)
+    ax.plot([point.x] * 2, point.y_ends, color=look.colour, linewidth=0.8, alpha=0.7)
+    ax.plot(point.x, point.y, color=look.colour, marker=look.marker)
