@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from zephyr_lab.core.shapes import require_same_shape
-from zephyr_lab.losses.map_shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TokenScores
+from zephyr_lab.losses.map_shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TeacherMaps, TokenScores
 
 
 def attention_map(queries: Queries, keys: Keys, allowed: Allowed, *, scale: float) -> AttentionMaps:
@@ -23,7 +23,7 @@ def attention_map(queries: Queries, keys: Keys, allowed: Allowed, *, scale: floa
     return torch.where(allowed, weights, 0.0)  # also turns the not-a-number rows of blind queries into zeros
 
 
-def attention_kl(student: AttentionMaps, teacher: AttentionMaps, allowed: Allowed) -> HeadScores:
+def attention_kl(student: AttentionMaps, teacher: TeacherMaps, allowed: Allowed) -> HeadScores:
     """sum over keys i <= t of a_teacher log(a_teacher / a_student) in nats (eq. 4), shape (row, head, position).
 
     Cells outside `allowed` add nothing, so a query that may look nowhere has 0. No gradient reaches the teacher.

@@ -8,11 +8,11 @@ import torch
 
 from zephyr_lab.core.shapes import Logits, TokenMask, require_same_shape
 from zephyr_lab.losses.kd import forward_kl, mean_of_sequences
-from zephyr_lab.losses.map_shapes import RowFlags, Scalar, TokenScores
+from zephyr_lab.losses.map_shapes import RowFlags, Scalar, TeacherLogits, TokenScores
 
 
 def dae_scores(
-    student: Logits, *, expert: Logits, reference: Logits, is_domain: RowFlags, temperature: float
+    student: Logits, *, expert: TeacherLogits, reference: TeacherLogits, is_domain: RowFlags, temperature: float
 ) -> TokenScores:
     """KL(teacher of the row, student) at each position in nats (eq. 6), shape (row, position), not averaged.
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from zephyr_lab.core.shapes import Logits, TokenMask, require_same_shape
-from zephyr_lab.losses.map_shapes import Scalar, TokenScores
+from zephyr_lab.losses.map_shapes import Scalar, TeacherLogits, TokenScores
 
 
-def forward_kl(student: Logits, teacher: Logits, *, temperature: float) -> TokenScores:
+def forward_kl(student: Logits, teacher: TeacherLogits, *, temperature: float) -> TokenScores:
     """KL(teacher, student) of the next token at each position in nats (eq. 2), shape (row, position).
 
     The paper has no temperature (1); its code divides both models' logits by it. Not masked and not averaged.
@@ -21,7 +21,7 @@ def forward_kl(student: Logits, teacher: Logits, *, temperature: float) -> Token
     return _relative_entropy(log_teacher, log_student)
 
 
-def reverse_kl(student: Logits, teacher: Logits, *, temperature: float) -> TokenScores:
+def reverse_kl(student: Logits, teacher: TeacherLogits, *, temperature: float) -> TokenScores:
     """KL(student, teacher) of the next token at each position in nats, shape (row, position).
 
     The direction of MiniLLM (Gu et al. 2023, arXiv 2306.08543): it seeks one of the teacher's modes where the forward
@@ -85,7 +85,7 @@ def lambda_weights(kd_weight: float) -> dict[str, float]:
     return {"prediction_weight": kd_weight, "attention_weight": kd_weight, "ce_weight": 1 - kd_weight}
 
 
-def _log_probs(student: Logits, teacher: Logits, temperature: float) -> tuple[Tensor, Tensor]:
+def _log_probs(student: Logits, teacher: TeacherLogits, temperature: float) -> tuple[Tensor, Tensor]:
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature} (the paper has 1)")
     require_same_shape(student=student, teacher=teacher)

@@ -13,4 +13,9 @@ AttentionMaps = Float[Tensor, "row head position position"]  # [row, head, query
 HeadScores = Float[Tensor, "row head position"]
 Queries = Float[Tensor, "row head position dim"]
 Keys = Float[Tensor, "row kv_head position dim"]
+# A teacher's axes are not bound to the student's: where they must be equal, an error says so in one line.
+TeacherLogits = Float[Tensor, "teacher_row teacher_position teacher_entry"]
+TeacherMaps = Float[Tensor, "teacher_row teacher_head teacher_query teacher_key"]
+TeacherQueries = Float[Tensor, "teacher_row teacher_head teacher_position teacher_dim"]
+TeacherKeys = Float[Tensor, "teacher_row teacher_kv_head teacher_position teacher_dim"]
 Allowed = Bool[Tensor, "#row 1 position position"]  # [row, all heads, query, key]: True where the query may look

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zephyr_lab.losses.map_shapes import Allowed, HeadScores, Keys, Queries
+from zephyr_lab.losses.map_shapes import Allowed, HeadScores, Keys, Queries, TeacherKeys, TeacherQueries
 
 QUERIES_AT_ONCE = 256
 
@@ -22,8 +22,8 @@ def attention_kl(
     allowed: Allowed,
     *,
     scale: float,
-    teacher_queries: Queries,
-    teacher_keys: Tensor,
+    teacher_queries: TeacherQueries,
+    teacher_keys: TeacherKeys,
     teacher_scale: float,
 ) -> HeadScores:
     """KL(teacher's row, student's row) of each head and query in nats (eq. 4), shape (row, head, position).

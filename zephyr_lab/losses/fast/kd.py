@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr_lab.core.shapes import Logits, require_same_shape
-from zephyr_lab.losses.map_shapes import TokenScores
+from zephyr_lab.losses.map_shapes import TeacherLogits, TokenScores
 
 POSITIONS_AT_ONCE = 4096
 
 
-def forward_kl(student: Logits, teacher: Logits, *, temperature: float) -> TokenScores:
+def forward_kl(student: Logits, teacher: TeacherLogits, *, temperature: float) -> TokenScores:
     """As `losses.kd.forward_kl`, in float32 at least."""
     return _divergence(_Forward, student, teacher, temperature)
 
 
-def reverse_kl(student: Logits, teacher: Logits, *, temperature: float) -> TokenScores:
+def reverse_kl(student: Logits, teacher: TeacherLogits, *, temperature: float) -> TokenScores:
     """As `losses.kd.reverse_kl`, in float32 at least."""
     return _divergence(_Reverse, student, teacher, temperature)
 
