@@ -37,9 +37,7 @@ def bottom(loss: Loss, start: Table, *, evaluations: int = 1000) -> Table:
     return logits.detach().log_softmax(-1)
 
 
-def path(
-    loss: Callable[[Table], ToyNumbers], start: Table, *, rate: float, at: Iterable[int], normalise: bool = True
-) -> dict[int, Table]:
+def path(loss: Loss, start: Table, *, rate: float, at: Iterable[int], normalise: bool = True) -> dict[int, Table]:
     """Tables on the way of gradient descent with momentum 0.9 from `start`: step -> table, for the steps in `at`.
 
     `normalise`: the table is one of log-probabilities, kept as logits; False for a table of rewards. Step 0 is `start`.
@@ -58,7 +56,7 @@ def path(
 
 
 def natural_path(
-    loss: Callable[[Table], ToyNumbers], start: Table, *, rate: float, at: Iterable[int], largest: float = math.inf
+    loss: Loss, start: Table, *, rate: float, at: Iterable[int], largest: float = math.inf
 ) -> dict[int, Table]:
     """As `path`, by the natural gradient of a softmax policy: the gradient of each logit over its probability.
 
@@ -76,6 +74,21 @@ def natural_path(
         (gradient,) = torch.autograd.grad(loss(leaf.log_softmax(-1)).sum(), leaf)
         change = rate * prompts * gradient / policy.exp().clamp(min=1e-300)
         logits = policy - change.clamp(-largest, largest)
+    return kept
+
+
+def adam_path(loss: Loss, start: Table, *, rate: float, at: Iterable[int]) -> dict[int, Table]:
+    """As `path`, by Adam on the logits: every loss of the family moves at the same pace, whatever its scale."""
+    wanted = sorted(set(at))
+    logits, kept = start.clone().requires_grad_(True), {}
+    optimizer = torch.optim.Adam([logits], lr=rate, eps=1e-30)
+    for step in range(wanted[-1] + 1):
+        policy = logits.log_softmax(-1)
+        if step in wanted:
+            kept[step] = policy.detach()
+        optimizer.zero_grad()
+        loss(policy).sum().backward()
+        optimizer.step()
     return kept
 
 

@@ -5,7 +5,6 @@ counts of drawn preferences over their number. Every answer is one token long, s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -20,19 +19,7 @@ from zephyr_lab.losses.orpo import orpo_loss
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.losses.simpo import simpo_loss
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers, every_pair, kl, objective
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """What each method of the family is told beside the preferences; DPO and RLHF share the toy's beta."""
-
-    tau: float  # IPO
-    label_smoothing: float  # cDPO
-    kto_beta: float
-    orpo_weight: float
-    simpo_beta: float
-    simpo_gamma: float
-
+from zephyr_lab.training.recipes.toy import MethodKnobs
 
 PairLoss = Callable[[PairLogProbs, PairLogProbs], PairScores]
 
@@ -42,12 +29,12 @@ def dpo(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
     return _expected(toy, policy, shares, lambda ours, theirs: dpo_loss(ours, theirs, beta=toy.beta))
 
 
-def ipo(toy: Toy, policy: Table, shares: PairTable, knobs: Knobs) -> ToyNumbers:
+def ipo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
     """Expected IPO loss, shape (toy,)."""
     return _expected(toy, policy, shares, lambda ours, theirs: ipo_loss(ours, theirs, tau=knobs.tau))
 
 
-def cdpo(toy: Toy, policy: Table, shares: PairTable, knobs: Knobs) -> ToyNumbers:
+def cdpo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
     """Expected cDPO loss, shape (toy,)."""
     smoothing = knobs.label_smoothing
     return _expected(
@@ -55,18 +42,18 @@ def cdpo(toy: Toy, policy: Table, shares: PairTable, knobs: Knobs) -> ToyNumbers
     )
 
 
-def orpo(toy: Toy, policy: Table, shares: PairTable, knobs: Knobs) -> ToyNumbers:
+def orpo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
     """Expected ORPO loss, shape (toy,); the reference is not looked at."""
     return _expected(toy, policy, shares, lambda ours, _: orpo_loss(ours, _one_token(ours), weight=knobs.orpo_weight))
 
 
-def simpo(toy: Toy, policy: Table, shares: PairTable, knobs: Knobs) -> ToyNumbers:
+def simpo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
     """Expected SimPO loss, shape (toy,); the reference is not looked at."""
     beta, gamma = knobs.simpo_beta, knobs.simpo_gamma
     return _expected(toy, policy, shares, lambda ours, _: simpo_loss(ours, _one_token(ours), beta=beta, gamma=gamma))
 
 
-def kto(toy: Toy, policy: Table, shares: PairTable, knobs: Knobs) -> ToyNumbers:
+def kto(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
     """Expected KTO loss, shape (toy,): each preference gives one desirable and one undesirable answer.
 
     The reference point is the exact KL(policy || reference), averaged over prompts, of each toy.

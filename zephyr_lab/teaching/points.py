@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import root
+from scipy.special import expit
 
 Array = np.ndarray
 
@@ -36,7 +37,7 @@ def cdpo(reference: Array, chances: Array, pairs: Array, *, beta: float, label_s
     more no s meets all q at once, and these are the conditions of the closest (maximum likelihood) one.
     """
     smoothed = (1 - label_smoothing) * chances + label_smoothing * (1 - chances)
-    scores = [_balanced(smoothed[x], pairs[x], lambda d: _sigmoid(d)) for x in range(len(reference))]
+    scores = [_balanced(smoothed[x], pairs[x], expit) for x in range(len(reference))]
     return _normalised(reference + np.stack(scores) / beta)
 
 
@@ -49,7 +50,7 @@ def simpo(chances: Array, pairs: Array, *, beta: float, gamma: float) -> Array:
 
     def conditions(scores: Array, chance: Array, pair: Array) -> Array:
         d = scores[:, None] - scores[None, :]
-        return (pair * (chance * _sigmoid(gamma - d) - (1 - chance) * _sigmoid(gamma + d))).sum(1)
+        return (pair * (chance * expit(gamma - d) - (1 - chance) * expit(gamma + d))).sum(1)
 
     scores = [_solved(conditions, chances[x], pairs[x]) for x in range(len(chances))]
     return _normalised(np.stack(scores) / beta)
@@ -108,15 +109,18 @@ def supervised(chances: Array, pairs: Array) -> Array:
 def _orpo_prompt(chances: Array, pairs: Array, weight: float) -> Array:
     chosen = 2 * (pairs * chances).sum(1)
 
-    def conditions(unknown: Array) -> Array:
+    def conditions(unknown: Array, weight: float) -> Array:
         logits, nu = unknown[:-1], unknown[-1]
-        policy = np.exp(logits)
-        odds = logits - np.log1p(-np.minimum(policy, 1 - 1e-12))
-        pull = 2 * (pairs * (chances - _sigmoid(odds[:, None] - odds[None, :]))).sum(1)
+        policy = np.minimum(np.exp(logits), 1 - 1e-12)
+        odds = logits - np.log1p(-policy)
+        pull = 2 * (pairs * (chances - expit(odds[:, None] - odds[None, :]))).sum(1)
         return np.append(chosen + weight * pull / (1 - policy) - nu * policy, policy.sum() - 1)
 
-    found = root(conditions, np.append(np.log(chosen), 1.0), tol=1e-13)
-    return _accepted(found.x, conditions)[:-1]
+    # from weight 0, where the solution is known, in steps that each start from the one before
+    solution = np.append(np.log(chosen), 1.0)
+    for part in np.linspace(0, 1, 1 + max(1, round(10 * weight)))[1:]:
+        solution = root(conditions, solution, args=(part * weight,), tol=1e-13).x
+    return _accepted(solution, lambda unknown: conditions(unknown, weight))[:-1]
 
 
 def _balanced(chances: Array, pairs: Array, model: Callable[[Array], Array]) -> Array:
@@ -151,10 +155,6 @@ def _normalised(logits: Array) -> Array:
 def _log_sum_exp(logits: Array) -> Array:
     largest = logits.max(-1, keepdims=True)
     return largest + np.log(np.exp(logits - largest).sum(-1, keepdims=True))
-
-
-def _sigmoid(values: Array) -> Array:
-    return 1 / (1 + np.exp(-values))
 
 
 def _log_slope(values: Array) -> Array:

@@ -3,7 +3,7 @@
 Everything is written as plain numbers, a list with one value a toy (a seed) wherever a quantity has one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from zephyr_lab.core import files
 from zephyr_lab.teaching import few_preferences as few
 from zephyr_lab.teaching import methods, points, rollouts, toy
 from zephyr_lab.teaching.descent import bottom, log_spaced, natural_path, path
-from zephyr_lab.teaching.methods import Knobs
 from zephyr_lab.teaching.toy import Table, Toy
-from zephyr_lab.teaching.toy_recipes import ToyRuns
+from zephyr_lab.training.recipes.toy import MethodKnobs, ToyRuns
 
 Rows = list[dict[str, Any]]
 RESULTS = "results.json"
@@ -76,7 +75,7 @@ def curves(toys: Toy, recipe: ToyRuns) -> Rows:
 
 def reached_points(toys: Toy, recipe: ToyRuns) -> Rows:
     """Where each method ends with everything known, beside the point derived for it: rows of method and distances."""
-    knobs, shares = Knobs(**asdict(recipe.knobs)), toy.outcome_shares(toys)
+    knobs, shares = recipe.knobs, toy.outcome_shares(toys)
     derived = derived_points(toys, knobs)
     descended = {
         "DPO": lambda p: methods.dpo(toys, p, shares),
@@ -114,25 +113,28 @@ def reached_points(toys: Toy, recipe: ToyRuns) -> Rows:
     ]
 
 
-def derived_points(toys: Toy, knobs: Knobs) -> dict[str, Table]:
-    """The derived point of every method, as log-probabilities."""
+def derived_points(toys: Toy, knobs: MethodKnobs, *, only: str | None = None) -> dict[str, Table]:
+    """The derived point of every method, or of one, as log-probabilities. Raises ValueError for an unknown name."""
     reference, rewards = toys.reference.numpy(), toys.rewards.numpy()
     chances, pairs = toy.preference_chances(toys).numpy(), toy.pair_shares(toys).numpy()
-    best = [points.regularised_optimum(ref, r, beta=toys.beta) for ref, r in zip(reference, rewards, strict=True)]
-    every = range(len(reference))
-    found = {
+    beta, smoothing = toys.beta, knobs.label_smoothing
+
+    def best(i: int) -> np.ndarray:
+        return points.regularised_optimum(reference[i], rewards[i], beta=beta)
+
+    ways: dict[str, Callable[[int], np.ndarray]] = {
         **dict.fromkeys(("DPO", "reward model", "policy gradient", "RLOO", "PPO"), best),
-        "IPO": [points.ipo(reference[i], chances[i], tau=knobs.tau) for i in every],
-        "cDPO": [
-            points.cdpo(reference[i], chances[i], pairs[i], beta=toys.beta, label_smoothing=knobs.label_smoothing)
-            for i in every
-        ],
-        "KTO": [points.kto(reference[i], chances[i], pairs[i], beta=knobs.kto_beta) for i in every],
-        "ORPO": [points.orpo(chances[i], pairs[i], weight=knobs.orpo_weight) for i in every],
-        "SimPO": [points.simpo(chances[i], pairs[i], beta=knobs.simpo_beta, gamma=knobs.simpo_gamma) for i in every],
-        "SFT on chosen": [points.supervised(chances[i], pairs[i]) for i in every],
+        "IPO": lambda i: points.ipo(reference[i], chances[i], tau=knobs.tau),
+        "cDPO": lambda i: points.cdpo(reference[i], chances[i], pairs[i], beta=beta, label_smoothing=smoothing),
+        "KTO": lambda i: points.kto(reference[i], chances[i], pairs[i], beta=knobs.kto_beta),
+        "ORPO": lambda i: points.orpo(chances[i], pairs[i], weight=knobs.orpo_weight),
+        "SimPO": lambda i: points.simpo(chances[i], pairs[i], beta=knobs.simpo_beta, gamma=knobs.simpo_gamma),
+        "SFT on chosen": lambda i: points.supervised(chances[i], pairs[i]),
     }
-    return {method: torch.from_numpy(np.stack(tables)) for method, tables in found.items()}
+    if only is not None and only not in ways:
+        raise ValueError(f"no derived point of a method named {only!r}; known: {', '.join(ways)}")
+    names = ways if only is None else (only,)
+    return {name: torch.from_numpy(np.stack([ways[name](i) for i in range(len(rewards))])) for name in names}
 
 
 def few_preferences(toys: Toy, recipe: ToyRuns) -> dict[str, Rows]:
@@ -210,7 +212,7 @@ def sampled_draws(toys: Toy, recipe: ToyRuns) -> Rows:
 
 def _by_count(numbers: Tensor, counts: Sequence[int]) -> list[list[float]]:
     """A number a copy of a toy as one list a count."""
-    return numbers.view(len(counts), -1).tolist()
+    return numbers.double().view(len(counts), -1).tolist()
 
 
 def _rows(

@@ -18,10 +18,10 @@ class ToySize:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodKnobs:
-    """What each method of the family is told beside the preferences; meanings in `teaching.methods.Knobs`."""
+    """What each method of the family is told beside the preferences; DPO and RLHF share the toy's beta."""
 
-    tau: float
-    label_smoothing: float
+    tau: float  # IPO
+    label_smoothing: float  # cDPO
     kto_beta: float
     orpo_weight: float
     simpo_beta: float
@@ -67,8 +67,9 @@ class ToyRuns:
 class FamilyRuns:
     """The family of losses over each method's own knob, with all preferences known and with `preferences` drawn.
 
-    Every method gets as many values as every other: equal trials. steps, rate: of the natural gradient; the step is
-    chosen on the share `held_out` by the method's own loss.
+    Every method gets as many values as every other: equal trials. steps, rate: of Adam on the logits; the step is
+    chosen on the share `held_out` by the method's own loss. later_steps: of a second method after DPO. sft_weights: of
+    the fine-tuning term beside DPO's loss.
     """
 
     size: ToySize
@@ -78,6 +79,7 @@ class FamilyRuns:
     held_out: float
     steps: int
     rate: float
+    later_steps: int
     betas: tuple[float, ...]
     taus: tuple[float, ...]
     kto_betas: tuple[float, ...]
@@ -86,6 +88,9 @@ class FamilyRuns:
     sft_weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        trials = {len(self.betas), len(self.taus), len(self.kto_betas), len(self.orpo_weights), len(self.simpo_betas)}
+        if self.seeds < 1 or self.steps < 1 or self.later_steps < 1:
+            raise ValueError(f"seeds, steps and later_steps must be at least 1, got {self}")
+        tried = (self.betas, self.taus, self.kto_betas, self.orpo_weights, self.simpo_betas, self.sft_weights)
+        trials = {len(values) for values in tried}
         if len(trials) > 1 or trials == {0}:
             raise ValueError(f"every method gets the same number of trials, at least 1, got {sorted(trials)}")
