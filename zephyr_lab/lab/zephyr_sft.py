@@ -80,12 +80,13 @@ def data_faults(profile: str, seeds: int) -> pd.DataFrame:
         AFTER: [stages.dialogues(profile, seed) for seed in range(seeds)],
     }
     get_many([stage for made in drawn.values() for stage in made])
+    of = f"answers, {seeds} {'seeds' if seeds > 1 else 'seed'}"
     rows = []
     for row, made in drawn.items():
         verdicts = [grade(_ANY_TURN, text) for folder in get_many(made) for text in _answer_texts(folder)]
         faults = with_faults(pd.DataFrame([asdict(verdict) for verdict in verdicts]))
         rows += [
-            numbers.share(row, fault, int(faults[fault].sum()), len(faults), of=f"answers of {seeds} drawings")
+            numbers.share(row, fault, int(faults[fault].sum()), len(faults), of=of)
             for fault in (ANY_FAULT, *FAULTS)
         ]
     return tables.frame(rows)
