@@ -86,8 +86,7 @@ def data_faults(profile: str, seeds: int) -> pd.DataFrame:
         verdicts = [grade(_ANY_TURN, text) for folder in get_many(made) for text in _answer_texts(folder)]
         faults = with_faults(pd.DataFrame([asdict(verdict) for verdict in verdicts]))
         rows += [
-            numbers.share(row, fault, int(faults[fault].sum()), len(faults), of=of)
-            for fault in (ANY_FAULT, *FAULTS)
+            numbers.share(row, fault, int(faults[fault].sum()), len(faults), of=of) for fault in (ANY_FAULT, *FAULTS)
         ]
     return tables.frame(rows)
 
