@@ -40,7 +40,7 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
 
     With an input "reward" the learned reward is told too. Writes frontier.json, a row a model: model, kl (nats an
     answer), kl_error (standard error), and a list with one entry an answer for each of quality, brief, words, finished,
-    text, and learned where there is a reward model. Metrics: each model's mean quality.
+    text, and learned where there is a reward model. Metrics: each model's mean quality, and "parameters" of the reference.
     """
     process.prepare()
     device = process.pick_device(recipe.device)
@@ -73,7 +73,8 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
         rows.append({"model": name, **files.read_json(done)})
         context.progress(place + 1, len(recipe.models))
     files.write_json(out / "frontier.json", rows)
-    return {row["model"]: sum(row["quality"]) / len(row["quality"]) for row in rows}
+    means = {row["model"]: sum(row["quality"]) / len(row["quality"]) for row in rows}
+    return {**means, "parameters": float(sum(one.numel() for one in reference.parameters()))}
 
 
 def graded(questions: Questions, tokenizer: PreTrainedTokenizerBase, answered: Answered) -> dict[str, Any]:

@@ -144,6 +144,7 @@ def make_trainer(
     folder: Path,
 ) -> OwnAnswers:
     """The trainer, with checkpoints in `folder`; the reference is read anew from where the policy came from."""
+    trl_adapters.score_labelled_positions_only()
     on_cpu = recipe.device == "cpu"
     config, trainer = (RLOOConfig, StageRLOOTrainer) if recipe.algorithm == "rloo" else (GRPOConfig, StageGRPOTrainer)
     rows = recipe.batch * recipe.samples
