@@ -4,13 +4,15 @@ Starts are students that distillation has saturated (notebook 21): a control tha
 teacher shows what more training alone would give. Kothari et al. 2024, arXiv 2406.19112, sections 2.2 and 3.1.3.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from zephyr_lab.core import files, settings
 from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab import kd_scale, kd_scores, kd_stages, zephyr_stages
+from zephyr_lab.lab import kd_scale, kd_scores, kd_stages, seed_means, zephyr_stages
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, EXPERT
 from zephyr_lab.lab.scheduler import get, get_many
@@ -229,16 +231,18 @@ def groups(done: Alignment) -> pd.DataFrame:
 
 def losses(done: Alignment) -> pd.DataFrame:
     """Figure 4, right: the DAE loss over steps of the 1x and the 2x student, as `figures.curves` draws it."""
-    lines = {"1x": BETA, "2x": BETA_2X}
-    return pd.concat(
-        [kd_scores.curve(name, kd_scores.logs(done.stages[arm]), "loss") for name, arm in lines.items()],
-        ignore_index=True,
-    )
+    logs = {name: kd_scores.logs(done.stages[arm]) for name, arm in (("1x", BETA), ("2x", BETA_2X))}
+    return kd_scores.curves(logs, "loss")
 
 
-def routing(done: Alignment) -> list[dict[str, object]]:
+def routing(done: Alignment) -> list[dict[str, Any]]:
     """The first batch of seed 0's DAE, a row each: is_domain, teacher, tokens, loss (Figure 3)."""
     return files.read_json(get(done.stages[BETA][0]) / "routing.json")
+
+
+def general_loss(batch: Sequence[Mapping[str, Any]]) -> float:
+    """The largest loss of a general row of the first batch; 0 by eq. 6, since the student still is the reference."""
+    return max((row["loss"] for row in batch if not row["is_domain"]), default=0.0)
 
 
 def last_step(done: Alignment) -> int:
@@ -260,7 +264,7 @@ def measured(done: Alignment) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def loss_ratio(done: Alignment) -> dict[str, object]:
+def loss_ratio(done: Alignment) -> dict[str, Any]:
     """K13: DAE loss of the 2x student against that of the 1x, mean of the last quarter of steps, same batches."""
     one, two = (kd_scores.logs(done.stages[arm]) for arm in (BETA, BETA_2X))
     values = [
@@ -268,7 +272,7 @@ def loss_ratio(done: Alignment) -> dict[str, object]:
         for small, large in zip(one, two, strict=True)
     ]
     metric = "relative difference of the DAE loss: 2x student / 1x student - 1"
-    return kd_scores.seed_means.effect("K13", metric, values, n=len(one[0]))
+    return seed_means.effect("K13", metric, values, n=len(one[0]))
 
 
 def gradient_norms(done: Alignment) -> pd.DataFrame:
@@ -278,5 +282,5 @@ def gradient_norms(done: Alignment) -> pd.DataFrame:
         logs = kd_scores.logs(done.stages[arm])
         for metric, column in (("DAE loss", "loss"), ("gradient norm", "grad_norm")):
             values = [kd_scores.part_mean(log, column, first=0.75) for log in logs]
-            rows += kd_scores.seed_means.number(name, metric, values, n=len(logs[0]))
+            rows += seed_means.number(name, metric, values, n=len(logs[0]))
     return tables.frame(rows)

@@ -40,6 +40,7 @@ NEEDED = (KD_QUALITY, ALIGNED)  # controls that claims rest on: they have every 
 REPEATED = (RANDOM, KD)  # arms of K2
 TEACHERS = ("same-size teacher", "larger teacher")
 DEVIATION = "standard deviation"
+LOSSES = {"attention alone": ATTENTION, "prediction alone": PREDICTION, "both": KD}  # lines of Figure 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,14 +234,13 @@ def judged_again(done: Ablation, model: str) -> list[float]:
 
 def losses(done: Ablation) -> dict[str, pd.DataFrame]:
     """Figure 4, left pair: "attention" and "prediction" loss over steps, a line a trained loss, as `figures.curves`."""
-    lines = {"attention alone": ATTENTION, "prediction alone": PREDICTION, "both": KD}
-    found = {name: kd_scores.logs(done.stages[arm]) for name, arm in lines.items()}
-    return {
-        loss: pd.concat(
-            [kd_scores.curve(name, logs, f"{loss}_loss") for name, logs in found.items()], ignore_index=True
-        )
-        for loss in ("attention", "prediction")
-    }
+    return _loss_curves({name: done.stages[arm] for name, arm in LOSSES.items()})
+
+
+def loss_curves(profile: str, seeds: int) -> dict[str, pd.DataFrame]:
+    """As `losses`, of those three arms alone: what another notebook needs of Figure 4."""
+    models = [models_of(profile, seed, controls=False) for seed in range(seeds)]
+    return _loss_curves({name: [one[arm].stage for one in models] for name, arm in LOSSES.items()})
 
 
 def relative_change(logs: Sequence[pd.DataFrame], column: str) -> list[float]:
@@ -248,6 +248,17 @@ def relative_change(logs: Sequence[pd.DataFrame], column: str) -> list[float]:
     return [
         kd_scores.part_mean(log, column, first=0.9) / kd_scores.part_mean(log, column, last=0.1) - 1 for log in logs
     ]
+
+
+def _loss_curves(stages: Mapping[str, Sequence[Stage]]) -> dict[str, pd.DataFrame]:
+    get_many([stage for made in stages.values() for stage in made])
+    found = {name: kd_scores.logs(made) for name, made in stages.items()}
+    return {
+        loss: pd.concat(
+            [kd_scores.curve(name, logs, f"{loss}_loss") for name, logs in found.items()], ignore_index=True
+        )
+        for loss in ("attention", "prediction")
+    }
 
 
 def _chat(profile: str, seed: int, models: Mapping[str, Model | Stage]) -> Stage:

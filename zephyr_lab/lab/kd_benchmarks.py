@@ -16,7 +16,8 @@ from zephyr_lab.lab.chat_benchmarks import ChatScores
 from zephyr_lab.lab.domain_alignment import ALIGNED, ALIGNED_BETA, BETA, BETA_2X
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, BASE, EXPERT, LARGER, SAME
 from zephyr_lab.lab.scheduler import get_many
-from zephyr_lab.reporting import published, tables
+from zephyr_lab.reporting import figures, published, tables
+from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench
 
@@ -104,6 +105,16 @@ def categories(released: ChatScores) -> pd.DataFrame:
 def by_category(done: Benchmarks) -> pd.DataFrame:
     """Our models by the same eight categories."""
     return scores.by_category(done.answers, SHOWN)
+
+
+def category_panels(found: pd.DataFrame) -> Picture:
+    """The table of `by_category` as a dot plot: a line a category, a panel a model, one scale for all."""
+    turned = found.rename(columns={"row": "metric", "metric": "row"})[found.columns]
+    figure = figures.dot_plots(turned, SHOWN)
+    for ax in figure.axes:
+        ax.set_xlim(1, 10)
+        ax.set_xticks(range(2, 11, 2))
+    return figure
 
 
 def digitised_mean() -> float:

@@ -138,12 +138,7 @@ def differences(done: Scale) -> pd.DataFrame:
 def losses(done: Scale) -> dict[str, pd.DataFrame]:
     """ "prediction" and "attention" loss over steps of both students, as `figures.curves` draws them."""
     logs = {name: kd_scores.logs(stages) for name, stages in done.stages.items()}
-    return {
-        loss: pd.concat(
-            [kd_scores.curve(name, found, f"{loss}_loss") for name, found in logs.items()], ignore_index=True
-        )
-        for loss in ("prediction", "attention")
-    }
+    return {loss: kd_scores.curves(logs, f"{loss}_loss") for loss in ("prediction", "attention")}
 
 
 def measured(done: Scale) -> pd.DataFrame:

@@ -140,10 +140,13 @@ def logs(stages: Sequence[Stage]) -> list[pd.DataFrame]:
     return [pd.DataFrame(files.read_json(folder / "log.json")) for folder in get_many(stages)]
 
 
-def curve(series: str, found: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
-    """A line for `figures.curves`: the logged `column` over steps, mean and t interval over seeds."""
-    rows = [log.dropna(subset=[column]) for log in found]
-    return seed_means.curve(series, rows[0]["step"], [one[column] for one in rows], kind="retrained")
+def curves(found: Mapping[str, Sequence[pd.DataFrame]], column: str) -> pd.DataFrame:
+    """What `figures.curves` draws: the logged `column` over steps, a line a name, mean and t interval over seeds."""
+    lines = []
+    for name, logs in found.items():
+        rows = [log.dropna(subset=[column]) for log in logs]
+        lines.append(seed_means.curve(name, rows[0]["step"], [one[column] for one in rows], kind="retrained"))
+    return pd.concat(lines, ignore_index=True)
 
 
 def part_mean(log: pd.DataFrame, column: str, *, first: float = 0.0, last: float = 1.0) -> float:
