@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    GenerationConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedConfig,
+)
 
 # Fields of the dense configuration that mean the same in the mixture.
 SAME = (
@@ -19,7 +26,7 @@ SAME = (
 )  # fmt: skip
 
 
-def mixture_config(dense: MistralConfig, *, experts: int, top: int) -> MixtralConfig:
+def mixture_config(dense: PreTrainedConfig, *, experts: int, top: int) -> MixtralConfig:
     """The configuration of a mixture of `experts` that computes as `dense` does outside its feed-forward layers.
 
     No auxiliary loss and no noise in the router: the published losses have neither. Raises ValueError for another

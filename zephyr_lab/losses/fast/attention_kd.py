@@ -1,8 +1,8 @@
 """The attention loss from queries and keys: no attention map outlives the few query rows it is computed for.
 
-Same values and gradients as `losses.attention_kd` on whole maps (tested). Memory is linear in the text's length: of a
-layer its queries and keys are kept, not the square of its positions, and the gradient is written out: with a_S, a_T the
-two rows, d KL / d score = a_S - a_T.
+Same values and gradients as `losses.attention_kd` on whole maps (tested). For texts beyond `QUERIES_AT_ONCE` positions
+memory is linear in their length: of a layer its queries and keys are kept, not the square of its positions. The
+gradient is written out: with a_S, a_T the two rows, d KL / d score = a_S - a_T.
 """
 
 from typing import Any
@@ -57,34 +57,47 @@ class _AttentionKL(torch.autograd.Function):
         teacher_keys: Tensor,
         teacher_scale: float,
     ) -> Tensor:
-        ctx.save_for_backward(queries, keys, allowed, teacher_queries, teacher_keys)
         ctx.scales = scale, teacher_scale
-        found = []
-        for part in _parts(queries):
+        parts, found, slope = _parts(queries), [], None
+        for part in parts:
             may = allowed[:, :, part]
             log_student = _log_rows(queries[:, :, part], keys, may, scale)
             log_teacher = _log_rows(teacher_queries[:, :, part], teacher_keys, may, teacher_scale)
-            terms = log_teacher.exp() * (log_teacher - log_student)
-            found.append(torch.where(may, terms, 0.0).sum(dim=-1))
+            teacher = log_teacher.exp()
+            found.append(torch.where(may, teacher * log_teacher.sub_(log_student), 0.0).sum(dim=-1))
+            if len(parts) == 1 and any(ctx.needs_input_grad):
+                slope = _slope(log_student, teacher, may)
+        # A text of one part is short: keeping its slope costs less than computing the maps again.
+        ctx.save_for_backward(queries, keys, allowed, teacher_queries, teacher_keys, slope)
         return torch.cat(found, dim=2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, allowed, teacher_queries, teacher_keys = ctx.saved_tensors
+        queries, keys, allowed, teacher_queries, teacher_keys, slope = ctx.saved_tensors
         scale, teacher_scale = ctx.scales
         for_queries = torch.empty_like(queries)
-        for_keys = torch.zeros_like(_repeated(keys, queries), dtype=_wide(queries))
+        repeated = _repeated(keys, queries).to(_wide(queries))
+        for_keys = torch.zeros_like(repeated)
         for part in _parts(queries):
-            may = allowed[:, :, part]
-            student = _log_rows(queries[:, :, part], keys, may, scale).exp()
-            teacher = _log_rows(teacher_queries[:, :, part], teacher_keys, may, teacher_scale).exp()
-            slope = scale * gradient[:, :, part, None] * torch.where(may, student - teacher, 0.0)
-            for_queries[:, :, part] = (slope @ _repeated(keys, queries).to(slope.dtype)).to(queries.dtype)
-            for_keys += slope.transpose(2, 3) @ queries[:, :, part].to(slope.dtype)
+            if slope is None:
+                may = allowed[:, :, part]
+                log_student = _log_rows(queries[:, :, part], keys, may, scale)
+                teacher = _log_rows(teacher_queries[:, :, part], teacher_keys, may, teacher_scale).exp_()
+                descent = _slope(log_student, teacher, may)
+            else:
+                descent = slope
+            descent = descent * (scale * gradient[:, :, part, None])
+            for_queries[:, :, part] = (descent @ repeated).to(queries.dtype)
+            for_keys += descent.transpose(2, 3) @ queries[:, :, part].to(descent.dtype)
         rows, kv_heads, positions, dim = keys.shape
         grouped = for_keys.view(rows, kv_heads, -1, positions, dim).sum(dim=2)
         return for_queries, grouped.to(keys.dtype), None, None, None, None, None
+
+
+def _slope(log_student: Tensor, teacher: Tensor, may: Tensor) -> Tensor:
+    """d KL / d score = a_student - a_teacher; 0 where a query may not look. Takes both tensors' storage."""
+    return log_student.exp_().sub_(teacher).masked_fill_(~may, 0.0)
 
 
 def _parts(queries: Tensor) -> list[slice]:
