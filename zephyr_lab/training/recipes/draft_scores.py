@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 TARGET, PROMPTS = "target", "prompts"  # the inputs that are no drafts
+GREEDY, DRAWN, CANDIDATES = "greedy", "drawn", "candidates"  # how drafts are made and verified
 DEVICES = ("cpu", "cuda")
 
 
