@@ -22,7 +22,7 @@ def attention_triangles(maps: Mapping[str, ArrayLike], tokens: Sequence[str], *,
     for name, weights in maps.items():
         if np.shape(weights) != (len(tokens), len(tokens)):
             raise ValueError(f"the map of {name!r} is {np.shape(weights)}, for {len(tokens)} tokens")
-    figure = Picture(figsize=(WIDE, 3.2), layout="constrained")
+    figure = Picture(figsize=(WIDE, 2.75), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(maps), sharey=True))
     names = [token.replace("\n", _LINE_BREAK).strip(" ") or "␣" for token in tokens]
     norm = PowerNorm(0.5, vmin=0, vmax=1)

@@ -93,7 +93,7 @@ def _box(ax: Axes, name: str, top: float, bottom: float, count: int) -> None:
         (_TEACHERS[0], top), _TEACHERS[1] - _TEACHERS[0], bottom - top, boxstyle="round,pad=0,rounding_size=0.02",
         mutation_aspect=40, edgecolor=colour, facecolor=(colour, 0.15), linewidth=1.3,
     ))  # fmt: skip
-    words = f"{_NAMES[name]}\n{count} rows"
+    words = f"{_NAMES[name]}\n{count} row{'' if count == 1 else 's'}"
     ax.text(sum(_TEACHERS) / 2, (top + bottom) / 2, words, fontsize=7.5, ha="center", va="center", color="0.15")
 
 
