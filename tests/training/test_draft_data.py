@@ -20,7 +20,7 @@ from zephyr_lab.core import settings
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.data.chat import encode_dialogues, encode_prompts
-from zephyr_lab.models import saved
+from zephyr_lab.models import draft, draft_files, saved
 from zephyr_lab.scoring.representation_shift import shift_score, shrunk_covariance
 from zephyr_lab.training import draft_data, draft_regenerate, draft_row_scores, draft_selection
 from zephyr_lab.training.draft_hub_data import conversation, filled
@@ -133,6 +133,7 @@ def folders(tmp_path_factory):
         model = small_model(seed)
         model.config.eos_token_id = model.generation_config.eos_token_id = STOPS  # a random model seldom says one token
         saved.save(model, small_tokenizer(), at / name)
+    draft_files.save(random_draft(), at / "draft", tokenizer=small_tokenizer(), notes={})
     (at / "regenerated").mkdir()
     recipe = Regeneration(folder="", max_new_tokens=24, temperature=0.0, device="cpu")
     inputs = {"target": at / "target", "pool": pool}
@@ -172,8 +173,14 @@ SCORES = RowScores(
 )
 
 
+def random_draft():
+    sizes = {"shared_experts": 1, "private_experts": 1, "shared_width": 8, "private_width": 4, "top": 1}
+    shape = draft.shape_for(small_model(1), heads=4, kv_heads=2, routers=False, **sizes)
+    return draft.build(shape, small_model(1), seed=0)
+
+
 def scored(at, out, recipe=SCORES):
-    inputs = {"base": at / "base", "target": at / "target", "data": at / "pool"}
+    inputs = {"base": at / "base", "target": at / "target", "draft": at / "draft", "data": at / "pool"}
     draft_row_scores.build(recipe, seed=0, inputs=inputs, out=out, context=Progress())
     return json.loads((out / "scores.json").read_text())
 
@@ -193,6 +200,26 @@ def test_shifts_are_those_of_rows_run_alone(folders, tmp_path):
     expected = [shift_score(*both, covariance) for both in zip(features["base"], features["target"], strict=True)]
     assert found["shift"] == pytest.approx(expected, rel=1e-4)
     assert found["id"] == [row["id"] for row in rows(at / "pool")]
+
+
+def test_losses_of_the_draft_are_sums_written_out(folders, tmp_path):
+    at, _ = folders
+    found = scored(at, tmp_path)["loss"]
+    dialogues, _ = read_dialogues(at / "pool", "train")
+    model, guesser = saved.load_model(at / "target"), draft_files.load(at / "draft")
+    for encoded, loss in zip(encode_dialogues(small_tokenizer(), dialogues[:2]), found, strict=False):
+        with torch.inference_mode():
+            output = model(input_ids=torch.tensor([encoded.ids]), output_hidden_states=True)
+            features = output.hidden_states[-1]
+            places = torch.arange(1, len(encoded.ids))[None]
+            guessed, _ = guesser(torch.tensor([encoded.ids[1:]]), features[:, :-1], places)
+            guesses = model.get_output_embeddings()(guessed)[0]
+        terms = []
+        for place, counts in enumerate(encoded.answer_mask):
+            if counts and place >= 2:  # guessed by the pair that begins two places before
+                true, said = output.logits[0, place - 1].double(), guesses[place - 2].double()
+                terms.append(-(true.softmax(0) * said.log_softmax(0)).sum().item())
+        assert loss == pytest.approx(sum(terms) / len(terms), rel=1e-4)
 
 
 def test_selection_keeps_the_rows_of_highest_shift(folders, tmp_path):

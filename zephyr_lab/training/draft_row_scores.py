@@ -1,6 +1,7 @@
-"""What a draft's training rows can be selected by: how far the target's features moved away from the base's on them.
+"""What a draft's training rows can be selected by: how far the target moved away from the base on them, and the loss
+of the draft that is to adapt.
 
-The score is `scoring.representation_shift`; here both models' features are taken on the same rows.
+The shift is `scoring.representation_shift`; here both models' features are taken on the same rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,9 @@ from zephyr_lab.core import files
 from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_dialogues
 from zephyr_lab.data.sources import Folder, usable
-from zephyr_lab.models import saved
+from zephyr_lab.losses.draft import soft_cross_entropies
+from zephyr_lab.models import draft_files, saved
+from zephyr_lab.models.draft import FeatureDraft, require_fit
 from zephyr_lab.scoring.representation_shift import Matrix, shift_score, shrunk_covariance
 from zephyr_lab.training import process
 from zephyr_lab.training.draft_data import TRAIN
@@ -26,9 +29,9 @@ Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong 
 
 
 def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Score the training rows of `inputs["data"]`; `inputs`: base, target (one vocabulary and width).
+    """Score the training rows of `inputs["data"]`; `inputs`: base, target (one vocabulary and width), draft.
 
-    Writes scores.json: columns id, benchmark, shift, in the rows' order. Metrics: rows, mean_shift.
+    Writes scores.json: columns id, benchmark, shift, loss, in the rows' order. Metrics: rows, mean_shift, mean_loss.
 
     Raises ValueError for models of unlike vocabulary or width, and for a row without an answer token.
     """
@@ -38,6 +41,7 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
     target_at = inputs["target"] / recipe.target_folder
     base = saved.load_model(inputs["base"] / recipe.base_folder).to(device)
     target = saved.load_model(target_at).to(device)
+    draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
     sizes = [(model.config.vocab_size, model.config.hidden_size) for model in (base, target)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
@@ -49,8 +53,9 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
     covariance = shrunk_covariance(np.concatenate(before), shrinkage=recipe.shrinkage)
     shifts = [shift_score(*both, covariance) for both in zip(before, after, strict=True)]
     columns = {name: [dialogue.row.data.get(name) for dialogue in dialogues] for name in ("id", LABEL)}
-    files.write_json(out / "scores.json", {**columns, "shift": shifts})
-    return {"rows": float(len(rows)), "mean_shift": float(np.mean(shifts))}
+    losses = [draft_loss(draft, target, row) for row in rows]
+    files.write_json(out / "scores.json", {**columns, "shift": shifts, "loss": losses})
+    return {"rows": float(len(rows)), "mean_shift": float(np.mean(shifts)), "mean_loss": float(np.mean(losses))}
 
 
 def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once: int) -> Iterator[Matrix]:
@@ -62,3 +67,17 @@ def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once
             hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state.double().cpu().numpy()
         for features, (_, mask) in zip(hidden, batch, strict=True):
             yield features[: len(mask)][np.array(mask)]
+
+
+def draft_loss(draft: FeatureDraft, target: PreTrainedModel, row: Tokens) -> float:
+    """Soft cross entropy of a draft on a row, in nats: the mean over the answer tokens that it would guess."""
+    ids, mask = torch.tensor([row[0]], device=target.device), torch.tensor(row[1], device=target.device)
+    require_fit(draft, target)
+    head = target.get_output_embeddings()
+    with torch.inference_mode():
+        features = target.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        places = torch.arange(1, ids.shape[1], device=ids.device)[None]
+        guessed, _ = draft(ids[:, 1:], features[:, :-1], places)
+        counted = mask[2:]  # the guess at t is of the token at t + 2
+        losses = soft_cross_entropies(head(guessed[0, :-1][counted]), head(features[0, 1:-1][counted]))
+    return losses.double().mean().item()
