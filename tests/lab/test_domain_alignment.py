@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd_runs import chat, shop, verdicts
+from kd_answers import chat, shop, verdicts
 from zephyr_lab.core import session, settings, stages
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.lab import domain_alignment, kd_figures, kd_scale, kd_scores, kd_stages

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd_runs import chat, verdicts
+from kd_answers import chat, verdicts
 from zephyr_lab.core import session, settings, stages
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.lab import kd_ablation, kd_ablation_claims, kd_scores, kd_stages

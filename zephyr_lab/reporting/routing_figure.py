@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import COLOURS, GREY, WIDE
+from zephyr_lab.reporting.style import COLOURS, WIDE
 
 _EXPERT, _GENERAL = "expert", "general"
 _NAMES = {_EXPERT: "domain\nexpert", _GENERAL: "frozen\nreference"}
@@ -29,7 +29,7 @@ class RoutedRow:
     loss: float
 
 
-def routing(rows: Sequence[RoutedRow], *, longest_name: str = "tokens") -> Picture:
+def routing(rows: Sequence[RoutedRow]) -> Picture:
     """The batch on the left (bar: tokens), a line to each row's teacher, and on the right the rows as the target stacks
     them, the expert's first (bar: divergence at the first step). Raises ValueError for a batch without rows.
     """
@@ -41,7 +41,7 @@ def routing(rows: Sequence[RoutedRow], *, longest_name: str = "tokens") -> Pictu
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(len(rows) + 0.3, -1.6)
     counts = {name: sum(row.teacher == name for row in rows) for name in _NAMES}
-    heights = _teacher_places(len(rows), counts)
+    heights = _teacher_places(len(rows))
     for name, (top, bottom) in heights.items():
         _box(ax, name, top, bottom, counts[name])
     stacked = sorted(range(len(rows)), key=lambda place: (rows[place].teacher != _EXPERT, rows[place].teacher == ""))
@@ -51,8 +51,8 @@ def routing(rows: Sequence[RoutedRow], *, longest_name: str = "tokens") -> Pictu
         start, width = _BATCH[0], (_BATCH[1] - _BATCH[0]) * row.tokens / most_tokens
         ax.barh(place, width, left=start, height=_BAR, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
         if row.teacher:
-            self_y = _within(heights[row.teacher], place, len(rows))
-            _line(ax, (start + width, place), (_TEACHERS[0], self_y), _LOOKS[row.teacher][0])
+            y = _within(heights[row.teacher], place, len(rows))
+            _line(ax, (start + width, place), (_TEACHERS[0], y), _LOOKS[row.teacher][0])
     for place, number in enumerate(stacked):
         row = rows[number]
         if not row.teacher:
@@ -66,7 +66,7 @@ def routing(rows: Sequence[RoutedRow], *, longest_name: str = "tokens") -> Pictu
         ax.plot([_TARGETS[0]] * 2, [place - _BAR / 2, place + _BAR / 2], color=colour, linewidth=1.2)
         ax.text(_TARGETS[0] + width + 0.008, place, f"{row.loss:.2g}", fontsize=5.5, va="center")
     for x, words in (
-        (_BATCH[0], f"a batch of {len(rows)} rows\n(bar: {longest_name}; hatched: domain)"),
+        (_BATCH[0], f"a batch of {len(rows)} rows\n(bar: tokens; hatched: domain)"),
         (sum(_TEACHERS) / 2, "each row runs through\nits own teacher alone"),
         (_TARGETS[0], "stacked targets of the student\n(bar: KL at the first step, nats a token)"),
     ):
@@ -74,8 +74,8 @@ def routing(rows: Sequence[RoutedRow], *, longest_name: str = "tokens") -> Pictu
     return figure
 
 
-def _teacher_places(rows: int, counts: dict[str, int]) -> dict[str, tuple[float, float]]:
-    """Top and bottom of each teacher's box; the expert above, each high enough for its name."""
+def _teacher_places(rows: int) -> dict[str, tuple[float, float]]:
+    """Top and bottom of each teacher's box, the expert above."""
     middle = rows * 0.36
     return {_EXPERT: (rows * 0.08, middle - rows * 0.06), _GENERAL: (middle + rows * 0.06, rows * 0.92)}
 
@@ -97,5 +97,5 @@ def _box(ax: Axes, name: str, top: float, bottom: float, count: int) -> None:
     ax.text(sum(_TEACHERS) / 2, (top + bottom) / 2, words, fontsize=7.5, ha="center", va="center", color="0.15")
 
 
-def _line(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    ax.plot(*zip(start, end, strict=True), color=colour or GREY, linewidth=0.6, alpha=0.7, solid_capstyle="butt")
+def _line(ax: Axes, start: Sequence[float], end: Sequence[float], colour: str) -> None:
+    ax.plot(*zip(start, end, strict=True), color=colour, linewidth=0.6, alpha=0.7, solid_capstyle="butt")

@@ -1,0 +1,57 @@
+"""Figures 2 and 3 of KD + DAE show every weight and every row that they are given, and nothing else."""
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+
+from zephyr_lab.reporting.attention_figure import attention_triangles
+from zephyr_lab.reporting.routing_figure import RoutedRow, routing
+
+TOKENS = ["<|user|>", "\n", "Who", "?"]
+
+
+def triangle():
+    weights = np.tril(np.ones((4, 4)))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def test_a_triangle_shows_its_weights_and_hides_what_lies_above_the_diagonal():
+    figure = attention_triangles({"base": triangle(), "teacher": triangle()}, TOKENS, title="layer 1")
+    shown = figure.axes[0].collections[0].get_array().reshape(4, 4)
+    assert shown.mask.tolist() == np.triu(np.ones((4, 4)), 1).astype(bool).tolist()
+    assert shown[3].tolist() == [0.25] * 4
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["base", "teacher"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["<|user|>", "⏎", "Who", "?"]
+
+
+def test_a_map_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"the map of 'base' is \(3, 3\), for 4 tokens"):
+        attention_triangles({"base": np.eye(3)}, TOKENS, title="")
+
+
+def bars(figure):
+    """(left, width, height on the page) of each bar."""
+    found = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    return [(bar.get_x(), bar.get_width(), bar.get_y() + bar.get_height() / 2) for bar in found]
+
+
+def test_a_row_is_a_bar_on_the_left_and_in_the_stack_the_experts_rows_first():
+    rows = [
+        RoutedRow(False, "general", 10, 0.0),
+        RoutedRow(True, "expert", 20, 0.5),
+        RoutedRow(False, "general", 5, 0.25),
+    ]
+    found = bars(routing(rows))
+    batch, stack = found[:3], found[3:]
+    assert [width / batch[1][1] for _, width, _ in batch] == pytest.approx([0.5, 1.0, 0.25])  # tokens
+    assert [width / stack[0][1] for _, width, _ in stack] == pytest.approx([1.0, 0.0, 0.5])  # divergence
+    assert [place for _, _, place in stack] == pytest.approx([0, 1, 2])
+    words = [text.get_text() for text in routing(rows).axes[0].texts]
+    assert "domain\nexpert\n1 row" in words and "frozen\nreference\n2 rows" in words
+
+
+def test_a_row_that_no_teacher_is_asked_about_has_no_place_in_the_stack():
+    rows = [RoutedRow(True, "expert", 20, 0.5), RoutedRow(False, "", 5, 0.0)]
+    assert len(bars(routing(rows))) == 3
+    with pytest.raises(ValueError, match="a batch has at least one row"):
+        routing([])
