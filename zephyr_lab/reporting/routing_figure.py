@@ -52,14 +52,14 @@ def routing(rows: Sequence[RoutedRow]) -> Picture:
         ax.barh(place, width, left=start, height=_BAR, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
         if row.teacher:
             y = _within(heights[row.teacher], place, len(rows))
-            _line(ax, (start + width, place), (_TEACHERS[0], y), _LOOKS[row.teacher][0])
+            _line(ax, (start + width, float(place)), (_TEACHERS[0], y), _LOOKS[row.teacher][0])
     for place, number in enumerate(stacked):
         row = rows[number]
         if not row.teacher:
             continue
         colour, hatch = _LOOKS[row.teacher]
         width = (_TARGETS[1] - _TARGETS[0]) * row.loss / most_loss
-        _line(ax, (_TEACHERS[1], _within(heights[row.teacher], place, len(rows))), (_TARGETS[0], place), colour)
+        _line(ax, (_TEACHERS[1], _within(heights[row.teacher], place, len(rows))), (_TARGETS[0], float(place)), colour)
         ax.barh(
             place, width, left=_TARGETS[0], height=_BAR, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3
         )
@@ -97,5 +97,5 @@ def _box(ax: Axes, name: str, top: float, bottom: float, count: int) -> None:
     ax.text(sum(_TEACHERS) / 2, (top + bottom) / 2, words, fontsize=7.5, ha="center", va="center", color="0.15")
 
 
-def _line(ax: Axes, start: Sequence[float], end: Sequence[float], colour: str) -> None:
+def _line(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
     ax.plot(*zip(start, end, strict=True), color=colour, linewidth=0.6, alpha=0.7, solid_capstyle="butt")
