@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import MistralForCausalLM, MixtralForCausalLM
 
-from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.models.mixtral import assemble, require_same_architecture
 
 
@@ -34,7 +33,7 @@ def merge(
     return assemble([first, second], top=2, shared=common, routers=routers)
 
 
-def hidden_routers(model: MistralForCausalLM, prompts: Sequence[Sequence[TokenIds]]) -> list[Tensor]:
+def hidden_routers(model: MistralForCausalLM, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Router weights from what `model` makes of each expert's own prompts: the unit mean hidden state before its layer.
 
     prompts: one sequence of texts an expert, each text's ids of shape (1, position). A token then prefers the expert
@@ -45,7 +44,7 @@ def hidden_routers(model: MistralForCausalLM, prompts: Sequence[Sequence[TokenId
     return [torch.stack(layer) for layer in zip(*means, strict=True)]
 
 
-def _mean_states(model: MistralForCausalLM, texts: Sequence[TokenIds], expert: int) -> list[Tensor]:
+def _mean_states(model: MistralForCausalLM, texts: Sequence[Tensor], expert: int) -> list[Tensor]:
     """Of each layer the mean, over all tokens of `texts`, of what its feed-forward part is given, at length 1."""
     if not texts:
         raise ValueError(f"expert {expert} has no prompts, so its router cannot be set from hidden states")

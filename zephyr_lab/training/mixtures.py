@@ -1,13 +1,12 @@
 """Mixtures of experts made from dense models as stages: upcycled from one, or merged from two. Nothing is trained."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.chat import encode_dialogues
 from zephyr_lab.models import merge, mixtral, pairing, saved
 from zephyr_lab.training import process
@@ -65,7 +64,7 @@ def build_merge(recipe: Merge, *, seed: int, inputs: dict[str, Path], out: Path,
     return {"parameters": float(mixture.num_parameters()), "first_parameters": float(first.num_parameters())}
 
 
-def texts(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> Sequence[TokenIds]:
+def texts(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Tensor]:
     """Ids of the first `count` dialogues of a data stage, (1, position) each."""
     dialogues, _ = read_dialogues(folder, TRAIN)
     return [torch.tensor([encoded.ids]) for encoded in encode_dialogues(tokenizer, dialogues[:count])]
