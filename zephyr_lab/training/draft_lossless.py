@@ -1,0 +1,91 @@
+"""Speculative decoding held against plain decoding of the same target: answers token by token, samples by their counts.
+
+A draft decides how fast the target answers, never what: here is the evidence, on models that were trained.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from zephyr_lab.core import files
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.data.chat import encode_prompts
+from zephyr_lab.decoding.drafting import Chain, Draft
+from zephyr_lab.decoding.sampling import sample
+from zephyr_lab.decoding.speculative import GREEDY, SAMPLING, speculate
+from zephyr_lab.models import draft_files, saved
+from zephyr_lab.scoring.samples import chi_square_p, total_variation
+from zephyr_lab.training import process
+from zephyr_lab.training.draft_data import TEST
+from zephyr_lab.training.loop import Context
+from zephyr_lab.training.recipes.draft_lossless import DraftLossless
+from zephyr_lab.training.zephyr_data import read_dialogues
+
+
+def build(
+    recipe: DraftLossless, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """Compare on the held-out prompts of `inputs["prompts"]`; `inputs`: target, draft.
+
+    Writes sampled.json: columns prompt, variation (total variation of whole sampled answers with and without the
+    draft), variation_plain (of two runs without it), p (chi-square, with and without). Metrics: prompts, differing
+    (greedy answers that are not the same), passes and tokens of the drafted greedy run.
+
+    Raises ValueError for prompts that leave no room for an answer.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    folder = inputs["target"] / recipe.target_folder
+    target, tokenizer = saved.load_model(folder).to(device), saved.load_tokenizer(folder)
+    draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
+    dialogues, _ = read_dialogues(inputs["prompts"], TEST)
+    prompts = encode_prompts(tokenizer, [dialogue[:-1] for dialogue in dialogues])
+    prompts = prompts[: recipe.prompts] if recipe.prompts else prompts
+    plain = sample(target, prompts, max_new_tokens=recipe.max_new_tokens, temperatures=0.0, generator=None)
+    drafted = speculate(
+        target, draft, Chain(recipe.length), prompts, max_new_tokens=recipe.max_new_tokens, verify=GREEDY,
+        temperature=0.0, generator=None,
+    )  # fmt: skip
+    differing = sum(one.ids != other.ids for one, other in zip(plain, drafted, strict=True))
+    context.progress(1, 2)
+    files.write_json(out / "sampled.json", sampled(recipe, target, draft, prompts, seed=seed))
+    return {
+        "prompts": float(len(prompts)),
+        "differing": float(differing),
+        "passes": float(sum(one.passes for one in drafted)),
+        "tokens": float(sum(len(one.ids) for one in drafted)),
+    }
+
+
+def sampled(
+    recipe: DraftLossless, target: PreTrainedModel, draft: Draft, prompts: Sequence[Sequence[int]], *, seed: int
+) -> dict[str, list[float]]:
+    """Sampled answers compared, a row a prompt: without the draft twice, and with it, drawn chains verified."""
+    asked = prompts[: recipe.sampled_prompts]
+    repeated = [prompt for prompt in asked for _ in range(recipe.samples)]
+    runs = [
+        sample(
+            target, repeated, max_new_tokens=recipe.sampled_tokens, temperatures=recipe.temperature,
+            generator=_generator(seed, name),
+        )
+        for name in ("plain", "plain again")
+    ]  # fmt: skip
+    drafted = speculate(
+        target, draft, Chain(recipe.length, drawn=True), repeated, max_new_tokens=recipe.sampled_tokens,
+        verify=SAMPLING, temperature=recipe.temperature, generator=_generator(seed, "drafted"), rows_at_once=128,
+    )  # fmt: skip
+    columns: dict[str, list[float]] = {"prompt": [], "variation": [], "variation_plain": [], "p": []}
+    for place in range(len(asked)):
+        own = slice(place * recipe.samples, (place + 1) * recipe.samples)
+        first, second, third = ([answer.ids for answer in run[own]] for run in (*runs, drafted))
+        columns["prompt"].append(place)
+        columns["variation"].append(total_variation(third, first))
+        columns["variation_plain"].append(total_variation(second, first))
+        columns["p"].append(chi_square_p(third, first))
+    return columns
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(seed, "lossless", name))
