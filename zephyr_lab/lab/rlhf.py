@@ -19,6 +19,7 @@ from zephyr_lab.lab.rlhf_stages import Model
 from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring import best_of_n, frontiers
+from zephyr_lab.scoring.spread import standard_deviation
 
 START = "dSFT, the start"
 LONGER, CHOSEN = "longer dSFT", "SFT on chosen"
@@ -41,7 +42,8 @@ class Comparison:
 
     points: a row a seed, arm and policy it left: point, kl, quality, learned, brief, words, tokens, win (% against the
     start's answers to the same questions, ties half). answers, held_out: frames of `zephyr_scores` for the final
-    policies. costs: a row a seed and arm, `rlhf_costs.COLUMNS`. stages: arm -> its trainings, by seed.
+    policies. costs: a row a seed and arm, `rlhf_costs.COLUMNS`. By seed: stages, arm -> its trainings; pools, the
+    answers that best-of-n picks from.
     """
 
     points: pd.DataFrame
@@ -49,6 +51,7 @@ class Comparison:
     held_out: pd.DataFrame
     costs: pd.DataFrame
     stages: list[dict[str, list[Stage]]]
+    pools: list[dict[str, list[list[float]]]]
     questions: int
 
     @property
@@ -69,9 +72,10 @@ def comparison(profile: str, seeds: int) -> Comparison:
     ]
     pools = [rlhf_stages.best_of_n(profile, seed, reward_model=rewards[seed]) for seed in range(seeds)]
     folders = get_many([*asked, *benchmark, *pools])  # at once, so that no core waits
+    drawn = [files.read_json(folder / "pool.json") for folder in folders[2 * seeds :]]
     points = pd.concat(
         [read_points(folder / "frontier.json", seed) for seed, folder in enumerate(folders[:seeds])]
-        + [pool_points(folder / "pool.json", seed) for seed, folder in enumerate(folders[2 * seeds :])],
+        + [pool_points(pool, seed) for seed, pool in enumerate(drawn)],
         ignore_index=True,
     )
     costs = [
@@ -80,7 +84,7 @@ def comparison(profile: str, seeds: int) -> Comparison:
         for arm, stages in (made[seed] | {BEST: [rewards[seed]]}).items()
     ]
     return Comparison(
-        points, scores.answers(benchmark), scores.held_out(benchmark), pd.DataFrame(costs), made,
+        points, scores.answers(benchmark), scores.held_out(benchmark), pd.DataFrame(costs), made, drawn,
         2 * asked[0].recipe.questions,
     )  # fmt: skip
 
@@ -135,20 +139,40 @@ def read_points(path: Path, seed: int) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def pool_points(path: Path, seed: int) -> pd.DataFrame:
+def pool_points(pool: Mapping[str, list[list[float]]], seed: int) -> pd.DataFrame:
     """Best-of-n by the reward model as points: the expectation over all subsets of the pool, KL by its formula."""
-    pool = files.read_json(path)
     rows = []
     for n in [count for count in COUNTS if count <= len(pool["quality"][0])]:
-        means = {
-            name: float(np.mean([
-                best_of_n.expected_best(ranked, values, n=n)
-                for ranked, values in zip(pool["learned"], pool[name], strict=True)
-            ]))
-            for name in ("quality", "learned", "words")
-        }  # fmt: skip
+        means = {name: best_mean(pool, name, n) for name in ("quality", "learned", "words")}
         rows.append({"seed": seed, "arm": BEST, "point": f"n = {n}", "kl": best_of_n.kl_bound(n), **means})
     return pd.DataFrame(rows)
+
+
+def best_mean(pool: Mapping[str, list[list[float]]], name: str, n: int) -> float:
+    """Mean over questions of what the best of n by the learned reward has of `name`."""
+    both = zip(pool["learned"], pool[name], strict=True)
+    return float(np.mean([best_of_n.expected_best(ranked, values, n=n) for ranked, values in both]))
+
+
+def best_of_one(done: Comparison) -> float:
+    """By how much best-of-1 misses the mean of its pool, at most over seeds: 0 if the estimator is right."""
+    return max(abs(best_mean(pool, "quality", 1) - float(np.mean(pool["quality"]))) for pool in done.pools)
+
+
+def spread(done: Comparison) -> pd.DataFrame:
+    """Standard deviation of the chat score over seeds, with its chi-square interval; nothing for one seed."""
+    rows = []
+    for arm in (START, *TRAINED):
+        values = scores.grid(done.answers, arm).mean(axis=1).to_numpy()
+        found = standard_deviation(values)
+        if found is not None:
+            low, high = found.interval
+            rows.append({
+                "row": arm, "metric": "sd of the chat score over seeds", "kind": "retrained", "value": found.value,
+                "low": min(low, found.value), "high": max(high, found.value), "n": len(values), "seeds": len(values),
+                "interval": f"{len(values)} seeds, chi-square 95 %", "source": scores.SOURCE,
+            })  # fmt: skip
+    return tables.frame(rows)
 
 
 def arms(done: Comparison) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from zephyr_lab.lab.rlhf_stages import PAPER
 from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture
+from zephyr_lab.reporting.style import looks
 
 RLOO, GRPO, PPO = "rloo", "grpo", "ppo"
 TITLES = {RLOO: "RLOO", GRPO: "GRPO", PPO: "PPO"}
@@ -190,3 +191,56 @@ def _samples(path: Path, *, shown: int = 4) -> pd.DataFrame:
          TRUE: rows[model]["quality"][place], LEARNED: round(rows[model]["learned"][place], 2)}
         for place in places for name, model in wanted.items()
     ])  # fmt: skip
+
+
+def kl_moments() -> pd.DataFrame:
+    """Exact bias and standard deviation of k1, k2 and k3, one draw each, as the policy leaves the reference.
+
+    A reference over eight answers and a reward on them; the policy is the optimum of reward less beta * KL, for smaller
+    and smaller beta. Columns estimator, kl, bias, sd, in nats.
+    """
+    import torch  # the losses need it, the kernel's other studies do not
+
+    from zephyr_lab.losses import kl_estimators
+
+    reward = torch.linspace(-1.0, 1.0, 8, dtype=torch.float64)
+    reference = torch.log_softmax(torch.cos(3.0 * reward), 0)
+    rows = []
+    for pull in (0.1, 0.2, 0.5, 1.0, 2.0, 4.0):
+        policy = torch.log_softmax(reference + pull * reward, 0)
+        kl = kl_estimators.exact_kl(policy, reference).item()
+        for name in kl_estimators.ESTIMATORS:
+            found = kl_estimators.moments(policy, reference, estimator=name)
+            rows.append({"estimator": name, "kl": kl, "bias": found.bias.item(), "sd": found.sd.item()})
+    return pd.DataFrame(rows)
+
+
+def largest_bias(moments: pd.DataFrame) -> float:
+    """The largest bias of the two unbiased estimators, in nats."""
+    return float(moments[moments["estimator"].isin(["k1", "k3"])]["bias"].abs().max())
+
+
+def kl_figure(moments: pd.DataFrame) -> Picture:
+    """Two panels over the true KL, both axes logarithmic: standard deviation and absolute bias of each estimator."""
+    figure, (left, right) = figures.panels(2)
+    styles = looks(moments["estimator"])
+    for ax, column, label in ((left, "sd", "standard deviation of one draw, nats"), (right, "bias", "bias, nats")):
+        for name, own in moments.groupby("estimator", sort=False):
+            look = styles[str(name)]
+            values = own[column].abs()
+            if values.max() > 1e-9:  # an unbiased one has no line on a logarithmic scale
+                ax.plot(own["kl"], values, color=look.colour, marker=look.marker, markersize=4, label=str(name))
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlabel("true KL, nats")
+        ax.set_ylabel(label)
+        ax.grid(color="0.93", linewidth=0.6)
+    left.legend(loc="upper left")
+    right.legend(loc="upper left", title="k1 and k3: none")
+    return figure
+
+
+def answers_apart(found: Climb) -> int:
+    """Most less fewest answers of a rollout, over methods, seeds and steps: 0 if all had as many."""
+    counts = [count for logs in found.logs.values() for log in logs for count in log["answers"]]
+    return int(max(counts) - min(counts))

@@ -168,12 +168,27 @@ def dpo(profile: str, seed: int, *, data: Stage | None = None, **changes: Any) -
     return dataclasses.replace(made, build="zephyr_lab.training.metered:build_ddpo")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SFTSettings:
+    """SFT at about DPO's compute. chosen_epochs: over the chosen answers; longer_epochs over a `longer_part`-th of the
+    dialogues: several shorter passes leave as many policies as the other methods do."""
+
+    chosen_epochs: int
+    longer_epochs: int
+    longer_part: int
+
+
 def sft(profile: str, seed: int, *, on_chosen: bool, **changes: Any) -> Stage:
-    """dSFT continued: on the chosen answers of the pairs, or on the dialogues it has seen; with its cost."""
-    rates = tuned(profile)
-    rate = (rates.sft_on_chosen if on_chosen else rates.longer_dsft)[0]
-    data = pairs(profile, seed) if on_chosen else zephyr_stages.dialogues(profile, seed)
-    own = {"learning_rate": rate, "keep_epochs": True}
+    """dSFT continued: on the chosen answers of the pairs, or on dialogues like those it has seen; with its cost."""
+    table, rates = settings.load(PAPER, profile, "sft", SFTSettings), tuned(profile)
+    if on_chosen:
+        data, epochs, rate = pairs(profile, seed), table.chosen_epochs, rates.sft_on_chosen[0]
+    else:
+        whole = zephyr_stages.dialogues(profile, seed)
+        rows = max(whole.recipe.rows // table.longer_part, 1)
+        data, epochs = zephyr_stages.dialogues(profile, seed, rows=rows), table.longer_epochs
+        rate = rates.longer_dsft[0]
+    own = {"learning_rate": rate, "epochs": epochs, "keep_epochs": True}
     made = zephyr_stages.dsft(profile, seed, start=start(profile, seed), data=data, **{**own, **changes})
     return dataclasses.replace(made, build="zephyr_lab.training.metered:build_dsft")
 

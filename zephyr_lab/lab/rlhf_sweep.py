@@ -79,3 +79,10 @@ def set_values(profile: str) -> dict[str, tuple[float, ...]]:
     """What the settings say, as `sweeps.winners` gives it."""
     rates = rlhf_stages.tuned(profile)
     return {field.name: getattr(rates, field.name) for field in fields(rates)}
+
+
+def differing(profile: str) -> int:
+    """How many methods are set otherwise than the committed sweep found best; 0 where none is committed."""
+    best = sweeps.winners(sweeps.committed(profile, NAME))
+    given = set_values(profile)
+    return sum(tuple(given[method]) != values for method, values in best.items())

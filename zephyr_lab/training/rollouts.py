@@ -190,7 +190,8 @@ def hidden_states(model: PreTrainedModel, answered: Answered) -> tuple[TokenStat
     All of shape (row, token), answers aligned at their first token and padded on the right.
     """
     ids, marks = _rows(answered, model.device)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    with _autocast(model):
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1].float()
     counted = marks[:, 1:]
     lengths = counted.sum(dim=1)
     mask = torch.arange(int(lengths.max()), device=ids.device)[None] < lengths[:, None]
@@ -211,8 +212,9 @@ def token_log_probs(model: PreTrainedModel, answered: Answered) -> tuple[TokenSc
 
 def log_probs_of(model: PreTrainedModel, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> TokenScores:
     """log pi of `tokens`, each predicted from its state; 0 where `mask` is False."""
-    logits = model.get_output_embeddings()(states[mask]).float()
-    found = logits.log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
+    with _autocast(model):
+        logits = model.get_output_embeddings()(states[mask])
+    found = logits.float().log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found)
 
 
@@ -226,6 +228,11 @@ def scored(model: PreTrainedModel, answered: Answered) -> TokenScores:
     width = max(part.shape[1] for part in parts)
     padded = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
     return torch.cat(padded).clone()  # a tensor of its own, which autograd may read
+
+
+def _autocast(model: PreTrainedModel) -> torch.autocast:
+    """bfloat16 on GPUs, as the trainers have it; nothing on CPUs."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=model.device.type == "cuda")
 
 
 def _rows(answered: Answered, device: torch.device) -> tuple[TokenIds, TokenMask]:
