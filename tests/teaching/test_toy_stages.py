@@ -11,11 +11,12 @@ from zephyr_lab.training.recipes.toy import FamilyRuns, MethodKnobs, ToyRuns, To
 SIZE = ToySize(prompts=2, answers=3, beta=0.5)
 KNOBS = MethodKnobs(tau=0.2, label_smoothing=0.1, kto_beta=0.5, orpo_weight=1.0, simpo_beta=2.0, simpo_gamma=0.5)
 RUNS = ToyRuns(
-    size=SIZE, knobs=KNOBS, seeds=2, steps=40, rate=16.0, natural_steps=150, natural_rate=0.5, clip=0.2, inner=4,
+    **asdict(SIZE), **asdict(KNOBS), seeds=2,
+    steps=40, rate=16.0, natural_steps=150, natural_rate=0.5, clip=0.2, inner=4,
     preferences=(40, 80), held_out=0.25, penalties=(0.3, 3.0), draws=(16, 64), samples=4, draw_rate=2.0,
 )  # fmt: skip
 FAMILY = FamilyRuns(
-    size=SIZE, knobs=KNOBS, seeds=2, preferences=60, held_out=0.25, steps=15, rate=0.1, later_steps=10,
+    **asdict(SIZE), **asdict(KNOBS), seeds=2, preferences=60, held_out=0.25, steps=15, rate=0.1, later_steps=10,
     betas=(0.2, 1.0), taus=(0.1, 0.5), kto_betas=(0.2, 0.5), orpo_weights=(0.3, 3.0), simpo_betas=(1.0, 3.0),
     sft_weights=(0.1, 1.0),
 )  # fmt: skip

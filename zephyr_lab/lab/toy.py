@@ -52,11 +52,15 @@ def size(profile: str) -> ToySize:
     return settings.load("teaching", profile, "toy", ToySize)
 
 
+def knobs(profile: str) -> MethodKnobs:
+    return settings.load("teaching", profile, "knobs", MethodKnobs)
+
+
 def stage(profile: str, seeds: int) -> Stage:
     """The toy's main stage with `seeds` toys."""
-    given = {"size": size(profile), "knobs": settings.load("teaching", profile, "knobs", MethodKnobs), "seeds": seeds}
-    recipe = settings.load("teaching", profile, "runs", _Runs)
-    return Stage("toy", "zephyr_lab.teaching.toy_runs:build", ToyRuns(**given, **vars(recipe)))
+    runs = settings.load("teaching", profile, "runs", _Runs)
+    recipe = ToyRuns(seeds=seeds, **vars(size(profile)), **vars(knobs(profile)), **vars(runs))
+    return Stage("toy", "zephyr_lab.teaching.toy_runs:build", recipe)
 
 
 def results(profile: str, seeds: int) -> Results:

@@ -11,9 +11,9 @@ from zephyr_lab.core import files, settings
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.scheduler import get
-from zephyr_lab.lab.toy import KL, LOST, REWARD, SOURCE, size
+from zephyr_lab.lab.toy import KL, LOST, REWARD, SOURCE, knobs, size
 from zephyr_lab.reporting import tables
-from zephyr_lab.training.recipes.toy import FamilyRuns, MethodKnobs
+from zephyr_lab.training.recipes.toy import FamilyRuns
 
 Results = Mapping[str, list[dict[str, Any]]]
 KNOBS = {
@@ -47,8 +47,8 @@ class _Runs:
 
 def stage(profile: str, seeds: int) -> Stage:
     """The toy's family stage with `seeds` toys."""
-    given = {"size": size(profile), "knobs": settings.load("teaching", profile, "knobs", MethodKnobs), "seeds": seeds}
-    recipe = FamilyRuns(**given, **vars(settings.load("teaching", profile, "family", _Runs)))
+    runs = settings.load("teaching", profile, "family", _Runs)
+    recipe = FamilyRuns(seeds=seeds, **vars(size(profile)), **vars(knobs(profile)), **vars(runs))
     return Stage("toy_family", "zephyr_lab.teaching.family_runs:build", recipe)
 
 

@@ -4,7 +4,7 @@ Numbers are lists with one value a toy (a seed); results.json has the sections f
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ def build(recipe: FamilyRuns, *, seed: int, inputs: dict[str, Path], out: Path, 
     """Run everything and write results.json; toys are of seeds 0 to recipe.seeds - 1. Metrics: trials a method."""
     del seed, inputs
     torch.set_num_threads(1)
-    toys = toy.draw(range(recipe.seeds), **asdict(recipe.size))
+    toys = toy.draw(range(recipe.seeds), prompts=recipe.prompts, answers=recipe.answers, beta=recipe.beta)
     train, held_out = few.split_preferences(toys, recipe.preferences, held_out=recipe.held_out, seed=0, noise=0.0)
     shares, held_shares = few.shares(train), few.shares(held_out)
     tried = list(trials(toys, recipe))
@@ -59,7 +59,7 @@ def build(recipe: FamilyRuns, *, seed: int, inputs: dict[str, Path], out: Path, 
 
 def trials(toys: Toy, recipe: FamilyRuns) -> Iterator[Trial]:
     """Every method at every value of its knob. DPO and cDPO vary beta; their toy has that beta."""
-    knobs = recipe.knobs
+    knobs = MethodKnobs(**{field.name: getattr(recipe, field.name) for field in fields(MethodKnobs)})
     for beta in recipe.betas:
         given = replace(toys, beta=beta)
         yield Trial("DPO", beta, lambda p, s, t=given: methods.dpo(t, p, s), given, knobs)
@@ -110,7 +110,7 @@ def frontier(toys: Toy) -> Rows:
 
 def one_after_another(toys: Toy, recipe: FamilyRuns, shares: PairTable, held_out: PairTable) -> Rows:
     """DPO stopped early, then SFT on chosen, ORPO or DPO again for `later_steps`: rows of second method and step."""
-    knobs = recipe.knobs
+    knobs: MethodKnobs = recipe
     first = Trial("DPO", toys.beta, lambda p, s: methods.dpo(toys, p, s), toys, knobs)
     start, _ = learned(first, toys.reference, shares, held_out, steps=recipe.steps, rate=recipe.rate)
     second: dict[str, Callable[[Table], ToyNumbers]] = {

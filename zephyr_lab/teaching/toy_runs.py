@@ -4,7 +4,6 @@ Everything is written as plain numbers, a list with one value a toy (a seed) whe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def build(recipe: ToyRuns, *, seed: int, inputs: dict[str, Path], out: Path, con
     """
     del seed, inputs
     torch.set_num_threads(1)
-    toys = toy.draw(range(recipe.seeds), **asdict(recipe.size))
+    toys = toy.draw(range(recipe.seeds), prompts=recipe.prompts, answers=recipe.answers, beta=recipe.beta)
     parts = {
         "curves": lambda: curves(toys, recipe),
         "points": lambda: reached_points(toys, recipe),
@@ -75,7 +74,7 @@ def curves(toys: Toy, recipe: ToyRuns) -> Rows:
 
 def reached_points(toys: Toy, recipe: ToyRuns) -> Rows:
     """Where each method ends with everything known, beside the point derived for it: rows of method and distances."""
-    knobs, shares = recipe.knobs, toy.outcome_shares(toys)
+    knobs, shares = recipe, toy.outcome_shares(toys)
     derived = derived_points(toys, knobs)
     descended = {
         "DPO": lambda p: methods.dpo(toys, p, shares),
@@ -203,7 +202,7 @@ def sampled_draws(toys: Toy, recipe: ToyRuns) -> Rows:
     """RLOO on the true reward from sampled answers: rows of draws and distances."""
     rows = []
     for draws in recipe.draws:
-        steps = draws // (recipe.size.prompts * recipe.samples)
+        steps = draws // (recipe.prompts * recipe.samples)
         policy = rollouts.sampled_rloo(toys, steps=steps, samples=recipe.samples, rate=recipe.draw_rate, seed=0)
         lost, best = toy.lost_share(toys, policy), toy.optimum(toys)
         rows.append({"draws": draws, "kl": toy.kl(policy, best).tolist(), "lost": lost.tolist()})

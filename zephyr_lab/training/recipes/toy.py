@@ -29,7 +29,7 @@ class MethodKnobs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyRuns:
+class ToyRuns(ToySize, MethodKnobs):
     """Every method against the known optimum, on `seeds` toys.
 
     steps: of gradient descent with momentum, at `rate` on rewards (DPO's is rate / beta^2); natural_steps at
@@ -37,8 +37,6 @@ class ToyRuns:
     `held_out` chooses step and penalty; penalties: tried. draws: RLOO's answers in all, `samples` to a prompt at once.
     """
 
-    size: ToySize
-    knobs: MethodKnobs
     seeds: int
     steps: int
     rate: float
@@ -54,17 +52,18 @@ class ToyRuns:
     draw_rate: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seeds < 1 or self.steps < 1 or self.natural_steps < 1:
             raise ValueError(f"seeds, steps and natural_steps must be at least 1, got {self}")
         if not (self.preferences and self.penalties and self.draws):
             raise ValueError("preferences, penalties and draws need at least one value each")
-        a_step = self.size.prompts * self.samples
+        a_step = self.prompts * self.samples
         if any(draws % a_step for draws in self.draws):
             raise ValueError(f"draws must be whole multiples of prompts x samples = {a_step}, got {self.draws}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilyRuns:
+class FamilyRuns(ToySize, MethodKnobs):
     """The family of losses over each method's own knob, with all preferences known and with `preferences` drawn.
 
     Every method gets as many values as every other: equal trials. steps, rate: of Adam on the logits; the step is
@@ -72,8 +71,6 @@ class FamilyRuns:
     the fine-tuning term beside DPO's loss.
     """
 
-    size: ToySize
-    knobs: MethodKnobs
     seeds: int
     preferences: int
     held_out: float
@@ -88,6 +85,7 @@ class FamilyRuns:
     sft_weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seeds < 1 or self.steps < 1 or self.later_steps < 1:
             raise ValueError(f"seeds, steps and later_steps must be at least 1, got {self}")
         tried = (self.betas, self.taus, self.kto_betas, self.orpo_weights, self.simpo_betas, self.sft_weights)

@@ -1,0 +1,148 @@
+"""The three questions of newcomers to DPO, each as numbers that answer it exactly on the toy."""
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import brentq
+
+from zephyr_lab.core import seeds as seeding
+from zephyr_lab.losses.dpo import dpo_loss
+from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.teaching import toy
+from zephyr_lab.teaching.descent import bottom, log_spaced, path
+from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers
+
+RATE = 16.0  # of descent on rewards, as in the toy's runs
+SUM, MEAN = "sum of log-probs", "mean of log-probs"
+RIGHT, TURNED, ADDED = "as it should be", "chosen and rejected swapped", "reference added, not subtracted"
+
+
+def lengths(toys: Toy, *, longest: int = 8, seed: int = 0) -> torch.Tensor:
+    """A length in tokens for each answer, whole numbers from 1 to `longest`, shape (toy, prompt, answer)."""
+    generator = torch.Generator().manual_seed(seeding.derive(seed, "lengths"))
+    return torch.randint(1, longest + 1, toys.rewards.shape, generator=generator)
+
+
+def trained_on_means(toys: Toy, tokens: torch.Tensor) -> Table:
+    """log-probabilities where DPO ends with all preferences known if it takes means over tokens instead of sums."""
+    shares, sizes = toy.outcome_shares(toys), _pair_lengths(tokens)
+
+    def loss(policy: Table) -> ToyNumbers:
+        ours, theirs = (mean_log_probs(toy.every_pair(table), sizes) for table in (policy, toys.reference))
+        return _expected(dpo_loss(ours, theirs, beta=toys.beta), shares)
+
+    return bottom(loss, toys.reference)
+
+
+def point_of_means(toys: Toy, tokens: torch.Tensor) -> Table:
+    """The same point derived: log of pi_ref exp(tokens (r + c) / beta), with c(x) such that it sums to 1.
+
+    Means make beta log(pi / pi_ref) / tokens equal to r + c, so an answer twice as long is moved twice as far.
+    """
+    tables = zip(toys.reference.numpy(), toys.rewards.numpy(), tokens.numpy(), strict=True)
+    return torch.from_numpy(np.stack([_point_of_one(*table, beta=toys.beta) for table in tables]))
+
+
+def sum_or_mean(toys: Toy, tokens: torch.Tensor) -> pd.DataFrame:
+    """Each answer of the first prompts: its true reward, its length, and the reward read off both policies.
+
+    Columns series (`SUM`, `MEAN`), x (reward less its mean over the prompt), y (beta log(pi / pi_ref), likewise) and
+    tokens.
+    """
+    parts = []
+    for series, policy in ((SUM, toy.optimum(toys)), (MEAN, trained_on_means(toys, tokens))):
+        read = toy.implicit_rewards(toys, policy)
+        columns = {"x": _centred(toys.rewards), "y": _centred(read), "tokens": tokens}
+        parts.append(
+            pd.DataFrame({"series": series} | {name: table.flatten().numpy() for name, table in columns.items()})
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def rewards_of_the_optimum(toys: Toy, betas: list[float]) -> pd.DataFrame:
+    """Mean of beta log(pi* / pi_ref) over chosen and rejected answers by beta: columns series, x (beta), y.
+
+    It is the mean reward less beta log Z, and beta log Z tends to the best reward as beta falls: then even the chosen
+    answers, which are good but not the best, lose probability.
+    """
+    rows = []
+    for beta in betas:
+        given = Toy(toys.rewards, toys.reference, beta)
+        shares, read = toy.outcome_shares(given), toy.implicit_rewards(given, toy.optimum(given))
+        for series, of in (("chosen", -1), ("rejected", -2)):
+            rows.append({"series": series, "x": beta, "y": float((shares.sum(of) * read).sum((1, 2)).mean())})
+    return pd.DataFrame(rows)
+
+
+def rewards_on_the_way(toys: Toy, *, steps: int) -> pd.DataFrame:
+    """The same while DPO trains with all preferences known: columns series (chosen, rejected, margin), x (step), y."""
+    shares, rows = toy.outcome_shares(toys), []
+
+    def loss(policy: Table) -> ToyNumbers:
+        return _dpo(toys, policy, toys.reference, shares)
+
+    for step, policy in path(loss, toys.reference, rate=RATE / toys.beta**2, at=log_spaced(steps, count=30)).items():
+        read = toy.implicit_rewards(toys, policy)
+        chosen, rejected = (float((shares.sum(of) * read).sum((1, 2)).mean()) for of in (-1, -2))
+        values = {"chosen": chosen, "rejected": rejected, "margin": chosen - rejected}
+        rows += [{"series": series, "x": step, "y": value} for series, value in values.items()]
+    return pd.DataFrame(rows)
+
+
+def which_way_round(toys: Toy, *, steps: int) -> pd.DataFrame:
+    """DPO as it should be and with two slips of sign: columns series, x (step), loss, objective (eq. 3)."""
+    shares = toy.outcome_shares(toys)
+    slips = {
+        RIGHT: (toys.reference, shares),
+        TURNED: (toys.reference, shares.transpose(-1, -2)),
+        ADDED: (-toys.reference, shares),
+    }
+    rows = []
+    for series, (against, given) in slips.items():
+
+        def loss(policy: Table, against: Table = against, given: PairTable = given) -> ToyNumbers:
+            return _dpo(toys, policy, against, given)
+
+        way = path(loss, toys.reference, rate=RATE / toys.beta**2, at=log_spaced(steps, count=30))
+        rows += [
+            {
+                "series": series,
+                "x": step,
+                "loss": float(loss(policy).mean()),
+                "objective": float(toy.objective(toys, policy).mean()),
+            }
+            for step, policy in way.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def _dpo(toys: Toy, policy: Table, against: Table, shares: PairTable) -> ToyNumbers:
+    return _expected(dpo_loss(toy.every_pair(policy), toy.every_pair(against), beta=toys.beta), shares)
+
+
+def _expected(losses: torch.Tensor, shares: PairTable) -> ToyNumbers:
+    return (losses.view(len(shares), -1) * shares.flatten(1)).sum(1)
+
+
+def _pair_lengths(tokens: torch.Tensor) -> PairLengths:
+    pairs: PairLogProbs = toy.every_pair(tokens.double())
+    return PairLengths(pairs.chosen.long(), pairs.rejected.long())
+
+
+def _point_of_one(reference: np.ndarray, rewards: np.ndarray, tokens: np.ndarray, *, beta: float) -> np.ndarray:
+    def at(constant: float, prompt: int) -> np.ndarray:
+        return reference[prompt] + tokens[prompt] * (rewards[prompt] + constant) / beta
+
+    def excess(constant: float, prompt: int) -> float:
+        return float(np.exp(at(constant, prompt)).sum() - 1)
+
+    # every term is at most pi_ref with c = -(largest r), at least with c = -(smallest r)
+    constants = [
+        brentq(excess, -row.max(), -row.min(), args=(prompt,), xtol=1e-14) for prompt, row in enumerate(rewards)
+    ]
+    return np.stack([at(constant, prompt) for prompt, constant in enumerate(constants)])
+
+
+def _centred(table: Table) -> Table:
+    return table - table.mean(-1, keepdim=True)
