@@ -1,0 +1,94 @@
+"""The six public instruction sets of KD at scale, each read into messages: where they lie and how their rows look.
+
+Kothari et al. 2024, arXiv 2406.19112, section 3.2. No torch; the network is used by `data.hub` alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zephyr_lab.core.columns import BadColumn, optional_text, required, shown, text
+from zephyr_lab.core.row_types import Row
+from zephyr_lab.data import schemas
+from zephyr_lab.data.schemas import Dialogue
+
+ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A set on the hub: its id, configuration and split; `messages` reads the data of one row. Raises BadColumn."""
+
+    id: str
+    config: str | None
+    split: str
+    messages: Callable[[Mapping[str, Any]], Messages]
+
+    def dialogue(self, row: Row) -> Dialogue:
+        """The row as a dialogue with its messages alone. Raises BadColumn."""
+        return schemas.dialogue(Row(row.number, {"messages": self.messages(row.data)}, row.file))
+
+
+def instruction(data: Mapping[str, Any]) -> Messages:
+    """{instruction, input, output}, Alpaca's layout: the input, where there is one, follows after a blank line."""
+    given = optional_text(dict(data), "input")
+    asked = text(dict(data), "instruction")
+    return _pair(f"{asked}\n\n{given}" if given and given.strip() else asked, text(dict(data), "output"))
+
+
+def question_and(answer: str, question: str = "question") -> Callable[[Mapping[str, Any]], Messages]:
+    """Reads rows that hold a question and an answer in the columns of these names."""
+    return lambda data: _pair(text(dict(data), question), text(dict(data), answer))
+
+
+def messages(data: Mapping[str, Any]) -> Messages:
+    """{messages: [{role, content}]}, as UltraChat 200k has them."""
+    return required(dict(data), "messages")
+
+
+def share_gpt(data: Mapping[str, Any]) -> Messages:
+    """{conversations: [{from, value}]} with speakers system, human and gpt."""
+    return [_spoken(turn, f"conversations[{place}]") for place, turn in enumerate(_turns(data))]
+
+
+def texts(data: Mapping[str, Any]) -> Messages:
+    """{conversations: [text, text, ...]}, user and assistant by turns; a last question without answer is left out."""
+    turns = _turns(data)
+    answered = turns[: len(turns) - len(turns) % 2]
+    return [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(answered or turns)]
+
+
+SETS = {
+    "code_alpaca": PublicSet("sahil2801/CodeAlpaca-20k", None, "train", instruction),
+    "gsm8k": PublicSet("openai/gsm8k", "main", "train", question_and("answer")),
+    "ultrachat": PublicSet("HuggingFaceH4/ultrachat_200k", None, "train_sft", messages),
+    "slim_orca": PublicSet("Open-Orca/SlimOrca", None, "train", share_gpt),
+    "metamath": PublicSet("meta-math/MetaMathQA", None, "train", question_and("response", "query")),
+    "lima": PublicSet("GAIR/lima", None, "train", texts),
+}
+
+
+def named(name: str) -> PublicSet:
+    """The set of that name. Raises ValueError, naming those that are known."""
+    if name not in SETS:
+        raise ValueError(f"no public set named {name!r}; known: {', '.join(SETS)}")
+    return SETS[name]
+
+
+def _pair(question: str, answer: str) -> Messages:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _turns(data: Mapping[str, Any]) -> list[Any]:
+    turns = required(dict(data), "conversations")
+    if not isinstance(turns, list) or not turns:
+        raise BadColumn("conversations", f"must be a list with at least one turn, got {shown(turns)}")
+    return turns
+
+
+def _spoken(turn: Any, where: str) -> dict[str, Any]:
+    speaker = turn.get("from") if isinstance(turn, dict) else None
+    if speaker not in ROLES:
+        raise BadColumn(where, f"must be spoken by one of {', '.join(ROLES)}, got {shown(speaker)}")
+    return {"role": ROLES[speaker], "content": turn.get("value")}
