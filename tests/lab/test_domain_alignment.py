@@ -28,6 +28,7 @@ from zephyr_lab.reporting import check
 
 SEEDS = 3
 ARMS = AlignmentSettings(shares=(0.02, 0.1, 0.5), doses=(5, 15), control_seeds=2, misrouted=0.5)
+TRAINED = domain_alignment.models_of("tiny", 1, ARMS)
 # a world in which every claim of the paper holds by a wide margin
 DOMAIN = {ALPHA: 5.0, BETA: 6.0, ALPHA_2X: 5.5, BETA_2X: 7.0, share_row(0.5): 6.0, EXPERT: 8.0}
 CHAT = {ALPHA: 7.0, BETA: 7.0, ALPHA_2X: 7.5, BETA_2X: 7.4, EXPERT: 4.0, ALPHA_DPO: 6.0, ALPHA_2X_DPO: 7.0}
@@ -72,7 +73,7 @@ def done_with(*, domain=DOMAIN, general=CHAT, seeds=SEEDS):
         for name in (*every, *few)
         for seed in range(seeds)
     ])  # fmt: skip
-    made = {name: [domain_alignment.aligned("tiny", seed)[name].stage for seed in range(seeds)] for name in GAINS}
+    made = {name: [model.stage] * seeds for name, model in TRAINED.aligned.items()}
     return Alignment(ARMS, frame(chat, general), frame(shop, domain), far, made)
 
 
@@ -147,15 +148,13 @@ def test_general_rows_without_loss_are_told_from_others():
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if profile not in ("gpu", "paper")])
 def test_every_profile_of_the_world_has_its_arms(profile):
     arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
-    made = domain_alignment.controls(profile, 0, arms)
-    assert {*CONTROLS, *(share_row(share) for share in arms.shares if share != 0.1)} <= set(made)
-    assert set(domain_alignment.aligned(profile, 0)) == set(GAINS)
+    made = domain_alignment.models_of(profile, 0, arms)
+    assert {*CONTROLS, *(share_row(share) for share in arms.shares if share != 0.1)} <= set(made.controls)
+    assert set(made.aligned) == set(GAINS)
 
 
 def test_arms_differ_in_what_their_names_say():
-    start = kd_scale.students("tiny", 1)[ALPHA]
-    dae = domain_alignment.aligned("tiny", 1)[BETA].stage
-    made = domain_alignment.controls("tiny", 1, ARMS)
+    start, dae, made = TRAINED.starts[ALPHA], TRAINED.aligned[BETA].stage, TRAINED.controls
     assert stages.key(dae.inputs["student"]) == stages.key(start.stage)
     assert made[MIXED].stage.inputs["dialogues"].recipe == dae.inputs["dialogues"].recipe
     assert made[DOMAIN_ONLY].stage.inputs["dialogues"].recipe.domain_share == 1.0
@@ -163,7 +162,8 @@ def test_arms_differ_in_what_their_names_say():
     assert made[domain_alignment.GENERAL].stage.inputs["general"].name == "larger_teacher"
     assert made[dose_row(BETA, 5)].stage is not None and made[dose_row(BETA, 5)].folder == "steps/5"
     assert stages.key(made[dose_row(BETA, 5)].stage) == stages.key(dae)
-    assert set(domain_alignment.controls("tiny", 1, ARMS, every=False)) == {share_row(0.5)}
+    assert made[share_row(0.5)].stage.inputs["dialogues"].recipe.domain_share == 0.5
+    assert set(domain_alignment.models_of("tiny", 1, ARMS, every=False).controls) == {share_row(0.5)}
 
 
 def test_settings_without_k8s_shares_are_refused():
@@ -183,7 +183,7 @@ def scale_with(general):
         pd.concat([chat(general, models, range(SEEDS)), chat(general, once, [0])], ignore_index=True),
         pd.concat([shop(DOMAIN, models, range(SEEDS)), shop(DOMAIN, once, [0])], ignore_index=True),
         ranked,
-        {name: [kd_scale.students("tiny", seed)[name].stage for seed in range(SEEDS)] for name in (ALPHA, ALPHA_2X)},
+        {name: [TRAINED.starts[name].stage] * SEEDS for name in (ALPHA, ALPHA_2X)},
     )
 
 
@@ -211,7 +211,5 @@ def test_the_2x_student_is_two_bases_and_the_larger_teacher_teaches_both():
     for name in (ALPHA, ALPHA_2X):
         assert stages.key(students[name].stage.inputs["teacher"]) == stages.key(kd_stages.larger_teacher("tiny"))
     assert students[ALPHA].stage.recipe == students[ALPHA_2X].stage.recipe
-    assert stages.key(domain_alignment.starts("tiny", 1)[ALIGNED].stage.inputs["policy"]) == stages.key(
-        kd_stages.sft("tiny", 1)
-    )
+    assert stages.key(TRAINED.starts[ALIGNED].stage.inputs["policy"]) == stages.key(kd_stages.sft("tiny", 1))
     assert ALIGNED_BETA in GAINS

@@ -72,22 +72,39 @@ class Alignment:
     stages: dict[str, list[Stage]]
 
 
+@dataclass(frozen=True)
+class Arms:
+    """Every model of one seed by name: starts, what DAE makes of each, and what else the first could become."""
+
+    starts: dict[str, Model]
+    aligned: dict[str, Model]
+    controls: dict[str, Model]
+
+
 def alignment(profile: str, seeds: int) -> Alignment:
     """Train and ask every arm under seeds 0 to `seeds` - 1; starts are those of notebook 21."""
     arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
-    starts = [kd_scale.ask_students(profile, seed) for seed in range(seeds)]
-    asked = [stage for seed in range(seeds) for stage in ask_aligned(profile, seed)]
-    controls = [ask_controls(profile, seed, arms, every=seed < arms.control_seeds) for seed in range(seeds)]
-    expert = kd_scale.ask_teachers(profile)
-    get_many([*starts, *asked, *controls, expert])  # at once, so that no core waits
-    everything = [*starts, *asked, *controls, expert]
+    models = [models_of(profile, seed, arms, every=seed < arms.control_seeds) for seed in range(seeds)]
+    asked = [stage for seed, one in enumerate(models) for stage in ask_aligned(profile, seed, one)]
+    controls = [ask_controls(profile, seed, one) for seed, one in enumerate(models)]
+    others = [*(kd_scale.ask_students(profile, seed) for seed in range(seeds)), kd_scale.ask_teachers(profile)]
+    get_many([*others, *asked, *controls])  # at once, so that no core waits
+    everything = [*others, *asked, *controls]
     return Alignment(
         arms,
         kd_scores.chat_answers(everything),
         kd_scores.domain_answers(everything),
         kd_scores.divergences([*asked, *controls]),
-        {name: [aligned(profile, seed)[name].stage for seed in range(seeds)] for name in GAINS},
+        {name: [one.aligned[name].stage for one in models] for name in GAINS},
     )
+
+
+def models_of(profile: str, seed: int, arms: AlignmentSettings, *, every: bool = True) -> Arms:
+    """The arms of one seed; without `every` only those controls that claims rest on."""
+    expert = kd_stages.domain_expert(profile)
+    begin = starts(profile, seed)
+    after = aligned(profile, seed, begin, arms, expert)
+    return Arms(begin, after, controls(profile, seed, begin[ALPHA], after[BETA], arms, expert, every=every))
 
 
 def starts(profile: str, seed: int) -> dict[str, Model]:
@@ -98,57 +115,71 @@ def starts(profile: str, seed: int) -> dict[str, Model]:
     return {ALPHA: students[ALPHA], ALPHA_2X: students[ALPHA_2X], ALIGNED: Model(ddpo)}
 
 
-def aligned(profile: str, seed: int) -> dict[str, Model]:
+def aligned(
+    profile: str, seed: int, begin: Mapping[str, Model], arms: AlignmentSettings, expert: Stage
+) -> dict[str, Model]:
     """DAE of each start on the paper's share of domain rows; the first keeps the models of the doses."""
-    arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
-    begin = starts(profile, seed)
+    data = kd_stages.mixed_dialogues(profile, seed)
+    kept = {BETA: {"keep_steps": arms.doses}}
     return {
-        after: Model(kd_stages.dae(profile, seed, start=begin[before], keep_steps=arms.doses if after == BETA else ()))
+        after: Model(kd_stages.dae(profile, seed, start=begin[before], expert=expert, data=data, **kept.get(after, {})))
         for after, before in GAINS.items()
     }
 
 
-def controls(profile: str, seed: int, arms: AlignmentSettings, *, every: bool = True) -> dict[str, Model]:
-    """What the first start becomes in other ways, by row; without `every` the share that K8 needs alone."""
-    start = starts(profile, seed)[ALPHA]
-    half = Model(kd_stages.dae(profile, seed, start=start, domain_share=0.5))
+def controls(
+    profile: str,
+    seed: int,
+    start: Model,
+    beta: Model,
+    arms: AlignmentSettings,
+    expert: Stage,
+    *,
+    every: bool,
+) -> dict[str, Model]:
+    """What `start` becomes in other ways, by row, and `beta` after some of its steps."""
+
+    def dae(**changes: Any) -> Model:
+        return Model(kd_stages.dae(profile, seed, start=start, expert=expert, **changes))
+
+    half = dae(domain_share=0.5)
     if not every:
         return {share_row(0.5): half}
-    shares = {
-        share_row(share): half if share == 0.5 else Model(kd_stages.dae(profile, seed, start=start, domain_share=share))
-        for share in arms.shares
-        if share != PAPERS_SHARE
-    }
-    larger = kd_stages.larger_teacher(profile)
+    rest = [share for share in arms.shares if share not in (PAPERS_SHARE, 0.5)]
+    mixture = beta.stage.inputs["dialogues"]
     alone = kd_stages.mixed_dialogues(profile, seed, domain_share=1.0)
     tuned = {
-        MIXED: kd_stages.tuned(profile, seed, start=start, keep_steps=arms.doses),
+        MIXED: kd_stages.tuned(profile, seed, start=start, data=mixture, keep_steps=arms.doses),
         DOMAIN_ONLY: kd_stages.tuned(profile, seed, start=start, data=alone, keep_steps=arms.doses),
     }
-    runs = {BETA: aligned(profile, seed)[BETA].stage, **tuned}
+    runs = {BETA: beta.stage, **tuned}
+    larger = kd_stages.larger_teacher(profile)
     return {
-        **shares,
-        GENERAL: Model(kd_stages.dae(profile, seed, start=start, domain_teacher="general", general_teacher=larger)),
-        NO_REFERENCE: Model(kd_stages.dae(profile, seed, start=start, reference_term=False)),
-        MISROUTED: Model(kd_stages.dae(profile, seed, start=start, misrouted=arms.misrouted)),
-        JOINED: Model(kd_stages.merged(profile, seed, first=start, second=kd_stages.domain_expert(profile))),
+        **{share_row(share): dae(domain_share=share) for share in rest},
+        share_row(0.5): half,
+        GENERAL: dae(data=mixture, domain_teacher="general", general_teacher=larger),
+        NO_REFERENCE: dae(data=mixture, reference_term=False),
+        MISROUTED: dae(data=mixture, misrouted=arms.misrouted),
+        JOINED: Model(kd_stages.merged(profile, seed, first=start, second=expert)),
         **{name: Model(stage) for name, stage in tuned.items()},
         **{dose_row(name, step): model for name, run in runs.items() for step, model in kd_stages.kept(run).items()},
     }
 
 
-def ask_aligned(profile: str, seed: int) -> list[Stage]:
+def ask_aligned(profile: str, seed: int, models: Arms) -> list[Stage]:
     """Evaluations of each start's DAE, one a start, which divergences are measured from."""
-    begin, after = starts(profile, seed), aligned(profile, seed)
-    asked: dict[str, dict[str, Model]] = {before: {name: after[name]} for name, before in GAINS.items()}
-    asked[ALIGNED][ALIGNED] = begin[ALIGNED]  # notebook 21 asks the other starts
-    return [kd_scores.evaluation(profile, seed, models, start=begin[before]) for before, models in asked.items()]
+    asked = {before: {name: models.aligned[name]} for name, before in GAINS.items()}
+    asked[ALIGNED][ALIGNED] = models.starts[ALIGNED]  # notebook 21 asks the other starts
+    data = kd_stages.random_dialogues(profile, seed)
+    return [
+        kd_scores.evaluation(profile, seed, some, start=models.starts[before], dialogues=data)
+        for before, some in asked.items()
+    ]
 
 
-def ask_controls(profile: str, seed: int, arms: AlignmentSettings, *, every: bool) -> Stage:
+def ask_controls(profile: str, seed: int, models: Arms) -> Stage:
     """The evaluation of the controls, with divergences from the first start."""
-    models = controls(profile, seed, arms, every=every)
-    return kd_scores.evaluation(profile, seed, models, start=starts(profile, seed)[ALPHA])
+    return kd_scores.evaluation(profile, seed, models.controls, start=models.starts[ALPHA])
 
 
 def share_row(share: float) -> str:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from zephyr_lab.core import settings
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import chat_benchmarks, domain_alignment, kd_scale, kd_scores, zephyr_chat
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.chat_benchmarks import ChatScores
-from zephyr_lab.lab.domain_alignment import ALIGNED, ALIGNED_BETA, BETA, BETA_2X
+from zephyr_lab.lab.domain_alignment import ALIGNED, ALIGNED_BETA, BETA, BETA_2X, AlignmentSettings
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, BASE, EXPERT, LARGER, SAME
 from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.reporting import figures, published, tables
@@ -39,9 +40,11 @@ class Benchmarks:
 
 def benchmarks(profile: str, seeds: int) -> Benchmarks:
     """The models of notebooks 21 and 22 under seeds 0 to `seeds` - 1; what those trained and asked is used as it is."""
+    arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
     asked: list[Stage] = []
     for seed in range(seeds):
-        asked += [kd_scale.ask_students(profile, seed), *domain_alignment.ask_aligned(profile, seed)]
+        models = domain_alignment.models_of(profile, seed, arms, every=False)
+        asked += [kd_scale.ask_students(profile, seed), *domain_alignment.ask_aligned(profile, seed, models)]
     asked.append(kd_scale.ask_teachers(profile))
     get_many(asked)
     recipe = asked[0].recipe
