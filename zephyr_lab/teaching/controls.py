@@ -22,8 +22,8 @@ class Control:
 
     name: str
     label: str
-    values: tuple[float, ...]
-    start: float
+    values: tuple[float | int, ...]
+    start: float | int
 
     def __post_init__(self) -> None:
         if self.start not in self.values:

@@ -82,7 +82,7 @@ def _wrong(exercise: Exercise, answer: Callable[..., Any], inputs: Arrays) -> st
         if isinstance(value, np.ndarray) and not torch.equal(given[name], _tensor(value)):
             return f"it changes its argument {name} in place; work on a copy, for others use it too."
     expected = torch.from_numpy(np.asarray(exercise.solution(**inputs)))
-    return _wrong_form(got, expected) or _wrong_values(exercise, got, expected, inputs)
+    return _wrong_form(got, expected) or _wrong_values(exercise, got.detach(), expected, inputs)
 
 
 def _error(error: BaseException) -> str:
@@ -114,7 +114,7 @@ def _wrong_values(exercise: Exercise, got: Tensor, expected: Tensor, inputs: Arr
         return None
     for slip, wrong in exercise.slips.items():
         value = np.asarray(wrong(**inputs))
-        if value.shape == got.shape and np.allclose(got.detach().numpy(), value, rtol=1e-6, atol=1e-9):
+        if value.shape == got.shape and np.allclose(got.numpy(), value, rtol=1e-6, atol=1e-9):
             return f"these are the values that one gets {slip}."
     worst = int((got - expected).abs().argmax())
     place = tuple(int(one) for one in np.unravel_index(worst, got.shape))
