@@ -40,7 +40,8 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
 
     With an input "reward" the learned reward is told too. Writes frontier.json, a row a model: model, kl (nats an
     answer), kl_error (standard error), and a list with one entry an answer for each of quality, brief, words, finished,
-    text, and learned where there is a reward model. Metrics: each model's mean quality, and "parameters" of the reference.
+    text, and learned where there is a reward model. Metrics: each model's mean quality, and the
+    reference's "parameters".
     """
     process.prepare()
     device = process.pick_device(recipe.device)

@@ -26,6 +26,7 @@ from zephyr_lab.training.rollouts import (
     Work,
     answer,
     drawn_places,
+    finite_rewards,
     repeated,
     reward_for,
     scored,
@@ -97,7 +98,7 @@ class Trainer:
             max_new_tokens=recipe.max_new_tokens,
             seed=derive(self._seed, "answers", step),
         )
-        rewards = self._judge(answered)
+        rewards = finite_rewards(self._judge, answered, step)
         rng = random.Random(derive(self._seed, "judge", step))
         seen = [reward + rng.gauss(0.0, recipe.judge_sd) for reward in rewards]
         chosen, rejected = best_and_worst(seen, samples=recipe.samples)

@@ -24,7 +24,15 @@ from zephyr_lab.training.meter import metered
 from zephyr_lab.training.optimizers import Schedule
 from zephyr_lab.training.policy_log import PolicyLog
 from zephyr_lab.training.recipes.rlhf import PolicyGradientRecipe
-from zephyr_lab.training.rollouts import Answered, Questions, Reward, Work, answer, reward_for
+from zephyr_lab.training.rollouts import (
+    Answered,
+    Questions,
+    Reward,
+    Work,
+    answer,
+    finite_rewards,
+    reward_for,
+)
 
 KL_READS = 2  # forward passes of a rollout that keep no gradient: old policy and reference
 
@@ -62,7 +70,7 @@ class OwnAnswers(trl_adapters.StageTrainer):
     def rewards(self, **_: Any) -> list[float]:
         """Rewards of the answers just drawn, in TRL's way of asking; writes the step's row of the log."""
         answered, step = self.answered, self.state.global_step
-        found = self.reward(answered)
+        found = finite_rewards(self.reward, answered, step)
         reads = KL_READS * (self.recipe.beta > 0) + (self.recipe.reward == "learned")
         work = Work(
             generated=answered.tokens,

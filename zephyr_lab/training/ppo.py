@@ -28,6 +28,7 @@ from zephyr_lab.training.rollouts import (
     Work,
     answer,
     drawn_places,
+    finite_rewards,
     hidden_states,
     log_probs_of,
     repeated,
@@ -149,7 +150,7 @@ class Trainer:
             seed=derive(self._seed, "answers", number),
         )
         reference = scored(self._reference, answered)
-        rewards = torch.tensor(self._reward(answered), device=reference.device)
+        rewards = torch.tensor(finite_rewards(self._reward, answered, number), device=reference.device)
         rollout = make_rollout(self._actor, answered, reference, rewards, recipe)
         reads = 2 + (recipe.reward == "learned")  # policy, reference, and the reward model where there is one
         work = Work(

@@ -4,10 +4,9 @@ What PPO, RLOO, GRPO and online DPO share. Prompts are those of the preference p
 same questions; a prompt keeps its task, which the judge needs and the policy never sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -21,6 +20,7 @@ from zephyr_lab.data.chat import encode_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.models import reward as reward_models
+from zephyr_lab.training.loop import require_finite
 from zephyr_lab.training.recipes.rlhf import LEARNED, Rollouts
 from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.training.zephyr_data import TRAIN
@@ -99,10 +99,14 @@ class Work:
         return {f"tokens_{name}" if name != "answers" else "answers": float(n) for name, n in asdict(self).items()}
 
 
-class Reward(Protocol):
-    """Rewards of answers, one each."""
+Reward = Callable[[Answered], list[float]]  # rewards of answers, one each
 
-    def __call__(self, answered: Answered) -> list[float]: ...
+
+def finite_rewards(reward: Reward, answered: Answered, step: int) -> list[float]:
+    """The rewards of `answered`. Raises ValueError naming the step for one that is no number: nothing could follow."""
+    found = reward(answered)
+    require_finite("reward", sum(found), step)
+    return found
 
 
 @dataclass(frozen=True)
