@@ -43,7 +43,7 @@ ON_POLICY = OnPolicyKDRecipe(
     sampling_temperature=1.0,
 )
 DAE = DAERecipe(**DISTILLATION, expert="", general="", reference_term=True, domain_teacher="expert", misrouted=0.0)
-DOSE = DoseRecipe(**TRAINING, answers_only=False, packed=False, keep_steps=(2, 5))
+DOSE = DoseRecipe(**TRAINING, answers_only=False, packed=False, keep_steps=(2, 5), order="random")
 MIXED = MixedDialogues(
     world="tiny", rows=24, held_out=8, domain_share=0.25, noise="dialogues", domain_noise="dialogues"
 )

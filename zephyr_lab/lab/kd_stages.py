@@ -101,17 +101,17 @@ def same_size_teacher(profile: str, **changes: Any) -> Stage:
     """The base trained on clean dialogues: Mistral-7B-Instruct's place. Changes: `DSFTRecipe`."""
     if profile in HUB_PROFILES:
         return _hub_model(profile, "same_size_teacher", changes)
-    return _teacher(profile, "same_size_teacher", base(profile), changes)
+    return _teacher(profile, "same_size_teacher", "dsft:build", DSFTRecipe, base(profile), changes)
 
 
 def larger_teacher(profile: str, **changes: Any) -> Stage:
     """A mixture upcycled from the base, trained on the same clean dialogues: Mixtral-Instruct's place.
 
-    Same layers and heads as the student, so attention maps pair one to one. Changes: `DSFTRecipe`.
+    Same layers and heads as the student, so attention maps pair one to one. Changes: `DoseRecipe`.
     """
     if profile in HUB_PROFILES:
         return _hub_model(profile, "larger_teacher", changes)
-    return _teacher(profile, "larger_teacher", Model(upcycled(profile)), changes)
+    return _teacher(profile, "larger_teacher", "dose:build", DoseRecipe, Model(upcycled(profile)), changes)
 
 
 def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
@@ -363,11 +363,13 @@ def _data(section: str, build: str, kind: type, profile: str, seed: int, changes
     return Stage(section, f"zephyr_lab.training.{build}", recipe, seed=seed)
 
 
-def _teacher(profile: str, section: str, start: Model, changes: Mapping[str, Any]) -> Stage:
-    recipe = settings.load(PAPER, profile, section, DSFTRecipe)
+def _teacher(
+    profile: str, section: str, build: str, kind: type[DSFTRecipe], start: Model, changes: Mapping[str, Any]
+) -> Stage:
+    recipe = settings.load(PAPER, profile, section, kind)
     return Stage(
         section,
-        "zephyr_lab.training.dsft:build",
+        f"zephyr_lab.training.{build}",
         _changed(recipe, {"start": start.folder, **changes}),
         seed=TEACHER_SEED,
         inputs={"base": start.stage, "dialogues": teacher_dialogues(profile)},

@@ -182,8 +182,7 @@ def routed_scores(recipe: DAERecipe, student: nn.Module, teachers: Teachers, row
             continue
         name = EXPERT if side and recipe.domain_teacher == EXPERT else GENERAL
         part = rows.rows(chosen)
-        with torch.no_grad():
-            target = distillation.logits(teachers[name], part)
+        target = distillation.teacher_logits(teachers[name], part)
         found = distillation.divergence(recipe, distillation.logits(student, part), target)
         scores[chosen, : found.shape[1]] = found.to(scores.dtype)
         for place in chosen.nonzero().flatten().tolist():

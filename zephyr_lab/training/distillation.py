@@ -175,6 +175,12 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
     return model(**batch.inputs()).logits
 
 
+@torch.no_grad()
+def teacher_logits(teacher: PreTrainedModel, batch: Batch) -> Tensor:
+    """Next-token logits of a frozen model."""
+    return logits(teacher, batch)
+
+
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
     """No gradients, and evaluation mode inside."""

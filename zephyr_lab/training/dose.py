@@ -1,13 +1,14 @@
 """Plain fine-tuning with the models of some steps kept: how much a domain gains and the rest loses, step by step.
 
-The control beside DAE. TRL's SFTTrainer as in `dsft`, but rows in plain random order, as DAE reads them: of sorted
-lengths a batch would be all domain rows or none.
+The control beside DAE, and how a mixture is taught: TRL's SFTTrainer as in `dsft`, with Muon for fused expert weights,
+and with rows in plain random order where it is asked for (of sorted lengths a batch would be all domain rows or none).
 """
 
 from dataclasses import asdict
 from pathlib import Path
 
 from datasets import Dataset
+from torch.utils.data import Sampler
 from trl import SFTConfig
 
 from zephyr_lab.core import files
@@ -21,9 +22,13 @@ from zephyr_lab.training.zephyr_examples import dialogue_examples
 
 
 class DoseTrainer(trl_adapters.StageSFTTrainer):
-    """SFT on rows in random order."""
+    """SFT whose rows come in the order that `order` names."""
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
+    order: str
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+        if self.order == "lengths":
+            return super()._get_train_sampler(train_dataset)
         rows = self.train_dataset if train_dataset is None else train_dataset
         return RandomOrder(len(rows), seed=self.args.seed)
 
@@ -73,6 +78,7 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
         processing_class=tokenizer,
         optimizers=(stack_muon.optimizer(recipe, model), None),
     )
+    trainer.order = recipe.order
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
     distillation.keep_steps(trainer, recipe.keep_steps, context)
     log = trl_adapters.run(trainer, context, epochs=None)

@@ -168,7 +168,8 @@ def kd_parts(
     """
     counted = rows.counted(recipe.tokens)
     if pairs is None:
-        student_logits, teacher_logits, attention = student_only(student, rows), teacher_only(teacher, rows), None
+        student_logits, attention = distillation.logits(student, rows), None
+        teacher_logits = distillation.teacher_logits(teacher, rows)
     else:
         trained = bool(recipe.attention_weight) or all_trained
         student_logits, teacher_logits, layers = followed_maps(student, teacher, rows, pairs, trained=trained)
@@ -214,19 +215,10 @@ def followed_maps(
         )
 
     with listening(teacher, keep):
-        teacher_logits = teacher_only(teacher, rows)
+        teacher_logits = distillation.teacher_logits(teacher, rows)
     with listening(getattr(student, "module", student), follow):
         student_logits = distillation.logits(student, rows)
     return student_logits, teacher_logits, divergences
-
-
-def student_only(student: nn.Module, rows: Batch) -> Tensor:
-    return distillation.logits(student, rows)
-
-
-def teacher_only(teacher: PreTrainedModel, rows: Batch) -> Tensor:
-    with torch.no_grad():
-        return distillation.logits(teacher, rows)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from zephyr_lab.training.recipes.zephyr import DSFTRecipe, Training
 DIVERGENCES = ("forward", "reverse")
 TOKENS = ("all", "answers", "answers_unshifted")
 REDUCTIONS = ("sequences", "tokens")
+ORDERS = ("lengths", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class Distillation(Training):
 
     divergence: KL(teacher, student), "forward", as printed, or KL(student, teacher), "reverse". temperature divides
     both models' logits; temperature_squared multiplies the loss by its square, as the code does.
-    tokens: positions that count. "all": each that predicts another token, as printed; "answers": those that predict a
-    token of an answer; "answers_unshifted": those of the answers' own tokens, as the code masks, one late.
+    tokens: positions that count. "all": every one of the text, as printed; "answers": those that predict a token of an
+    answer; "answers_unshifted": those of the answers' own tokens, as the code masks, one late.
     reduction: "sequences", the mean over each row's positions, then over rows, as printed; "tokens", one mean over all
     positions of a micro-batch, as in the code.
     packed: rows filled up with several dialogues that do not see each other (without it each dialogue is a row).
@@ -114,11 +115,14 @@ class OnPolicyKDRecipe(KDRecipe):
 class DoseRecipe(DSFTRecipe):
     """Supervised fine-tuning as dSFT, with the models of some steps kept: one run, a curve over the dose.
 
-    keep_steps: steps whose model is kept beside the final one, in steps/N.
+    Muon reaches the fused expert weights of a mixture too. keep_steps: steps whose model is kept beside the final one,
+    in steps/N. order: of rows, "lengths" as in dSFT (batches of like lengths), or "random", as DAE reads them.
     """
 
     keep_steps: tuple[int, ...]
+    order: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_steps("keep_steps", self.keep_steps)
+        require_one_of("order", self.order, ORDERS)
