@@ -130,6 +130,29 @@ def test_a_target_drafting_for_itself_gains_the_whole_draft_and_one_token(target
     assert all(gain == 5 for answer in drawn for gain in answer.gains[:-1])
 
 
+@pytest.mark.parametrize("kind", ["causal", "feature"])
+def test_the_first_token_may_come_from_reading_the_prompt(target, drafts, kind):
+    prompts = random_prompts(20, least=1, seed=6)  # with it even a feature draft answers prompts of one token
+    plain = sample(target, prompts, max_new_tokens=20, temperatures=0.0, generator=None)
+    for plan in (Chain(3), Tree(top=2, depth=3, size=5)):
+        answers = greedy(target, drafts[kind], plan, prompts, first_from_prompt=True)
+        assert [answer.ids for answer in answers] == [completion.ids for completion in plain]
+        assert all(sum(answer.gains) == len(answer.ids) - 1 for answer in answers)
+    assert [row.ids for row in greedy(target, drafts[kind], Chain(3), prompts, 1, first_from_prompt=True)] == [
+        row.ids[:1] for row in plain
+    ]
+
+
+def test_sampled_answers_that_begin_at_the_prompt_have_the_targets_distribution(target, drafts):
+    prompt, draws, temperature = [4, 5, 3], 4000, 0.8
+    expected = sequence_probabilities(target, prompt, temperature)
+    answers = sampled(
+        target, drafts["feature"], Chain(2, drawn=True), [prompt] * draws, tokens=SEQUENCE, temperature=temperature,
+        rows_at_once=draws, first_from_prompt=True,
+    )  # fmt: skip
+    assert chi_square(Counter(answer.ids for answer in answers), expected, draws) > 1e-3
+
+
 def test_gains_sum_to_the_answer_and_hold_one_token_at_least(target, drafts):
     for plan in PLANS:
         for answer in greedy(target, drafts["causal"], plan, random_prompts(20, seed=2)):

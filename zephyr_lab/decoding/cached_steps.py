@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from zephyr_lab.core.shapes import Logits, TokenIds, TokenMask
+from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
 
 Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the run's own
@@ -21,10 +21,23 @@ Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Features after the final norm, which the head reads, and logits; (row, position, ...) each."""
+    """Features after the final norm, (row, position, hidden), and the head that makes logits of them when asked.
+
+    A head can cost more than a draft's layer, and of a prompt only the last position's logits are of use.
+    """
 
     features: Features
-    logits: Logits
+    head: nn.Module
+
+    @property
+    def logits(self) -> Logits:
+        """Of all positions, (row, position, entry)."""
+        return self.head(self.features)
+
+    @property
+    def last_logits(self) -> NextLogits:
+        """Of the last position, (row, entry)."""
+        return self.head(self.features[:, -1])
 
 
 class CachedSteps(ABC):
@@ -114,7 +127,7 @@ class CausalSteps(CachedSteps):
         hidden = self._inner(
             input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache, use_cache=True
         ).last_hidden_state
-        return Output(hidden, self._head(hidden))
+        return Output(hidden, self._head)
 
     def _gather(self, order: Tensor) -> None:
         for layer in self._cache.layers:
@@ -142,7 +155,7 @@ class FeatureSteps(CachedSteps):
         if self._past is not None:
             keys, values = torch.cat([self._past[0], keys], dim=2), torch.cat([self._past[1], values], dim=2)
         self._past = keys, values
-        return Output(guessed, self._head(guessed))
+        return Output(guessed, self._head)
 
     def _gather(self, order: Tensor) -> None:
         if self._past is not None:

@@ -54,7 +54,7 @@ class Chain:
                 output = steps.run(
                     tokens[-1][:, None], start.place[:, None] + 1 + place, sees, features=feature[:, None]
                 )
-                logits, feature = output.logits[:, 0], output.features[:, 0]
+                logits, feature = output.last_logits, output.features[:, 0]
         parents = torch.arange(-1, self.length - 1, device=logits.device).expand(len(logits), -1)
         return Proposal(
             torch.stack(tokens, dim=1), parents.contiguous(), torch.stack(probabilities, dim=1) if self.drawn else None
@@ -155,7 +155,7 @@ class Drafter:
         sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         output = self._steps.run(ids, places, sees, features=features)
         self._steps.keep(valid)
-        start = Start(output.logits[:, -1], output.features[:, -1], places[:, -1], temperature)
+        start = Start(output.last_logits, output.features[:, -1], places[:, -1], temperature)
         proposal = self._plan.propose(start, self._steps, uniforms)
         self._steps.drop()
         return proposal

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zephyr_lab.decoding import verification
-from zephyr_lab.decoding.cached_steps import CausalSteps
+from zephyr_lab.decoding.cached_steps import CausalSteps, Output
 from zephyr_lab.decoding.drafting import Draft, Drafter, Plan, require_pair
 from zephyr_lab.decoding.sampling import left_padded, positions, stop_tokens
 from zephyr_lab.decoding.verification import ROOT, Proposal, Verdict
@@ -27,8 +27,9 @@ GREEDY, SAMPLING = "greedy", "sampling"
 class SpeculativeAnswer:
     """Tokens of an answer and what each pass of the target gave to it.
 
-    ids end on the stop token where `finished`, else at the limit. gains: tokens committed by each pass, accepted drafts
-    and the target's own, those beyond the answer's end not counted; they sum to the length of ids.
+    ids end on the stop token where `finished`, else at the limit. gains: tokens committed by each verifying pass,
+    accepted drafts and the target's own, those beyond the answer's end not counted. They sum to the length of ids, or
+    to one less where reading the prompt gave the first.
     """
 
     ids: tuple[int, ...]
@@ -50,20 +51,23 @@ def speculate(
     verify: str,
     temperature: float,
     generator: torch.Generator | None,
+    first_from_prompt: bool = False,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> list[SpeculativeAnswer]:
     """An answer of `target` to each prompt, in their order, drafted by `draft` after `plan` (`Chain` or `Tree`).
 
     verify: "greedy" gives the target's greedy answer, at temperature 0; "sampling" an answer distributed as the
     target's own samples at `temperature`. `generator` (CPU; None for greedy) is drawn from once a prompt, before
-    anything else: how prompts are batched changes no answer.
+    anything else: how prompts are batched changes no answer. first_from_prompt: take the first token from the pass that
+    reads the prompt, as whoever wants speed does, instead of drafting it; that pass and token stand in no `gains`.
 
     Raises ValueError for an empty prompt, one that leaves no room, one of a single token with a feature draft (it has
     no feature to start from), a draft of another vocabulary, and a temperature that does not go with `verify`.
     """
     require_pair(draft, target)
     _require_rule(verify, temperature, generator, plan)
-    require_prompts(target, prompts, max_new_tokens, least=2 if isinstance(draft, FeatureDraft) else 1)
+    alone = isinstance(draft, FeatureDraft) and not first_from_prompt
+    require_prompts(target, prompts, max_new_tokens, least=2 if alone else 1)
     seeds = [0] * len(prompts)
     if generator is not None:
         seeds = torch.randint(2**62, (len(prompts),), generator=generator).tolist()
@@ -76,7 +80,8 @@ def speculate(
             for start in range(0, len(by_length), rows_at_once):
                 places = by_length[start : start + rows_at_once]
                 batch = _Batch(target, draft, plan, [prompts[place] for place in places], max_new_tokens)
-                found = batch.complete(verify, temperature, [seeds[place] for place in places])
+                own = [seeds[place] for place in places]
+                found = batch.complete(verify, temperature, own, first_from_prompt=first_from_prompt)
                 answers.update(zip(places, found, strict=True))
     finally:
         target.train(modes[0]), draft.train(modes[1])
@@ -98,21 +103,19 @@ class _Batch:
         self._drafter = Drafter(draft, plan, target, len(prompts))
         ids, mask = (tensor.to(target.device) for tensor in left_padded(prompts))
         self._new, self._places = ids, positions(mask).masked_fill(~mask, -1)  # committed since the last draft
-        self._features = self._read(ids[:, :-1], self._places[:, :-1], target.config.hidden_size)
+        self._features = torch.zeros(  # the target's feature before each of them
+            len(ids), 1, target.config.hidden_size, dtype=self._steps.dtype, device=ids.device
+        )
 
-    def _read(self, ids: Tensor, places: Tensor, hidden: int) -> Tensor:
-        """Read all but the prompts' last token; the feature before each token, zeros before the first."""
-        before = torch.zeros(len(ids), 1, hidden, dtype=self._steps.dtype, device=ids.device)
-        if not ids.shape[1]:
-            return before
-        sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
-        features = self._steps.run(ids, places, sees).features
-        self._steps.keep(places >= 0)
-        return torch.cat([before, features], dim=1)
-
-    def complete(self, verify: str, temperature: float, seeds: list[int]) -> list[SpeculativeAnswer]:
+    def complete(
+        self, verify: str, temperature: float, seeds: list[int], *, first_from_prompt: bool
+    ) -> list[SpeculativeAnswer]:
+        """The answers of all rows, in the order of the prompts."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds] if verify == SAMPLING else None
         nodes = self._plan.nodes
+        read = self._read(self._new.shape[1] if first_from_prompt else self._new.shape[1] - 1)
+        if read is not None and first_from_prompt:
+            self._begin(read.last_logits, verify, temperature, self._uniforms(generators, 1)[:, 0])
         while self._active:
             uniforms = self._uniforms(generators, 2 * nodes + 1)
             proposal = self._drafter.propose(
@@ -127,6 +130,33 @@ class _Batch:
             SpeculativeAnswer(tuple(ids), ids[-1] in self._stops, tuple(gains))
             for ids, gains in zip(self._answers, self._gains, strict=True)
         ]
+
+    def _read(self, columns: int) -> Output | None:
+        """Let the target read that many columns of the prompts; None where there are none."""
+        if not columns:
+            return None
+        ids, places = self._new[:, :columns], self._places[:, :columns]
+        sees = torch.ones(len(ids), columns, columns, dtype=torch.bool, device=ids.device).tril()
+        output = self._steps.run(ids, places, sees)
+        self._steps.keep(places >= 0)
+        self._features = torch.cat([self._features, output.features], dim=1)
+        return output
+
+    def _begin(self, logits: Tensor, verify: str, temperature: float, uniforms: Tensor) -> None:
+        """Take the first token of each answer from the logits after its prompt."""
+        if verify == GREEDY:
+            first = logits.argmax(dim=-1)
+        else:
+            first = verification.draw(verification.target_probabilities(logits, temperature), uniforms)
+        self._new = torch.cat([self._new, first[:, None]], dim=1)
+        self._places = torch.cat([self._places, self._places[:, -1:] + 1], dim=1)
+        going = []
+        for row, token in enumerate(first.tolist()):
+            self._answers[row].append(token)
+            if token not in self._stops and self._limit > 1:
+                going.append(row)
+        if len(going) < len(self._active):
+            self._select(going)
 
     def _commit(self, proposal: Proposal, verdict: Verdict, features: Tensor, place: Tensor) -> None:
         """Add what the pass gave to the answers, keep its columns, and let rows that have ended go."""

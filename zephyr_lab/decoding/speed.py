@@ -1,6 +1,7 @@
 """How much faster a draft makes its target, measured alike in both arms.
 
-Both get the same prompts, limits, stop rules and warm-up, one prompt at a time; each prompt is answered by both arms,
+Both get the same prompts, limits, stop rules and warm-up, one prompt at a time, and take the first token of an answer
+from the pass that reads the prompt. Each prompt is answered by both arms,
 one right after the other, once with plain decoding first and once with drafting first, in both orders of the prompts.
 """
 
@@ -72,7 +73,7 @@ def compare(
     def drafted(prompt: Sequence[int]) -> int:
         found = speculate(
             target, draft, plan, [prompt], max_new_tokens=max_new_tokens, verify=verify, temperature=temperature,
-            generator=generator(),
+            generator=generator(), first_from_prompt=True,
         )  # fmt: skip
         return len(found[0].ids)
 

@@ -132,7 +132,8 @@ class Experts(nn.Module):
             return outputs.mean(dim=-1)
         scores = self.router(normed)
         chosen = scores.topk(self.top, dim=-1)
-        weights = torch.zeros_like(scores).scatter(-1, chosen.indices, chosen.values.softmax(dim=-1))
+        shares = chosen.values.softmax(dim=-1).to(scores.dtype)  # autocast computes a softmax in float32
+        weights = torch.zeros_like(scores).scatter(-1, chosen.indices, shares)
         return (outputs * weights[..., None, :]).sum(dim=-1)
 
 
