@@ -189,14 +189,36 @@ def test_what_is_only_watched_changes_no_weight(inputs, tmp_path):
     assert weights[0] == weights[1]
 
 
-def test_gradient_accumulation_is_one_batch(inputs, tmp_path):
-    found = []
-    for micro_batch in (4, 8):
-        run = Run(tmp_path / str(micro_batch), inputs)
-        run.build(replace(KD, micro_batch=micro_batch, epochs=1, evaluate_every=0, optimizer="adamw"))
-        found.append([row["loss"] for row in run.log()])
-    # Rows fall into other micro-batches by length, but the first batch's loss is a mean over rows either way.
-    assert found[0][-1] == pytest.approx(found[1][-1], rel=0.15)
+def kept_for_the_gradient(compute):
+    """Shapes of the floating tensors that a forward pass keeps, and its result."""
+    shapes = []
+
+    def pack(tensor):
+        if tensor.is_floating_point():
+            shapes.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        return compute(), shapes
+
+
+@pytest.mark.parametrize("window", [None, 32])
+def test_of_a_text_beyond_256_tokens_no_map_is_kept(window):
+    student, teacher = (small_model(seed, context=320, window=window, **SHAPE) for seed in (0, 1))
+    ids = torch.randint(6, 600, (2, 300), generator=torch.Generator().manual_seed(0))
+    whole = torch.ones_like(ids, dtype=torch.bool)
+    rows = Batch(ids, whole, torch.zeros_like(whole), None)
+    found, lean = kept_for_the_gradient(lambda: kd.kd_parts(KD, student, teacher, rows, Pairing((0, 1), (0, 1))))
+    assert (2, 2, 300, 300) not in lean  # rows, heads, queries, keys
+    kd.total(KD, found).backward()
+    lean_gradient = student.model.layers[0].self_attn.k_proj.weight.grad.clone()
+    student.zero_grad()
+    if window is None:
+        naive, maps = kept_for_the_gradient(lambda: naive_parts(student, teacher, rows, rows.real))
+        assert (2, 2, 300, 300) in maps
+        assert found.attention.item() == pytest.approx(naive.attention.item(), rel=1e-5)
+        kd.total(KD, naive).backward()
+        assert torch.allclose(lean_gradient, student.model.layers[0].self_attn.k_proj.weight.grad, atol=1e-6)
 
 
 def test_killed_once_it_ends_in_the_same_bytes(unbroken, inputs, tmp_path):
