@@ -1,6 +1,5 @@
 """The toy's studies from plain results: means, intervals, checks and claims worked by hand."""
 
-import numpy as np
 import pytest
 
 from zephyr_lab.core import settings
@@ -68,11 +67,9 @@ def test_lines_on_log_scales_are_geometric_means():
 
 
 def test_the_claims_effects_are_paired_by_toy():
-    effects = toy.effects(FOUND).set_index("row")
-    # held-out loss at the end less the smallest: 0.8 - 0.5 and 0.65 - 0.6
-    assert effects.loc["S1-13", "value"] == pytest.approx(np.mean([0.3, 0.05]))
-    assert effects.loc["S1-13", "n"] == 100
-    assert effects.loc["S1-17", "value"] == pytest.approx(200.0)
+    effects = toy.effects(FOUND, prompts=8).set_index("row")
+    assert effects.loc["S1-17", "value"] == pytest.approx(200.0) and effects.loc["S1-17", "n"] == 100
+    assert effects.loc["S1-23", "value"] == pytest.approx(2e-9) and effects.loc["S1-23", "n"] == 8
     assert (effects["seeds"] == 2).all()
     assert toy_family.effects(FAMILY, n=60).loc[0, "value"] == pytest.approx(20.0)
 
@@ -82,7 +79,7 @@ def test_one_toy_gives_an_effect_without_interval():
         section: [{k: v[:1] if isinstance(v, list) else v for k, v in row.items()} for row in rows]
         for section, rows in FOUND.items()
     }
-    assert toy.effects(single)["low"].isna().all()
+    assert toy.effects(single, prompts=8)["low"].isna().all()
     assert toy.points(single, prompts=8).empty
 
 

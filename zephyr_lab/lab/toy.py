@@ -144,22 +144,20 @@ def draws(found: Results, *, prompts: int) -> pd.DataFrame:
     return tables.frame(rows)
 
 
-def effects(found: Results) -> pd.DataFrame:
-    """S1-13 and S1-17 for `check.claims`, paired by toy.
+def effects(found: Results, *, prompts: int) -> pd.DataFrame:
+    """S1-17 and S1-23 for `check.claims`, paired by toy.
 
-    S1-13: held-out preference loss at the end less its smallest on the way, at the second count of preferences. S1-17:
-    lost share in % without reference and sigmoid less that of DPO, at the largest count.
+    S1-17: lost share in % without reference and sigmoid less that of DPO, at the largest count of preferences. S1-23:
+    KL from the minimum of DPO's loss, all preferences known, to the closed form of KL-regularised reward maximisation.
     """
-    counts = list(dict.fromkeys(row["count"] for row in found["paths"]))
-    middle, largest = counts[min(1, len(counts) - 1)], counts[-1]
-    way = [row["held_out"] for row in found["paths"] if row["count"] == middle]
-    rises = [end - min(values) for end, values in zip(way[-1], zip(*way, strict=True), strict=True)]
+    largest = max(row["count"] for row in found["preferences"])
+    reached = next(row["to_optimum"] for row in found["points"] if row["method"] == "DPO")
     lost = {row["arm"]: row["lost"] for row in found["preferences"] if row["count"] == largest}
     gaps = [100 * (loose - dpo) for loose, dpo in zip(lost[LOOSE], lost[DPO_END], strict=True)]
     return pd.DataFrame(
         [
-            seed_means.effect("S1-13", "held-out loss at the end - its smallest", rises, n=middle),
             seed_means.effect("S1-17", "lost share, %: without reference - DPO", gaps, n=largest),
+            seed_means.effect("S1-23", "KL from DPO's minimum to the closed form", reached, n=prompts),
         ]
     )
 
