@@ -33,7 +33,7 @@ from zephyr_lab.scoring.spread import log_variance_ratio
 from zephyr_lab.world.benchmark import mt_bench
 
 SEEDS = 3
-ARMS = AblationSettings(control_seeds=2, judgings=3, judge_sd=1.0, longest=40)
+ARMS = AblationSettings(control_seeds=2, judgings=3, judge_sd=1.0, longest=40, pairs=256)
 # a world in which every claim of the paper holds by a wide margin
 HOLDS = {
     BASE: 2.0, RANDOM: 4.0, QUALITY: 5.0, ATTENTION: 5.5, PREDICTION: 6.5, KD: 7.5, LARGER: 8.5, KD_QUALITY: 7.6,
@@ -188,4 +188,4 @@ def test_arms_differ_in_what_their_names_say_and_in_nothing_else():
 
 def test_settings_that_leave_no_spread_are_refused():
     with pytest.raises(ValueError, match="judgings 2, got 3 and 1"):
-        AblationSettings(control_seeds=3, judgings=1, judge_sd=1.0, longest=40)
+        AblationSettings(control_seeds=3, judgings=1, judge_sd=1.0, longest=40, pairs=256)

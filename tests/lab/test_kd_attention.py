@@ -55,7 +55,7 @@ def test_the_shown_maps_are_saved_cell_by_cell_up_to_the_diagonal(tmp_path, monk
 
 
 def test_students_base_and_teacher_of_seed_0_read_the_same_held_out_dialogue():
-    arms = kd_ablation.AblationSettings(control_seeds=1, judgings=2, judge_sd=1.0, longest=33)
+    arms = kd_ablation.AblationSettings(control_seeds=1, judgings=2, judge_sd=1.0, longest=33, pairs=256)
     stages = {name: [model.stage] for name, model in kd_ablation.models_of("tiny", 0).items()}
     nothing = pd.DataFrame()
     done = kd_ablation.Ablation(arms, nothing, nothing, nothing, nothing, stages, ())

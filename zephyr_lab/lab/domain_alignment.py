@@ -12,7 +12,7 @@ import pandas as pd
 
 from zephyr_lab.core import files, settings
 from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab import kd_scale, kd_scores, kd_stages, seed_means, zephyr_stages
+from zephyr_lab.lab import kd_ablation, kd_scale, kd_scores, kd_stages, seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, EXPERT
 from zephyr_lab.lab.scheduler import get, get_many
@@ -110,9 +110,8 @@ def models_of(profile: str, seed: int, arms: AlignmentSettings, *, every: bool =
 def starts(profile: str, seed: int) -> dict[str, Model]:
     """What DAE starts from, by the name that `GAINS` gives it."""
     students = kd_scale.students(profile, seed)
-    dsft = Model(kd_stages.sft(profile, seed))
-    ddpo = zephyr_stages.ddpo(profile, seed, start=dsft, epochs=1, evaluate_every=0, keep_epochs=False)
-    return {ALPHA: students[ALPHA], ALPHA_2X: students[ALPHA_2X], ALIGNED: Model(ddpo)}
+    other = Model(kd_ablation.aligned(profile, seed, kd_stages.sft(profile, seed)))
+    return {ALPHA: students[ALPHA], ALPHA_2X: students[ALPHA_2X], ALIGNED: other}
 
 
 def aligned(

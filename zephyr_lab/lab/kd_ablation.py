@@ -16,6 +16,7 @@ from zephyr_lab.core import settings
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import kd_scores, kd_stages, zephyr_stages
 from zephyr_lab.lab import zephyr_scores as scores
+from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
@@ -47,12 +48,13 @@ LOSSES = {"attention alone": ATTENTION, "prediction alone": PREDICTION, "both": 
 class AblationSettings:
     """control_seeds: most seeds of a control that no claim rests on. judgings: how often one model of each arm of K2
     is asked again. judge_sd: error of the judge that reads one model's answers again, on each answer. longest: tokens
-    of the dialogue whose attention is drawn."""
+    of the dialogue whose attention is drawn. pairs: prompts of the arm with preference learning (`aligned`)."""
 
     control_seeds: int
     judgings: int
     judge_sd: float
     longest: int
+    pairs: int
 
     def __post_init__(self) -> None:
         if self.control_seeds < 1 or self.judgings < 2:
@@ -111,7 +113,7 @@ def models_of(profile: str, seed: int, *, controls: bool = True) -> dict[str, Mo
         KD: kd_stages.kd(profile, seed),
         LARGER: kd_stages.kd(profile, seed, teacher=larger),
         KD_QUALITY: kd_stages.kd(profile, seed, data=quality),
-        ALIGNED: zephyr_stages.ddpo(profile, seed, start=Model(sft), epochs=1, evaluate_every=0, keep_epochs=False),
+        ALIGNED: aligned(profile, seed, sft),
     }
     if controls:
         made |= {
@@ -123,6 +125,18 @@ def models_of(profile: str, seed: int, *, controls: bool = True) -> dict[str, Mo
             ON_POLICY: kd_stages.on_policy_kd(profile, seed, start=sft),
         }
     return {BASE: zephyr_stages.base(profile), **{name: Model(stage) for name, stage in made.items()}}
+
+
+def aligned(profile: str, seed: int, sft: Stage) -> Stage:
+    """One epoch of Zephyr's dDPO after `sft`, on as many pairs as make both together cost what KD costs.
+
+    A token costs KD four passes (forward and backward of the student, forward of the teacher), SFT three, and dDPO four
+    for each of both answers.
+    """
+    arms = settings.load("kd_dae", profile, "ablation", AblationSettings)
+    size = {"rows" if profile in HUB_PROFILES else "prompts": arms.pairs}
+    data = zephyr_stages.pairs(profile, seed, **size)
+    return zephyr_stages.ddpo(profile, seed, start=Model(sft), data=data, epochs=1, evaluate_every=0, keep_epochs=False)
 
 
 def repeated_models(profile: str, seed: int) -> dict[str, Model]:
