@@ -152,9 +152,9 @@ def test_table_2_stands_beside_what_is_printed_means_and_deviations(running, log
 
 def test_controls_say_how_many_seeds_they_have(running, logs):
     table = kd_ablation.controls(done_with(HOLDS)).query("metric == 'mt_bench'").set_index("row")
-    assert table.loc[f"{KD_QUALITY} - {KD}", "seeds"] == SEEDS
-    assert table.loc[f"{kd_ablation.WITH_CE} - {KD}", "seeds"] == ARMS.control_seeds
-    assert table.loc[f"{KD} - {ALIGNED}", "value"] == pytest.approx(1.5)
+    assert table.loc["KD: quality-assured - random", "seeds"] == SEEDS
+    assert table.loc["KD: cross-entropy too - none", "seeds"] == ARMS.control_seeds
+    assert table.loc["KD - dSFT + dDPO", "value"] == pytest.approx(1.5)
 
 
 def test_spreads_of_training_asking_and_judging_are_told_apart(running, logs):

@@ -24,6 +24,7 @@ def loss_panels(panels: Mapping[str, pd.DataFrame]) -> Picture:
     for ax, (name, frame) in zip(axes, panels.items(), strict=True):
         figures.curves(frame, x_label="optimiser steps", y_label=name, ax=ax)
         ax.set_ylim(bottom=0)
+        ax.locator_params(axis="x", nbins=4)
     return picture
 
 
