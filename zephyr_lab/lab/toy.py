@@ -69,11 +69,15 @@ def results(profile: str, seeds: int) -> Results:
 
 
 def points(found: Results, *, prompts: int) -> pd.DataFrame:
-    """Tidy frame of where each method ends with everything known: `QUANTITIES`, a row a method; n: prompts of a toy."""
+    """Tidy frame of where each method ends with everything known: `QUANTITIES`, a row a method; n: prompts of a toy.
+
+    What lies within 1e-9 of 0 is written as 0; `known_points` holds it to its true size.
+    """
     rows = []
     for row in found["points"]:
         for metric, (name, scale) in QUANTITIES.items():
-            rows += _number(row["method"], metric, [scale * value for value in row[name]], n=prompts)
+            values = [0.0 if abs(value) < 1e-9 else scale * value for value in row[name]]
+            rows += _number(row["method"], metric, values, n=prompts)
     return tables.frame(rows)
 
 
