@@ -5,6 +5,7 @@ scores that the pairs are made from are others.
 """
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ def _pairs(recipe: JudgedPairs, prompts: int, seed: int) -> tuple[list[dict[str,
         true = [value(grade(prompt.turn, one["response"]), recipe.objective) for one in row["completions"]]
         values.append(true)
         scored = [
-            {**one, "overall_score": exact + rng.gauss(0.0, recipe.judge_sd)}
+            {**one, "overall_score": on_the_scale(exact + rng.gauss(0.0, recipe.judge_sd))}
             for one, exact in zip(row["completions"], true, strict=True)
         ]
         rows.append({**row, "completions": scored})
@@ -85,6 +86,11 @@ def _pairs(recipe: JudgedPairs, prompts: int, seed: int) -> tuple[list[dict[str,
             found.append(_row(outcome, made.prompts[place]))
             truth.append((values[place][outcome.chosen], values[place][outcome.rejected]))
     return found, truth
+
+
+def on_the_scale(points: float) -> float:
+    """Points as a score from 0 to 10, in the same order: the layout allows no other, and a judge may go beyond."""
+    return 10 / (1 + math.exp(-points / 5))
 
 
 def _row(pair: Pair, prompt: Prompt) -> dict[str, Any]:
@@ -103,5 +109,5 @@ def _row(pair: Pair, prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def _mean(numbers: Sequence[float]) -> float:
+def _mean(numbers: Sequence[float | int]) -> float:
     return sum(numbers) / len(numbers)

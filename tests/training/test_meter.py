@@ -1,0 +1,21 @@
+"""The meter counts CPU time and memory of its block, and no more."""
+
+import torch
+
+from zephyr_lab.training.meter import metered
+
+
+def test_work_takes_time_and_sleep_does_not():
+    with metered() as idle:
+        pass
+    with metered() as busy:
+        sum(range(2_000_000))
+    assert busy.cpu_seconds > 10 * idle.cpu_seconds
+
+
+def test_a_block_of_known_size_is_seen():
+    with metered() as small:
+        torch.zeros(1)
+    with metered() as large:
+        torch.ones(32 * 2**20 // 4).add_(1)
+    assert large.peak_mib - small.peak_mib > 24  # of 32 MiB; the allocator may hand out old pages
