@@ -30,7 +30,7 @@ def unbroken(inputs, tmp_path_factory):
 def rows_of(inputs, recipe=DAE):
     flagged, _ = kd_data.read_flagged(inputs["dialogues"], "test")
     rows, account = dae.rows_of(recipe, small_tokenizer(), flagged, seed=0)
-    return Collator(0)([rows[place] for place in range(len(rows))]), account
+    return Collator()([rows[place] for place in range(len(rows))]), account
 
 
 def models(inputs):

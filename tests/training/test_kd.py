@@ -34,7 +34,7 @@ def unbroken(inputs, tmp_path_factory):
 def rows_of(inputs, count=6):
     examples, _ = kd.read(KD, inputs["dialogues"], small_tokenizer(), "train")
     rows = kd.rows_of(KD, examples)
-    return batch(Collator(small_tokenizer().pad_token_id)([rows[place] for place in range(count)]))
+    return batch(Collator()([rows[place] for place in range(count)]))
 
 
 def naive_parts(student, teacher, rows: Batch, counted):
@@ -117,7 +117,7 @@ def test_packed_rows_have_the_losses_of_their_dialogues(inputs):
     for packed in (False, True):
         recipe = replace(KD, packed=packed, reduction="tokens")
         rows = kd.rows_of(recipe, short)
-        given = batch(Collator(0)([rows[place] for place in range(len(rows))]))
+        given = batch(Collator()([rows[place] for place in range(len(rows))]))
         assert (given.places is not None) is packed and (len(given.ids) < 6) is packed
         found.append(kd.kd_parts(recipe, student, teacher, given, Pairing((0, 1), (0, 1))))
     for name in ("prediction", "attention", "cross_entropy"):
@@ -140,6 +140,19 @@ def test_texts_beyond_the_window_attend_within_it(inputs):
     layers = [attention_kl(ours, theirs, near[None, None]) for ours, theirs in zip(*maps, strict=True)]
     expected = losses.mean_of_sequences(attention_scores(layers), rows.real)
     assert parts.attention.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_tokenizer_without_padding_serves_as_published_ones_have_none(inputs, tmp_path):
+    saved_model = saved.load_model(inputs["student"])
+    tokenizer = saved.load_tokenizer(inputs["student"])
+    tokenizer.pad_token = None
+    places = {}
+    for role in ("student", "teacher"):
+        places[role] = tmp_path / role
+        saved.save(saved_model, tokenizer, places[role])
+    assert saved.load_tokenizer(places["student"]).pad_token_id is None
+    metrics = Run(tmp_path, inputs | places).build(replace(KD, epochs=1, evaluate_every=0))
+    assert metrics["steps"] == 5
 
 
 def test_a_deeper_teacher_is_followed_through_a_map(inputs, tmp_path):

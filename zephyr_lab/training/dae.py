@@ -85,7 +85,7 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
         DAETrainer, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
     )
     trainer.teachers, trainer.record = teachers, context.checkpoints / ROUTING
-    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator(tokenizer.pad_token_id))
+    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
     before = measure(recipe, student, teachers, held_out)
     log = distillation.run(trainer, context)
     after = measure(recipe, student, teachers, held_out)

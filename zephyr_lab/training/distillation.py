@@ -110,7 +110,7 @@ def trainer(
         recipe,
         model=student,
         args=TrainingArguments(**arguments, remove_unused_columns=False),
-        data_collator=Collator(tokenizer.pad_token_id),
+        data_collator=Collator(),
         train_dataset=rows["train"],
         eval_dataset=rows["test"],
         processing_class=tokenizer,

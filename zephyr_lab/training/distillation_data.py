@@ -81,15 +81,13 @@ def dataset(groups: Sequence[tuple[Sequence[DialogueExample], dict[str, bool]]],
 class Collator:
     """Makes tensors of rows: input_ids (padded), labels (IGNORED where padded), and every further column as flags.
 
-    Packed rows also give position_ids, which start anew with each document.
+    Packed rows also give position_ids, which start anew with each document. Padding is on the right, where any id
+    serves: published tokenizers have no token for it.
     """
-
-    def __init__(self, pad_id: int) -> None:
-        self._pad_id = pad_id
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         batch = {
-            "input_ids": _padded([row["input_ids"] for row in rows], self._pad_id),
+            "input_ids": _padded([row["input_ids"] for row in rows], 0),
             "labels": _padded([row["labels"] for row in rows], IGNORED),
             "real": _padded([[1] * len(row["input_ids"]) for row in rows], 0).bool(),
         }

@@ -74,7 +74,7 @@ def train(
         kind, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
     )
     trainer.set_teacher(teacher, pairs, seed=seed)
-    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator(tokenizer.pad_token_id))
+    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
     before = measure(recipe, student, teacher, held_out, pairs)
     log = distillation.run(trainer, context)
     after = measure(recipe, student, teacher, held_out, pairs)

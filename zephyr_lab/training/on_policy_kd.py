@@ -72,7 +72,7 @@ class OnPolicyTrainer(kd.KDTrainer):
         ]
         lengths = torch.tensor([float(len(completion.ids)) for completion in completions])
         self.note("sampled_tokens", lengths.mean())
-        collated = Collator(self.processing_class.pad_token_id)(rows)
+        collated = Collator()(rows)
         return {name: value.to(inputs["input_ids"].device) for name, value in collated.items()}
 
 
