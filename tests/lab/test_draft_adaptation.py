@@ -11,7 +11,6 @@ from zephyr_lab.lab import draft_adaptation, draft_arms, draft_claims, draft_sta
 from zephyr_lab.lab.draft_adaptation import Adaptation, at_step, crossing, drafts_of
 from zephyr_lab.lab.draft_arms import EDA, EDA_BASE, EDA_OURS, FULL, LORA, MATCHED, TRAINING_FREE
 from zephyr_lab.lab.draft_stages import CLINIC, CODE, DPO, MATH, ORIGINAL, PAPER, REGENERATED, DraftSettings
-from zephyr_lab.models.draft_shape import DraftShape, matching_rank
 from zephyr_lab.reporting import check, published, tables
 from zephyr_lab.training.recipes.draft_data import RANDOM
 
@@ -150,18 +149,6 @@ def test_every_profile_has_its_settings_and_names_all_stages(profile):
             resolution.add(draft.stage)
         resolution.add(draft_stages.scores(profile, 0, name, drafts_of(profile, 0, name, of, keep)))
     assert len(resolution.ordered) > 10
-
-
-def test_the_matched_rank_trains_as_many_parameters_as_eda_as_nearly_as_can_be():
-    widths = {"smoke": (64, 1024), "tiny": (96, 1024)}
-    for profile, (hidden, entries) in widths.items():
-        table = settings.load(PAPER, profile, "stage_2", DraftSettings)
-        shape = DraftShape(
-            entries=entries, hidden=hidden, heads=table.heads, kv_heads=table.kv_heads, head_size=hidden // table.heads,
-            shared_experts=1, private_experts=1, shared_width=table.shared_width, private_width=table.private_width,
-            top=1, routers=table.routers,
-        )  # fmt: skip
-        assert draft_arms.load(profile).matched_rank == matching_rank(shape, shape.trained("private_and_fc"))
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
