@@ -157,6 +157,14 @@ def test_controls_say_how_many_seeds_they_have(running, logs):
     assert table.loc["KD - dSFT + dDPO", "value"] == pytest.approx(1.5)
 
 
+def test_figure_4_has_a_line_for_each_trained_loss(running, logs):
+    curves = kd_ablation.losses(done_with(HOLDS))
+    assert list(curves) == ["attention", "prediction"]
+    for frame in curves.values():
+        assert list(dict.fromkeys(frame["series"])) == ["attention alone", "prediction alone", "both"]
+        assert frame.groupby("series")["y"].first().to_numpy() == pytest.approx(1.001)
+
+
 def test_spreads_of_training_asking_and_judging_are_told_apart(running, logs):
     table = kd_ablation.spreads(done_with(HOLDS)).set_index(["row", "metric"])["value"]
     assert table[RANDOM, "trained again"] == pytest.approx(np.std(WIDE, ddof=1))

@@ -249,13 +249,16 @@ def doses(done: Alignment) -> pd.DataFrame:
 
 
 def groups(done: Alignment) -> pd.DataFrame:
-    """Domain score by group of task, before and after DAE of the first start and of the expert: which groups gain."""
+    """Domain score by group of task, before and after DAE of the first start and of the expert: which groups gain.
+
+    The expert is asked once, so that a group with one question of its own has no number.
+    """
     rows = []
     for group, part in done.domain.groupby("group", sort=False):
-        rows += [
-            scores.number(str(group), model, scores.grid(part, model, kd_scores.DOMAIN))
-            for model in (ALPHA, BETA, EXPERT)
-        ]
+        for model in (ALPHA, BETA, EXPERT):
+            values = scores.grid(part, model, kd_scores.DOMAIN)
+            if values.size > 1:
+                rows.append(scores.number(str(group), model, values))
     return tables.frame(rows)
 
 

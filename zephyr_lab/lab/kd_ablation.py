@@ -259,7 +259,9 @@ def losses(done: Ablation) -> dict[str, pd.DataFrame]:
 def loss_curves(profile: str, seeds: int) -> dict[str, pd.DataFrame]:
     """As `losses`, of those three arms alone: what another notebook needs of Figure 4."""
     models = [models_of(profile, seed, controls=False) for seed in range(seeds)]
-    return _loss_curves({name: [one[arm].stage for one in models] for name, arm in LOSSES.items()})
+    stages = {name: [one[arm].stage for one in models] for name, arm in LOSSES.items()}
+    get_many([stage for made in stages.values() for stage in made])  # at once, so that no core waits
+    return _loss_curves(stages)
 
 
 def relative_change(logs: Sequence[pd.DataFrame], column: str) -> list[float]:
@@ -270,14 +272,8 @@ def relative_change(logs: Sequence[pd.DataFrame], column: str) -> list[float]:
 
 
 def _loss_curves(stages: Mapping[str, Sequence[Stage]]) -> dict[str, pd.DataFrame]:
-    get_many([stage for made in stages.values() for stage in made])
     found = {name: kd_scores.logs(made) for name, made in stages.items()}
-    return {
-        loss: pd.concat(
-            [kd_scores.curve(name, logs, f"{loss}_loss") for name, logs in found.items()], ignore_index=True
-        )
-        for loss in ("attention", "prediction")
-    }
+    return {loss: kd_scores.curves(found, f"{loss}_loss") for loss in ("attention", "prediction")}
 
 
 def _chat(profile: str, seed: int, models: Mapping[str, Model | Stage]) -> Stage:
