@@ -143,11 +143,13 @@ def test_it_moves_to_the_expert_and_tells_which_row_went_where(unbroken):
         assert row["grad_norm"] > 0 and ("domain_loss" in row or "general_loss" in row)
 
 
+@pytest.mark.slow
 def test_a_general_teacher_of_its_own_takes_the_place_of_the_start(inputs, tmp_path):
     metrics = Run(tmp_path, inputs | {"general": inputs["teacher"]}).build(replace(DAE, epochs=1))
     assert metrics["held_out_general_loss_start"] > metrics["held_out_general_loss"] > 0
 
 
+@pytest.mark.slow
 def test_killed_once_it_ends_in_the_same_bytes(unbroken, inputs, tmp_path):
     run = Run(tmp_path, inputs)
     kd_runs.kill_once(run, replace(DAE, keep_steps=(2,)), after=3)

@@ -182,7 +182,10 @@ def test_it_learns_and_logs_all_three_losses_with_their_gradients(unbroken):
     assert (run.out / "steps/10/model.safetensors").read_bytes() == (run.out / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(("off", "other"), [("attention", "prediction"), ("prediction", "attention")])
+@pytest.mark.parametrize(
+    ("off", "other"),
+    [("attention", "prediction"), pytest.param("prediction", "attention", marks=pytest.mark.slow)],
+)
 def test_a_loss_that_is_not_trained_is_logged_with_its_gradient(inputs, tmp_path, off, other):
     run = Run(tmp_path, inputs)
     run.build(replace(KD, **{f"{off}_weight": 0.0}, gradient_norms_every=1, epochs=1))
@@ -193,6 +196,7 @@ def test_a_loss_that_is_not_trained_is_logged_with_its_gradient(inputs, tmp_path
             assert row["grad_norm"] == pytest.approx(row[f"{other}_grad_norm"], rel=0.5)
 
 
+@pytest.mark.slow
 def test_what_is_only_watched_changes_no_weight(inputs, tmp_path):
     recipe = replace(KD, attention_weight=0.0, epochs=1)
     runs = [Run(tmp_path / name, inputs) for name in ("watched", "unwatched")]
@@ -243,9 +247,10 @@ def test_killed_once_it_ends_in_the_same_bytes(unbroken, inputs, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"divergence": "reverse", "temperature": 2.0, "temperature_squared": True},
-        {"packed": True, "tokens": "answers", "reduction": "tokens"},
-        {"optimizer": "muon", "ce_weight": 0.5},
+        pytest.param(
+            {"divergence": "reverse", "temperature": 2.0, "temperature_squared": True}, marks=pytest.mark.slow
+        ),
+        {"packed": True, "tokens": "answers", "reduction": "tokens", "optimizer": "muon", "ce_weight": 0.5},
     ],
 )
 def test_every_switch_trains(inputs, tmp_path, changes):

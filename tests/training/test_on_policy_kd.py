@@ -55,6 +55,7 @@ def test_it_learns_from_its_own_answers(unbroken):
     assert all(1 <= row["sampled_tokens"] <= 6 for row in run.log() if "loss" in row)
 
 
+@pytest.mark.slow
 def test_a_share_of_0_is_kd_on_the_data(inputs, tmp_path):
     off = Run(tmp_path / "off", inputs)
     off.build(replace(ON_POLICY, sampled_share=0.0))
