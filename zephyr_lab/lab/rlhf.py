@@ -208,7 +208,9 @@ def frontier(done: Comparison) -> pd.DataFrame:
         for _, part in own.groupby("point", sort=False):
             points.append((part["kl"].mean(), part.sort_values("seed")["quality"].to_numpy()))
         points.sort(key=lambda point: point[0])
-        drawn = seed_means.curve(arm, [x for x, _ in points], np.array([y for _, y in points]).T, kind="retrained")
+        drawn = seed_means.curve(
+            arm, [x for x, _ in points], list(np.array([y for _, y in points]).T), kind="retrained"
+        )
         lines.append(drawn)
     name = f"{done.seeds} seeds, t 95 %" if done.seeds > 1 else None
     return pd.concat(lines, ignore_index=True).assign(interval=name)

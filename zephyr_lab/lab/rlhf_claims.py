@@ -4,8 +4,6 @@ The papers decide the statements themselves; these effects are redefinitions and
 announced by `later` in papers/overview/claims.toml.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -89,7 +87,7 @@ def _shown(row: pd.Series) -> str:
     return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
-def _values(done: Comparison) -> dict[str, tuple[Sequence[float], int]]:
+def _values(done: Comparison) -> dict[str, tuple[np.ndarray, int]]:
     """Each effect's value under each seed, and what it is a mean over."""
     chat = {arm: scores.grid(done.answers, arm).mean(axis=1).to_numpy() for arm in (START, DPO, PPO, WITHOUT)}
     questions = scores.grid(done.answers, DPO).shape[1]

@@ -142,7 +142,7 @@ def apart(found: OverOptimised) -> Picture:
             own = found.points[found.points["arm"] == run]
             steps = sorted(own["step"].unique())
             values = [begun] + [own[own["step"] == step].sort_values("seed")[column].to_numpy() for step in steps]
-            lines.append(seed_means.curve(run, [0, *steps], np.array(values).T, kind="retrained"))
+            lines.append(seed_means.curve(run, [0, *steps], list(np.array(values).T), kind="retrained"))
         seeds = found.points["seed"].nunique()
         named = f"{seeds} seeds, t 95 %" if seeds > 1 else None
         frame = pd.concat(lines, ignore_index=True).assign(interval=named)

@@ -93,6 +93,8 @@ def frame(table: Mapping[str, Any]) -> pd.DataFrame:
 
 def shown(sweep: pd.DataFrame) -> pd.DataFrame:
     """One row a method: trials, how many diverged, its best, and what a middling choice would have given."""
+    if sweep.empty:
+        return pd.DataFrame([{"sweep": "none was run for this profile yet; the settings are a first guess"}])
     rows = []
     for method, own in sweep.groupby("method", sort=False):
         best = own.loc[own["reward"].idxmax()] if own["reward"].notna().any() else own.iloc[0]
