@@ -23,7 +23,7 @@ from zephyr_lab.lab.domain_alignment import (
     dose_row,
     share_row,
 )
-from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, ALPHA_2X_DPO, ALPHA_DPO, BASE, EXPERT, LARGER, MERGED, SAME, Scale
+from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, ALPHA_DPO, BASE, EXPERT, LARGER, MERGED, SAME, Scale
 from zephyr_lab.reporting import check
 
 SEEDS = 3
@@ -31,7 +31,7 @@ ARMS = AlignmentSettings(shares=(0.02, 0.1, 0.5), doses=(5, 15), control_seeds=2
 TRAINED = domain_alignment.models_of("tiny", 1, ARMS)
 # a world in which every claim of the paper holds by a wide margin
 DOMAIN = {ALPHA: 5.0, BETA: 6.0, ALPHA_2X: 5.5, BETA_2X: 7.0, share_row(0.5): 6.0, EXPERT: 8.0}
-CHAT = {ALPHA: 7.0, BETA: 7.0, ALPHA_2X: 7.5, BETA_2X: 7.4, EXPERT: 4.0, ALPHA_DPO: 6.0, ALPHA_2X_DPO: 7.0}
+CHAT = {ALPHA: 7.0, BETA: 7.0, ALPHA_2X: 7.5, BETA_2X: 7.4, EXPERT: 4.0, ALPHA_DPO: 6.0}
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_settings_without_k8s_shares_are_refused():
 
 
 def scale_with(general):
-    models = (BASE, ALPHA, MERGED, ALPHA_2X, ALPHA_DPO, ALPHA_2X_DPO)
+    models = (BASE, ALPHA, MERGED, ALPHA_2X, ALPHA_DPO)
     ranked = pd.DataFrame([
         {"seed": seed, "model": name, "sum": 0.5, "mean": 0.8, "pairs": 100.0}
         for name in models

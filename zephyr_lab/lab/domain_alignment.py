@@ -110,7 +110,7 @@ def models_of(profile: str, seed: int, arms: AlignmentSettings, *, every: bool =
 def starts(profile: str, seed: int) -> dict[str, Model]:
     """What DAE starts from, by the name that `GAINS` gives it."""
     students = kd_scale.students(profile, seed)
-    other = Model(kd_ablation.aligned(profile, seed, kd_stages.sft(profile, seed)))
+    other = Model(kd_ablation.with_ddpo(profile, seed, Model(kd_stages.sft(profile, seed))))
     return {ALPHA: students[ALPHA], ALPHA_2X: students[ALPHA_2X], ALIGNED: other}
 
 

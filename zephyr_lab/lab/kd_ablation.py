@@ -47,7 +47,7 @@ LOSSES = {"attention alone": ATTENTION, "prediction alone": PREDICTION, "both": 
 class AblationSettings:
     """control_seeds: most seeds of a control that no claim rests on. judgings: how often one model of each arm of K2
     is asked again. judge_sd: error of the judge that reads one model's answers again, on each answer. longest: tokens
-    of the dialogue whose attention is drawn. pairs: prompts of the arm with preference learning (`aligned`)."""
+    of the dialogue whose attention is drawn. pairs: prompts of the arm with preference learning (`with_ddpo`)."""
 
     control_seeds: int
     judgings: int
@@ -112,7 +112,7 @@ def models_of(profile: str, seed: int, *, controls: bool = True) -> dict[str, Mo
         KD: kd_stages.kd(profile, seed),
         LARGER: kd_stages.kd(profile, seed, teacher=larger),
         KD_QUALITY: kd_stages.kd(profile, seed, data=quality),
-        ALIGNED: aligned(profile, seed, sft),
+        ALIGNED: with_ddpo(profile, seed, Model(sft)),
     }
     if controls:
         made |= {
@@ -126,8 +126,8 @@ def models_of(profile: str, seed: int, *, controls: bool = True) -> dict[str, Mo
     return {BASE: zephyr_stages.base(profile), **{name: Model(stage) for name, stage in made.items()}}
 
 
-def aligned(profile: str, seed: int, sft: Stage) -> Stage:
-    """One epoch of Zephyr's dDPO after `sft`, on as many pairs as make both together cost what KD costs.
+def with_ddpo(profile: str, seed: int, start: Model) -> Stage:
+    """One epoch of Zephyr's dDPO from `start`, on as many pairs as make SFT and dDPO together cost what KD costs.
 
     A token costs KD four passes (forward and backward of the student, forward of the teacher), SFT three, and dDPO four
     for each of both answers.
@@ -135,7 +135,7 @@ def aligned(profile: str, seed: int, sft: Stage) -> Stage:
     arms = settings.load("kd_dae", profile, "ablation", AblationSettings)
     size = {"rows" if profile in HUB_PROFILES else "prompts": arms.pairs}
     data = zephyr_stages.pairs(profile, seed, **size)
-    return zephyr_stages.ddpo(profile, seed, start=Model(sft), data=data, epochs=1, evaluate_every=0, keep_epochs=False)
+    return zephyr_stages.ddpo(profile, seed, start=start, data=data, epochs=1, evaluate_every=0, keep_epochs=False)
 
 
 def repeated_models(profile: str, seed: int) -> dict[str, Model]:

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab import kd_scores, kd_stages, seed_means, zephyr_stages
+from zephyr_lab.lab import kd_ablation, kd_scores, kd_stages, seed_means, zephyr_stages
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
 
 BASE, ALPHA, MERGED, ALPHA_2X = "base", "1x alpha", "2x, merged alone", "2x alpha"
-ALPHA_DPO, ALPHA_2X_DPO = "1x alpha + DPO", "2x alpha + DPO"
+ALPHA_DPO = "1x alpha + DPO"
 SAME, LARGER, EXPERT = "same-size teacher", "larger teacher", "domain expert"
 STUDENTS = (BASE, ALPHA, MERGED, ALPHA_2X)
-WITH_DPO = (ALPHA_DPO, ALPHA_2X_DPO)
 TAUGHT_BY = (SAME, LARGER, EXPERT)
 # The row of Table 1 whose place ours takes.
 PLACES = {
@@ -43,10 +42,10 @@ class Scale:
 
 
 def scale(profile: str, seeds: int) -> Scale:
-    """Train and ask the students, with and without DPO, under seeds 0 to `seeds` - 1, and the teachers."""
+    """Train and ask the students, the first also after DPO, under seeds 0 to `seeds` - 1, and the teachers."""
     ours = [students(profile, seed) for seed in range(seeds)]
     asked = [ask_students(profile, seed) for seed in range(seeds)]
-    aligned = [ask_aligned(profile, seed) for seed in range(seeds)]
+    aligned = [ask_with_dpo(profile, seed) for seed in range(seeds)]
     taught_by = ask_teachers(profile)
     get_many([*asked, *aligned, taught_by])  # at once, so that no core waits
     ask = [*asked, *aligned, taught_by]
@@ -69,17 +68,6 @@ def students(profile: str, seed: int) -> dict[str, Model]:
     }
 
 
-def with_dpo(profile: str, seed: int) -> dict[str, Model]:
-    """The students after one epoch of Zephyr's dDPO."""
-    starts = students(profile, seed)
-    return {
-        name: Model(
-            zephyr_stages.ddpo(profile, seed, start=starts[start], epochs=1, evaluate_every=0, keep_epochs=False)
-        )
-        for name, start in ((ALPHA_DPO, ALPHA), (ALPHA_2X_DPO, ALPHA_2X))
-    }
-
-
 def teachers(profile: str) -> dict[str, Model]:
     """The teachers and the expert, one of each a profile."""
     made = (kd_stages.same_size_teacher, kd_stages.larger_teacher, kd_stages.domain_expert)
@@ -91,9 +79,10 @@ def ask_students(profile: str, seed: int) -> Stage:
     return kd_scores.evaluation(profile, seed, students(profile, seed), held_out=zephyr_stages.pairs(profile, seed))
 
 
-def ask_aligned(profile: str, seed: int) -> Stage:
-    """The evaluation of the students after DPO."""
-    return kd_scores.evaluation(profile, seed, with_dpo(profile, seed), held_out=zephyr_stages.pairs(profile, seed))
+def ask_with_dpo(profile: str, seed: int) -> Stage:
+    """The evaluation of the first student after one epoch of dDPO."""
+    after = Model(kd_ablation.with_ddpo(profile, seed, students(profile, seed)[ALPHA]))
+    return kd_scores.evaluation(profile, seed, {ALPHA_DPO: after}, held_out=zephyr_stages.pairs(profile, seed))
 
 
 def ask_teachers(profile: str) -> Stage:
@@ -103,11 +92,11 @@ def ask_teachers(profile: str) -> Stage:
 
 def table(done: Scale) -> pd.DataFrame:
     """Chat and domain score of students and teachers, with what Table 1 prints of the models whose places they take."""
-    rows = (*STUDENTS, *WITH_DPO, *TAUGHT_BY)
+    rows = (*STUDENTS, ALPHA_DPO, *TAUGHT_BY)
     ours = pd.concat([
         scores.scores(done.answers, (scores.SCORE,), models=rows),
         scores.scores(done.domain, (kd_scores.DOMAIN,), models=rows),
-        scores.win_rates(done.answers, (BASE, MERGED, ALPHA_2X, *WITH_DPO), against=ALPHA),
+        scores.win_rates(done.answers, (BASE, MERGED, ALPHA_2X, ALPHA_DPO), against=ALPHA),
         accuracies(done),
     ])  # fmt: skip
     theirs = published.table("kd_dae", "tab1")
@@ -128,8 +117,7 @@ def differences(done: Scale) -> pd.DataFrame:
     """What twice the size and what DPO change, paired by seed: chat score, its parts, domain score."""
     pairs = {
         "2x alpha - 1x alpha": (ALPHA_2X, ALPHA),
-        "DPO after 1x alpha": (ALPHA_DPO, ALPHA),
-        "DPO after 2x alpha": (ALPHA_2X_DPO, ALPHA_2X),
+        "1x alpha + DPO - 1x alpha": (ALPHA_DPO, ALPHA),
     }
     chat = kd_scores.differences(done.answers, pairs, (scores.SCORE, scores.CORE, scores.EXPLANATION, scores.COST))
     return pd.concat([chat, kd_scores.differences(done.domain, pairs, (kd_scores.DOMAIN,))], ignore_index=True)
