@@ -178,9 +178,9 @@ def expert_pairs(profile: str, **changes: Any) -> Stage:
 def sft(
     profile: str, seed: int, *, start: Model | Stage | None = None, data: Stage | None = None, **changes: Any
 ) -> Stage:
-    """Supervised fine-tuning of `start` (the base) on `data` (random dialogues): eq. 1, Table 2's first rows.
+    """Supervised fine-tuning of `start` (the base) on `data` (random dialogues): eq. 1 on answers, Table 2's first rows.
 
-    Steps and batches are those of `kd`. Changes: `DSFTRecipe`.
+    Steps and batches are those of `kd`. Changes: `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
     """
     student = _model(start or base(profile))
     recipe = settings.load(PAPER, profile, "sft", DSFTRecipe)
