@@ -118,3 +118,8 @@ def test_the_matched_rank_trains_as_many_parameters_as_eda_as_nearly_as_can_be(p
 def test_original_data_are_general_conversations_in_print_and_the_pool_s_own_in_the_world():
     assert draft_stages.original("paper", 0, MATH).recipe == draft_stages.pool("paper", 0, CHAT).recipe
     assert draft_stages.original("tiny", 0, MATH).recipe == draft_stages.pool("tiny", 0, MATH).recipe
+
+
+def test_the_ddpo_model_is_a_target_only_where_a_draft_of_the_chat_target_fits_it():
+    assert draft_stages.targets("tiny") == ("math", "code", "clinic", "dDPO")
+    assert draft_stages.targets("paper") == ("math", "code", "clinic")

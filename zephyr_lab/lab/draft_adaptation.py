@@ -59,7 +59,7 @@ def adaptation(profile: str, seeds: int) -> Adaptation:
     stage_2 = settings.load(PAPER, profile, "stage_2", DraftSettings)
     drafts = {
         name: [drafts_of(profile, seed, name, of, stage_2.keep_at) for seed in range(seeds)]
-        for name in (MATH, CODE, CLINIC, DPO)
+        for name in stages.targets(profile)
     }
     scores = {
         name: [stages.scores(profile, seed, name, one) for seed, one in enumerate(found)]
@@ -183,21 +183,25 @@ def selection(done: Adaptation) -> pd.DataFrame:
 
 
 def data_curve(done: Adaptation) -> pd.DataFrame:
-    """tau over the share of rows, a line a rule, as `figures.curves` draws it."""
+    """tau over the share of rows, a line a rule, and that of all rows as a level, as `figures.curves` draws it."""
     scored, shares = done.scored[MATH], done.of.shares
+    percent = [100 * share for share in shares]
     lines = []
     for rule, words in arms.RULE_NAMES.items():
-        rows = [*(arms.selection_name(rule, share, done.of) for share in shares), ALL_ROWS]
-        values = [tau.by_seed(scored, row, temperature=0) for row in rows]
-        lines.append(_curve(words, [100 * share for share in (*shares, 1.0)], values))
-    return pd.concat(lines, ignore_index=True)
+        rows = [arms.selection_name(rule, share, done.of) for share in shares]
+        lines.append(_curve(words, percent, [tau.by_seed(scored, row, temperature=0) for row in rows]))
+    level = tau.by_seed(scored, ALL_ROWS, temperature=0)
+    return pd.concat([*lines, _curve("all rows", [percent[0], percent[-1]], [level, level])], ignore_index=True)
 
 
 def size_curve(done: Adaptation) -> pd.DataFrame:
     """tau over trained parameters in thousands, on the regenerated rows: LoRA by rank, and parts of the draft."""
     scored, counts = done.scored[MATH], trained_parameters(done)
     families = {
-        "LoRA": [arms.size_name(rank) for rank in done.of.ranks] + [arms.name(MATCHED, REGENERATED)],
+        "LoRA": [
+            *(arms.size_name(rank) for rank in done.of.ranks),
+            *(arms.name(part, REGENERATED) for part in (arms.LORA, MATCHED)),
+        ],
         "parts": [arms.name(part, REGENERATED) for part in (arms.FC, arms.PRIVATE_1, EDA, FULL)],
     }
     lines = []
@@ -283,8 +287,9 @@ def alignment(done: Adaptation) -> pd.DataFrame:
     """Two alignments seen apart: the dDPO model, aligned with preferences, with the old draft and with adapted ones.
 
     Preference training changes what the target says; adapting the draft changes how fast it says so, and no answer.
+    Empty where no draft fits the dDPO model (`draft_stages.targets`).
     """
-    rows = (TRAINING_FREE, arms.name(FULL, REGENERATED), ALL_ROWS)
+    rows = (TRAINING_FREE, arms.name(FULL, REGENERATED), ALL_ROWS) if DPO in done.scored else ()
     return tables.frame(
         tau.number(row, f"tau, T = {temperature}", done.scored[DPO], row, temperature=temperature)
         for row in rows

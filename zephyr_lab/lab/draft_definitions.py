@@ -86,7 +86,7 @@ def definitions(profile: str, seeds: int) -> Definitions:
     looped = {OWN: (CHAT, CHAT), tuned(MATH): (MATH, MATH)}
     plain = {
         **{same_prompts(name): (CHAT, name) for name in SPECIALTIES},
-        **{tuned(name): (name, name) for name in (*SPECIALTIES, DPO) if name != MATH},
+        **{tuned(name): (name, name) for name in stages.targets(profile) if name != MATH},
     }
     made = {row: [_scores(profile, seed, *which, loop) for seed in range(seeds)] for row, which in looped.items()}
     made |= {row: [_scores(profile, seed, *which) for seed in range(seeds)] for row, which in plain.items()}
@@ -151,7 +151,8 @@ def loop_differences(done: Definitions) -> int:
 
 def targets(done: Definitions) -> pd.DataFrame:
     """tau of the unchanged draft on each target (rows) at both temperatures (metrics)."""
-    rows = [OWN, *(row for name in SPECIALTIES for row in (same_prompts(name), tuned(name))), tuned(DPO)]
+    rows = [OWN, *(row for name in SPECIALTIES for row in (same_prompts(name), tuned(name)))]
+    rows += [tuned(DPO)] if tuned(DPO) in done.scored else []
     return tables.frame(
         tau.number(row, f"{TAU}, {words}", done.scored[row], STAGE_1, temperature=temperature)
         for row in rows
@@ -188,7 +189,7 @@ def rate_of(value: float, *, length: int) -> float:
 
 
 def lossless(done: Definitions) -> pd.DataFrame:
-    """Greedy answers that differ in %, and total variation of sampled answers with the draft and without it twice."""
+    """Greedy answers that differ in %, and total variation of sampled tokens with the draft and without it twice."""
     lines: list[dict[str, Any]] = []
     for name, made in done.lossless.items():
         row = f"{name} target"
@@ -203,9 +204,9 @@ def lossless(done: Definitions) -> pd.DataFrame:
         sampled = _sampled(made)
         for metric, column in (("with and without", "variation"), ("without, twice", "variation_plain")):
             values = [float(part[column].mean()) for _, part in sampled.groupby("seed")]
-            lines += seed_means.number(row, f"total variation, {metric}", values, n=sampled["prompt"].nunique())
+            lines += seed_means.number(row, f"total variation, {metric}", values, n=len(sampled))
         rejected = [float((part["p"] < 0.05).mean()) for _, part in sampled.groupby("seed")]
-        lines += seed_means.number(row, "chi-square tests below 0.05", rejected, n=sampled["prompt"].nunique())
+        lines += seed_means.number(row, "share of chi-square tests below 0.05", rejected, n=len(sampled))
     return tables.frame(lines)
 
 

@@ -140,6 +140,15 @@ def target(profile: str, seed: int, name: str) -> Model:
     return Model(Stage("target", "zephyr_lab.training.dsft:build", tuning, seed=seed, inputs=inputs))
 
 
+def targets(profile: str) -> tuple[str, ...]:
+    """The tuned targets of a profile: three specialists, and the dDPO model where it stems from the chat target.
+
+    A chat target of the hub has another vocabulary than Zephyr's models, so no draft of it fits them.
+    """
+    trained_here = not settings.load(PAPER, profile, "targets", TargetSettings).chat
+    return (*SPECIALTIES, DPO) if trained_here else SPECIALTIES
+
+
 @remembered
 def pool(profile: str, seed: int, name: str) -> Stage:
     """The prompts of a target's domain, mixed with general ones, with the answers of a data set; and held-out prompts.

@@ -5,6 +5,7 @@ A draft decides how fast the target answers, never what: here is the evidence, o
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -29,9 +30,10 @@ def build(
 ) -> dict[str, float]:
     """Compare on the held-out prompts of `inputs["prompts"]`; `inputs`: target, draft.
 
-    Writes sampled.json: columns prompt, variation (total variation of whole sampled answers with and without the
-    draft), variation_plain (of two runs without it), p (chi-square, with and without). Metrics: prompts, differing
-    (greedy answers that are not the same), passes and tokens of the drafted greedy run.
+    Writes sampled.json: columns prompt, place (of a token in its answer), variation (total variation of the tokens
+    sampled there with and without the draft), variation_plain (of two runs without it), p (chi-square, with and
+    without). Metrics: prompts, differing (greedy answers that are not the same), passes and tokens of the drafted
+    greedy run.
 
     Raises ValueError for prompts that leave no room for an answer.
     """
@@ -61,8 +63,11 @@ def build(
 
 def sampled(
     recipe: DraftLossless, target: PreTrainedModel, draft: Draft, prompts: Sequence[Sequence[int]], *, seed: int
-) -> dict[str, list[float]]:
-    """Sampled answers compared, a row a prompt: without the draft twice, and with it, drawn chains verified."""
+) -> dict[str, list[Any]]:
+    """Sampled tokens compared, a row a prompt and place: without the draft twice, and with it, drawn chains verified.
+
+    An answer that ended before a place counts there as a value of its own.
+    """
     asked = prompts[: recipe.sampled_prompts]
     repeated = [prompt for prompt in asked for _ in range(recipe.samples)]
     runs = [
@@ -76,15 +81,21 @@ def sampled(
         target, draft, Chain(recipe.length, drawn=True), repeated, max_new_tokens=recipe.sampled_tokens,
         verify=SAMPLING, temperature=recipe.temperature, generator=_generator(seed, "drafted"), rows_at_once=128,
     )  # fmt: skip
-    columns: dict[str, list[float]] = {"prompt": [], "variation": [], "variation_plain": [], "p": []}
-    for place in range(len(asked)):
-        own = slice(place * recipe.samples, (place + 1) * recipe.samples)
-        first, second, third = ([answer.ids for answer in run[own]] for run in (*runs, drafted))
-        columns["prompt"].append(place)
-        columns["variation"].append(total_variation(third, first))
-        columns["variation_plain"].append(total_variation(second, first))
-        columns["p"].append(chi_square_p(third, first))
+    columns: dict[str, list[Any]] = {"prompt": [], "place": [], "variation": [], "variation_plain": [], "p": []}
+    for prompt in range(len(asked)):
+        own = slice(prompt * recipe.samples, (prompt + 1) * recipe.samples)
+        for place in range(recipe.sampled_tokens):
+            first, second, third = ([_at(answer.ids, place) for answer in run[own]] for run in (*runs, drafted))
+            columns["prompt"].append(prompt)
+            columns["place"].append(place)
+            columns["variation"].append(total_variation(third, first))
+            columns["variation_plain"].append(total_variation(second, first))
+            columns["p"].append(chi_square_p(third, first))
     return columns
+
+
+def _at(ids: Sequence[int], place: int) -> int | None:
+    return ids[place] if place < len(ids) else None
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
