@@ -27,7 +27,7 @@ def frontier(done: Comparison) -> Picture:
             markersize=4.5, linewidth=1.1, elinewidth=0.7, linestyle=":" if arm == rlhf.BEST else "-",
         )  # fmt: skip
     _finish(ax, "KL to the start, nats an answer", "true reward, 1 to 10")
-    figure.legend(loc="outside right center", title=_bars(done))
+    figure.legend(loc="outside right center", title=_bars(done), title_fontsize=7.5)
     return figure
 
 
@@ -48,9 +48,9 @@ def gain_by_cost(done: Comparison) -> Picture:
         )  # fmt: skip
     ax.set_xscale("log")
     ax.axhline(0.0, color="0.6", linewidth=0.7)
-    _finish(ax, "FLOPs of the training, in 10^12", "gain in true reward, points")
+    _finish(ax, "cost of the training, TFLOP", "gain in true reward, points")
     _plain_ticks(ax, done)
-    figure.legend(loc="outside right center", title=_bars(done))
+    figure.legend(loc="outside right center", title=_bars(done), title_fontsize=7.5)
     return figure
 
 

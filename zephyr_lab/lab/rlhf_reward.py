@@ -236,7 +236,7 @@ def kl_figure(moments: pd.DataFrame) -> Picture:
         ax.set_ylabel(label)
         ax.grid(color="0.93", linewidth=0.6)
     left.legend(loc="upper left")
-    right.legend(loc="upper left", title="k1 and k3: none")
+    right.legend(loc="upper left", title="k1 and k3: none", title_fontsize=7.5)
     return figure
 
 

@@ -32,7 +32,7 @@ def expected_best(ranked_by: ArrayLike, value: ArrayLike, *, n: int) -> float:
 
 
 def best_chances(size: int, n: int) -> np.ndarray:
-    """Chance of each rank, from the worst to the best of `size`, to be the best of n: C(rank - 1, n - 1) / C(size, n)."""
+    """Chance of each rank, 1 the worst of `size`, to be the best of n: C(rank - 1, n - 1) / C(size, n)."""
     return comb(np.arange(size), n - 1) / comb(size, n)
 
 
