@@ -178,7 +178,7 @@ def expert_pairs(profile: str, **changes: Any) -> Stage:
 def sft(
     profile: str, seed: int, *, start: Model | Stage | None = None, data: Stage | None = None, **changes: Any
 ) -> Stage:
-    """Supervised fine-tuning of `start` (the base) on `data` (random dialogues): eq. 1 on answers, Table 2's first rows.
+    """Supervised fine-tuning of `start` (the base) on `data` (random dialogues): eq. 1 on answers, as Table 2.
 
     Steps and batches are those of `kd`. Changes: `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
     """
