@@ -39,6 +39,8 @@ def wait_for_kernel(lab, page) -> None:
 
 
 def test_in_jupyterlab_a_moved_slider_moves_value_and_picture(lab, visit, tmp_path):
+    from playwright.sync_api import expect
+
     path = next(lab.folder.glob("notebooks/40_*.ipynb"))
     if STORED.is_dir():  # a stage that stands need not be computed again
         shutil.copytree(STORED, lab.folder / STORED.relative_to(ROOT))
@@ -64,8 +66,8 @@ def test_in_jupyterlab_a_moved_slider_moves_value_and_picture(lab, visit, tmp_pa
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expected = explorer.explore(2.0, 0.0, 100).caption
-    page.wait_for_function("([shown, text]) => shown.textContent === text", arg=[value.element_handle(), expected])
-    page.wait_for_function("([shown, old]) => shown.src !== old", arg=[picture.element_handle(), before])
+    expect(value).to_have_text(expected, timeout=TIMEOUT)
+    expect(picture).not_to_have_attribute("src", before, timeout=TIMEOUT)
     page.screenshot(path=tmp_path / "sliders.png")
     assert visit.outside == []
 
