@@ -203,10 +203,11 @@ def test_the_table_of_scale_has_students_teachers_and_what_is_printed(running):
     assert differences["2x alpha - 1x alpha", "mt_bench"] == pytest.approx(0.5)
 
 
-def test_the_2x_student_is_two_bases_and_the_larger_teacher_teaches_both():
+def test_the_2x_student_is_of_two_unlike_models_and_the_larger_teacher_teaches_both():
     students = kd_scale.students("tiny", 1)
     merged = students[MERGED].stage
-    assert stages.key(merged.inputs["first"]) == stages.key(merged.inputs["second"]) == stages.key(students[BASE].stage)
+    assert stages.key(merged.inputs["first"]) == stages.key(students[BASE].stage)
+    assert stages.key(merged.inputs["second"]) == stages.key(kd_stages.sft("tiny", 1))
     assert stages.key(students[ALPHA_2X].stage.inputs["student"]) == stages.key(merged)
     for name in (ALPHA, ALPHA_2X):
         assert stages.key(students[name].stage.inputs["teacher"]) == stages.key(kd_stages.larger_teacher("tiny"))

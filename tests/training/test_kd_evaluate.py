@@ -11,6 +11,7 @@ import zephyr_runs
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.chat import encode_dialogues
+from zephyr_lab.decoding.sampling import Completion
 from zephyr_lab.models import saved
 from zephyr_lab.scoring.domain import ASPECTS, domain_score
 from zephyr_lab.training import evaluate, kd_evaluate, zephyr_data
@@ -104,6 +105,26 @@ def test_answers_are_graded_as_the_other_evaluation_grades_them(inputs, built):
     pd.testing.assert_frame_equal(
         ours[ours["category"].isin(greedy)].reset_index(drop=True), theirs.reset_index(drop=True), check_dtype=False
     )
+
+
+def test_a_first_answer_of_role_tags_alone_leaves_the_second_question_in_sight(monkeypatch):
+    prompts = []
+
+    def sample(model, given, **_):
+        prompts.append(given)
+        tag = small_tokenizer().convert_tokens_to_ids("<|user|>")
+        return [Completion((tag,) * 30, False) for _ in given]  # each tag is many tokens once it is text
+
+    monkeypatch.setattr(kd_evaluate, "sample", sample)
+    recipe = replace(RECIPE, max_new_tokens=30)
+    questions = mt_bench(8)
+    kd_evaluate.ask(small_model(), small_tokenizer(), questions, recipe, system_turn=False, seed=0)
+    room = small_model().config.max_position_embeddings - 30
+    assert all(len(prompt) <= room for turn in prompts for prompt in turn)
+    assert any(len(prompt) == room for prompt in prompts[1])
+    for question, prompt in zip(questions, prompts[1], strict=True):
+        text = small_tokenizer().decode(prompt)
+        assert text.endswith(f"<|user|>\n{question.prompts[1]}</s>\n<|assistant|>\n")
 
 
 def test_neither_domain_nor_start_is_asked_for_where_the_recipe_has_none(inputs, tmp_path):

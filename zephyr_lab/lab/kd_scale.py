@@ -58,10 +58,15 @@ def scale(profile: str, seeds: int) -> Scale:
 
 
 def students(profile: str, seed: int) -> dict[str, Model]:
-    """The students of one seed by name."""
-    merged = Model(kd_stages.merged(profile, seed))
+    """The students of one seed by name.
+
+    The 2x student is merged of the base and its SFT: a mixture of the base with itself has two experts with the same
+    gradients, which stay one.
+    """
+    base = zephyr_stages.base(profile)
+    merged = Model(kd_stages.merged(profile, seed, first=base, second=kd_stages.sft(profile, seed)))
     return {
-        BASE: zephyr_stages.base(profile),
+        BASE: base,
         ALPHA: Model(kd_stages.scale_kd(profile, seed)),
         MERGED: merged,
         ALPHA_2X: Model(kd_stages.scale_kd(profile, seed, start=merged)),

@@ -82,8 +82,10 @@ def ask(
 ) -> list[dict[str, Any]]:
     """One graded answer a run, question and turn, as `evaluate.ask`; the hot run only where the recipe wants it.
 
-    The draws of the near-greedy run do not depend on whether there is a hot one.
+    The draws of the near-greedy run do not depend on whether there is a hot one. A prompt that leaves no room for an
+    answer loses its beginning: a first answer full of role tags is long once it is read as text.
     """
+    room = model.config.max_position_embeddings - recipe.max_new_tokens
     graded = []
     for run in (NEAR_GREEDY, HOT) if recipe.hot else (NEAR_GREEDY,):
         temperatures = [recipe.temperature if run == HOT else question.temperature for question in questions]
@@ -93,7 +95,7 @@ def ask(
                 dialogue.append({"role": "user", "content": question.prompts[turn]})
             answers = sample(
                 model,
-                encode_prompts(tokenizer, dialogues),
+                [prompt[-room:] for prompt in encode_prompts(tokenizer, dialogues)],
                 max_new_tokens=recipe.max_new_tokens,
                 temperatures=temperatures,
                 generator=torch.Generator().manual_seed(derive(seed, "answers", run, turn)),
