@@ -34,8 +34,10 @@ E9_SAMPLED = "total variation of sampled tokens with and without the draft, less
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """The decoding loop: how many prompts it answers, and the widths of a dynamic tree beside the chain."""
+    """Where the draft is looked at closely. lengths: drafted tokens of a pass, the main one first. loop_prompts: how
+    many prompts the decoding loop answers; tree_...: the widths of a dynamic tree beside the chain."""
 
+    lengths: tuple[int, ...]
     loop_prompts: int
     tree_top: int
     tree_depth: int
@@ -161,7 +163,8 @@ def targets(done: Definitions) -> pd.DataFrame:
 
 
 def by_length(done: Definitions) -> pd.DataFrame:
-    """tau over the draft's length on the chat target, beside the curve that one acceptance rate would give."""
+    """tau over the draft's length on the chat target, and what one rate of acceptance would give, that of the first
+    drafted token (more exactly, the rate of the shortest draft)."""
     scored = done.scored[OWN]
     lengths = sorted(set(scored["length"]))
     lines = []
