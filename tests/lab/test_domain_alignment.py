@@ -55,6 +55,7 @@ def losses(monkeypatch):
         ]
 
     monkeypatch.setattr(kd_scores, "logs", read)
+    monkeypatch.setattr(domain_alignment, "metrics", lambda stage: {"steps": 40.0})
     return level
 
 

@@ -64,6 +64,9 @@ def test_the_maps_are_those_of_the_model_that_is_named(inputs, tmp_path):
     assert np.array(found["maps"]["teacher"][1]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_dialogues_that_are_all_too_long_are_refused(inputs, tmp_path):
-    with pytest.raises(ValueError, match=r"every held-out dialogue has more than longest = 4 tokens"):
-        build(inputs, tmp_path, longest=4)
+def test_where_all_dialogues_are_longer_the_first_is_read_as_far_as_it_may_be(inputs, tmp_path):
+    metrics, found = build(inputs, tmp_path, longest=6)
+    assert metrics["tokens"] == 6
+    whole = small_tokenizer().apply_chat_template([{"role": "user", "content": LONG}], tokenize=False)
+    assert whole.startswith("".join(found["tokens"]))
+    assert np.array(found["maps"]["student"]).shape == (2, 4, 6, 6)

@@ -15,7 +15,7 @@ from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import kd_ablation, kd_scale, kd_scores, kd_stages, seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, EXPERT
-from zephyr_lab.lab.scheduler import get, get_many
+from zephyr_lab.lab.scheduler import get, get_many, metrics
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
 
@@ -280,7 +280,7 @@ def general_loss(batch: Sequence[Mapping[str, Any]]) -> float:
 
 def last_step(done: Alignment) -> int:
     """Steps of a whole run."""
-    return int(kd_scores.logs(done.stages[BETA])[0]["step"].max())
+    return int(metrics(done.stages[BETA][0])["steps"])
 
 
 def measured(done: Alignment) -> pd.DataFrame:

@@ -58,7 +58,9 @@ def equations(used: set[str]) -> list[dict[str, str]]:
 
 
 def _is_used(function: str, used: set[str]) -> bool:
-    """Whether "losses.dpo.dpo_loss", with or without the package before it, is in `used`."""
+    """Whether "losses.dpo.dpo_loss", with or without the package before it, is in `used`; a bare word never is."""
+    if "." not in function:
+        return False
     module, _, name = f"zephyr_lab.{function.removeprefix('zephyr_lab.')}".rpartition(".")
     return f"{module}:{name}" in used or module in used
 

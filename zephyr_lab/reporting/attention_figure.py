@@ -11,6 +11,7 @@ from zephyr_lab.reporting.style import WIDE
 
 _MAP = "Greys"  # from white to black, so that a grey print loses nothing
 _LINE_BREAK = "⏎"
+_PANEL = 1.75  # inches that a triangle is wide, about
 
 
 def attention_triangles(maps: Mapping[str, ArrayLike], tokens: Sequence[str], *, title: str) -> Picture:
@@ -25,6 +26,7 @@ def attention_triangles(maps: Mapping[str, ArrayLike], tokens: Sequence[str], *,
     figure = Picture(figsize=(WIDE, 2.75), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(maps), sharey=True))
     names = [token.replace("\n", _LINE_BREAK).strip(" ") or "␣" for token in tokens]
+    size = min(5.0, _PANEL * 72 / (1.15 * len(tokens)))  # points: the names of neighbours must not touch
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     above = np.triu(np.ones((len(tokens), len(tokens)), dtype=bool), k=1)
     for ax, (name, weights) in zip(axes, maps.items(), strict=True):
@@ -33,12 +35,12 @@ def attention_triangles(maps: Mapping[str, ArrayLike], tokens: Sequence[str], *,
         ax.set_aspect("equal")
         ax.invert_yaxis()
         ax.set_title(name)
-        ax.set_xticks(np.arange(len(tokens)) + 0.5, names, rotation=90, fontsize=5)
+        ax.set_xticks(np.arange(len(tokens)) + 0.5, names, rotation=90, fontsize=size)
         ax.tick_params(length=0)
         ax.set_xlabel("looked at")
         for side in ("left", "bottom"):
             ax.spines[side].set_visible(False)
-    axes[0].set_yticks(np.arange(len(tokens)) + 0.5, names, fontsize=5)
+    axes[0].set_yticks(np.arange(len(tokens)) + 0.5, names, fontsize=size)
     axes[0].set_ylabel("token that looks")
     figure.suptitle(title, fontsize=8)
     figure.colorbar(image, ax=list(axes), label="weight", ticks=[0, 0.1, 0.25, 0.5, 1], shrink=0.7, aspect=24)

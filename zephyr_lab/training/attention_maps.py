@@ -26,28 +26,27 @@ def build(
 
     Writes maps.json: tokens, as text; answer, whether each belongs to an answer; maps, by model a list [layer][head] of
     square lists of rows. The dialogue is the first of input "dialogues", held-out split, of at most `recipe.longest`
-    tokens. Metrics: how many tokens it has. Raises ValueError where all are longer.
+    tokens, else the beginning of the first. Metrics: how many tokens it has.
     """
     del seed  # nothing is drawn
     process.prepare()
     device = process.pick_device(recipe.device)
     tokenizer = saved.load_tokenizer(inputs[recipe.models[0]] / recipe.folders[0])
     dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
-    short = (one for one in encode_dialogues(tokenizer, dialogues) if len(one.ids) <= recipe.longest)
-    dialogue = next(short, None)
-    if dialogue is None:
-        raise ValueError(f"every held-out dialogue has more than longest = {recipe.longest} tokens; allow more")
+    encoded = encode_dialogues(tokenizer, dialogues)
+    dialogue = next((one for one in encoded if len(one.ids) <= recipe.longest), encoded[0])
+    ids, answer = dialogue.ids[: recipe.longest], dialogue.answer_mask[: recipe.longest]
     maps: dict[str, Any] = {}
     for place, (name, folder) in enumerate(zip(recipe.models, recipe.folders, strict=True)):
         model = saved.load_model(inputs[name] / folder).to(device)
         model.set_attn_implementation("eager")  # the fast paths return no maps
         with torch.inference_mode():
-            read = model(input_ids=torch.tensor([dialogue.ids], device=device), use_cache=False, output_attentions=True)
+            read = model(input_ids=torch.tensor([ids], device=device), use_cache=False, output_attentions=True)
         maps[name] = [layer[0].float().cpu().tolist() for layer in read.attentions]
         context.progress(place + 1, len(recipe.models))
     files.write_json(out / "maps.json", {
-        "tokens": [tokenizer.decode([token]) for token in dialogue.ids],
-        "answer": list(dialogue.answer_mask),
+        "tokens": [tokenizer.decode([token]) for token in ids],
+        "answer": list(answer),
         "maps": maps,
     })  # fmt: skip
-    return {"tokens": float(len(dialogue.ids))}
+    return {"tokens": float(len(ids))}

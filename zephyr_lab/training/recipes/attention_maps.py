@@ -7,8 +7,8 @@ from zephyr_lab.training.recipes.zephyr import DEVICES
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionMaps:
-    """models: names of inputs, one each; folders: inside each, "" for its final model. longest: tokens that the
-    dialogue may have; the first held-out one that is no longer is read."""
+    """models: names of inputs, one each; folders: inside each, "" for its final model. longest: tokens that are
+    read; the first held-out dialogue that has no more, else the beginning of the first."""
 
     models: tuple[str, ...]
     folders: tuple[str, ...]
