@@ -35,7 +35,8 @@ def inputs(tmp_path_factory):
     draft_files.save(draft.build(shape, target, seed=0), at / "draft", tokenizer=small_tokenizer(), notes={})
     rows = [{"data": [f"What is {number} plus 1?", "-"]} for number in range(4)]
     (at / "prompts").mkdir()
-    write_rows(at / "prompts" / "test.jsonl", rows)
+    write_rows(at / "prompts" / "test.jsonl", rows[:3])
+    write_rows(at / "prompts" / "train.jsonl", [{"data": [*rows[3]["data"], "And then?", "-"]}])
     return {name: at / name for name in ("target", "draft", "prompts")}
 
 

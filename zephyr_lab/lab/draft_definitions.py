@@ -26,6 +26,7 @@ from zephyr_lab.training.recipes.draft_scores import PROMPTS, TARGET
 
 OWN = "chat target, chat prompts"  # what the draft was made for
 TAU, AUTHORS = "tau", "tau, authors' script"
+COMPARED = (CHAT, MATH)  # targets that answer with and without the draft
 TEMPERATURES = {0: "T = 0", 1: "T = 1"}
 E1 = "acceptance length on domain prompts: tuned target - base target, draft unchanged"
 E9 = "share of greedy answers that differ with and without the draft"
@@ -92,7 +93,7 @@ def definitions(profile: str, seeds: int) -> Definitions:
     }
     made = {row: [_scores(profile, seed, *which, loop) for seed in range(seeds)] for row, which in looped.items()}
     made |= {row: [_scores(profile, seed, *which) for seed in range(seeds)] for row, which in plain.items()}
-    lossless = {name: [_lossless(profile, seed, name) for seed in range(seeds)] for name in (CHAT, MATH)}
+    lossless = {name: [_lossless(profile, seed, name) for seed in range(seeds)] for name in COMPARED}
     get_many([stage for one in (*made.values(), *lossless.values()) for stage in one])  # at once: no core waits
     return Definitions(
         scored={row: tau.read(one) for row, one in made.items()},

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DraftLossless:
-    """Greedy answers to `prompts` held-out prompts (0: all) with and without the draft, token by token; and sampled
-    answers of `sampled_tokens` tokens to the first `sampled_prompts`, `samples` each at `temperature`.
+    """Greedy answers to `prompts` prompts (0: all) with and without the draft, token by token; and sampled answers of
+    `sampled_tokens` tokens to the first `sampled_prompts`, `samples` each at `temperature`.
 
     target_folder, draft_folder: inside their stages. length: drafted tokens of a pass.
     """
