@@ -58,3 +58,12 @@ def test_a_file_is_read_by_paper_profile_and_section(tmp_path, monkeypatch):
         settings.load("x", "huge", "base", Recipe)
     with pytest.raises(FileNotFoundError, match="no settings for paper 'y'; known: x"):
         settings.load("y", "tiny", "base", Recipe)
+
+
+def test_a_saved_file_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEPHYR_LAB_ROOT", str(tmp_path))
+    path = tmp_path / "papers" / "x" / "settings.toml"
+    path.parent.mkdir(parents=True)
+    for steps in (3, 30):
+        path.write_text(f"[tiny.base]\nsteps = {steps}\nrate = 0.5\n")
+        assert settings.load("x", "tiny", "base", Recipe).steps == steps

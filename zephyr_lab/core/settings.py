@@ -8,6 +8,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +52,14 @@ def _tables(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(p.parent.name for p in path.parent.parent.glob("*/settings.toml"))
         raise FileNotFoundError(f"no settings for paper {path.parent.name!r}; known: {', '.join(known)}")
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=32)
+def _parsed(path: Path, mtime: int, size: int) -> dict[str, Any]:
+    """A study names hundreds of stages, each from its table; nobody changes what comes back."""
+    del mtime, size  # they are the cache key: a saved file is read again
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
