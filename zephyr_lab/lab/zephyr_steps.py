@@ -71,7 +71,7 @@ def steps(profile: str, seeds: int) -> Steps:
     ]
     bases = [base_arms(profile, number) for number in range(arms.bases)]
     asked_bases = [stages.evaluation(profile, 0, one) for one in bases]
-    get_many([*asked, *asked_bases])  # at once, so that no core waits
+    get_many([*asked_bases, *asked])  # at once, and the bases, which take longest, first: no core waits
     return Steps(
         arms,
         scores.answers(asked),
