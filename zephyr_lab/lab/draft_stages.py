@@ -14,7 +14,7 @@ from zephyr_lab.core import paths, session, settings
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.training.recipes.draft import DraftRecipe
 from zephyr_lab.training.recipes.draft_data import (
     CHAT,
@@ -135,7 +135,7 @@ def target(profile: str, seed: int, name: str) -> Model:
     if name == CHAT:
         return Model(zephyr_stages.dsft(profile, seed))
     start = target(profile, seed, CHAT)
-    tuning = _changed(settings.load(PAPER, profile, "tuning", DSFTRecipe), start=start.folder)
+    tuning = changed(settings.load(PAPER, profile, "tuning", DSFTRecipe), {"start": start.folder})
     inputs = {"base": start.stage, "dialogues": _dialogues(profile, seed, name, "tuning_data")}
     return Model(Stage("target", "zephyr_lab.training.dsft:build", tuning, seed=seed, inputs=inputs))
 
@@ -265,7 +265,7 @@ def scores(profile: str, seed: int, name: str, drafts: Mapping[str, Draft], **ch
     inputs = {by_stage[key]: stage for key, stage in roles.items()}
     inputs |= {TARGET: model.stage, PROMPTS: pool(profile, seed, asked)}
     build = "zephyr_lab.training.draft_scores:build"
-    return Stage("draft_scores", build, _changed(recipe, **changes), seed=seed, inputs=inputs)
+    return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +345,7 @@ def _trained(
     if draft:
         inputs["draft"] = draft.stage
     build = "zephyr_lab.training.draft:build"
-    return Stage("drafts", build, _changed(recipe, **changes), seed=seed, inputs=inputs)
+    return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
 def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
@@ -356,12 +356,3 @@ def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
     table = settings.load(PAPER, profile, section, WorldSettings)
     drawn = SpecialtyDialogues(specialty=name, **dataclasses.asdict(table))
     return Stage(section, "zephyr_lab.training.draft_data:build_dialogues", drawn, seed=seed)
-
-
-def _changed(recipe: Any, **changes: Any) -> Any:
-    """`recipe` with `changes`. Raises ValueError naming the fields it has."""
-    known = [field.name for field in dataclasses.fields(recipe)]
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"{type(recipe).__name__} has no field {name!r}; it has {', '.join(known)}")
-    return dataclasses.replace(recipe, **changes)

@@ -15,7 +15,7 @@ from zephyr_lab.core import files, settings
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
-from zephyr_lab.lab.kd_stages import random_dialogues
+from zephyr_lab.lab.kd_stages import as_model, random_dialogues
 from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_scores import HOT, Measure
 from zephyr_lab.lab.zephyr_stages import Model
@@ -60,12 +60,12 @@ def evaluation(
     measured. changes: fields of `KDEvaluation`, e.g. per_group=0 for no domain question.
     """
     table = settings.load("kd_dae", profile, "evaluation", EvaluationSettings)
-    asked = {name: _model(model) for name, model in models.items()}
+    asked = {name: as_model(model) for name, model in models.items()}
     inputs = {name: model.stage for name, model in asked.items()}
     folder = ""
     if start is not None:
-        folder = _model(start).folder
-        inputs |= {START: _model(start).stage, DIALOGUES: dialogues or random_dialogues(profile, seed)}
+        folder = as_model(start).folder
+        inputs |= {START: as_model(start).stage, DIALOGUES: dialogues or random_dialogues(profile, seed)}
     if held_out is not None:
         inputs[PAIRS] = held_out
     recipe = KDEvaluation(
@@ -163,7 +163,3 @@ def _joined(evaluations: Sequence[Stage], file: str) -> pd.DataFrame:
         for stage, folder in zip(evaluations, folders, strict=True)
     ]
     return pd.concat(found, ignore_index=True)
-
-
-def _model(model: Model | Stage) -> Model:
-    return model if isinstance(model, Model) else Model(model)

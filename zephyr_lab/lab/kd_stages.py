@@ -13,7 +13,7 @@ from zephyr_lab.core import settings
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab import kd_folders
 from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.zephyr_stages import Model, base
+from zephyr_lab.lab.zephyr_stages import Model, base, changed
 from zephyr_lab.training.recipes.dae import DAERecipe
 from zephyr_lab.training.recipes.hub_data import HubDialogues
 from zephyr_lab.training.recipes.hub_model import HubModel
@@ -65,12 +65,12 @@ def own_answers(profile: str, seed: int, *, teacher: Model | Stage, data: Stage 
 
     `sft(..., data=own_answers(...))` trains on them. Changes: `OwnAnswers`, e.g. temperature=0.0.
     """
-    asked = _model(teacher)
+    asked = as_model(teacher)
     recipe = settings.load(PAPER, profile, "own_answers", OwnAnswers)
     return Stage(
         "own_answers",
         "zephyr_lab.training.own_answers:build",
-        _changed(recipe, {"teacher": asked.folder, **changes}),
+        changed(recipe, {"teacher": asked.folder, **changes}),
         seed=seed,
         inputs={"teacher": asked.stage, "dialogues": data or random_dialogues(profile, seed)},
     )
@@ -82,11 +82,7 @@ def mixed_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
 
     Of the hub: `FolderMix`, a folder of domain data beside the general rows of `scale_dialogues`.
     """
-    if profile in HUB_PROFILES:
-        stage = _data("mixed_dialogues", "kd_public_data:build_mix", FolderMix, profile, seed, changes)
-        recipe = kd_folders.with_digest(stage.recipe)
-        return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, seed)})
-    return _data("mixed_dialogues", "kd_data:build_mixed", MixedDialogues, profile, seed, changes)
+    return _mixed("mixed_dialogues", profile, seed, changes)
 
 
 # --- teachers and expert: one of each a profile -----------------------------------------------------------------------
@@ -116,12 +112,12 @@ def larger_teacher(profile: str, **changes: Any) -> Stage:
 
 def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
     """A mixture whose experts are all copies of `start` (the base), not trained. Changes: `Upcycle`."""
-    dense = _model(start or base(profile))
+    dense = as_model(start or base(profile))
     recipe = settings.load(PAPER, profile, "upcycle", Upcycle)
     return Stage(
         "upcycle",
         "zephyr_lab.training.mixtures:build_upcycle",
-        _changed(recipe, {"start": dense.folder, **changes}),
+        changed(recipe, {"start": dense.folder, **changes}),
         seed=seed,
         inputs={"dense": dense.stage},
     )
@@ -136,7 +132,7 @@ def domain_expert(profile: str, **changes: Any) -> Stage:
     return Stage(
         "expert",
         "zephyr_lab.training.ddpo:build",
-        _changed(recipe, changes),
+        changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"policy": expert_sft(profile), "pairs": expert_pairs(profile)},
     )
@@ -149,7 +145,7 @@ def expert_sft(profile: str, **changes: Any) -> Stage:
     return Stage(
         "expert_sft",
         "zephyr_lab.training.dsft:build",
-        _changed(recipe, changes),
+        changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"base": start, "dialogues": expert_dialogues(profile)},
     )
@@ -157,11 +153,7 @@ def expert_sft(profile: str, **changes: Any) -> Stage:
 
 def expert_dialogues(profile: str, **changes: Any) -> Stage:
     """What the expert learns from: mostly e-commerce dialogues. Changes: `MixedDialogues` (`FolderMix` of the hub)."""
-    if profile in HUB_PROFILES:
-        stage = _data("expert_dialogues", "kd_public_data:build_mix", FolderMix, profile, TEACHER_SEED, changes)
-        recipe = kd_folders.with_digest(stage.recipe)
-        return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, TEACHER_SEED)})
-    return _data("expert_dialogues", "kd_data:build_mixed", MixedDialogues, profile, TEACHER_SEED, changes)
+    return _mixed("expert_dialogues", profile, TEACHER_SEED, changes)
 
 
 def expert_pairs(profile: str, **changes: Any) -> Stage:
@@ -182,12 +174,12 @@ def sft(
 
     Steps and batches are those of `kd`. Changes: `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
     """
-    student = _model(start or base(profile))
+    student = as_model(start or base(profile))
     recipe = settings.load(PAPER, profile, "sft", DSFTRecipe)
     return Stage(
         "sft",
         "zephyr_lab.training.dsft:build",
-        _changed(recipe, {"start": student.folder, **changes}),
+        changed(recipe, {"start": student.folder, **changes}),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or random_dialogues(profile, seed)},
     )
@@ -262,9 +254,9 @@ def merged(
     prompts: two stages of dialogues, the first model's and the second's, needed for router="hidden" alone (general
     and e-commerce ones otherwise). Changes: `Merge`, e.g. router="hidden", shared="mean".
     """
-    one, two = _model(first or base(profile)), _model(second or base(profile))
+    one, two = as_model(first or base(profile)), as_model(second or base(profile))
     recipe = settings.load(PAPER, profile, "merge", Merge)
-    recipe = _changed(recipe, {"first": one.folder, "second": two.folder, **changes})
+    recipe = changed(recipe, {"first": one.folder, "second": two.folder, **changes})
     inputs = {"first": one.stage, "second": two.stage}
     if recipe.router == "hidden":
         general, domain = prompts or (random_dialogues(profile, seed), expert_dialogues(profile))
@@ -291,19 +283,19 @@ def dae(
     `DAERecipe`, e.g. reference_term=False, domain_teacher="general" (one teacher for all rows), misrouted=0.5 (flags
     turned over), keep_steps=(10, 20).
     """
-    student, domain = _model(start), _model(expert or domain_expert(profile))
+    student, domain = as_model(start), as_model(expert or domain_expert(profile))
     recipe = settings.load(PAPER, profile, "dae", DAERecipe)
     folders = {"start": student.folder, "expert": domain.folder}
     inputs = {"student": student.stage, "expert": domain.stage}
     if general_teacher is not None:
-        general = _model(general_teacher)
+        general = as_model(general_teacher)
         folders["general"] = general.folder
         inputs["general"] = general.stage
     share = {} if domain_share is None else {"domain_share": domain_share}
     if share and data is not None:
         raise ValueError("domain_share belongs to the data: give it to mixed_dialogues, or leave data out")
     inputs["dialogues"] = data or mixed_dialogues(profile, seed, **share)
-    recipe = _changed(recipe, {**folders, **changes})
+    recipe = changed(recipe, {**folders, **changes})
     return Stage("dae", "zephyr_lab.training.dae:build", recipe, seed=seed, inputs=inputs)
 
 
@@ -313,12 +305,12 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
     data: `mixed_dialogues(profile, seed)` for mixed fine-tuning (the default), with domain_share=1.0 for the domain
     alone. Batch, steps and schedule are DAE's. Changes: `DoseRecipe`. Model(stage, "steps/10") is the one after 10.
     """
-    student = _model(start)
+    student = as_model(start)
     recipe = settings.load(PAPER, profile, "tuned", DoseRecipe)
     return Stage(
         "tuned",
         "zephyr_lab.training.dose:build",
-        _changed(recipe, {"start": student.folder, **changes}),
+        changed(recipe, {"start": student.folder, **changes}),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or mixed_dialogues(profile, seed)},
     )
@@ -343,12 +335,12 @@ def _distilled(
     data: Stage | None,
     changes: Mapping[str, Any],
 ) -> Stage:
-    learns, teaches = _model(start or base(profile)), _model(teacher or same_size_teacher(profile))
+    learns, teaches = as_model(start or base(profile)), as_model(teacher or same_size_teacher(profile))
     recipe = settings.load(PAPER, profile, name, kind)
     return Stage(
         name,
         f"zephyr_lab.training.{build}",
-        _changed(recipe, {"start": learns.folder, "teacher": teaches.folder, **changes}),
+        changed(recipe, {"start": learns.folder, "teacher": teaches.folder, **changes}),
         seed=seed,
         inputs={
             "student": learns.stage,
@@ -359,7 +351,7 @@ def _distilled(
 
 
 def _data(section: str, build: str, kind: type, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
-    recipe = _changed(settings.load(PAPER, profile, section, kind), changes)
+    recipe = changed(settings.load(PAPER, profile, section, kind), changes)
     return Stage(section, f"zephyr_lab.training.{build}", recipe, seed=seed)
 
 
@@ -370,25 +362,26 @@ def _teacher(
     return Stage(
         section,
         f"zephyr_lab.training.{build}",
-        _changed(recipe, {"start": start.folder, **changes}),
+        changed(recipe, {"start": start.folder, **changes}),
         seed=TEACHER_SEED,
         inputs={"base": start.stage, "dialogues": teacher_dialogues(profile)},
     )
 
 
+def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
+    """General and e-commerce rows by the settings of `section`; of the hub, a folder beside the general rows."""
+    if profile in HUB_PROFILES:
+        stage = _data(section, "kd_public_data:build_mix", FolderMix, profile, seed, changes)
+        recipe = kd_folders.with_digest(stage.recipe)
+        return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, seed)})
+    return _data(section, "kd_data:build_mixed", MixedDialogues, profile, seed, changes)
+
+
 def _hub_model(profile: str, section: str, changes: Mapping[str, Any]) -> Stage:
-    recipe = _changed(settings.load(PAPER, profile, section, HubModel), changes)
+    recipe = changed(settings.load(PAPER, profile, section, HubModel), changes)
     return Stage(section, "zephyr_lab.training.hub_model:build", recipe)
 
 
-def _model(model: Model | Stage) -> Model:
+def as_model(model: Model | Stage) -> Model:
+    """A stage stands for its final model."""
     return model if isinstance(model, Model) else Model(model)
-
-
-def _changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
-    """`recipe` with `changes`. Raises ValueError naming the fields it has."""
-    known = [field.name for field in dataclasses.fields(recipe)]
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"{type(recipe).__name__} has no field {name!r}; it has {', '.join(known)}")
-    return dataclasses.replace(recipe, **changes)

@@ -41,7 +41,7 @@ def base(profile: str, number: int = 0) -> Model:
 def dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """The dialogues of dSFT; `changes`: fields of the recipe (`WorldDialogues`, `HubDialogues`), e.g. filters=()."""
     module, kind = _data(profile, WorldDialogues, HubDialogues)
-    recipe = _changed(settings.load("zephyr", profile, "dialogues", kind), changes)
+    recipe = changed(settings.load("zephyr", profile, "dialogues", kind), changes)
     return Stage("dialogues", f"{module}:build_dialogues", recipe, seed=seed)
 
 
@@ -52,8 +52,8 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
     `changes`: fields of the recipe (`WorldPairs`, `HubPairs`), e.g. rejected="worst".
     """
     module, kind = _data(profile, WorldPairs, HubPairs)
-    recipe = _changed(settings.load("zephyr", profile, table, kind), dataclasses.asdict(named(setting).pairs))
-    return Stage("pairs", f"{module}:build_pairs", _changed(recipe, changes), seed=seed)
+    recipe = changed(settings.load("zephyr", profile, table, kind), dataclasses.asdict(named(setting).pairs))
+    return Stage("pairs", f"{module}:build_pairs", changed(recipe, changes), seed=seed)
 
 
 def dsft(
@@ -74,7 +74,7 @@ def dsft(
     return Stage(
         "dsft",
         "zephyr_lab.training.dsft:build",
-        _changed(recipe, {"start": start.folder, **changes}),
+        changed(recipe, {"start": start.folder, **changes}),
         seed=seed,
         inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
     )
@@ -98,7 +98,7 @@ def ddpo(
     return Stage(
         "ddpo",
         "zephyr_lab.training.ddpo:build",
-        _changed(recipe, {"start": start.folder, **changes}),
+        changed(recipe, {"start": start.folder, **changes}),
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
     )
@@ -124,7 +124,7 @@ def evaluation(
     if held_out is not None:
         inputs[PAIRS] = held_out
     build = "zephyr_lab.training.evaluate:build"
-    return Stage("evaluation", build, _changed(recipe, changes), seed=seed, inputs=inputs)
+    return Stage("evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def _data(profile: str, world: type[Recipe], hub: type[Recipe]) -> tuple[str, ty
     return "zephyr_lab.training.zephyr_data", world
 
 
-def _changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
+def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
     """`recipe` with `changes`. Raises ValueError naming the fields it has."""
     known = [field.name for field in dataclasses.fields(recipe)]
     for name in changes:
