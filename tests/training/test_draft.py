@@ -46,6 +46,7 @@ RECIPE = DraftRecipe(
     noise=0.0,
     steps=12,
     batch=4,
+    micro_batch=4,
     learning_rate=1e-2,
     warmup=2,
     final_share=0.1,
@@ -306,6 +307,37 @@ def test_a_causal_drafts_loss_counts_the_answers_own_tokens():
     assert found.item() == pytest.approx(sum(whole) / 3, rel=1e-5)
 
 
+def test_micro_batches_add_up_to_the_batch():
+    target = little_target()
+    recipe = replace(RECIPE, heads=2, kv_heads=1, micro_batch=1)
+    model = draft_arms.feature_draft.build(draft_arms.shape_of(recipe, target), target, seed=0).double()
+    rows, batch = little_batch(target)
+    silent = Row(rows[0].ids, torch.zeros_like(rows[0].answers), None)
+    for counted in ("predicted", "input"):
+        changed = replace(recipe, counted=counted)
+        with torch.no_grad():
+            whole = draft_arms.batch_loss(changed, model, target, batch, noise=None).item()
+            parts = draft_arms.micro_batches(changed, model, [*rows, silent])
+            found = [
+                part.share * draft_arms.batch_loss(changed, model, target, collate(part.rows, target), noise=None)
+                for part in parts
+            ]
+        assert len(parts) == len(rows)
+        assert sum(found).item() == pytest.approx(whole, rel=1e-6)
+    with pytest.raises(ValueError, match="no answer token counts in a batch of 1 rows"):
+        draft_arms.micro_batches(recipe, model, [silent])
+
+
+def test_in_micro_batches_it_learns_the_same(inputs, tmp_path):
+    whole = Run(tmp_path / "whole", inputs)
+    whole.build(RECIPE)
+    pieces = Run(tmp_path / "pieces", inputs)
+    pieces.build(replace(RECIPE, micro_batch=3))
+    found = weights(pieces.out / "stage 1")
+    for name, tensor in weights(whole.out / "stage 1").items():
+        assert torch.allclose(tensor, found[name], atol=1e-4), name
+
+
 def test_each_epoch_holds_every_row_once_and_sorts_rows_of_like_length_together():
     lengths = [3, 50, 4, 60, 5, 70, 6, 80]
     batches = draft_batches.order(lengths, batch=2, steps=8, seed=0)
@@ -382,6 +414,7 @@ def test_a_nan_halts_with_one_line(inputs, tmp_path):
         ({"reduction": "mean"}, "reduction must be one of tokens, padded"),
         ({"counted": "all"}, "counted must be one of predicted, input"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"micro_batch": 0}, "micro_batch must be at least 1"),
         ({"warmup": 12}, "warmup must be from 0 to steps - 1 = 11"),
         ({"keep_at": (12,)}, "keep_at must lie from 1 to steps - 1 = 11"),
         ({"learning_rate": 0.0}, "learning_rate and clip must be positive"),

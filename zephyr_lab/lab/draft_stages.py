@@ -311,6 +311,7 @@ class DraftSettings:
     noise: float
     steps: int
     batch: int
+    micro_batch: int
     learning_rate: float
     warmup: int
     final_share: float

@@ -23,7 +23,7 @@ from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import Draft
 from zephyr_lab.models.draft_shape import trained_share
 from zephyr_lab.training import draft_arms, draft_batches, loop, process
-from zephyr_lab.training.draft_arms import Arm
+from zephyr_lab.training.draft_arms import Arm, MicroBatch
 from zephyr_lab.training.draft_batches import Row
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.optimizers import Schedule
@@ -147,9 +147,9 @@ class _Work:
             noise = None
             if recipe.noise:
                 noise = torch.Generator().manual_seed(derive(self.seed, "noise", step))
-            batch = draft_batches.collate([rows[place] for place in batches[step]], self.target)
-            with torch.autocast("cuda", torch.bfloat16, enabled=recipe.device == "cuda"):
-                return draft_arms.batch_loss(recipe, draft, self.target, batch, noise=noise)
+            *first, last = draft_arms.micro_batches(recipe, draft, [rows[place] for place in batches[step]])
+            before = sum(self._backward(draft, part, noise) for part in first)
+            return self._loss(draft, last, noise) + before
 
         losses = loop.train(
             draft,
@@ -164,13 +164,25 @@ class _Work:
         spent = (time.process_time() - taken[0]) * recipe.steps / len(taken) if taken else None
         return losses, spent
 
+    def _loss(self, draft: Draft, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
+        """What the part adds to its batch's loss."""
+        batch = draft_batches.collate(part.rows, self.target)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.recipe.device == "cuda"):
+            return part.share * draft_arms.batch_loss(self.recipe, draft, self.target, batch, noise=noise)
+
+    def _backward(self, draft: Draft, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
+        """As `_loss`, its gradient already added to the draft's and its graph gone."""
+        loss = self._loss(draft, part, noise)
+        loss.backward()
+        return loss.detach()
+
     def _held_out_loss(self, draft: Draft, rows: Sequence[Row]) -> float:
         """The training loss, without noise, averaged over batches of held-out rows."""
         draft.eval()
         losses = []
         with torch.no_grad():
-            for start in range(0, len(rows), self.recipe.batch):
-                batch = draft_batches.collate(rows[start : start + self.recipe.batch], self.target)
+            for start in range(0, len(rows), self.recipe.micro_batch):
+                batch = draft_batches.collate(rows[start : start + self.recipe.micro_batch], self.target)
                 losses.append(draft_arms.batch_loss(self.recipe, draft, self.target, batch, noise=None).item())
         return _mean(losses)
 

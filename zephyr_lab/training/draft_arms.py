@@ -1,6 +1,7 @@
 """One arm of draft training: where it starts, which of its parameters train, and its loss on a batch."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from zephyr_lab.models import draft_files, mistral
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import CAUSAL, Draft
 from zephyr_lab.models.draft_shape import DraftShape
-from zephyr_lab.training.draft_batches import Batch
+from zephyr_lab.training.draft_batches import Batch, Row
 from zephyr_lab.training.optimizers import ADAM_BETAS, muon_and_adamw
 from zephyr_lab.training.recipes.draft import DraftRecipe
 
@@ -132,6 +133,36 @@ def optimizers(recipe: DraftRecipe, draft: Draft, trained: list[nn.Parameter]) -
     if others:
         both.append(torch.optim.AdamW(others, lr=rate, betas=ADAM_BETAS, weight_decay=0.0))
     return both
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Rows that go through the models at once, and what share of their batch's loss is theirs."""
+
+    rows: Sequence[Row]
+    share: float
+
+
+def micro_batches(recipe: DraftRecipe, draft: Draft, rows: Sequence[Row]) -> list[MicroBatch]:
+    """The batch `rows` in pieces of `recipe.micro_batch`; the shares weigh their losses so that the sum is the batch's.
+
+    With reduction "tokens" the sum is exact. With "padded" each piece is padded by itself, as accumulated gradients of
+    the authors' code are. Pieces in which nothing counts are left out. Raises ValueError where nothing does.
+    """
+    pieces = [rows[start : start + recipe.micro_batch] for start in range(0, len(rows), recipe.micro_batch)]
+    ahead = 2 if isinstance(draft, FeatureDraft) else 1
+    if recipe.reduction == "tokens":
+        weights = [sum(_places(recipe, row, ahead) for row in piece) for piece in pieces]
+    else:
+        weights = [len(piece) * max(len(row.ids) for row in piece) for piece in pieces]
+    if not sum(weights):
+        raise ValueError(f"no answer token counts in a batch of {len(rows)} rows: see max_length = {recipe.max_length}")
+    return [MicroBatch(piece, weight / sum(weights)) for piece, weight in zip(pieces, weights, strict=True) if weight]
+
+
+def _places(recipe: DraftRecipe, row: Row, ahead: int) -> int:
+    """How many places of a row count (`_counted`)."""
+    return int((row.answers[:-1] if recipe.counted == "input" else row.answers[ahead:]).sum())
 
 
 def batch_loss(

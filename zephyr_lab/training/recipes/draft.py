@@ -40,10 +40,10 @@ class DraftRecipe:
     counted: positions whose predicted token belongs to an answer, or whose input token does (the authors' code).
     noise: width of the uniform noise on input features (0.2 in the authors' code), 0 for none.
 
-    Training: steps of `batch` rows; learning_rate: the peak, reached after `warmup` steps, `final_share` of it at the
-    end. keep_at: steps after which a copy is kept beside the final draft, to compare arms at equal time.
-    max_length: tokens of a row. system_turn: put an empty system turn first. features: "kept" computes each row's
-    features once and keeps them in memory, "each_step" computes them in each step.
+    Training: steps of `batch` rows, `micro_batch` of them through the models at once; learning_rate: the peak, reached
+    after `warmup` steps, `final_share` of it at the end. keep_at: steps after which a copy is kept beside the final
+    draft, to compare arms at equal time. max_length: tokens of a row. system_turn: put an empty system turn first.
+    features: "kept" computes each row's features once and keeps them in memory, "each_step" computes them in each step.
     """
 
     arms: tuple[str, ...]
@@ -72,6 +72,7 @@ class DraftRecipe:
     noise: float
     steps: int
     batch: int
+    micro_batch: int
     learning_rate: float
     warmup: int
     final_share: float
@@ -104,7 +105,7 @@ class DraftRecipe:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("steps", "batch", "heads", "kv_heads", "shared_width", "checkpoint_every"):
+        for name in ("steps", "batch", "micro_batch", "heads", "kv_heads", "shared_width", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.warmup < self.steps:
