@@ -3,6 +3,7 @@
 All arms start from one base; a seed decides data, order and sampling. Rows bear the paper's labels where it has them.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,15 +68,16 @@ def steps(profile: str, seeds: int) -> Steps:
     arms = settings.load("zephyr", profile, "steps", StepsSettings)
     models = [models_of(profile, seed, arms) for seed in range(seeds)]
     asked = [
-        stages.evaluation(profile, seed, one, held_out=stages.pairs(profile, seed)) for seed, one in enumerate(models)
+        [stages.evaluation(profile, seed, part, held_out=stages.pairs(profile, seed)) for part in _halves(one)]
+        for seed, one in enumerate(models)
     ]
     bases = [base_arms(profile, number) for number in range(arms.bases)]
     asked_bases = [stages.evaluation(profile, 0, one) for one in bases]
-    get_many([*asked_bases, *asked])  # at once, and the bases, which take longest, first: no core waits
+    get_many([*asked_bases, *itertools.chain(*asked)])  # at once, and the bases, which take longest, first
     return Steps(
         arms,
-        scores.answers(asked),
-        scores.held_out(asked),
+        pd.concat([scores.answers(part) for part in zip(*asked, strict=True)], ignore_index=True),
+        pd.concat([scores.held_out(part) for part in zip(*asked, strict=True)], ignore_index=True),
         scores.answers(asked_bases),
         {
             name: [one[name].stage for one in models]
@@ -119,6 +121,15 @@ def models_of(profile: str, seed: int, arms: StepsSettings) -> dict[str, Model]:
     for card in arms.cards:
         models[card] = Model(stages.ddpo(profile, seed, setting=card))
     return models
+
+
+def _halves(models: Mapping[str, Model]) -> list[dict[str, Model]]:
+    """The models as two evaluations: the first starts while models of the second train, and the last ones share cores.
+
+    No answer depends on what else its stage asks.
+    """
+    named, middle = list(models.items()), (len(models) + 1) // 2
+    return [dict(named[:middle]), dict(named[middle:])]
 
 
 def base_arms(profile: str, number: int) -> dict[str, Model]:
