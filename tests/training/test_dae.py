@@ -90,6 +90,14 @@ def test_without_the_reference_term_general_rows_run_through_nothing(inputs):
     assert dae.reduced(recipe, routed, routed.scores).item() == dae.reduced(DAE, whole, whole.scores).item()
 
 
+def test_a_batch_of_general_rows_alone_is_no_step_without_the_reference_term(inputs, tmp_path):
+    recipe = replace(DAE, reference_term=False, batch=1, micro_batch=1)
+    run = Run(tmp_path, inputs)
+    metrics = run.build(replace(recipe, log_every=1))
+    losses = [row["loss"] for row in json.loads((run.out / "log.json").read_text()) if "loss" in row]
+    assert losses.count(0.0) == recipe.epochs * (metrics["rows"] - metrics["domain_rows"]) < len(losses)
+
+
 def test_one_teacher_for_all_rows_is_a_control(inputs):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)

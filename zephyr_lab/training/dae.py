@@ -165,7 +165,8 @@ class DAETrainer(distillation.DistillationTrainer):
             domain = torch.where(routed.by_expert[:, None], routed.scores, 0.0)
             general = routed.scores - domain
             self.note_norms(domain=reduced(self.recipe, routed, domain), general=reduced(self.recipe, routed, general))
-        return reduced(self.recipe, routed, routed.scores)
+        loss = reduced(self.recipe, routed, routed.scores)
+        return loss if loss.requires_grad or not self.model.training else loss + _zero(model)
 
 
 def routed_scores(recipe: DAERecipe, student: nn.Module, teachers: Teachers, rows: Batch, by_expert: Tensor) -> Routed:
@@ -215,6 +216,11 @@ def measure(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, hel
             for mean, is_domain in zip(means.tolist(), on_device["is_domain"].tolist(), strict=True):
                 sums.setdefault("domain_loss" if is_domain else "general_loss", []).append(mean)
     return {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+
+
+def _zero(model: nn.Module) -> Tensor:
+    """0 with a gradient of 0: a batch of general rows alone has no loss where the recipe leaves their term out."""
+    return 0.0 * sum(weight.sum() for weight in model.parameters() if weight.requires_grad)
 
 
 def _add(account: Account, found: Account, numbers: Sequence[int]) -> None:
