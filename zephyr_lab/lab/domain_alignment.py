@@ -235,9 +235,10 @@ def shares(done: Alignment) -> pd.DataFrame:
 def doses(done: Alignment) -> pd.DataFrame:
     """Domain and chat score by steps of DAE and of plain fine-tuning, rows "<arm>, <n> steps"; 0 steps: the start."""
     last = last_step(done)
-    names = {dose_row(arm, step): dose_row(arm, step) for arm in DOSED for step in done.arms.doses}
-    names |= {dose_row(arm, last): arm for arm in DOSED}
-    names |= {dose_row("start", 0): ALPHA}
+    names = {dose_row("start", 0): ALPHA}
+    for arm in DOSED:
+        names |= {dose_row(arm, step): dose_row(arm, step) for step in done.arms.doses}
+        names[dose_row(arm, last)] = arm
     seeds = sorted(done.answers.loc[done.answers["model"] == DOMAIN_ONLY, "seed"].unique())
     chat, domain = (frame[frame["seed"].isin(seeds)] for frame in (done.answers, done.domain))
     rows = [

@@ -29,8 +29,8 @@ from zephyr_lab.reporting import claims, tables
 # What each effect is, in the words of the table.
 EFFECTS = {
     "S0-2": "error on held-out pairs (mean log-prob): relative drop from dSFT to DPO, %",
-    "S0-3": "implicit-reward accuracy of DPO on held-out pairs, %",
-    "S0-4": "CPU seconds a token trained: DPO below RLOO, %",
+    "S0-3": "implicit-reward accuracy of DPO on held-out pairs, points above 50 %",
+    "S0-4": "CPU seconds a token trained: DPO below RLOO on the true reward, %",
     "S0-5": "FLOPs of the training: DPO below reward model + RLOO, %",
     "S0-6": "chat score: relative gain of DPO over dSFT, %",
     "S1-24": "FLOPs: (reward model + PPO) / DPO",
@@ -103,7 +103,7 @@ def _values(done: Comparison) -> dict[str, tuple[np.ndarray, int]]:
         each_point = np.array(ratio(done, PPO, DPO, "tflop")) * gains[DPO] / gains[PPO]
     return {
         "S0-2": (100 * (1 - (1 - accuracy[DPO]) / (1 - accuracy[START])).to_numpy(), pairs),
-        "S0-3": (100 * np.array(implicit), pairs),
+        "S0-3": (100 * np.array(implicit) - 50, pairs),
         "S0-4": (100 * (1 - np.divide(_token_seconds(done, DPO), _token_seconds(done, RLOO_TRUE))), done.questions),
         "S0-5": (100 * (1 - np.array(ratio(done, DPO, RLOO, "tflop"))), done.questions),
         "S0-6": (100 * (chat[DPO] / chat[START] - 1), questions),
