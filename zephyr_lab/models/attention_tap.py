@@ -40,13 +40,15 @@ def tapping(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
 
     The tensors carry gradients where the pass does; the model attends by sdpa. Raises ValueError, naming the slow path,
     for a model whose attention cannot be replaced, one in training with dropout in attention (its maps would not be
-    those that attend) and, at the first layer, for scores that are capped or have sinks.
+    those that attend) or gradient checkpointing and, at the first layer, for scores that are capped or have sinks.
     """
     if not getattr(model, "_supports_attention_backend", False):
         raise ValueError(f"{type(model).__name__} has no replaceable attention; {SLOW_PATH}")
     dropout = getattr(model.config, "attention_dropout", 0.0)
     if model.training and dropout:
         raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")
+    if model.training and model.is_activation_checkpointing:
+        raise ValueError("gradient checkpointing would run the layers again without the tap; switch it off")
     layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
     usual = model.config._attn_implementation
     model.config._attn_implementation = TAPPED

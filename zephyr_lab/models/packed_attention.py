@@ -33,14 +33,16 @@ def packed(model: PreTrainedModel, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` reads one row in which texts of these lengths follow one another (`packed_row`), each for itself.
 
     Windows are kept. Raises ValueError, naming the slow path, for a model whose attention cannot be replaced, one in
-    training with dropout in attention, a row of another length and, at the first layer, scores that are capped or have
-    sinks.
+    training with dropout in attention or gradient checkpointing, a row of another length and, at the first layer,
+    scores that are capped or have sinks.
     """
     if not getattr(model, "_supports_attention_backend", False):
         raise ValueError(f"{type(model).__name__} has no replaceable attention; {SLOW_PATH}")
     dropout = getattr(model.config, "attention_dropout", 0.0)
     if model.training and dropout:
         raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")
+    if model.training and model.is_activation_checkpointing:
+        raise ValueError("gradient checkpointing would run the layers again without their lengths; switch it off")
     layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
     usual = model.config._attn_implementation
     model.config._attn_implementation = PACKED

@@ -57,9 +57,9 @@ def cached(cache: TeacherCache, head: LinearHead, numbers: Sequence[int]) -> Tea
 
 def counted_hidden(model: PreTrainedModel, texts: Sequence[Text]) -> Hidden:
     """Hidden states at the positions that predict answers, text after text, (token, hidden), from one packed row."""
+    counted = torch.cat([text.counted for text in texts])[None]
     with packed(getattr(model, "module", model), [len(text.ids) for text in texts]):
-        hidden = last_hidden(model, packed_row([text.ids for text in texts]))[0]
-    return hidden[torch.cat([text.counted for text in texts])]
+        return last_hidden(model, packed_row([text.ids for text in texts]), counted)
 
 
 def token_shares(texts: Sequence[Text]) -> list[Tensor]:

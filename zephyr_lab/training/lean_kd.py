@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sight
-from zephyr_lab.losses.fast.fused_head import LinearHead, TokenShares
+from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.attention_tap import LayerTap, tapping
 from zephyr_lab.models.pairing import Pairing
@@ -47,19 +47,32 @@ def linear_head(model: PreTrainedModel) -> LinearHead:
     return LinearHead(head.weight, head.bias)
 
 
-def last_hidden(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
-    """What the model's head is given, (row, position, hidden), without the logits of all positions.
+def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask) -> Hidden:
+    """What the model's head is given at the counted positions, (token, hidden), without the logits of all positions.
 
-    `model` may be wrapped for several devices: the wrapper's own forward runs.
+    The feed-forward block of the last layer runs for these positions alone: nothing else reads it. `model` may be
+    wrapped for several devices: the wrapper's own forward runs.
     """
     caught: list[Tensor] = []
     base = getattr(model, "module", model).base_model
-    hook = base.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))
+    hooks = [base.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))]
+    again = base.training and base.is_activation_checkpointing  # runs the layer a second time, without these hooks
+    if not again and isinstance(block := getattr(getattr(base, "layers", [None])[-1], "mlp", None), nn.Module):
+        hooks += [
+            block.register_forward_pre_hook(lambda module, args: (args[0][counted][None],)),
+            block.register_forward_hook(lambda module, args, output: _at(output[0], counted)),
+        ]
     try:
         model(**inputs, use_cache=False, logits_to_keep=1)
     finally:
-        hook.remove()
-    return caught[0]
+        for hook in hooks:
+            hook.remove()
+    return caught[0][counted]
+
+
+def _at(rows: Tensor, counted: TokenMask) -> Tensor:
+    """Rows at their positions, zeros elsewhere."""
+    return rows.new_zeros(*counted.shape, rows.shape[-1]).masked_scatter(counted[..., None], rows)
 
 
 def lean_kd_losses(
@@ -110,8 +123,8 @@ def both_passes(
         raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
     if pairing is None:
         with torch.no_grad():
-            teacher_hidden = last_hidden(teacher, inputs)[counted]
-        return Passes(last_hidden(student, inputs)[counted], teacher_hidden, None)
+            teacher_hidden = last_hidden(teacher, inputs, counted)
+        return Passes(last_hidden(student, inputs, counted), teacher_hidden, None)
     taps: dict[int, LayerTap] = {}
     wanted = set(pairing.layers)
 
@@ -120,10 +133,10 @@ def both_passes(
             taps[tap.layer] = tap
 
     with torch.no_grad(), tapping(teacher, keep):
-        teacher_hidden = last_hidden(teacher, inputs)[counted]
+        teacher_hidden = last_hidden(teacher, inputs, counted)
     follower = _Follower(taps, pairing, _spread(shares, counted), inputs)
     with tapping(getattr(student, "module", student), follower):
-        hidden = last_hidden(student, inputs)[counted]
+        hidden = last_hidden(student, inputs, counted)
     return Passes(hidden, teacher_hidden, torch.stack(follower.found).sum())
 
 
@@ -137,16 +150,18 @@ class _Follower:
         self.found: list[Tensor] = []
 
     def __call__(self, tap: LayerTap) -> None:
-        theirs = self._taps[self._pairing.layers[tap.layer]]
+        asked = self._pairing.layers
+        # Kept no longer than some layer follows it: by the end of the pass none is.
+        again = asked[tap.layer] in asked[tap.layer + 1 :]
+        theirs = self._taps[asked[tap.layer]] if again else self._taps.pop(asked[tap.layer])
         queries, keys = theirs.queries, theirs.keys
         if not self._plain:
             heads = torch.tensor(self._pairing.heads, device=queries.device)
             keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)[:, heads]
             queries = queries[:, heads]
-        layers = len(self._pairing.layers)
         self.found.append(
             attention_kl_sum(
-                tap.queries, tap.keys, self._sight(tap, theirs), self._shares / (layers * tap.queries.shape[1]),
+                tap.queries, tap.keys, self._sight(tap, theirs), self._shares / (len(asked) * tap.queries.shape[1]),
                 scale=tap.scale, teacher_queries=queries, teacher_keys=keys, teacher_scale=theirs.scale,
             )
         )  # fmt: skip

@@ -102,20 +102,23 @@ class _Blocked(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         trained = any(ctx.needs_input_grad[:2])
         total = torch.zeros((), dtype=torch.float64, device=queries.device)
-        for_queries = torch.zeros_like(queries) if trained else None
+        for_queries: list[tuple[Tensor, list[Tensor]]] = []  # of rows that count alone: until backward nothing else is
         for_keys = torch.zeros_like(keys, dtype=wide(keys.dtype)) if trained else None
         with torch.autocast(queries.device.type, enabled=False):
             for row in range(len(queries)):
                 student = _Side(queries[row], keys[row], scale)
                 teacher = _Side(teacher_queries[row], teacher_keys[row], teacher_scale)
+                spent: list[Tensor] = []
                 for block in _blocks(shares[row], seen, row, queries.shape[1]):
                     p, log_sum_p, theirs = _rows(teacher, block)
                     q, log_sum_q, own = _rows(student, block)
                     values = theirs.sub_(own).mul_(p).sum(dim=-1) - log_sum_p + log_sum_q  # (head, query)
                     total += (values.double() @ block.shares.double()).sum()
                     if trained:
-                        for_queries[row][:, block.queries] = student.spend(q.sub_(p), block, for_keys[row])
+                        spent.append(student.spend(q.sub_(p), block, for_keys[row]))
+                for_queries.append((shares[row].nonzero().squeeze(1), spent))
         ctx.made = (for_queries, for_keys.to(keys.dtype)) if trained else None
+        ctx.shape = queries.shape
         return total.to(wide(queries.dtype))
 
     @staticmethod
@@ -123,8 +126,13 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.made is None:
             raise RuntimeError("the attention loss's gradients are spent by one backward; call the loss again")
-        made, ctx.made = ctx.made, None
-        return (*(one.mul_(gradient.to(one.dtype)) for one in made), *[None] * 6)
+        (for_queries, for_keys), ctx.made = ctx.made, None
+        gradient = gradient.to(for_keys.dtype)
+        whole = for_keys.new_zeros(ctx.shape)
+        for row, (counted, spent) in enumerate(for_queries):
+            if spent:
+                whole[row][:, counted] = torch.cat(spent, dim=1).mul_(gradient)
+        return (whole, for_keys.mul_(gradient), *[None] * 6)
 
 
 @dataclass(frozen=True, slots=True)
