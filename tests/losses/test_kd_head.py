@@ -129,6 +129,13 @@ def test_under_autocast_the_loss_is_that_without():
     assert found.item() == pytest.approx(case.plain(1.0, 0.0, 1.0)[0].item())
 
 
+def test_float16_is_refused():
+    case = Case()
+    case.hidden = case.hidden.half()
+    with pytest.raises(ValueError, match=r"float16 gradients need a scaled loss.*use bfloat16"):
+        case.losses(1.0, 0.0, 1.0)
+
+
 def test_the_two_means_are_those_of_whole_scores():
     counted = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     scores = random(3, 3, 4)

@@ -6,6 +6,7 @@ whole loss: add losses, call backward once.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sig
 from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.attention_tap import LayerTap, tapping
+from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 from zephyr_lab.models.pairing import Pairing
 from zephyr_lab.models.plain_head import plain_head
 
@@ -50,7 +52,8 @@ def linear_head(model: PreTrainedModel) -> LinearHead:
 def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask) -> Hidden:
     """What the model's head is given at the counted positions, (token, hidden), without the logits of all positions.
 
-    The feed-forward block of the last layer runs for these positions alone: nothing else reads it. `model` may be
+    The feed-forward block of the last layer runs for these positions alone: nothing else reads it. All such blocks keep
+    gate and up alone for the backward pass (`models.lean_feed_forward`). `model` may be
     wrapped for several devices: the wrapper's own forward runs.
     """
     caught: list[Tensor] = []
@@ -63,7 +66,8 @@ def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask)
             block.register_forward_hook(lambda module, args, output: _at(output[0], counted)),
         ]
     try:
-        model(**inputs, use_cache=False, logits_to_keep=1)
+        with nullcontext() if again else lean_feed_forward(base):
+            model(**inputs, use_cache=False, logits_to_keep=1)
     finally:
         for hook in hooks:
             hook.remove()

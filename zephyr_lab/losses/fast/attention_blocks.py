@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr_lab.core.shapes import TokenMask
-from zephyr_lab.losses.fast.fused_head import wide
+from zephyr_lab.losses.fast.fused_head import refuse_half, wide
 from zephyr_lab.losses.fast.kd_head import softmax
 from zephyr_lab.losses.map_shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
 
@@ -77,8 +77,10 @@ def attention_kl_sum(
 
     Positions of share 0 cost nothing. For the mean over heads and layers, divide the shares by heads * layers. Query
     heads share keys in groups of neighbours; the two models may differ in kv_heads and in dim, not in heads. No
-    gradient reaches the teacher; a second backward raises RuntimeError. Raises ValueError where sizes do not fit.
+    gradient reaches the teacher; a second backward raises RuntimeError. Raises ValueError where sizes do not fit, and
+    for float16.
     """
+    refuse_half(queries)
     if queries.shape[:3] != teacher_queries.shape[:3]:
         raise ValueError(
             f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "

@@ -78,14 +78,24 @@ class Objective(Protocol):
 def fused(hidden: Hidden, head: LinearHead, shares: TokenShares, objective: Objective) -> HeadLosses:
     """The sum over tokens of share * loss, made tile by tile. A second backward through it raises RuntimeError.
 
-    Raises ValueError where sizes do not fit.
+    Raises ValueError where sizes do not fit, and for float16.
     """
+    refuse_half(hidden)
     if hidden.shape[1] != head.weight.shape[1]:
         raise ValueError(f"hidden has {hidden.shape[1]} features, the head takes {head.weight.shape[1]}")
     if shares.requires_grad:
         raise ValueError("shares must be plain numbers: no gradient is made for them; detach() them")
     loss, prediction, cross_entropy = _Fused.apply(hidden, head.weight, head.bias, shares, objective)
     return HeadLosses(loss, prediction, cross_entropy)
+
+
+def refuse_half(tensor: Tensor) -> None:
+    """Raises ValueError for float16."""
+    if tensor.dtype == torch.float16:
+        raise ValueError(
+            "float16 gradients need a scaled loss, and these are made before it is scaled; use bfloat16, or the plain "
+            "forms of zephyr_lab.losses"
+        )
 
 
 def mean_of_tokens(counted: Tensor) -> Tensor:
