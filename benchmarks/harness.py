@@ -67,15 +67,19 @@ def interleaved(contenders: Mapping[str, Call], *, rounds: int, warm_up: int = 1
 
 
 def peak_bytes(call: Call) -> int:
-    """The most that torch held at once during `call` above what it held before, in bytes, results included."""
+    """The most that torch held at once during `call` above what it held before, in bytes, results included.
+
+    Before: at its lowest, so that gradients of an earlier call, which a call clears first, are not taken off.
+    """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         kept = call()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     del kept  # until here, so that what the call returns counts as held
-    level = peak = 0
+    level = lowest = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         level += event.nbytes()
-        peak = max(peak, level)
+        lowest = min(lowest, level)
+        peak = max(peak, level - lowest)
     return peak
 
 

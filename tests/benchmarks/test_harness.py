@@ -46,6 +46,17 @@ def test_gradients_count_and_what_was_there_before_does_not():
     weight.grad = None
 
 
+def test_what_an_earlier_call_left_is_not_taken_off():
+    weight = torch.ones(1000, requires_grad=True)
+
+    def call():
+        harness.clear([weight])
+        weight.sum().backward()
+
+    peaks = [harness.peak_bytes(call) for _ in range(2)]  # the second begins with the first one's gradient
+    assert peaks[0] == peaks[1] > 0
+
+
 def test_the_gemm_floor_adds_up_its_products():
     one = harness.gemm_floor([(64, 64, 64)])
     assert one > 0 and harness.gemm_floor([(64, 64, 64)] * 50) > 5 * one
