@@ -156,13 +156,15 @@ def test_statistics_are_those_of_whole_logits(pairs, tile, learning):
         found = shared_prompt.loss(
             policy, pack(pairs), reference_of(pairs), pair_losses.dpo(beta=0.1), tile_entries=tile
         )
-    entropy, likeliest = [], []
+    entropy, mean_logit, likeliest = [], [], []
     for prompt, *responses in pairs:
         for response in responses:
             logits = policy(input_ids=torch.tensor([prompt + response])).logits[0, -len(response) - 1 : -1]
             entropy.append(torch.distributions.Categorical(logits=logits).entropy())
+            mean_logit.append(logits.mean(dim=-1))
             likeliest.append(logits.argmax(dim=-1) == torch.tensor(response))
     torch.testing.assert_close(found.statistics.entropy, torch.cat(entropy).detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.statistics.mean_logit, torch.cat(mean_logit).detach(), rtol=1e-4, atol=1e-4)
     assert torch.equal(found.statistics.likeliest, torch.cat(likeliest))
     assert found.loss.requires_grad == learning and not found.log_probs.chosen.requires_grad
 

@@ -33,9 +33,11 @@ PolicyLoss = Callable[[PairLogProbs, slice], PairScores]
 
 @dataclass(frozen=True, slots=True)
 class HeadStatistics:
-    """Of each target: the entropy of its distribution in nats, and whether the target was the likeliest token."""
+    """Of each target: the entropy of its distribution in nats, the mean logit over the vocabulary, and whether the
+    target was the likeliest token."""
 
     entropy: TargetNumbers
+    mean_logit: TargetNumbers
     likeliest: Bool[Tensor, " target"]
 
 
@@ -68,7 +70,11 @@ def mean_loss(
     value, chosen, rejected, entropy, likeliest = _MeanLoss.apply(
         hidden, weight, bias, targets, tuple(shapes), loss, tile_entries, learning
     )
-    return HeadLoss(value, PairLogProbs(chosen, rejected), HeadStatistics(entropy, likeliest))
+    with torch.no_grad():  # h . mean of W's rows: no logits are needed for their mean
+        mean_logit = (hidden.to(weight.dtype) @ weight.mean(dim=0)).to(entropy.dtype)
+        if bias is not None:
+            mean_logit += bias.mean()
+    return HeadLoss(value, PairLogProbs(chosen, rejected), HeadStatistics(entropy, mean_logit, likeliest))
 
 
 def pair_sums(rows: TargetNumbers, shapes: Sequence[PairShape]) -> PairLogProbs:

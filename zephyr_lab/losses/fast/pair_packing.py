@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from zephyr_lab.core.shapes import TokenIds
@@ -62,6 +62,11 @@ class PackedPairs:
         """The responses' tokens, chosen before rejected, pair by pair: what the output head is asked for."""
         rows = self.ids[0].split([shape.tokens for shape in self.shapes])
         return torch.cat([row[shape.prompt :] for row, shape in zip(rows, self.shapes, strict=True)])
+
+    def of_chosen(self) -> Bool[Tensor, " target"]:
+        """Which targets are the chosen response's."""
+        sides = torch.tensor([True, False] * len(self.shapes), device=self.ids.device)
+        return sides.repeat_interleave(torch.stack([self.lengths.chosen, self.lengths.rejected], dim=1).flatten())
 
     def selected(self) -> Places:
         """Tokens that feed the output head, ascending: the last of each prompt, and each response but its last one."""
