@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from zephyr_lab.losses.dpo import dpo_loss
@@ -105,11 +105,13 @@ def trl_trainer(
     best: bool,
     kind: type[StageDPOTrainer] = IdTrainer,
 ) -> StageDPOTrainer:
-    """A trainer of this kind; `best` as in `config`."""
-    return kind(
+    """A trainer of this kind that prints nothing; `best` as in `config`."""
+    trainer = kind(
         model=policy, ref_model=reference, args=config(folder, best=best), train_dataset=rows(pairs),
         processing_class=tokenizer(),
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def whole_logits_loss(
