@@ -16,6 +16,7 @@ from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.pair_packing import from_padded
 from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 
 OURS, DEFAULT, BEST, NAIVE = "ours", "TRL default", "TRL best (reference cached, no checkpointing)", "whole logits"
 BETA, ROUNDS = 0.1, 3
@@ -70,7 +71,9 @@ def case(entries: int, count: int) -> dict[str, Row]:
 
     def ours() -> None:
         harness.clear(parameters)
-        shared_prompt.loss(policy, packed, cached, pair_losses.dpo(beta=BETA)).loss.backward()
+        with lean_feed_forward(policy):  # as our trainer does
+            loss = shared_prompt.loss(policy, packed, cached, pair_losses.dpo(beta=BETA)).loss
+        loss.backward()
 
     def whole() -> None:
         harness.clear(parameters)

@@ -19,7 +19,7 @@ from zephyr_lab.core import files, provenance
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
 PAGE = FOLDER / "RESULTS.md"
-BENCHMARKS = ("kd_head", "dae_step", "attn_kd", "kd_full", "draft_score")
+BENCHMARKS = ("dpo_step", "dpo_epoch", "kd_head", "dae_step", "attn_kd", "kd_full", "draft_score")
 
 PREFACE = """\
 # Measured on this page

@@ -20,7 +20,7 @@ def test_every_example_runs_and_learns(tmp_path):
         "ids": torch.arange(5, 21).view(2, 8),
     }  # fmt: skip
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         names["student"].zero_grad()
         exec(example, names)
@@ -33,7 +33,7 @@ def test_every_example_runs_and_learns(tmp_path):
 def test_the_trainer_of_the_page_trains(tmp_path):
     student, teacher = small_model(0), small_model(1)
     names = {"student": student, "teacher": teacher}
-    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], names)
+    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[2], names)
     ids = torch.arange(5, 13)
     rows = [{"input_ids": ids, "labels": torch.where(ANSWERS[0], ids, -100)}] * 2
     arguments = TrainingArguments(

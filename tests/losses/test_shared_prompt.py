@@ -232,6 +232,10 @@ def test_gradient_checkpointing_is_refused_where_it_would_recompute():
         shared_prompt.pair_log_probs(policy, pack(random_pairs(0)))
 
 
+def test_float16_is_refused():
+    refused(packed_model().half(), r"float16 loses gradients that are made before the loss is scaled")
+
+
 def test_an_adapter_on_the_head_is_refused():
     refused(get_peft_model(packed_model(), LoraConfig(target_modules=["lm_head"])), r"leave lm_head out")
 

@@ -17,6 +17,7 @@ from zephyr_lab.losses.fast.pair_packing import PackedPairs, from_padded
 from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 from zephyr_lab.training.trl_adapters import StageDPOTrainer
 
 PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer"
@@ -97,7 +98,10 @@ def accept_packed(model: nn.Module) -> None:
     def forward(
         *args: Any, packed_loss: tuple[PackedPairs, PairLogProbs, PairLoss] | None = None, **kwargs: Any
     ) -> Any:
-        return usual(*args, **kwargs) if packed_loss is None else shared_prompt.loss(model, *packed_loss)
+        if packed_loss is None:
+            return usual(*args, **kwargs)
+        with lean_feed_forward(model):
+            return shared_prompt.loss(model, *packed_loss)
 
     model.forward = forward
 

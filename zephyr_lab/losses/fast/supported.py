@@ -25,6 +25,7 @@ def require_supported(model: nn.Module) -> PreTrainedModel:
         raise _refusal(f"{type(model).__name__} does not take its attention from transformers' attention interface")
     _require_plain_config(model)
     _require_plain_head(model)
+    _require_range(model)
     if torch.is_grad_enabled() and model.training:
         _require_one_pass(model)
     return model
@@ -51,6 +52,13 @@ def _require_plain_head(model: PreTrainedModel) -> None:
         )
     if isinstance(head.weight, DTensor) or hasattr(head.weight, "ds_id"):
         raise _refusal("the output head is split over processes")
+
+
+def _require_range(model: PreTrainedModel) -> None:
+    device = model.device.type
+    used = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    if used == torch.float16:
+        raise _refusal("float16 loses gradients that are made before the loss is scaled; take bfloat16")
 
 
 def _require_one_pass(model: PreTrainedModel) -> None:
