@@ -18,10 +18,10 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-slow smoke figures bench lint lock
+.PHONY: help setup reproduce test test-slow smoke figures bench bench-check lint lock
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: .venv/.installed  ## build .venv (again only where pyproject.toml or constraints.txt changed)
 
@@ -51,9 +51,11 @@ figures: setup  ## the committed figures: tiny with 5 seeds, promoted to figures
 	@$(BIN)/python -m zephyr_lab.lab.promote --profile tiny --seeds 5
 	@$(BIN)/python tools/sync_readme.py
 
-bench: setup  ## time and memory of the fast paths
-	@if [ -f benchmarks/run.py ]; then $(BIN)/python benchmarks/run.py; \
-	else echo "no benchmarks in this version: benchmarks/run.py is missing"; fi
+bench: setup  ## time and memory of the fast paths beside their opponents; rewrites benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.run
+
+bench-check: setup  ## the same, writing nothing: fails where a gate does not hold, and says which last
+	@$(BIN)/python -m benchmarks.run --check
 
 lint: setup  ## ruff, the layer test and the repository's rules
 	@$(BIN)/ruff check .

@@ -296,6 +296,8 @@ def test_bootstrap_takes_the_steps_of_make(profile, seeds):
     steps = {target: [shlex.join(c) for c in bootstrap.commands(target, profile, seeds)] for target in ("run", "test")}
     assert commands_of_make("reproduce", f"PROFILE={profile}", f"SEEDS={seeds}") == steps["run"]
     assert commands_of_make("test") == steps["test"]
+    for target in ("bench", "bench-check"):
+        assert commands_of_make(target) == [shlex.join(c) for c in bootstrap.commands(target, profile, seeds)]
 
 
 @pytest.mark.parametrize("profile", ["tiny", "paper"])

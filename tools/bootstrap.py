@@ -1,7 +1,8 @@
-"""`make reproduce` and `make test` for people without make. Standard library only.
+"""`make reproduce`, `make test` and `make bench` for people without make. Standard library only.
 
     python3 tools/bootstrap.py run  [--profile tiny] [--seeds 3]
     python3 tools/bootstrap.py test
+    python3 tools/bootstrap.py bench | bench-check
     python3 tools/bootstrap.py setup
 
 The steps and the environment variables are the Makefile's; tests/test_repository.py compares the two.
@@ -22,6 +23,8 @@ A_PROCESS_A_CORE = ("-n", "logical", "--dist", "loadfile", "--no-loadscope-reord
 HUB_PROFILES = ("gpu", "paper")  # the ones that read models and data from the hub
 
 Command = tuple[str, ...]
+
+BENCHMARKS: Command = (f"{BIN}/python", "-m", "benchmarks.run")
 
 
 def environment(profile: str) -> dict[str, str]:
@@ -55,7 +58,7 @@ def setup_commands(root: Path, python: str) -> list[Command]:
 
 
 def commands(target: str, profile: str, seeds: int) -> list[Command]:
-    """What `run` or `test` does once .venv stands."""
+    """What a target does once .venv stands."""
     lab = f"{BIN}/zephyr-lab"
     return {
         "setup": [],
@@ -65,12 +68,14 @@ def commands(target: str, profile: str, seeds: int) -> list[Command]:
             (lab, "check", "--profile", profile),
         ],
         "test": [(f"{BIN}/python", "-m", "pytest", "-q", "-m", "not slow", *A_PROCESS_A_CORE)],
+        "bench": [BENCHMARKS],
+        "bench-check": [(*BENCHMARKS, "--check")],
     }[target]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build .venv and run or test zephyr_lab, without make.")
-    parser.add_argument("target", choices=("run", "test", "setup"))
+    parser.add_argument("target", choices=("run", "test", "bench", "bench-check", "setup"))
     parser.add_argument("--profile", default="tiny", help="smoke, tiny (default), world-gpu, gpu or paper")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds: 0 to N-1 (default 3)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")

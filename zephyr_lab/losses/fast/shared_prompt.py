@@ -1,0 +1,126 @@
+"""Preference losses with the prompt of each pair computed once, for a loop or a trainer of your own.
+
+    packed = pair_packing.pack([(prompt_ids, chosen_ids, rejected_ids), ...])
+    with torch.no_grad():
+        reference = shared_prompt.pair_log_probs(reference_model, packed)  # once; two numbers a pair
+    shared_prompt.loss(model, packed, reference, pair_losses.dpo(beta=0.1)).loss.backward()
+
+Values and gradients are those of padded rows and whole logits up to rounding. What cannot be exact is refused.
+"""
+
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from zephyr_lab.core.shapes import PairScores
+from zephyr_lab.losses.fast import pair_head
+from zephyr_lab.losses.fast.head_tiles import TILE_ENTRIES, target_log_probs
+from zephyr_lab.losses.fast.last_layer import selecting
+from zephyr_lab.losses.fast.pair_head import HeadLoss
+from zephyr_lab.losses.fast.pair_losses import PairLoss
+from zephyr_lab.losses.fast.pair_packing import PackedPairs, pack
+from zephyr_lab.losses.fast.shared_prompt_attention import attending
+from zephyr_lab.losses.fast.supported import SLOW_PATH, require_supported
+from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.losses.mean_log_probs import PairLengths
+
+# Relative difference of summed log-probabilities that rounding may make.
+EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
+ROUNDED = 5e-2
+LONGEST_TRIAL = 64
+
+_tried: WeakSet[nn.Module] = WeakSet()
+
+
+def pair_log_probs(model: nn.Module, packed: PackedPairs, *, tile_entries: int = TILE_ENTRIES) -> PairLogProbs:
+    """log pi(response | prompt) of both responses of each pair, summed over tokens, in nats, float64.
+
+    They carry a gradient where it is enabled, for any loss to follow. `tile_entries`: logits alive at once. Raises
+    ValueError for a model that the shared prompt is not exact for.
+    """
+    causal = _require_exact(model)
+    hidden, head = _before_head(causal, packed)
+    rows = target_log_probs(hidden, head.weight, head.bias, packed.targets(), tile_entries=tile_entries)
+    return pair_head.pair_sums(rows, packed.shapes)
+
+
+def loss(
+    model: nn.Module,
+    packed: PackedPairs,
+    reference: PairLogProbs | None,
+    pair_loss: PairLoss,
+    *,
+    tile_entries: int = TILE_ENTRIES,
+) -> HeadLoss:
+    """The mean of `pair_loss` over the pairs, to call `backward` on once; the head's gradient is made already.
+
+    `reference`: what `pair_log_probs` of the reference gave for the same pairs, None for losses without one. The
+    policy's log-probabilities and statistics of its responses come along for logs, in the order of
+    `PackedPairs.targets`. `tile_entries`: logits alive at once. Raises ValueError for a model that the shared prompt is
+    not exact for, and where the loss has no finite slope.
+    """
+    causal = _require_exact(model)
+    hidden, head = _before_head(causal, packed)
+    lengths = packed.lengths
+
+    def of_pairs(policy: PairLogProbs, pairs: slice) -> PairScores:
+        given = None if reference is None else PairLogProbs(*_sliced(reference.chosen, reference.rejected, pairs))
+        return pair_loss(policy, given, PairLengths(*_sliced(lengths.chosen, lengths.rejected, pairs)))
+
+    return pair_head.mean_loss(
+        hidden, head.weight, head.bias, packed.targets(), packed.shapes, of_pairs, tile_entries=tile_entries
+    )
+
+
+def _sliced(chosen: Tensor, rejected: Tensor, pairs: slice) -> tuple[Tensor, Tensor]:
+    return chosen[pairs], rejected[pairs]
+
+
+def _before_head(model: PreTrainedModel, packed: PackedPairs) -> tuple[Tensor, nn.Linear]:
+    """Hidden states that the head reads, a row a target, and the head."""
+    with attending(model), selecting(model, packed) as places:
+        states = model.base_model(
+            input_ids=packed.ids, position_ids=packed.positions, packed_pairs=packed, use_cache=False
+        ).last_hidden_state
+    return states[0].index_select(0, places), model.get_output_embeddings()
+
+
+def _require_exact(model: nn.Module) -> PreTrainedModel:
+    """The causal language model in `model`, after the first call's trial of the shared prompt against plain rows."""
+    causal = require_supported(model)
+    if causal not in _tried:
+        _tried.add(causal)  # before the trial, which comes by here
+        try:
+            _try_out(causal)
+        except BaseException:
+            _tried.discard(causal)
+            raise
+    return causal
+
+
+def _try_out(model: PreTrainedModel) -> None:
+    """Raises ValueError unless two small pairs get the log-probabilities that `model` itself gives them."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    tokens = [place * 7919 % config.vocab_size for place in range(min(window, LONGEST_TRIAL) + 16)]
+    pairs = [(tokens[4:], tokens[:4], tokens[8:11]), (tokens[:3], tokens[3:5], tokens[5:9])]
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        ours = pair_log_probs(model, pack(pairs).to(device))
+        for place, (prompt, *responses) in enumerate(pairs):
+            for response, found in zip(responses, (ours.chosen, ours.rejected), strict=True):
+                plain = _plain_log_prob(model, torch.tensor([[*prompt, *response]], device=device), len(response))
+                allowed = EXACT.get(plain.dtype, ROUNDED) * (1 + plain.abs())
+                if not bool((found[place] - plain).abs() <= allowed):
+                    raise ValueError(
+                        f"no shared prompt for this model: on a trial {type(model).__name__} gave {plain:.4f} as the "
+                        f"log-probability of a response and packed pairs {found[place]:.4f}; {SLOW_PATH}"
+                    )
+
+
+def _plain_log_prob(model: PreTrainedModel, ids: Tensor, response: int) -> Tensor:
+    """log-probability of the last `response` tokens of one row, by the model's own logits; its type is theirs."""
+    logits = model(input_ids=ids, use_cache=False).logits[0, -response - 1 : -1]
+    return logits.log_softmax(dim=-1).gather(1, ids[0, -response:, None]).sum()

@@ -1,0 +1,160 @@
+"""Attention over packed pairs: both responses look at one prompt, not at each other, and pairs not at other pairs.
+
+Registered in transformers' attention interface, so a model's own modules run, with rotary positions, grouped heads and
+sliding windows as they are. The queries go through `scaled_dot_product_attention` in blocks that meet only the keys
+they may look at: half of a causal square, and less with a window. No map outlives its block.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from zephyr_lab.losses.fast.pair_packing import PackedPairs, PairShape
+
+SHARED_PROMPT = "zephyr_lab_shared_prompt"
+QUERIES_AT_ONCE = 128
+# What some models hand to their attention, and these blocks do not compute.
+NOT_COMPUTED = {"softcap": "soft-capped scores", "s_aux": "attention sinks", "position_bias": "position biases"}
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySpan:
+    """Queries that one response's text [prompt | response] asks: positions `first` to `stop` - 1 of it."""
+
+    first: int
+    stop: int
+
+
+def all_queries(shape: PairShape) -> tuple[QuerySpan, QuerySpan]:
+    """Every token once: prompt and chosen in the chosen's text, the rejected response in its own."""
+    return QuerySpan(0, shape.prompt + shape.chosen), QuerySpan(shape.prompt, shape.prompt + shape.rejected)
+
+
+def selected_queries(shape: PairShape) -> tuple[QuerySpan, QuerySpan]:
+    """The tokens of `PackedPairs.selected`."""
+    chosen = QuerySpan(shape.prompt - 1, shape.prompt + shape.chosen - 1)
+    return chosen, QuerySpan(shape.prompt, shape.prompt + shape.rejected - 1)
+
+
+@contextmanager
+def attending(model: PreTrainedModel) -> Iterator[None]:
+    """Within, forward passes of `model` attend by `SHARED_PROMPT`; they need the argument `packed_pairs`."""
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = SHARED_PROMPT
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    spans: list[tuple[QuerySpan, QuerySpan]],
+    shapes: tuple[PairShape, ...],
+    *,
+    scale: float,
+    window: int | None,
+) -> Tensor:
+    """What each query gets, shape (1, query, head, dim): softmax(scale * q k) v over its own text up to itself.
+
+    `query` (1, head, query, dim) holds the spans' queries in order, `key` and `value` (1, kv_head, token, dim) the
+    whole row. `window`: tokens that a query sees, itself included; None: all before it.
+    """
+    sizes = [span.stop - span.first for both in spans for span in both]
+    queries = iter(query.split(sizes, dim=2))
+    pieces = [size for shape in shapes for size in (shape.prompt + shape.chosen, shape.rejected)]
+    keys, values = iter(key.split(pieces, dim=2)), iter(value.split(pieces, dim=2))
+    found = []
+    for shape, both in zip(shapes, spans, strict=True):
+        chosen_text = next(keys), next(values)
+        rejected_text = [
+            torch.cat([whole[:, :, : shape.prompt], own], dim=2)
+            for whole, own in zip(chosen_text, (next(keys), next(values)), strict=True)
+        ]
+        for span, (text_keys, text_values) in zip(both, (chosen_text, rejected_text), strict=True):
+            found += _blocks(next(queries), text_keys, text_values, span, scale=scale, window=window)
+    return torch.cat([part.transpose(1, 2) for part in found], dim=1)
+
+
+def _blocks(
+    query: Tensor, key: Tensor, value: Tensor, span: QuerySpan, *, scale: float, window: int | None
+) -> Iterator[Tensor]:
+    groups = query.shape[1] // key.shape[1]
+    start = span.first
+    for part in query.split(QUERIES_AT_ONCE, dim=2):
+        stop = start + part.shape[2]
+        oldest = 0 if window is None else max(0, start - window + 1)
+        seen = key[:, :, oldest:stop], value[:, :, oldest:stop]
+        if groups > 1 and query.device.type != "cpu":
+            # Elsewhere a mask together with grouped heads falls back to whole maps.
+            seen = seen[0].repeat_interleave(groups, dim=1), seen[1].repeat_interleave(groups, dim=1)
+        yield scaled_dot_product_attention(
+            part,
+            *seen,
+            attn_mask=_bans(stop - start, stop - oldest, window, query.dtype, query.device),
+            scale=scale,
+            enable_gqa=query.shape[1] != seen[0].shape[1],
+        )
+        start = stop
+
+
+def _bans(queries: int, keys: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0 where a query may look and -inf elsewhere, shape (query, key); the last query is the last key's own."""
+    whole = _all_bans((1 << (keys - 1).bit_length()) + QUERIES_AT_ONCE, window, dtype, device)
+    first = whole.shape[1] - QUERIES_AT_ONCE + queries - keys
+    return whole[:queries, first : first + keys]
+
+
+@lru_cache(maxsize=16)
+def _all_bans(keys: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Bans of a full block whose last query is the last key's own; those of smaller blocks are cut out of it."""
+    query = torch.arange(keys - QUERIES_AT_ONCE, keys, device=device)[:, None]
+    key = torch.arange(keys, device=device)[None]
+    banned = key > query
+    if window is not None:
+        banned |= key <= query - window
+    return torch.zeros(banned.shape, dtype=dtype, device=device).masked_fill_(banned, float("-inf"))
+
+
+def _registered(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    packed_pairs: PackedPairs | None = None,
+    **arguments: Any,
+) -> tuple[Tensor, None]:
+    """transformers' side of `attend`; refuses what it would have to leave out. No mask is asked for, none is read."""
+    if packed_pairs is None:
+        raise ValueError(f"{type(module).__name__} does not hand its arguments on, so it cannot run packed pairs")
+    spans = [all_queries(shape) for shape in packed_pairs.shapes]
+    window = window_of(module, dropout, arguments)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return attend(query, key, value, spans, packed_pairs.shapes, scale=scale, window=window), None
+
+
+def window_of(module: nn.Module, dropout: float, arguments: dict[str, Any]) -> int | None:
+    """The sliding window that a model hands to its attention. Raises ValueError for what `attend` does not compute."""
+    for name, what in NOT_COMPUTED.items():
+        if arguments.get(name) is not None:
+            raise ValueError(f"{type(module).__name__} asks for {what}, which packed pairs lack: use TRL's own path")
+    if dropout:
+        raise ValueError(
+            f"attention dropout is {dropout:g}, packed pairs have none: set it to 0, or use TRL's own path"
+        )
+    return arguments.get("sliding_window")
+
+
+AttentionInterface.register(SHARED_PROMPT, _registered)

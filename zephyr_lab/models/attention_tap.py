@@ -1,0 +1,80 @@
+"""Queries and keys of each attention layer while a model runs, without a mask: what blocked attention losses take.
+
+As `models.attention_maps.listening`, which also makes the square mask of each layer. Whoever knows the batch knows the
+mask in its short form (window, padding, documents), so here none is made: beyond the model's own, nothing grows with
+the square of positions.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+TAPPED = "zephyr_lab_tapped"
+SLOW_PATH = "load it with attn_implementation='eager' and use losses.attention_kd on its maps instead"
+REFUSED = {"softcap": "soft-capped attention scores", "s_aux": "attention sinks"}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTap:
+    """One layer's rotated queries (row, head, position, dim), keys (row, kv_head, position, dim), scale and window."""
+
+    layer: int
+    queries: Tensor
+    keys: Tensor
+    scale: float
+    window: int | None
+
+
+Listener = Callable[[LayerTap], None]
+
+
+@contextmanager
+def tapping(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
+    """Calls `listener` with each layer's queries and keys during forward passes of `model` inside, in layers' order.
+
+    The tensors carry gradients where the pass does; the model attends by sdpa. Raises ValueError, naming the slow path,
+    for a model whose attention cannot be replaced, one in training with dropout in attention (its maps would not be
+    those that attend) or gradient checkpointing and, at the first layer, for scores that are capped or have sinks.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        raise ValueError(f"{type(model).__name__} has no replaceable attention; {SLOW_PATH}")
+    dropout = getattr(model.config, "attention_dropout", 0.0)
+    if model.training and dropout:
+        raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")
+    if model.training and model.is_activation_checkpointing:
+        raise ValueError("gradient checkpointing would run the layers again without the tap; switch it off")
+    layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = TAPPED
+    for layer in layers:
+        layer.attention_tap = listener
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
+        for layer in layers:
+            del layer.attention_tap
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, **arguments: Any,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The model's attention by sdpa, after the listener has seen what it is made of."""
+    for name, what in REFUSED.items():
+        if arguments.get(name) is not None:
+            raise ValueError(f"{type(module).__name__} has {what}, which blocked losses do not know; {SLOW_PATH}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    window = arguments.get("sliding_window")
+    module.attention_tap(LayerTap(module.layer_idx, query, key, scale, window))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)
+
+
+AttentionInterface.register(TAPPED, _attend)
+AttentionMaskInterface.register(TAPPED, sdpa_mask)

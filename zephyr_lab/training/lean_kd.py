@@ -1,0 +1,190 @@
+"""One step of KD without whole logits and without maps, for any training loop: equations (1) to (5) of 2406.19112.
+
+Both models run by sdpa; the attention loss is taken layer by layer from queries and keys, the prediction loss from the
+hidden states of the positions that count. Equal to the step of `training.kd` (tested). Its gradients are those of the
+whole loss: add losses, call backward once.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from zephyr_lab.core.shapes import TokenMask
+from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sight
+from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
+from zephyr_lab.losses.fast.kd_head import kd_head_losses
+from zephyr_lab.models.attention_tap import LayerTap, tapping
+from zephyr_lab.models.lean_feed_forward import lean_feed_forward
+from zephyr_lab.models.pairing import Pairing
+from zephyr_lab.models.plain_head import plain_head
+
+
+@dataclass(frozen=True, slots=True)
+class LeanParts:
+    """The loss to train on, and what it is made of as plain numbers; attention None where none was asked for."""
+
+    loss: Tensor
+    prediction: Tensor
+    cross_entropy: Tensor
+    attention: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Hidden states of both models at the positions that count, (token, hidden), and the attention loss if any."""
+
+    hidden: Tensor
+    teacher_hidden: Tensor
+    attention: Tensor | None
+
+
+def linear_head(model: PreTrainedModel) -> LinearHead:
+    """The model's head for the fused losses. Raises ValueError as `models.plain_head`: ask once, before training."""
+    head = plain_head(model)
+    return LinearHead(head.weight, head.bias)
+
+
+def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask) -> Hidden:
+    """What the model's head is given at the counted positions, (token, hidden), without the logits of all positions.
+
+    The feed-forward block of the last layer runs for these positions alone: nothing else reads it. All such blocks keep
+    gate and up alone for the backward pass (`models.lean_feed_forward`). `model` may be
+    wrapped for several devices: the wrapper's own forward runs.
+    """
+    caught: list[Tensor] = []
+    base = getattr(model, "module", model).base_model
+    hooks = [base.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))]
+    again = base.training and base.is_activation_checkpointing  # runs the layer a second time, without these hooks
+    if not again and isinstance(block := getattr(getattr(base, "layers", [None])[-1], "mlp", None), nn.Module):
+        hooks += [
+            block.register_forward_pre_hook(lambda module, args: (args[0][counted][None],)),
+            block.register_forward_hook(lambda module, args, output: _at(output[0], counted)),
+        ]
+    try:
+        with nullcontext() if again else lean_feed_forward(base):
+            model(**inputs, use_cache=False, logits_to_keep=1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught[0][counted]
+
+
+def _at(rows: Tensor, counted: TokenMask) -> Tensor:
+    """Rows at their positions, zeros elsewhere."""
+    return rows.new_zeros(*counted.shape, rows.shape[-1]).masked_scatter(counted[..., None], rows)
+
+
+def lean_kd_losses(
+    student: nn.Module,
+    teacher: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    *,
+    heads: tuple[LinearHead, LinearHead],
+    counted: TokenMask,
+    shares: TokenShares,
+    pairing: Pairing | None,
+    prediction_weight: float,
+    attention_weight: float,
+    ce_weight: float,
+    temperature: float,
+) -> LeanParts:
+    """Equation (5) over the positions in `counted`, each loss summed with their `shares`.
+
+    inputs: what both models' forward takes (input_ids; attention_mask where padding is on the left or within;
+    position_ids that start anew where texts are packed). heads: student's and teacher's, by `linear_head`. pairing:
+    whose maps each layer and head follows (`models.pairing.pair`); None leaves the attention loss out.
+    """
+    passes = both_passes(student, teacher, inputs, counted=counted, shares=shares, pairing=pairing)
+    ids = inputs["input_ids"]
+    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)[counted]  # the last position never counts
+    head, teacher_head = heads
+    found = kd_head_losses(
+        passes.hidden, head, teacher_hidden=passes.teacher_hidden, teacher_head=teacher_head, next_ids=following,
+        shares=shares, prediction_weight=prediction_weight, ce_weight=ce_weight, temperature=temperature,
+    )  # fmt: skip
+    if passes.attention is None:
+        return LeanParts(found.loss, found.prediction, found.cross_entropy, None)
+    loss = found.loss + attention_weight * passes.attention
+    return LeanParts(loss, found.prediction, found.cross_entropy, passes.attention.detach())
+
+
+def both_passes(
+    student: nn.Module,
+    teacher: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    *,
+    counted: TokenMask,
+    shares: TokenShares,
+    pairing: Pairing | None,
+) -> Passes:
+    """Both models' forward passes and the attention loss on the way, the mean over layers and heads (eq. 4, 5)."""
+    if bool(counted[:, -1].any()):
+        raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
+    if pairing is None:
+        with torch.no_grad():
+            teacher_hidden = last_hidden(teacher, inputs, counted)
+        return Passes(last_hidden(student, inputs, counted), teacher_hidden, None)
+    taps: dict[int, LayerTap] = {}
+    wanted = set(pairing.layers)
+
+    def keep(tap: LayerTap) -> None:
+        if tap.layer in wanted:
+            taps[tap.layer] = tap
+
+    with torch.no_grad(), tapping(teacher, keep):
+        teacher_hidden = last_hidden(teacher, inputs, counted)
+    follower = _Follower(taps, pairing, _spread(shares, counted), inputs)
+    with tapping(getattr(student, "module", student), follower):
+        hidden = last_hidden(student, inputs, counted)
+    return Passes(hidden, teacher_hidden, torch.stack(follower.found).sum())
+
+
+class _Follower:
+    """Listens to the student and takes each layer's divergence from the teacher's paired layer."""
+
+    def __init__(self, taps: dict[int, LayerTap], pairing: Pairing, shares: Tensor, inputs: Mapping[str, Any]) -> None:
+        self._taps, self._pairing, self._shares, self._inputs = taps, pairing, shares, inputs
+        self._plain = pairing.heads == tuple(range(len(pairing.heads)))
+        self._sights: dict[int | None, Sight] = {}
+        self.found: list[Tensor] = []
+
+    def __call__(self, tap: LayerTap) -> None:
+        asked = self._pairing.layers
+        # Kept no longer than some layer follows it: by the end of the pass none is.
+        again = asked[tap.layer] in asked[tap.layer + 1 :]
+        theirs = self._taps[asked[tap.layer]] if again else self._taps.pop(asked[tap.layer])
+        queries, keys = theirs.queries, theirs.keys
+        if not self._plain:
+            heads = torch.tensor(self._pairing.heads, device=queries.device)
+            keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)[:, heads]
+            queries = queries[:, heads]
+        self.found.append(
+            attention_kl_sum(
+                tap.queries, tap.keys, self._sight(tap, theirs), self._shares / (len(asked) * tap.queries.shape[1]),
+                scale=tap.scale, teacher_queries=queries, teacher_keys=keys, teacher_scale=theirs.scale,
+            )
+        )  # fmt: skip
+
+    def _sight(self, tap: LayerTap, theirs: LayerTap) -> Sight:
+        """What both models see: of two windows the smaller."""
+        window = min((one for one in (tap.window, theirs.window) if one is not None), default=None)
+        if window not in self._sights:
+            mask, places = self._inputs.get("attention_mask"), self._inputs.get("position_ids")
+            rows, _, positions, _ = tap.queries.shape
+            self._sights[window] = sight(
+                rows, positions, window=window, real=None if mask is None else mask.bool(),
+                places=places if mask is None else None, device=tap.queries.device,
+            )  # fmt: skip
+        return self._sights[window]
+
+
+def _spread(shares: Tensor, counted: Tensor) -> Tensor:
+    """Shares at their positions, (row, position), 0 elsewhere."""
+    spread = torch.zeros(counted.shape, dtype=shares.dtype, device=shares.device)
+    spread[counted] = shares
+    return spread
