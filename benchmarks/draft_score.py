@@ -19,9 +19,9 @@ from zephyr_lab.scoring.acceptance_length import acceptance_length
 
 SCORING, SAMPLED = "ours: scoring answers", "ours: sampling and scoring"
 LOOP, ASSISTED = "our loop, a prompt at a time", "transformers' assisted generation"
-ENTRIES, LAYERS, GAMMA, NEW_TOKENS = 1024, 3, 4, 64
+ENTRIES, HIDDEN, LAYERS, GAMMA, NEW_TOKENS = 1024, 128, 3, 4, 64
 PROMPTS, TIMED, ROUNDS = 300, 12, 2
-AGREEMENT = 0.35  # how much the target's later layers say: its draft, the first layer, then gains about 2.5 tokens
+SHARPNESS = 1.5  # of next-token distributions: the draft then gains about 2.3 tokens a pass, as small trained ones do
 
 
 def measure() -> Report:
@@ -76,10 +76,8 @@ def measure() -> Report:
 
 def pair() -> tuple[MistralForCausalLM, MistralForCausalLM]:
     """A target, and as its draft its own first layer under its norm and head, which agrees with it now and then."""
-    target, draft = (mistral(0, entries=ENTRIES, layers=layers).eval() for layers in (LAYERS, 1))
-    for layer in target.model.layers[1:]:
-        for written in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            written.weight.data *= AGREEMENT
+    target, draft = (mistral(0, entries=ENTRIES, layers=layers, hidden=HIDDEN).eval() for layers in (LAYERS, 1))
+    target.lm_head.weight.data *= SHARPNESS
     draft.load_state_dict({name: target.state_dict()[name] for name in draft.state_dict()})
     for model in (target, draft):
         model.generation_config = GenerationConfig(pad_token_id=0, bos_token_id=1, eos_token_id=2)

@@ -10,11 +10,13 @@ INITIALIZER_RANGE = 0.06
 Product = tuple[int, int, int]
 
 
-def mistral(seed: int, *, entries: int, layers: int = 4, window: int | None = None) -> MistralForCausalLM:
+def mistral(
+    seed: int, *, entries: int, layers: int = 4, window: int | None = None, hidden: int = HIDDEN
+) -> MistralForCausalLM:
     """A model in float32 with a head of its own (untied), as published ones of this architecture."""
     config = MistralConfig(
-        vocab_size=entries, hidden_size=HIDDEN, intermediate_size=FFN, num_hidden_layers=layers,
-        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HIDDEN // HEADS, sliding_window=window,
+        vocab_size=entries, hidden_size=hidden, intermediate_size=FFN * hidden // HIDDEN, num_hidden_layers=layers,
+        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=hidden // HEADS, sliding_window=window,
         max_position_embeddings=8192, attention_dropout=0.0, tie_word_embeddings=False,
         initializer_range=INITIALIZER_RANGE, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
