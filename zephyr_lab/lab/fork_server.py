@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Iterable
 
+from zephyr_lab.core import source
 from zephyr_lab.core.processes import die_with_parent
 
 LONGEST_MESSAGE = 2**20
@@ -25,7 +26,7 @@ POLL_SECONDS = 0.02
 def serve(connection: socket.socket) -> None:
     """Fork a worker for each message, and tell of each that ended; until the other side hangs up.
 
-    A message is {"job": path, "log": path, "libraries": dotted names} with two locked descriptors, which go over to the
+    A message is {"job": path, "log": path, "module": of the build} with two locked descriptors, which go over to the
     worker. Answers: {"job": path, "pid": number} once it runs, {"job": path, "code": number} when it has ended, a
     signal as a negative number.
     """
@@ -36,7 +37,8 @@ def serve(connection: socket.socket) -> None:
             if not message:
                 return
             wanted = json.loads(message)
-            load(wanted["libraries"])
+            with contextlib.suppress(ValueError):  # source that does not parse: the worker tells of it
+                load(source.libraries([wanted["module"]]))  # read here, the source's digest costs a worker nothing
             pid = _fork(wanted, held)
             running[pid] = wanted["job"]
             _send(connection, job=wanted["job"], pid=pid)

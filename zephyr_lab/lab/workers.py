@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zephyr_lab.core import files, paths, source
+from zephyr_lab.core import files, paths
 from zephyr_lab.core.processes import worker_environment
 from zephyr_lab.core.stages import Stage
 from zephyr_lab.lab.fork_server import LONGEST_MESSAGE
@@ -34,7 +34,7 @@ class Workers:
         if forks(stage):
             if self._server is None:
                 self._server = _Server(self._environment)
-            self._server.start(job, log, source.libraries([stage.module]), held)
+            self._server.start(job, log, stage.module, held)
             return
         table = files.read_json(job)
         files.write_json(job, {**table, "parent": os.getpid(), "locks": list(held)})
@@ -88,8 +88,8 @@ class _Server:
             )
         self._running: set[Path] = set()
 
-    def start(self, job: Path, log: Path, libraries: list[str], held: tuple[int, int]) -> None:
-        message = {"job": str(job), "log": str(log), "libraries": libraries}
+    def start(self, job: Path, log: Path, module: str, held: tuple[int, int]) -> None:
+        message = {"job": str(job), "log": str(log), "module": module}
         self._running.add(job)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a server that died: `ended` tells
             socket.send_fds(self._connection, [json.dumps(message).encode()], list(held))
