@@ -137,5 +137,9 @@ def test_what_does_not_fit_is_refused():
     case.shares.requires_grad_()
     with pytest.raises(ValueError, match="shares must be plain numbers"):
         case.blocked(seen)
+    case = Case()
+    case.queries = case.queries.half()
+    with pytest.raises(ValueError, match="float16 gradients need a scaled loss"):
+        case.blocked(seen)
     with pytest.raises(ValueError, match=r"window must be at least 1 \(a token sees itself\), got 0"):
         sight(1, 4, window=0)

@@ -65,3 +65,11 @@ def test_a_model_without_the_interface_is_refused():
     model._supports_attention_backend = False
     with pytest.raises(ValueError, match="MistralForCausalLM has no replaceable attention; load it with"):
         tapped(model)
+
+
+def test_gradient_checkpointing_is_refused_in_training_alone():
+    model = small_model()
+    model.activation_checkpointing_enable()
+    tapped(model.eval())
+    with pytest.raises(ValueError, match="would run the layers again without the tap"):
+        tapped(model.train())

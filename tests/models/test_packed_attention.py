@@ -55,3 +55,10 @@ def test_dropout_and_models_without_the_interface_are_refused():
     model._supports_attention_backend = False
     with pytest.raises(ValueError, match="no replaceable attention; pad the texts"), packed(model, LENGTHS):
         pass
+
+
+def test_gradient_checkpointing_is_refused():
+    model = small_model().train()
+    model.activation_checkpointing_enable()
+    with pytest.raises(ValueError, match="without their lengths; switch it off"), packed(model, LENGTHS):
+        pass
