@@ -35,7 +35,7 @@ class SharedPromptDPOTrainer(StageDPOTrainer):
         accept_packed(self.model)
 
     def compute_ref_log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The reference's log-probabilities of both responses, shape (pair,) each, float32 as in the batches to come."""
+        """The reference's log-probabilities of both responses, shape (pair,) each, in the batches' float32."""
         with torch.no_grad(), self.accelerator.autocast():
             found = shared_prompt.pair_log_probs(self.accelerator.unwrap_model(model), _packed(inputs))
         return found.chosen.float(), found.rejected.float()
