@@ -35,10 +35,10 @@ class SharedPromptDPOTrainer(StageDPOTrainer):
         accept_packed(self.model)
 
     def compute_ref_log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The reference's log-probabilities of chosen and rejected responses, shape (pair,) each."""
+        """The reference's log-probabilities of both responses, shape (pair,) each, in the batches' float32."""
         with torch.no_grad(), self.accelerator.autocast():
             found = shared_prompt.pair_log_probs(self.accelerator.unwrap_model(model), _packed(inputs))
-        return found.chosen, found.rejected
+        return found.chosen.float(), found.rejected.float()
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
         if return_outputs:
