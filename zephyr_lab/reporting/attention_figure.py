@@ -31,7 +31,7 @@ def attention_triangles(maps: Mapping[str, ArrayLike], tokens: Sequence[str], *,
     above = np.triu(np.ones((len(tokens), len(tokens)), dtype=bool), k=1)
     for ax, (name, weights) in zip(axes, maps.items(), strict=True):
         shown = np.ma.masked_array(np.asarray(weights, dtype=float), mask=above)
-        image = ax.pcolormesh(shown, cmap=_MAP, norm=norm, edgecolors="0.88", linewidth=0.2)
+        image = ax.pcolormesh(shown, cmap=_MAP, norm=norm, edgecolors="0.88", linewidth=0.2, rasterized=True)
         ax.set_aspect("equal")
         ax.invert_yaxis()
         ax.set_title(name)
