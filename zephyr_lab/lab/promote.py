@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths, provenance
-from zephyr_lab.lab import freshness, run_records
+from zephyr_lab.lab import freshness, provenance_file, run_records
 from zephyr_lab.lab.notebooks import Notebook, select
 from zephyr_lab.reporting import ledger
 
@@ -46,7 +46,7 @@ def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
     changed += _write_if_changed(paths.figures_dir() / "ledger.json", told)
     made = {name: {"notebook": owner, "sha256": files.sha256(path)} for name, (owner, path) in sorted(wanted.items())}
     kept = {name: {key: record[key] for key in KEPT_OF_A_RECORD} for name, record in records.items()}
-    content = {"profile": profile, "seeds": seeds, "files": made, "notebooks": kept}
+    content = {"profile": profile, "seeds": seeds, "files": made, **provenance_file.packed(kept)}
     _write_provenance(content, results_changed=bool(changed))
     return changed
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from zephyr_lab.core import files, paths, source
 from zephyr_lab.core.profiles import require_profile
-from zephyr_lab.lab import freshness, run_records
+from zephyr_lab.lab import freshness, provenance_file, run_records
 from zephyr_lab.lab.notebooks import Notebook, all_notebooks
 
 _EQUATION_ROW = re.compile(r"^\|(?P<cells>.+)\|\s*$")
@@ -111,7 +111,7 @@ def _promoted(name: str) -> tuple[Notebook, dict[str, Any], list[str]] | None:
     owner = record["files"][made[0]]["notebook"] if made else None
     if owner not in by_name:
         return None
-    return by_name[owner], record["notebooks"][owner], [f"figures/{file}" for file in made]
+    return by_name[owner], provenance_file.record_of(record, owner), [f"figures/{file}" for file in made]
 
 
 def _known(profile: str) -> list[str]:
