@@ -1,6 +1,6 @@
 """figures/provenance.json: what every notebook's stages have in common is written once.
 
-A thousand stages come from some dozens of recipes; with modules and versions beside each, the file was mostly repetition.
+A thousand stages come from some dozens of recipes: with modules and versions beside each, most of it was repetition.
 """
 
 from collections.abc import Mapping
