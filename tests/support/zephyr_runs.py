@@ -52,6 +52,7 @@ DDPO = DDPORecipe(
     long_prompts="set_aside",
     equal_answers="keep",
     other_reference=False,
+    shared_prompt=True,
     sampled_prompts=4,
     sampled_tokens=8,
 )

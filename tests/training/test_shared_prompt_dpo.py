@@ -12,7 +12,7 @@ from trl.kernels import chunked_logprob
 import zephyr_runs
 from tiny_models import small_tokenizer
 from zephyr_lab.models import saved
-from zephyr_lab.training import trl_adapters
+from zephyr_lab.training import ddpo, trl_adapters
 from zephyr_lab.training.shared_prompt_dpo import SharedPromptDPOTrainer
 from zephyr_lab.training.trl_adapters import StageDPOTrainer
 from zephyr_lab.training.zephyr_examples import PairExample
@@ -119,3 +119,18 @@ def test_the_reference_in_the_step_and_ipo_give_trl_s_loss(changes, tmp_path):
 def test_settings_that_need_trl_s_own_path_are_refused(changes, reason, tmp_path):
     with pytest.raises(ValueError, match=rf"^no shared prompt: {reason}"):
         trainer_of(SharedPromptDPOTrainer, tmp_path, **changes)
+
+
+def test_the_recipe_s_setting_chooses_the_path_and_both_end_alike(tmp_path):
+    models = {}
+    for shared_prompt, kind in ((True, SharedPromptDPOTrainer), (False, StageDPOTrainer)):
+        start = zephyr_runs.save_start(tmp_path / str(shared_prompt) / "start")
+        trainer = ddpo.make_trainer(
+            replace(RECIPE, shared_prompt=shared_prompt), saved.load_model(start), saved.load_model(start),
+            small_tokenizer(), {"train": PAIRS, "test": PAIRS[:4]}, seed=0, folder=start.parent / "run",
+        )  # fmt: skip
+        assert type(trainer) is kind
+        trl_adapters.run(trainer, Context(start.parent / "run"), epochs=None)
+        models[shared_prompt] = trainer.model.state_dict()
+    worst = max((models[True][name] - one).abs().max().item() for name, one in models[False].items())
+    assert worst < WEIGHT_TOLERANCE

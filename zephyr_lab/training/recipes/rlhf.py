@@ -18,7 +18,8 @@ DEVICES = ("cpu", "cuda")
 # Fields that say where, how fast and how talkative, not what is learned: no knobs.
 HOUSEKEEPING = frozenset({
     "world", "start", "reward", "device", "log_every", "evaluate_every", "checkpoint_every", "keep", "keep_epochs",
-    "micro_batch", "system_turn", "sampled_prompts", "sampled_tokens", "other_reference", "prompts", "algorithm",
+    "micro_batch", "system_turn", "sampled_prompts", "sampled_tokens", "other_reference", "shared_prompt",
+    "prompts", "algorithm",
 })  # fmt: skip
 
 

@@ -139,7 +139,8 @@ class DDPORecipe(Training):
 
     long_prompts: what becomes of a prompt beyond `max_prompt_length` tokens: its beginning is cut off, as the published
     script did, or the pair is set aside. equal_answers: whether pairs of equal texts, which teach nothing and can never
-    be won, stay. other_reference: allow a reference that is not the policy's start.
+    be won, stay. other_reference: allow a reference that is not the policy's start. shared_prompt: compute each pair's
+    prompt once (`training.shared_prompt_dpo`); False is TRL's own path, for models and settings that need it.
     sampled_prompts: held-out prompts that the trained policy answers at temperature 1, for its KL to the reference and
     its lengths; sampled_tokens: the most that an answer may have.
     """
@@ -149,6 +150,7 @@ class DDPORecipe(Training):
     long_prompts: str
     equal_answers: str
     other_reference: bool
+    shared_prompt: bool
     sampled_prompts: int
     sampled_tokens: int
 
