@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,41 @@ class Lab:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"token {TOKEN}"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
+
+    def notebook(self, number: str) -> tuple[Path, int]:
+        """The copy of this notebook, set to the smallest profile and seeds, and the number of its code cells."""
+        path = next(self.folder.glob(f"notebooks/{number}_*.ipynb"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+        parameters = "".join(cells[0]["source"]).replace('profile: str = "tiny"', 'profile: str = "smoke"')
+        cells[0]["source"] = parameters.replace("seeds: int = 3", "seeds: int = 2")
+        assert '"smoke"' in cells[0]["source"] and "= 2" in cells[0]["source"]
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return path, len(cells)
+
+    def wait_for_kernel(self, page: Any) -> None:
+        """Wait until the one kernel is idle and the page connected to it, as Run All needs it to be.
+
+        The page shows "idle" before the kernel is connected, and Run All would then run nothing and say nothing.
+        Waiting is the page's: its requests pass through this process, and a sleep would stop them all.
+        """
+        for _ in range(600):
+            kernels = self._kernels()
+            if kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"] >= 1:
+                return
+            page.wait_for_timeout(100)
+        raise AssertionError("no kernel became idle and connected within a minute")
+
+    def _kernels(self) -> list[dict[str, Any]]:
+        """None while one is being started: the server knows its id before its state, and answers with an error."""
+        try:
+            return self.get("api/kernels")
+        except TimeoutError:  # a busy machine
+            return []
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            return []
 
 
 @pytest.fixture

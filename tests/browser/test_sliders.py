@@ -1,6 +1,5 @@
 """Notebook 40's sliders in a real browser: live in JupyterLab, and their twin on a page of the report."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -18,38 +17,17 @@ TIMEOUT = 180_000  # milliseconds, for a slow machine
 TRAINING = 600_000  # the notebook's toys are computed by a worker, which waits where others hold the machine's slots
 
 
-def smallest(path: Path) -> int:
-    """Set the copy's profile and seeds to the smallest; the number of its code cells."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-    cells[0]["source"] = "".join(cells[0]["source"]).replace('"tiny"  #', '"smoke"  #').replace("= 3  #", "= 2  #")
-    assert '"smoke"' in cells[0]["source"] and "= 2" in cells[0]["source"]
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return len(cells)
-
-
-def wait_for_kernel(lab, page) -> None:
-    # Idle before the page is connected would run nothing; waiting is the page's, whose requests pass through here.
-    for _ in range(600):
-        kernels = lab.get("api/kernels")
-        if kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"] >= 1:
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("no kernel became idle and connected within a minute")
-
-
 def test_in_jupyterlab_a_moved_slider_moves_value_and_picture(lab, visit, tmp_path):
     from playwright.sync_api import expect
 
-    path = next(lab.folder.glob("notebooks/40_*.ipynb"))
+    path, cells = lab.notebook("40")
     if STORED.is_dir():  # a stage that stands need not be computed again
         shutil.copytree(STORED, lab.folder / STORED.relative_to(ROOT))
-    cells = smallest(path)
     page = visit.page
     page.set_viewport_size({"width": 1400, "height": 3000})
     page.goto(f"{lab.url}lab/tree/notebooks/{path.name}?token=a-token-for-tests")
     page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for(state="attached", timeout=TIMEOUT)
-    wait_for_kernel(lab, page)
+    lab.wait_for_kernel(page)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     last = page.locator(".jp-CodeCell .jp-InputPrompt").last
