@@ -71,5 +71,5 @@ def test_gradient_checkpointing_is_refused_in_training_alone():
     model = small_model()
     model.activation_checkpointing_enable()
     tapped(model.eval())
-    with pytest.raises(ValueError, match="would run the layers again without the tap"):
+    with pytest.raises(ValueError, match="would run the layers again with their usual attention"):
         tapped(model.train())

@@ -60,5 +60,5 @@ def test_dropout_and_models_without_the_interface_are_refused():
 def test_gradient_checkpointing_is_refused():
     model = small_model().train()
     model.activation_checkpointing_enable()
-    with pytest.raises(ValueError, match="without their lengths; switch it off"), packed(model, LENGTHS):
+    with pytest.raises(ValueError, match="with their usual attention; switch it off"), packed(model, LENGTHS):
         pass

@@ -103,18 +103,19 @@ def _rates(
     if isinstance(draft, FeatureDraft):
         # Pair t guesses the token at t + 2.
         guessed = [found[:, :-1][counted[:, 2:]] for found in unrolled(draft, ids, features, depth=length)]
-        logits = (head(found) for found in guessed)
+        return [_accepted(head(found), tokens, own, temperature) for found in guessed]
+    hidden = draft.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][counted[:, 1:]]
+    # Its guesses depend on the tokens alone, not on how many of them it drafted.
+    return [_accepted(draft.get_output_embeddings()(hidden), tokens, own, temperature)] * length
+
+
+def _accepted(logits: Tensor, tokens: Tensor, own: Tensor | None, temperature: float) -> np.ndarray:
+    """With what probability each token is accepted from a draft of these logits, (token,)."""
+    if own is None:
+        rate = (logits.argmax(dim=-1) == tokens).double()
     else:
-        hidden = draft.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][counted[:, 1:]]
-        logits = [draft.get_output_embeddings()(hidden)] * length  # its guesses depend on the tokens alone
-    rates = []
-    for found in logits:
-        if own is None:
-            rate = (found.argmax(dim=-1) == tokens).double()
-        else:
-            rate = (_log_probs(found, tokens, temperature) - own).clamp(max=0).exp()
-        rates.append(rate.cpu().numpy())
-    return rates
+        rate = (_log_probs(logits, tokens, temperature) - own).clamp(max=0).exp()
+    return rate.cpu().numpy()
 
 
 def _place(values: np.ndarray, places: list[int], lengths: np.ndarray, depth: int, rates: np.ndarray) -> None:

@@ -15,7 +15,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from zephyr_lab.models.replaced_attention import replaced_attention
+
 LISTENING = "zephyr_lab_listening"
+SLOW_PATH = "load it with attn_implementation='eager' and take whole_maps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +45,8 @@ def listening(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
 
     The tensors carry gradients where the pass does. Raises ValueError for a model whose attention cannot be replaced.
     """
-    if not getattr(model, "_supports_attention_backend", False):
-        raise ValueError(f"{type(model).__name__} has no replaceable attention, so its maps cannot be distilled")
-    layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
-    config = model.config
-    usual = config._attn_implementation
-    config._attn_implementation = LISTENING
-    for layer in layers:
-        layer.attention_listener = listener
-    try:
+    with replaced_attention(model, LISTENING, otherwise=SLOW_PATH, attention_listener=listener):
         yield
-    finally:
-        config._attn_implementation = usual
-        for layer in layers:
-            del layer.attention_listener
 
 
 def whole_maps(model: PreTrainedModel, **inputs: Any) -> tuple[Tensor, ...]:

@@ -15,6 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
+
 TAPPED = "zephyr_lab_tapped"
 SLOW_PATH = "load it with attn_implementation='eager' and use losses.attention_kd on its maps instead"
 REFUSED = {"softcap": "soft-capped attention scores", "s_aux": "attention sinks"}
@@ -42,24 +44,9 @@ def tapping(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
     for a model whose attention cannot be replaced, one in training with dropout in attention (its maps would not be
     those that attend) or gradient checkpointing and, at the first layer, for scores that are capped or have sinks.
     """
-    if not getattr(model, "_supports_attention_backend", False):
-        raise ValueError(f"{type(model).__name__} has no replaceable attention; {SLOW_PATH}")
-    dropout = getattr(model.config, "attention_dropout", 0.0)
-    if model.training and dropout:
-        raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")
-    if model.training and model.is_activation_checkpointing:
-        raise ValueError("gradient checkpointing would run the layers again without the tap; switch it off")
-    layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
-    usual = model.config._attn_implementation
-    model.config._attn_implementation = TAPPED
-    for layer in layers:
-        layer.attention_tap = listener
-    try:
+    with replaced_attention(model, TAPPED, otherwise=SLOW_PATH, attention_tap=listener):
+        require_one_pass(model)
         yield
-    finally:
-        model.config._attn_implementation = usual
-        for layer in layers:
-            del layer.attention_tap
 
 
 def _attend(

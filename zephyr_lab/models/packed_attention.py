@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from zephyr_lab.core.shapes import TokenIds
+from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
 PACKED = "zephyr_lab_packed"
 SLOW_PATH = "pad the texts to one length instead"
@@ -36,24 +37,9 @@ def packed(model: PreTrainedModel, lengths: Sequence[int]) -> Iterator[None]:
     training with dropout in attention or gradient checkpointing, a row of another length and, at the first layer,
     scores that are capped or have sinks.
     """
-    if not getattr(model, "_supports_attention_backend", False):
-        raise ValueError(f"{type(model).__name__} has no replaceable attention; {SLOW_PATH}")
-    dropout = getattr(model.config, "attention_dropout", 0.0)
-    if model.training and dropout:
-        raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")
-    if model.training and model.is_activation_checkpointing:
-        raise ValueError("gradient checkpointing would run the layers again without their lengths; switch it off")
-    layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
-    usual = model.config._attn_implementation
-    model.config._attn_implementation = PACKED
-    for layer in layers:
-        layer.packed_lengths = tuple(lengths)
-    try:
+    with replaced_attention(model, PACKED, otherwise=SLOW_PATH, packed_lengths=tuple(lengths)):
+        require_one_pass(model)
         yield
-    finally:
-        model.config._attn_implementation = usual
-        for layer in layers:
-            del layer.packed_lengths
 
 
 def _attend(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from datasets import Dataset
 from torch.utils.data import Sampler
-from trl import SFTConfig
 
 from zephyr_lab.core import files
 from zephyr_lab.models import saved
@@ -17,8 +16,7 @@ from zephyr_lab.training import distillation, dsft, process, stack_muon, trl_ada
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.random_order import RandomOrder
 from zephyr_lab.training.recipes.kd import DoseRecipe
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_dialogues
-from zephyr_lab.training.zephyr_examples import dialogue_examples
+from zephyr_lab.training.zephyr_data import TEST, TRAIN
 
 
 class DoseTrainer(trl_adapters.StageSFTTrainer):
@@ -43,43 +41,13 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     device = process.pick_device(recipe.device)
     start = inputs["base"] / recipe.start
     model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
-    examples, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        dialogues, unusable = read_dialogues(inputs["dialogues"], split)
-        examples[split], accounts[split] = dialogue_examples(
-            tokenizer,
-            dialogues,
-            max_length=recipe.max_length,
-            answers_only=recipe.answers_only,
-            system_turn=recipe.system_turn,
-        )
-        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    examples, accounts = dsft.read_examples(recipe, inputs["dialogues"], tokenizer)
     before = dsft.held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
-    trl_adapters.score_labelled_positions_only()
-    rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
-    arguments = trl_adapters.trainer_arguments(
-        recipe,
-        seed=seed,
-        folder=context.checkpoints / "trainer",
-        held_out=len(rows[TEST]),
-        measure_start=recipe.evaluate_every > 0,
-    )
-    trainer = DoseTrainer(
-        model=model,
-        args=SFTConfig(
-            **arguments,
-            max_length=recipe.max_length if recipe.packed else None,
-            packing=recipe.packed,
-            packing_strategy="bfd",
-            eval_packing=False,
-        ),
-        train_dataset=rows[TRAIN],
-        eval_dataset=rows[TEST],
-        processing_class=tokenizer,
-        optimizers=(stack_muon.optimizer(recipe, model), None),
-    )
+    trainer = dsft.make_trainer(
+        recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer", kind=DoseTrainer,
+        optimizer=stack_muon.optimizer(recipe, model),
+    )  # fmt: skip
     trainer.order = recipe.order
-    trl_adapters.require_all_tokens(rows[TRAIN], trainer)
     distillation.keep_steps(trainer, recipe.keep_steps, context)
     log = trl_adapters.run(trainer, context, epochs=None)
     after = dsft.held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
@@ -21,7 +23,9 @@ from zephyr_lab.training import process, trl_adapters
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.zephyr import DSFTRecipe
 from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_dialogues
-from zephyr_lab.training.zephyr_examples import IGNORED, DialogueExample, dialogue_examples
+from zephyr_lab.training.zephyr_examples import IGNORED, Account, DialogueExample, dialogue_examples
+
+Kind = TypeVar("Kind", bound=trl_adapters.StageSFTTrainer)
 
 
 def build(recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
@@ -37,17 +41,7 @@ def build(recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     device = process.pick_device(recipe.device)
     start = inputs["base"] / recipe.start
     model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
-    examples, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        dialogues, unusable = read_dialogues(inputs["dialogues"], split)
-        examples[split], accounts[split] = dialogue_examples(
-            tokenizer,
-            dialogues,
-            max_length=recipe.max_length,
-            answers_only=recipe.answers_only,
-            system_turn=recipe.system_turn,
-        )
-        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    examples, accounts = read_examples(recipe, inputs["dialogues"], tokenizer)
     before = held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
     trainer = make_trainer(recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer")
     kept = context.checkpoints / "epochs" if recipe.keep_epochs else None
@@ -66,6 +60,24 @@ def build(recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     }
 
 
+def read_examples(
+    recipe: DSFTRecipe, folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> tuple[dict[str, list[DialogueExample]], dict[str, Account]]:
+    """The examples of both splits as the recipe wants them, and what was found in their rows, which is printed."""
+    examples, accounts = {}, {}
+    for split in (TRAIN, TEST):
+        dialogues, unusable = read_dialogues(folder, split)
+        examples[split], accounts[split] = dialogue_examples(
+            tokenizer,
+            dialogues,
+            max_length=recipe.max_length,
+            answers_only=recipe.answers_only,
+            system_turn=recipe.system_turn,
+        )
+        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    return examples, accounts
+
+
 def make_trainer(
     recipe: DSFTRecipe,
     model: PreTrainedModel,
@@ -74,11 +86,16 @@ def make_trainer(
     *,
     seed: int,
     folder: Path,
-) -> trl_adapters.StageSFTTrainer:
-    """The trainer, with checkpoints in `folder`. Raises ValueError if its own preparation drops tokens."""
+    kind: type[Kind] = trl_adapters.StageSFTTrainer,
+    optimizer: Optimizer | None = None,
+) -> Kind:
+    """A trainer of this kind, with checkpoints in `folder`; `optimizer`: another than the recipe's own.
+
+    Raises ValueError if its own preparation drops tokens.
+    """
     trl_adapters.score_labelled_positions_only()
     rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
-    trainer = trl_adapters.StageSFTTrainer(
+    trainer = kind(
         model=model,
         args=SFTConfig(
             **trl_adapters.trainer_arguments(
@@ -96,7 +113,7 @@ def make_trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=rows[TEST],
         processing_class=tokenizer,
-        optimizers=(trl_adapters.optimizer(recipe, model), None),
+        optimizers=(optimizer or trl_adapters.optimizer(recipe, model), None),
     )
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
     return trainer

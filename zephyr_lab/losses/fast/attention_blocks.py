@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr_lab.core.shapes import TokenMask
+from zephyr_lab.losses.fast.attention_kd import require_alike
 from zephyr_lab.losses.fast.fused_head import refuse_half, wide
 from zephyr_lab.losses.fast.kd_head import softmax
 from zephyr_lab.losses.map_shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
@@ -81,14 +82,7 @@ def attention_kl_sum(
     for float16.
     """
     refuse_half(queries)
-    if queries.shape[:3] != teacher_queries.shape[:3]:
-        raise ValueError(
-            f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "
-            f"teacher {tuple(teacher_queries.shape[:3])}"
-        )
-    for name, count in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
-        if queries.shape[1] % count:
-            raise ValueError(f"{name} have {count} heads, which do not divide the {queries.shape[1]} of the queries")
+    require_alike(queries, keys, teacher_queries, teacher_keys)
     if shares.requires_grad:
         raise ValueError("shares must be plain numbers: no gradient is made for them; detach() them")
     return _Blocked.apply(

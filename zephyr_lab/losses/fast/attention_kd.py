@@ -32,6 +32,14 @@ def attention_kl(
     kv_heads and in dim, not in heads. No gradient reaches the teacher. Raises ValueError where heads or positions
     differ, or kv_heads do not divide heads.
     """
+    require_alike(queries, keys, teacher_queries, teacher_keys)
+    return _AttentionKL.apply(
+        queries, keys, allowed, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
+    )
+
+
+def require_alike(queries: Tensor, keys: Tensor, teacher_queries: Tensor, teacher_keys: Tensor) -> None:
+    """Raises ValueError where rows, heads or positions differ, or kv_heads do not divide heads."""
     if queries.shape[:3] != teacher_queries.shape[:3]:
         raise ValueError(
             f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "
@@ -40,9 +48,6 @@ def attention_kl(
     for name, count in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
         if queries.shape[1] % count:
             raise ValueError(f"{name} have {count} heads, which do not divide the {queries.shape[1]} of the queries")
-    return _AttentionKL.apply(
-        queries, keys, allowed, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
-    )
 
 
 class _AttentionKL(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from zephyr_lab.training.recipes.limits import require_at_least, require_one_of
 from zephyr_lab.training.recipes.worlds import require_world
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
@@ -32,10 +33,10 @@ class SpecialtyDialogues:
 
     def __post_init__(self) -> None:
         require_world(self.world)
-        _require_one_of("specialty", self.specialty, (CHAT, *SPECIALTIES))
-        _require_one_of("noise", self.noise, NOISES)
-        _require_one_of("general_noise", self.general_noise, NOISES)
-        _require_positive(rows=self.rows, held_out=self.held_out)
+        require_one_of("specialty", self.specialty, (CHAT, *SPECIALTIES))
+        require_one_of("noise", self.noise, NOISES)
+        require_one_of("general_noise", self.general_noise, NOISES)
+        require_at_least(1, rows=self.rows, held_out=self.held_out)
         if not 0 <= self.general_share <= 1:
             raise ValueError(f"general_share must be from 0 to 1, got {self.general_share}")
 
@@ -65,7 +66,7 @@ class HubQuestions:
     benchmark_questions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _require_positive(rows=self.rows, held_out=self.held_out)
+        require_at_least(1, rows=self.rows, held_out=self.held_out)
         columns = {name: value for name, value in vars(self).items() if name.startswith("benchmark")}
         if not self.benchmarks or len({len(value) for value in columns.values()}) != 1:
             found = ", ".join(f"{name} {len(value)}" for name, value in columns.items())
@@ -82,7 +83,7 @@ class Regeneration:
     device: str
 
     def __post_init__(self) -> None:
-        _require_positive(max_new_tokens=self.max_new_tokens)
+        require_at_least(1, max_new_tokens=self.max_new_tokens)
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
 
@@ -104,7 +105,7 @@ class RowScores:
     device: str
 
     def __post_init__(self) -> None:
-        _require_positive(max_length=self.max_length, rows_at_once=self.rows_at_once)
+        require_at_least(1, max_length=self.max_length, rows_at_once=self.rows_at_once)
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"shrinkage must be from 0 to 1, got {self.shrinkage}")
 
@@ -117,17 +118,6 @@ class Selection:
     share: float
 
     def __post_init__(self) -> None:
-        _require_one_of("rule", self.rule, RULES)
+        require_one_of("rule", self.rule, RULES)
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
-
-
-def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def _require_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")

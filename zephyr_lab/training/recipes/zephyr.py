@@ -6,6 +6,7 @@ disagree about is a field here; `zephyr_settings` gives the five published combi
 
 from dataclasses import dataclass
 
+from zephyr_lab.training.recipes.limits import require_at_least, require_one_of
 from zephyr_lab.training.recipes.worlds import require_world
 
 NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.defects
@@ -33,8 +34,8 @@ class WorldDialogues:
 
     def __post_init__(self) -> None:
         require_world(self.world)
-        _require_one_of("noise", self.noise, NOISES)
-        _require_at_least(1, rows=self.rows, held_out=self.held_out)
+        require_one_of("noise", self.noise, NOISES)
+        require_at_least(1, rows=self.rows, held_out=self.held_out)
         _require_share(duplicates=self.duplicates)
 
 
@@ -58,9 +59,9 @@ class WorldPairs:
 
     def __post_init__(self) -> None:
         require_world(self.world)
-        _require_at_least(1, prompts=self.prompts, held_out=self.held_out)
+        require_at_least(1, prompts=self.prompts, held_out=self.held_out)
         for writer in self.writers:
-            _require_one_of("writers", writer, NOISES)
+            require_one_of("writers", writer, NOISES)
         if len(self.writers) < 4 or len(set(self.writers)) < len(self.writers):
             raise ValueError(f"writers must be four or more different noise levels, got {', '.join(self.writers)}")
         if self.rating_sd < 0 or self.aspect_sd < 0:
@@ -98,15 +99,15 @@ class Training:
     device: str
 
     def __post_init__(self) -> None:
-        _require_one_of("schedule", self.schedule, SCHEDULES)
-        _require_one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _require_one_of("device", self.device, DEVICES)
-        _require_at_least(
+        require_one_of("schedule", self.schedule, SCHEDULES)
+        require_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        require_one_of("device", self.device, DEVICES)
+        require_at_least(
             1, epochs=self.epochs, micro_batch=self.micro_batch, log_every=self.log_every,
             checkpoint_every=self.checkpoint_every,
         )  # fmt: skip
-        _require_at_least(0, evaluate_every=self.evaluate_every)
-        _require_at_least(2, max_length=self.max_length)
+        require_at_least(0, evaluate_every=self.evaluate_every)
+        require_at_least(2, max_length=self.max_length)
         _require_share(warmup=self.warmup)
         if self.learning_rate <= 0 or self.clip <= 0:
             raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
@@ -156,9 +157,9 @@ class DDPORecipe(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_one_of("long_prompts", self.long_prompts, LONG_PROMPTS)
-        _require_one_of("equal_answers", self.equal_answers, EQUAL_ANSWERS)
-        _require_at_least(1, sampled_prompts=self.sampled_prompts, sampled_tokens=self.sampled_tokens)
+        require_one_of("long_prompts", self.long_prompts, LONG_PROMPTS)
+        require_one_of("equal_answers", self.equal_answers, EQUAL_ANSWERS)
+        require_at_least(1, sampled_prompts=self.sampled_prompts, sampled_tokens=self.sampled_tokens)
         if self.beta <= 0:
             raise ValueError(f"beta must be positive, got {self.beta} (Zephyr trains with 0.1)")
         if not 1 <= self.max_prompt_length < self.max_length:
@@ -166,17 +167,6 @@ class DDPORecipe(Training):
                 f"max_prompt_length must be from 1 to max_length - 1 = {self.max_length - 1}, "
                 f"got {self.max_prompt_length}"
             )
-
-
-def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def _require_at_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _require_share(**values: float) -> None:
