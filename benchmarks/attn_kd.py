@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks import harness, naive_kd
-from benchmarks.kd_models import mistral
+from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses.fast.fused_head import mean_of_tokens
 from zephyr_lab.models.pairing import pair

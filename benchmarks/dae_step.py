@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks import harness, naive_kd
-from benchmarks.kd_models import Product, head_products, layer_products, mistral
+from benchmarks.models import Product, head_products, layer_products, mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses import kd
 from zephyr_lab.training import teacher_cache

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import harness
-from benchmarks.dpo_models import IdTrainer, InOrderTrainer, OurTrainer, PairSizes, mistral, random_pairs, trl_trainer
+from benchmarks.dpo_models import IdTrainer, InOrderTrainer, OurTrainer, PairSizes, random_pairs, trl_trainer
+from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 
 OURS, RANDOM, SORTED = "ours, random order", "TRL best, random order", "TRL best, sorted by length"

@@ -1,4 +1,4 @@
-"""Models, pairs and TRL's trainers of the DPO benchmarks."""
+"""Pairs, TRL's trainers and the matrix products of the DPO benchmarks."""
 
 import random
 from collections.abc import Sequence
@@ -11,35 +11,18 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
+from benchmarks.models import FFN, HEADS, HIDDEN, KV_HEADS, LAYERS, Product, with_backward
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.fast.pair_packing import PairShape
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.training.shared_prompt_dpo import SharedPromptDPOTrainer
 from zephyr_lab.training.trl_adapters import StageDPOTrainer
 
-HIDDEN, LAYERS, HEADS, KV_HEADS, FFN = 256, 4, 8, 2, 896
-# Wider than training starts from, so that policy and reference differ and margins have both signs.
-INITIALIZER_RANGE = 0.06
-
 PairSizes = PairShape
 Pairs = list[tuple[list[int], list[int], list[int]]]
-Product = tuple[int, int, int]
-
-
-def mistral(seed: int, *, entries: int) -> MistralForCausalLM:
-    """A model in float32 with a head of its own, as published ones of this architecture."""
-    config = MistralConfig(
-        vocab_size=entries, hidden_size=HIDDEN, intermediate_size=FFN, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HIDDEN // HEADS, sliding_window=None,
-        max_position_embeddings=4096, attention_dropout=0.0, tie_word_embeddings=False,
-        initializer_range=INITIALIZER_RANGE, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return MistralForCausalLM(config)
 
 
 def random_pairs(sizes: Sequence[PairSizes], *, entries: int, seed: int) -> Pairs:
@@ -141,4 +124,4 @@ def floor_products(sizes: Sequence[PairSizes], entries: int) -> list[Product]:
         products += [(tokens, HIDDEN, shared)] * 2 + [(count, HIDDEN, HIDDEN)] * 2
         products += [(count, HIDDEN, FFN)] * 2 + [(count, FFN, HIDDEN)]
     products.append((sum(one.responses for one in sizes), HIDDEN, entries))
-    return [product for m, k, n in products for product in ((m, k, n), (m, n, k), (k, m, n))]
+    return [product for one in products for product in with_backward(one, trained=True)]

@@ -11,7 +11,8 @@ from pathlib import Path
 import trl.trainer.utils as trl_utils
 
 from benchmarks import harness
-from benchmarks.dpo_models import PairSizes, floor_products, mistral, random_pairs, trl_trainer, whole_logits_loss
+from benchmarks.dpo_models import PairSizes, floor_products, random_pairs, trl_trainer, whole_logits_loss
+from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.pair_packing import from_padded

@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, MistralForCausalLM
 
 from benchmarks import harness
-from benchmarks.kd_models import mistral
+from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
 from zephyr_lab.decoding.assisted import assisted

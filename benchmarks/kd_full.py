@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import harness, naive_kd
 from benchmarks.attn_kd import eager
-from benchmarks.kd_models import head_products, layer_products, mistral
+from benchmarks.models import head_products, layer_products, mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses import kd
 from zephyr_lab.losses.fast.fused_head import mean_of_tokens

@@ -6,7 +6,7 @@ import torch
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from benchmarks import harness, naive_kd
-from benchmarks.kd_models import HIDDEN, head_products
+from benchmarks.models import HIDDEN, head_products
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses.fast.fused_head import LinearHead
 from zephyr_lab.losses.fast.kd_head import kd_head_losses

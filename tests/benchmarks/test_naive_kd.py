@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import kd_models, naive_kd
+from benchmarks import models, naive_kd
 from benchmarks.draft_score import pair
 from zephyr_lab.losses import kd
 from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores
@@ -36,13 +36,13 @@ def test_labels_keep_answers_alone():
 
 
 def test_the_floor_counts_every_linear_layer():
-    model = kd_models.mistral(0, entries=32, layers=2)
+    model = models.mistral(0, entries=32, layers=2)
     weights = sum(one.weight.numel() for one in model.model.modules() if isinstance(one, nn.Linear))
-    products = kd_models.layer_products(10, layers=2, trained=False)
+    products = models.layer_products(10, layers=2, trained=False)
     assert sum(m * k * n for m, k, n in products) == 10 * weights
-    trained = kd_models.layer_products(10, layers=2, trained=True)
+    trained = models.layer_products(10, layers=2, trained=True)
     assert sum(m * k * n for m, k, n in trained) == 3 * 10 * weights
-    assert kd_models.head_products(10, 32, trained=False) == [(10, kd_models.HIDDEN, 32)]
+    assert models.head_products(10, 32, trained=False) == [(10, models.HIDDEN, 32)]
 
 
 def test_a_draft_is_the_targets_first_layer():

@@ -7,9 +7,10 @@ import pytest
 
 from zephyr_lab.core import session, settings, stages
 from zephyr_lab.core.profiles import PROFILES
-from zephyr_lab.lab import draft_adaptation, draft_arms, draft_claims, draft_stages
-from zephyr_lab.lab.draft_adaptation import Adaptation, at_step, crossing, drafts_of
+from zephyr_lab.lab import draft_adaptation, draft_arms, draft_claims, draft_costs, draft_runs, draft_stages
 from zephyr_lab.lab.draft_arms import EDA, EDA_BASE, EDA_OURS, FULL, LORA, MATCHED, TRAINING_FREE
+from zephyr_lab.lab.draft_costs import crossing
+from zephyr_lab.lab.draft_runs import Adaptation, at_step, drafts_of
 from zephyr_lab.lab.draft_stages import CLINIC, CODE, DPO, MATH, ORIGINAL, PAPER, REGENERATED, DraftSettings
 from zephyr_lab.reporting import check, published, tables
 from zephyr_lab.training.recipes.draft_data import RANDOM
@@ -52,7 +53,7 @@ def reported(monkeypatch):
             }
         return found
 
-    monkeypatch.setattr(draft_adaptation, "metrics", metrics)
+    monkeypatch.setattr(draft_runs, "metrics", metrics)
     return seconds
 
 
@@ -80,13 +81,13 @@ def done_with(levels, *, hot=None, seeds=SEEDS, steps=None):
     timings = [
         {"seed": seed, "draft": draft, "rule": rule, "method": "chain", "arm": arm, "order": order, "tokens": 100,
          "seconds": 1.0, "cpu_seconds": 1.0 if arm == "plain" else 0.4 + seed / 100}
-        for seed in range(seeds) for draft in draft_adaptation.TIMED for rule in ("greedy", "drawn")
+        for seed in range(seeds) for draft in draft_runs.TIMED for rule in ("greedy", "drawn")
         for arm in ("plain", "drafted") for order in ("forwards", "backwards")
     ]  # fmt: skip
     costs = [
         {"seed": seed, "draft": draft, "method": "chain", "target_pass": 0.02, "verifying_pass": 0.02,
          "draft_step": 0.001, "extra_layers": 29}
-        for seed in range(seeds) for draft in draft_adaptation.TIMED
+        for seed in range(seeds) for draft in draft_runs.TIMED
     ]  # fmt: skip
     return Adaptation(
         of=OF,
@@ -189,7 +190,7 @@ def test_curves_hold_every_arm_with_its_seeds():
 
 
 def test_the_cost_counts_shares_in_three_ways_and_quotes_theirs():
-    cost = draft_adaptation.cost(done_with(HOLDS)).set_index(["row", "metric", "kind"])["value"]
+    cost = draft_costs.cost(done_with(HOLDS)).set_index(["row", "metric", "kind"])["value"]
     assert cost["EDA", "trained parameters, thousands", "retrained"] == 0.1
     assert cost["EDA", "share, of the draft, %", "retrained"] == pytest.approx(10.0)
     assert cost["EDA", "trained size, millions", "quoted"] == 127
@@ -246,7 +247,7 @@ def test_time_to_equal_tau_by_hand(reported):
     reported["ratio"] = 0.5
     table = settings.load(PAPER, "tiny", "stage_2", DraftSettings)
     expected = 0.9 * table.keep_at[0] / table.steps * 5 / 10 - 1
-    found = draft_adaptation.time_to_equal(done_with(HOLDS, steps=FAST))
+    found = draft_costs.time_to_equal(done_with(HOLDS, steps=FAST))
     assert found == pytest.approx([expected] * SEEDS)
 
 

@@ -11,16 +11,10 @@ import pandas as pd
 from zephyr_lab.lab import draft_arms as arms
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.draft_adaptation import (
-    ALL_ROWS,
-    CONTROL,
-    TIMED,
-    Adaptation,
-    speedups,
-    time_to_equal,
-    trained_parameters,
-)
+from zephyr_lab.lab.draft_adaptation import ALL_ROWS
 from zephyr_lab.lab.draft_arms import EDA_BASE, EDA_OURS, FULL, MATCHED
+from zephyr_lab.lab.draft_costs import speedups, time_to_equal
+from zephyr_lab.lab.draft_runs import CONTROL, TIMED, Adaptation, trained_parameters
 from zephyr_lab.lab.draft_stages import MATH, ORIGINAL, SPECIALTIES
 from zephyr_lab.reporting import check, tables
 from zephyr_lab.reporting.check_shown import Finding

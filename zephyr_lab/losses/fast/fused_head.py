@@ -5,7 +5,7 @@ head: as many matrix products as autograd takes, without the logits of all token
 `kd_head` and `sparse_kd_head` have theirs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -111,10 +111,22 @@ def mean_of_sequences(counted: Tensor) -> Tensor:
     return (1.0 / (rows * lengths.clamp(min=1)))[:, None].expand(counted.shape)[counted]
 
 
-def blocks(rows: int, entries: int, device: torch.device) -> Iterator[slice]:
-    """Parts of a tile that elementwise steps take at once: in the cache of a core, whole on a GPU."""
-    step = max(1, CPU_BLOCK // entries) if device.type == "cpu" else rows
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+def in_blocks(logits: Tensor, block: Callable[[slice, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """What `Objective.slopes` gives, made of `block(rows, their logits)` on as many rows as a core's cache holds.
+
+    `block` gets the logits in float32 at least, and makes them the slopes in place. On a GPU all rows are one block.
+    """
+    rows, entries = logits.shape
+    step = max(1, CPU_BLOCK // entries) if logits.device.type == "cpu" else rows
+    found = []
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        own = logits[part].to(wide(logits.dtype))
+        found.append(block(part, own))
+        if own.dtype != logits.dtype:
+            logits[part] = own
+    prediction, cross_entropy = zip(*found, strict=True)
+    return torch.cat(prediction), torch.cat(cross_entropy)
 
 
 def tile_rows(entries: int, device: torch.device) -> int:

@@ -68,14 +68,12 @@ class _Divergence:
             self.buffer = self.teacher_hidden.new_empty(logits.shape)
         teacher = self.teacher_head.logits(self.teacher_hidden[rows], self.buffer)
         ids = None if self.next_ids is None else self.next_ids[rows]
-        found = []
-        for part in fused_head.blocks(*logits.shape, logits.device):
-            own, theirs = (one[part].to(fused_head.wide(one.dtype)) for one in (logits, teacher))
-            found.append(self._block(own, theirs, None if ids is None else ids[part, None]))
-            if own.dtype != logits.dtype:
-                logits[part] = own
-        prediction, cross_entropy = zip(*found, strict=True)
-        return torch.cat(prediction), torch.cat(cross_entropy)
+
+        def block(part: slice, own: Tensor) -> tuple[Tensor, Tensor]:
+            theirs = teacher[part].to(own.dtype)
+            return self._block(own, theirs, None if ids is None else ids[part, None])
+
+        return fused_head.in_blocks(logits, block)
 
     def total(self, prediction: Tensor, cross_entropy: Tensor) -> Tensor:
         return self.prediction_weight * prediction + self.ce_weight * cross_entropy

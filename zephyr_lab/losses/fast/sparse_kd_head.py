@@ -89,14 +89,11 @@ class _Bucketed:
     def slopes(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         kept, log_p = self.teacher.ids[rows].long(), self.teacher.log_probs[rows]
         ids = None if self.next_ids is None else self.next_ids[rows, None]
-        found = []
-        for part in fused_head.blocks(*logits.shape, logits.device):
-            own = logits[part].to(fused_head.wide(logits.dtype))
-            found.append(self._block(own, kept[part], log_p[part].to(own.dtype), None if ids is None else ids[part]))
-            if own.dtype != logits.dtype:
-                logits[part] = own
-        prediction, cross_entropy = zip(*found, strict=True)
-        return torch.cat(prediction), torch.cat(cross_entropy)
+
+        def block(part: slice, own: Tensor) -> tuple[Tensor, Tensor]:
+            return self._block(own, kept[part], log_p[part].to(own.dtype), None if ids is None else ids[part])
+
+        return fused_head.in_blocks(logits, block)
 
     def total(self, prediction: Tensor, cross_entropy: Tensor) -> Tensor:
         return self.prediction_weight * prediction + self.ce_weight * cross_entropy
