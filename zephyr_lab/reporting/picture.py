@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 SALT = "zephyr_lab"
 _METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
 _SCREEN = 96  # CSS pixels an inch
+_DIGITS = 9  # of a place, as a share of the page
 
 
 class Picture(Figure):
@@ -25,9 +26,16 @@ class Picture(Figure):
         return content.getvalue()
 
     def _settle(self) -> None:
-        """Lay the page out once and for all: constrained layout moves a little with every further drawing."""
+        """Lay the page out once and for all: constrained layout moves a little with every further drawing.
+
+        Its solver adds up in an order that memory addresses decide, so places differ in their last bit from one run to
+        the next, and with them the names of clip paths. They are rounded to far less than a pixel.
+        """
         self.draw_without_rendering()
         self.set_layout_engine("none")
+        for ax in self.axes:
+            if ax.get_axes_locator() is None:  # else it is placed anew with every drawing
+                ax.set_position([round(edge, _DIGITS) for edge in ax.get_position(original=True).bounds])
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """What a notebook shows: the PNG, at its size in inches whatever its resolution."""
