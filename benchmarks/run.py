@@ -1,4 +1,4 @@
-"""`make bench` runs every benchmark and rewrites RESULTS.md and results.json; `make bench-check` only checks the gates.
+"""`make bench` runs every benchmark and renews results.json, RESULTS.md and speed.svg; `make bench-check` only checks.
 
     python -m benchmarks.run [--check] [NAME ...]
 
@@ -15,10 +15,13 @@ from typing import Any
 
 from benchmarks.report import Gate, Report, from_json, markdown, table
 from zephyr_lab.core import files, provenance
+from zephyr_lab.lab import costs, costs_figures
+from zephyr_lab.reporting import figures
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
 PAGE = FOLDER / "RESULTS.md"
+PICTURE = FOLDER / "speed.svg"  # notebook 50's
 BENCHMARKS = ("dpo_step", "dpo_epoch", "kd_head", "dae_step", "attn_kd", "kd_full", "draft_score")
 
 PREFACE = """\
@@ -28,6 +31,9 @@ Written by `make bench`. CPU seconds of one core, contenders interleaved in one 
 peaks are torch's own allocations above the level at entry, gradients included; malloc keeps large blocks for all
 contenders. GEMM share: time of the bare matrix products over the time of the step. Gates are what `make bench-check`
 holds; aims are where it should get to. How: `benchmarks/harness.py`; one benchmark: `python -m benchmarks.NAME`.
+All of it is float32 on a CPU: nothing here was measured on a GPU, and nothing here says how the ratios are there.
+
+![CPU seconds of other implementations over ours, by benchmark](speed.svg)
 """
 
 
@@ -61,11 +67,12 @@ def measured(name: str) -> Report:
 
 
 def record(report: Report) -> None:
-    """Put the report into results.json, with what it was measured on, and write the page anew."""
+    """Put the report into results.json, with what it was measured on; write the page and the picture anew."""
     found = results()
     found[report.name] = {"report": report.to_json(), "provenance": machine()}
     files.write_json(RESULTS, found)
     files.write_bytes(PAGE, page(found).encode())
+    files.write_bytes(PICTURE, picture(found))
 
 
 def results() -> dict[str, Any]:
@@ -83,6 +90,12 @@ def page(found: dict[str, Any]) -> str:
             measured_on = f"Measured on: {found[name]['provenance']['cpu']}, {versions}."
             sections.append(f"{markdown(from_json(found[name]['report']))}\n{measured_on}\n")
     return "\n".join([PREFACE, *sections])
+
+
+def picture(found: dict[str, Any]) -> bytes:
+    """Notebook 50's figure of these results, as SVG."""
+    figures.house_style()
+    return costs_figures.speed_ups(costs.ratios(found)).encode("svg")
 
 
 def machine() -> dict[str, Any]:

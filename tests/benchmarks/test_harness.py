@@ -126,17 +126,20 @@ def test_the_check_fails_where_a_gate_does_not_hold_and_says_it_last(monkeypatch
     assert code == 0 and shown.splitlines()[-1] == "1 gates hold, 0 do not"
 
 
-def test_the_run_writes_the_page_of_what_it_measured(monkeypatch, capsys, tmp_path):
+def test_the_run_writes_the_page_and_the_picture_of_what_it_measured(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(run, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(run, "PAGE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(run, "PICTURE", tmp_path / "speed.svg")
     code, _ = one_benchmark(monkeypatch, capsys, Gate.at_least("speed-up", 1.0, 1.4))
     assert code == 0  # recorded as it is; the check is what fails
     assert run.results()["dot"]["report"]["gates"][0]["met"] == "no"
     assert "## dot" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert (tmp_path / "speed.svg").read_bytes().startswith(b"<?xml")
 
 
-def test_the_committed_page_is_that_of_the_committed_results():
+def test_the_committed_page_and_picture_are_those_of_the_committed_results():
     assert run.PAGE.read_text(encoding="utf-8") == run.page(run.results())
+    assert run.PICTURE.read_bytes() == run.picture(run.results())
 
 
 def test_malloc_is_told_before_the_process_starts():
