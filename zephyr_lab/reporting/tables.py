@@ -19,6 +19,7 @@ from zephyr_lab.reporting.published import TIDY as COLUMNS
 OURS = ("recomputed", "retrained")
 KINDS = (*OURS, "quoted")
 
+_WORDS = "text-align:left;vertical-align:top;white-space:normal;max-width:42em"
 GREY = "#6b6b6b"  # for what is theirs: 5.3 to 1 on white, readable and clearly set back
 
 
@@ -137,12 +138,12 @@ def show(
 
 
 def words(table: pd.DataFrame) -> Shown:
-    """A frame of words, whole: no row left out, no text cut, HTML in it escaped."""
+    """A frame of words, whole: no row left out, no text cut, HTML in it escaped; long texts take several lines."""
     with pd.option_context("display.max_colwidth", None):
         page = table.to_html(index=False, justify="left", border=0, na_rep="–")
         text = table.to_string(index=False, justify="left", na_rep="–")
     for tag in ("th", "td"):
-        page = page.replace(f"<{tag}>", f'<{tag} style="text-align:left;vertical-align:top">')
+        page = page.replace(f"<{tag}>", f'<{tag} style="{_WORDS}">')
     return Shown(html=page, text=text)
 
 
