@@ -1,7 +1,8 @@
 """Distilled direct preference optimisation (dDPO), Zephyr's last step: TRL's DPOTrainer on pairs that a teacher ranked.
 
-Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023. Ids are ours, the loss and the loop are TRL's.
-The reference is always handed over, never left to the trainer, and its log-probabilities are computed once.
+Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023. Ids are ours, the loop is TRL's, and so is the
+loss, which the recipe lets us compute with each pair's prompt once (`shared_prompt_dpo`) or leaves to TRL whole. The
+reference is always handed over, never left to the trainer, and its log-probabilities are computed once.
 """
 
 import math
