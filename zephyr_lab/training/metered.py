@@ -35,7 +35,10 @@ def build_dsft(
 def build_ddpo(
     recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """`ddpo.build`, and the metrics tokens_trained, tokens_scored (the reference, once), cpu_seconds, peak_mib."""
+    """`ddpo.build`, and the metrics tokens_trained, tokens_scored (the reference, once), cpu_seconds, peak_mib.
+
+    A pair's prompt is read once where the recipe shares it, else with each answer.
+    """
     with metered() as cost:
         metrics = ddpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
     pairs, _ = read_pairs(inputs["pairs"], TRAIN)
@@ -48,6 +51,7 @@ def build_ddpo(
         equal_answers=recipe.equal_answers,
         system_turn=recipe.system_turn,
     )
-    once = sum(2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
+    prompts = 1 if recipe.shared_prompt else 2
+    once = sum(prompts * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
     read = {"tokens_trained": float(recipe.epochs * once), "tokens_scored": float(once)}
     return {**metrics, **read, **cost.metrics()}
