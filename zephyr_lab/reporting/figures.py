@@ -96,6 +96,8 @@ def dot_plots(table: pd.DataFrame, x_labels: Mapping[str, str]) -> Picture:
         ax.grid(color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
+        if len(x_labels) > 1:  # a narrow panel, in which "-0.75" takes more room than matplotlib thinks
+            ax.locator_params(axis="x", nbins=5)
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.get_layout_engine().set(w_pad=0.08)  # inches: the outer tick labels of neighbours stay apart
