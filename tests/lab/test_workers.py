@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def test_an_interrupt_stops_all_processes(toy):
     process = toy.start("run", "10", "-p", "pause=0.3")
     wait_for(lambda: workers(process))
     family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) != 0
     wait_for(lambda: not any(alive(child) for child in family), seconds=2.0)
 
