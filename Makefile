@@ -51,7 +51,7 @@ figures: setup  ## the committed figures: tiny with 5 seeds, promoted to figures
 	@$(BIN)/python -m zephyr_lab.lab.promote --profile tiny --seeds 5
 	@$(BIN)/python tools/sync_readme.py
 
-bench: setup  ## time and memory of the fast paths beside their opponents; rewrites benchmarks/RESULTS.md
+bench: setup  ## time and memory of the fast paths beside their opponents; rewrites benchmarks/RESULTS.md and its picture
 	@$(BIN)/python -m benchmarks.run
 
 bench-check: setup  ## the same, writing nothing: fails where a gate does not hold, and says which last

@@ -113,7 +113,7 @@ class Lab:
         raise AssertionError("no kernel became idle and connected within a minute")
 
     def _kernels(self) -> list[dict[str, Any]]:
-        """None while one is being started: the server knows its id before its state, and answers with an error."""
+        """The kernels; an empty list while one is being started, when the server knows its id but not its state."""
         try:
             return self.get("api/kernels")
         except TimeoutError:  # a busy machine

@@ -179,6 +179,25 @@ def test_bfloat16_autocast_is_as_close_as_its_digits(pairs):
     assert ours < 2 * theirs + 0.01
 
 
+def test_the_trial_allows_for_bfloat16_products_whose_logits_come_in_float32(pairs):
+    """As accelerate wraps a model on a GPU: autocast inside, float32 outside."""
+    policy = packed_model()
+    usual = policy.forward
+
+    def forward(*arguments, **named):
+        output = usual(*arguments, **named)
+        output.logits = 1.01 * output.logits.float()  # further off than float32's rounding, within bfloat16's
+        return output
+
+    policy.forward = forward
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert shared_prompt.pair_log_probs(policy, pack(pairs)).chosen.isfinite().all()
+    other = packed_model()
+    other.forward, usual = forward, other.forward
+    with pytest.raises(ValueError, match="on a trial"):
+        shared_prompt.pair_log_probs(other, pack(pairs))
+
+
 # --- the model is left as it was ------------------------------------------------------------------------------------
 
 

@@ -122,13 +122,14 @@ def test_the_model_of_each_epoch_is_kept_and_measured(inputs, tmp_path):
     assert rows[2]["loss"] == pytest.approx(curve[10]["eval_loss"], abs=1e-5)
 
 
-def test_the_loss_is_ours_to_a_millionth_and_so_is_its_gradient(inputs, tmp_path):
-    trainer, policy, reference = make_trainer(inputs, tmp_path)
+@pytest.mark.parametrize("shared_prompt", [True, False])
+def test_the_loss_is_the_formula_s_to_a_millionth_and_so_is_its_gradient(inputs, tmp_path, shared_prompt):
+    trainer, policy, reference = make_trainer(inputs, tmp_path, shared_prompt=shared_prompt)
     for parameter in policy.parameters():  # away from the start, where all margins are 0
         parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
     batch = next(iter(trainer.get_train_dataloader()))
-    theirs = trainer.compute_loss(policy, dict(batch))
-    theirs.backward()
+    trained = trainer.compute_loss(policy, dict(batch))
+    trained.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in policy.named_parameters()}
     policy.zero_grad()
 
@@ -142,7 +143,7 @@ def test_the_loss_is_ours_to_a_millionth_and_so_is_its_gradient(inputs, tmp_path
     losses = dpo_loss(log_probs(policy), ours_at_reference, beta=0.1)
     assert losses.min() > 0 and losses.std() > 1e-3
     losses.mean().backward()
-    assert theirs.item() == pytest.approx(losses.mean().item(), abs=1e-6)
+    assert trained.item() == pytest.approx(losses.mean().item(), abs=1e-6)
     for name, parameter in policy.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=0)
 
@@ -273,8 +274,9 @@ def test_accuracy_counts_a_tie_as_half():
     assert metrics["log_prob_chosen"] == pytest.approx(-2)
 
 
-def make_trainer(inputs, folder, recipe=DDPO):
-    """A trainer as `build` makes it, with its policy and reference."""
+def make_trainer(inputs, folder, recipe=DDPO, **changes):
+    """A trainer as `build` makes it of the recipe with its changes, with its policy and reference."""
+    recipe = replace(recipe, **changes)
     policy, reference = saved.load_model(inputs["policy"]), saved.load_model(inputs["policy"])
     tokenizer = saved.load_tokenizer(inputs["policy"])
     examples = {}

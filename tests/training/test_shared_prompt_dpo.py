@@ -132,5 +132,7 @@ def test_the_recipe_s_setting_chooses_the_path_and_both_end_alike(tmp_path):
         assert type(trainer) is kind
         trl_adapters.run(trainer, Context(start.parent / "run"), epochs=None)
         models[shared_prompt] = trainer.model.state_dict()
+    begun = saved.load_model(start).state_dict()
+    assert max((models[True][name] - one).abs().max().item() for name, one in begun.items()) > 10 * WEIGHT_TOLERANCE
     worst = max((models[True][name] - one).abs().max().item() for name, one in models[False].items())
     assert worst < WEIGHT_TOLERANCE

@@ -385,7 +385,8 @@ def test_output_head_guard_labelled_positions_give_the_same_values_and_gradients
 
 
 def test_curves_left_alone_weigh_rows_of_a_short_batch_more(start, tmp_path):
-    trainer = our_dpo(saved.load_model(start), saved.load_model(start), tmp_path)
+    plain = replace(DDPO, shared_prompt=False)
+    trainer = our_dpo(saved.load_model(start), saved.load_model(start), tmp_path, plain)
     means = {}
     for size in (2, 3):  # four pairs: two batches of two, or three and one
         trainer.args.per_device_eval_batch_size = size

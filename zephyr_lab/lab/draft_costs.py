@@ -29,7 +29,7 @@ SHARES = {
 
 
 def cost(done: Adaptation) -> pd.DataFrame:
-    """Cost of adapting: trained parameters, three ways to count their share, CPU seconds, and time to equal tau.
+    """Cost of adapting: trained parameters, three ways to count their share, and CPU seconds.
 
     The published sizes are in millions of parameters (their sources print MB), the times in hours on four GPUs.
     """

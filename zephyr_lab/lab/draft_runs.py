@@ -114,9 +114,9 @@ def reported(done: Adaptation, name: str, metric: str) -> list[dict[str, float]]
     """What each arm's training reported, a dict a seed."""
     found = []
     for made in done.trained[name]:
-        reported = {key: value for stage in made for key, value in metrics(stage).items()}
+        of_target = {key: value for stage in made for key, value in metrics(stage).items()}
         ending = f"/{metric}"
-        found.append({key.removesuffix(ending): value for key, value in reported.items() if key.endswith(ending)})
+        found.append({key.removesuffix(ending): value for key, value in of_target.items() if key.endswith(ending)})
     return found
 
 

@@ -130,7 +130,7 @@ def with_ddpo(profile: str, seed: int, start: Model) -> Stage:
     """One epoch of Zephyr's dDPO from `start`, on as many pairs as make SFT and dDPO together cost what KD costs.
 
     A token costs KD four passes (forward and backward of the student, forward of the teacher), SFT three, and dDPO four
-    for each of both answers.
+    for each of both answers and their prompt, as it is usually trained; a shared prompt costs less than this count.
     """
     arms = settings.load("kd_dae", profile, "ablation", AblationSettings)
     size = {"rows" if profile in HUB_PROFILES else "prompts": arms.pairs}

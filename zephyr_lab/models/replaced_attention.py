@@ -33,7 +33,8 @@ def replaced_attention(
 
 
 def require_one_pass(model: PreTrainedModel) -> None:
-    """Raises ValueError for a model that would attend otherwise than it says: dropout, or layers that run twice."""
+    """Raises ValueError for a model in training with dropout in its attention, which a replacement would leave out, or
+    with gradient checkpointing, which would run its layers a second time, outside the replacement."""
     dropout = getattr(model.config, "attention_dropout", 0.0)
     if model.training and dropout:
         raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")

@@ -1,7 +1,7 @@
 """Distilled direct preference optimisation (dDPO), Zephyr's last step: TRL's DPOTrainer on pairs that a teacher ranked.
 
-Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023. Ids are ours, the loop is TRL's, and so is the
-loss, which the recipe lets us compute with each pair's prompt once (`shared_prompt_dpo`) or leaves to TRL whole. The
+Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023. Ids are ours, the loop is TRL's. The loss is
+that of `losses.fast.shared_prompt`, each pair's prompt computed once, or with `shared_prompt = false` TRL's own. The
 reference is always handed over, never left to the trainer, and its log-probabilities are computed once.
 """
 

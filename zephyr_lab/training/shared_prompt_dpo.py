@@ -20,7 +20,7 @@ from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 from zephyr_lab.training.trl_adapters import StageDPOTrainer
 
-PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer"
+PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer (in a recipe shared_prompt = false)"
 
 
 class SharedPromptDPOTrainer(StageDPOTrainer):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.losses.fast.head_tiles import Targets
+from zephyr_lab.losses.fast.supported import SLOW_PATH
 from zephyr_lab.losses.mean_log_probs import PairLengths
 
 Places = Int[Tensor, " place"]  # of tokens in the packed row, or in a part of it
@@ -121,7 +122,7 @@ def from_padded(ids: TokenIds, attention_mask: TokenIds, completion_mask: TokenI
         if prompt != other or not torch.equal(chosen[:prompt], rejected[:prompt]):
             raise ValueError(
                 "the chosen and the rejected row of a pair have different prompts, so none can be shared: cut rows at "
-                "their end (truncation_mode='keep_start'), or train by TRL's own path"
+                f"their end (truncation_mode='keep_start'), or {SLOW_PATH}"
             )
         shape = PairShape(prompt, len(chosen) - prompt, len(rejected) - prompt)
         parts += [chosen, rejected[prompt:]]

@@ -22,7 +22,7 @@ from zephyr_lab.losses.fast.pair_head import HeadLoss
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, pack
 from zephyr_lab.losses.fast.shared_prompt_attention import attending
-from zephyr_lab.losses.fast.supported import SLOW_PATH, require_supported
+from zephyr_lab.losses.fast.supported import SLOW_PATH, precision, require_supported
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths
 
@@ -107,13 +107,13 @@ def _try_out(model: PreTrainedModel) -> None:
     tokens = [place * 7919 % config.vocab_size for place in range(min(window, LONGEST_TRIAL) + 16)]
     pairs = [(tokens[4:], tokens[:4], tokens[8:11]), (tokens[:3], tokens[3:5], tokens[5:9])]
     device = next(model.parameters()).device
+    tolerance = EXACT.get(precision(model), ROUNDED)
     with torch.no_grad():
         ours = pair_log_probs(model, pack(pairs).to(device))
         for place, (prompt, *responses) in enumerate(pairs):
             for response, found in zip(responses, (ours.chosen, ours.rejected), strict=True):
                 plain = _plain_log_prob(model, torch.tensor([[*prompt, *response]], device=device), len(response))
-                allowed = EXACT.get(plain.dtype, ROUNDED) * (1 + plain.abs())
-                if not bool((found[place] - plain).abs() <= allowed):
+                if not bool((found[place] - plain).abs() <= tolerance * (1 + plain.abs())):
                     raise ValueError(
                         f"no shared prompt for this model: on a trial {type(model).__name__} gave {plain:.4f} as the "
                         f"log-probability of a response and packed pairs {found[place]:.4f}; {SLOW_PATH}"
@@ -121,6 +121,6 @@ def _try_out(model: PreTrainedModel) -> None:
 
 
 def _plain_log_prob(model: PreTrainedModel, ids: Tensor, response: int) -> Tensor:
-    """log-probability of the last `response` tokens of one row, by the model's own logits; its type is theirs."""
+    """log-probability of the last `response` tokens of one row, by the model's own logits."""
     logits = model(input_ids=ids, use_cache=False).logits[0, -response - 1 : -1]
     return logits.log_softmax(dim=-1).gather(1, ids[0, -response:, None]).sum()

@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, PairShape
+from zephyr_lab.losses.fast.supported import SLOW_PATH
 
 SHARED_PROMPT = "zephyr_lab_shared_prompt"
 QUERIES_AT_ONCE = 128
@@ -149,11 +150,9 @@ def window_of(module: nn.Module, dropout: float, arguments: dict[str, Any]) -> i
     """The sliding window that a model hands to its attention. Raises ValueError for what `attend` does not compute."""
     for name, what in NOT_COMPUTED.items():
         if arguments.get(name) is not None:
-            raise ValueError(f"{type(module).__name__} asks for {what}, which packed pairs lack: use TRL's own path")
+            raise ValueError(f"{type(module).__name__} asks for {what}, which packed pairs lack: {SLOW_PATH}")
     if dropout:
-        raise ValueError(
-            f"attention dropout is {dropout:g}, packed pairs have none: set it to 0, or use TRL's own path"
-        )
+        raise ValueError(f"attention dropout is {dropout:g}, packed pairs have none: set it to 0, or {SLOW_PATH}")
     return arguments.get("sliding_window")
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-SLOW_PATH = "use TRL's own path"
+SLOW_PATH = "use TRL's own path (in a recipe shared_prompt = false)"
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
@@ -29,6 +29,15 @@ def require_supported(model: nn.Module) -> PreTrainedModel:
     if torch.is_grad_enabled() and model.training:
         _require_one_pass(model)
     return model
+
+
+def precision(model: PreTrainedModel) -> torch.dtype:
+    """What the model's products are computed in here and now: autocast's type where it is on, else the weights'.
+
+    The type of logits says less: under autocast some arrive in float32, made of products in bfloat16.
+    """
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
 def _require_plain_config(model: PreTrainedModel) -> None:
@@ -55,9 +64,7 @@ def _require_plain_head(model: PreTrainedModel) -> None:
 
 
 def _require_range(model: PreTrainedModel) -> None:
-    device = model.device.type
-    used = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
-    if used == torch.float16:
+    if precision(model) == torch.float16:
         raise _refusal("float16 loses gradients that are made before the loss is scaled; take bfloat16")
 
 
