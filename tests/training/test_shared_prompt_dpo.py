@@ -136,3 +136,13 @@ def test_the_recipe_s_setting_chooses_the_path_and_both_end_alike(tmp_path):
     assert max((models[True][name] - one).abs().max().item() for name, one in begun.items()) > 10 * WEIGHT_TOLERANCE
     worst = max((models[True][name] - one).abs().max().item() for name, one in models[False].items())
     assert worst < WEIGHT_TOLERANCE
+
+
+def test_mixed_precision_as_on_a_gpu_is_as_close_as_its_digits(runs, tmp_path):
+    """bfloat16 autocast by accelerate, which wraps the model's forward."""
+    exact, _ = runs[SharedPromptDPOTrainer]
+    rough, _ = run(SharedPromptDPOTrainer, tmp_path, bf16=True)
+    losses = [[row["loss"] for row in log if "loss" in row] for log in (exact, rough)]
+    assert losses[1] == pytest.approx(losses[0], abs=0.03)
+    assert losses[1] != losses[0]
+    assert not torch.is_autocast_enabled("cpu")  # what follows in this process is float32 again

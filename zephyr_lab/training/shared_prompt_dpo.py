@@ -32,6 +32,8 @@ class SharedPromptDPOTrainer(StageDPOTrainer):
         self._pair_loss = _pair_loss(self.loss_types, self.beta)
         if self.aux_loss_enabled:
             raise _refusal("a mixture's balancing loss would count shared prompts once; set router_aux_loss_coef to 0")
+        # Not in the first step: there accelerate's autocast is on, and one that is entered twice stays on for good.
+        shared_prompt.require_exact(self.model)
         accept_packed(self.model)
 
     def compute_ref_log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,7 @@ def pair_log_probs(model: nn.Module, packed: PackedPairs, *, tile_entries: int =
     They carry a gradient where it is enabled, for any loss to follow. `tile_entries`: logits alive at once. Raises
     ValueError for a model that the shared prompt is not exact for.
     """
-    causal = _require_exact(model)
+    causal = require_exact(model)
     hidden, head = _before_head(causal, packed)
     rows = target_log_probs(hidden, head.weight, head.bias, packed.targets(), tile_entries=tile_entries)
     return pair_head.pair_sums(rows, packed.shapes)
@@ -61,7 +61,7 @@ def loss(
     `PackedPairs.targets`. `tile_entries`: logits alive at once. Raises ValueError for a model that the shared prompt is
     not exact for, and where the loss has no finite slope.
     """
-    causal = _require_exact(model)
+    causal = require_exact(model)
     hidden, head = _before_head(causal, packed)
     lengths = packed.lengths
 
@@ -87,8 +87,12 @@ def _before_head(model: PreTrainedModel, packed: PackedPairs) -> tuple[Tensor, n
     return states[0].index_select(0, places), model.get_output_embeddings()
 
 
-def _require_exact(model: nn.Module) -> PreTrainedModel:
-    """The causal language model in `model`, after the first call's trial of the shared prompt against plain rows."""
+def require_exact(model: nn.Module) -> PreTrainedModel:
+    """The causal language model in `model`, after the first call's trial of the shared prompt against plain rows.
+
+    `pair_log_probs` and `loss` call it; call it yourself before a model's `forward` is wrapped, whose wrapper the trial
+    would enter a second time. Raises ValueError for a model that the shared prompt is not exact for.
+    """
     causal = require_supported(model)
     if causal not in _tried:
         _tried.add(causal)  # before the trial, which comes by here
