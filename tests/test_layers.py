@@ -1,5 +1,6 @@
 """The map of the rooms: imports point downwards, torch stays where it belongs, the command line starts light."""
 
+import re
 import subprocess
 import sys
 from functools import cache
@@ -16,6 +17,7 @@ LEVELS = {
     "losses": 1,
     "scoring": 1,
     "models": 1,
+    "engine": 1,
     "data": 2,
     "decoding": 2,
     "judges": 2,
@@ -31,6 +33,7 @@ TORCH = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
 # Packages and modules that must be usable where torch is slow to load or absent.
 WITHOUT_TORCH = (
     "zephyr_lab.core",
+    "zephyr_lab.engine",
     "zephyr_lab.world",
     "zephyr_lab.scoring",
     "zephyr_lab.reporting",
@@ -121,11 +124,20 @@ def test_imports_point_downwards():
 
 
 def test_an_arrow_up_or_sideways_would_be_seen():
-    up = ("zephyr_lab.core.paths", "zephyr_lab.lab.runner")
+    up = ("zephyr_lab.core.paths", "zephyr_lab.lab.sweeps")
     sideways = ("zephyr_lab.losses.dpo", "zephyr_lab.models.mistral")
-    down = ("zephyr_lab.lab.runner", "zephyr_lab.core.paths")
-    inside = ("zephyr_lab.lab.runner", "zephyr_lab.lab.workers")
+    down = ("zephyr_lab.lab.sweeps", "zephyr_lab.core.paths")
+    inside = ("zephyr_lab.lab.sweeps", "zephyr_lab.lab.base")
     assert upward_arrows([up, sideways, down, inside]) == [" -> ".join(up), " -> ".join(sideways)]
+
+
+def test_the_engine_stands_on_core_alone_and_knows_nothing_of_alignment():
+    # It could serve another laboratory: the toy project of its tests is one.
+    own = [(importer, imported) for importer, imported in arrows() if package(importer) == "engine"]
+    assert {package(imported) for _, imported in own} == {"engine", "core"}
+    words = re.compile(r"\b(d?dpo|d?sft|kd|dae|ppo|grpo|drafts?|teachers?|students?|preferences?|align\w*)\b", re.I)
+    sources = sorted((Path(zephyr_lab.__file__).parent / "engine").glob("*.py"))
+    assert [(path.name, words.findall(path.read_text())) for path in sources if words.search(path.read_text())] == []
 
 
 def test_no_circles_inside_a_package():

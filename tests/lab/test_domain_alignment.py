@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from kd_answers import chat, shop, verdicts
-from zephyr_lab.core import session, settings, stages
+from zephyr_lab.core import session, settings
 from zephyr_lab.core.profiles import PROFILES
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import domain_alignment, kd_figures, kd_scale, kd_scores, kd_stages
 from zephyr_lab.lab.domain_alignment import (
     ALIGNED,

@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from zephyr_lab.core import session, settings, stages
+from zephyr_lab.core import session, settings
 from zephyr_lab.core.profiles import PROFILES
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import draft_adaptation, draft_arms, draft_claims, draft_costs, draft_runs, draft_stages
 from zephyr_lab.lab.draft_arms import EDA, EDA_BASE, EDA_OURS, FULL, LORA, MATCHED, TRAINING_FREE
 from zephyr_lab.lab.draft_costs import crossing

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from kd_answers import chat, verdicts
-from zephyr_lab.core import session, settings, stages
+from zephyr_lab.core import session, settings
 from zephyr_lab.core.profiles import PROFILES
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import kd_ablation, kd_ablation_claims, kd_scores, kd_stages
 from zephyr_lab.lab.kd_ablation import (
     ALIGNED,

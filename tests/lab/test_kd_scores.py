@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from kd_answers import chat
-from zephyr_lab.core import files, stages
+from zephyr_lab.core import files
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import kd_scores, kd_stages, zephyr_stages
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import yaml
 
-from zephyr_lab.core import paths, stages
+from zephyr_lab.core import paths
 from zephyr_lab.core.profiles import PROFILES
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import kd_folders, kd_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base

@@ -36,12 +36,40 @@ def test_tables_ledger_and_provenance_are_promoted_once(built):
     assert (figures / "10_one.txt").read_text() == (built.root / "build/tiny/tables/10_one.txt").read_text()
     assert len(json.loads((figures / "ledger.json").read_text())["claims"]) == 87
     provenance = json.loads((figures / "provenance.json").read_text())
-    assert provenance["files"]["10_one.txt"]["notebook"] == "10_one"
-    assert len(provenance["notebooks"]["10_one"]["stages"]) == 14
+    entry = provenance["notebooks"]["10_one"]
+    assert list(entry["files"]) == ["10_one.txt"]
+    assert {group["name"]: group["results"] for group in entry["stages"]} == {"walk": 11, "sum": 3}
+    assert len(provenance["made_with"]) == 1  # one machine, told once
     assert str(built.root) not in (figures / "provenance.json").read_text()
     before = {path: path.stat().st_mtime_ns for path in figures.rglob("*")}
     assert promote(built).stdout == "figures/: 0 changed\n"
     assert {path: path.stat().st_mtime_ns for path in figures.rglob("*")} == before
+
+
+def test_a_changed_result_changes_the_provenance_of_its_notebook_alone(built):
+    run_again_without_pause(built)
+    assert promote(built).returncode == 0
+    path = built.root / "figures" / "provenance.json"
+    before = json.loads(path.read_text())
+    built.edit("toy_recipes/other.py", "2 * value", "3 * value")  # 12 uses it, and 90 follows from 12
+    assert built.states()["12_three"] == "ran"
+    assert promote(built).returncode == 0
+    after = json.loads(path.read_text())
+    changed = {name for name, entry in after["notebooks"].items() if entry != before["notebooks"][name]}
+    assert changed == {"12_three", "90_last"}
+
+
+def test_what_was_kept_over_a_change_of_source_says_so_wherever_it_is_shown(built):
+    run_again_without_pause(built)
+    built.edit("toy_recipes/steps.py", "value * 1103515245 + 12345", "1103515245 * value + 12345")
+    assert built.run("keep", "10", "11", "12", "--because", "a product commutes").returncode == 0
+    assert set(built.states().values()) == {"fresh"}
+    assert "kept over a change of source (notebook 10, notebook 11, notebook 12, sum, walk): a product commutes" in (
+        built.run("check").stdout
+    )
+    assert promote(built).returncode == 0
+    assert "a product commutes" in (built.root / "figures" / "provenance.json").read_text()
+    assert "a product commutes" in built.run("trace", "10_one.txt").stdout
 
 
 def test_a_stale_notebook_or_another_count_of_seeds_is_refused(built):

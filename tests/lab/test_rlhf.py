@@ -6,7 +6,7 @@ import pytest
 
 from zephyr_lab.core import session
 from zephyr_lab.core.profiles import PROFILES
-from zephyr_lab.core.stages import key
+from zephyr_lab.engine.stages import key
 from zephyr_lab.lab import (
     family,
     kv_bytes,

@@ -18,7 +18,8 @@ KILLS = 10
 # Steps enough for ten kills: 200 of dSFT, 180 of dDPO, a checkpoint after every second, the model of each epoch kept.
 CODE = """
 from zephyr_lab.core import session
-from zephyr_lab.lab import scheduler, zephyr_stages
+from zephyr_lab.engine import scheduler
+from zephyr_lab.lab import zephyr_stages
 session.begin("smoke", 1, notebook="kills")
 sft = zephyr_stages.dsft("smoke", 0, epochs=40, checkpoint_every=2, keep_epochs=True)
 dpo = zephyr_stages.ddpo("smoke", 0, start=zephyr_stages.Model(sft), epochs=60, checkpoint_every=2, evaluate_every=20)

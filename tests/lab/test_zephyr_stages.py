@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from zephyr_lab.core import stages
 from zephyr_lab.core.profiles import PROFILES
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model

@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from zephyr_lab.core import files, session, settings, stages
+from zephyr_lab.core import files, session, settings
 from zephyr_lab.core.profiles import PROFILES
+from zephyr_lab.engine import stages
 from zephyr_lab.lab import zephyr_stages, zephyr_steps, zephyr_steps_claims, zephyr_steps_figures
 from zephyr_lab.lab.zephyr_steps import (
     BASE,

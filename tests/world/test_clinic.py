@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from zephyr_lab.core import source
+from zephyr_lab.engine import source
 from zephyr_lab.world import catalogue, specialties
 from zephyr_lab.world.clinic import LARGE_ILLNESSES, clinic, draw_clinic, illnesses
 from zephyr_lab.world.facts import LARGE, build

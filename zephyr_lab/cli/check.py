@@ -23,7 +23,8 @@ def check(
     against the committed ledger; 0 otherwise: a difference from a paper is a finding, not a failure.
     """
     from zephyr_lab.core.profiles import require_profile
-    from zephyr_lab.lab.freshness import stale_notebooks
+    from zephyr_lab.engine.freshness import stale_notebooks
+    from zephyr_lab.engine.run_records import kept_lines
     from zephyr_lab.reporting import ledger
 
     require_profile(profile)
@@ -33,6 +34,8 @@ def check(
         print(to_json.dumps(told, indent=1, ensure_ascii=False))
     else:
         _show(told, committed)
+        for line in kept_lines(profile):
+            print(line)
     failures = [f"integrity: {line}" for line in ledger.integrity_failures(profile)]
     failures += [f"against the committed ledger: {line}" for line in ledger.changes(told, committed)]
     for line in failures:

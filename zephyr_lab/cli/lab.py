@@ -1,4 +1,4 @@
-"""Commands about the laboratory itself: list, run, trace, doctor."""
+"""Commands about the laboratory itself: list, run, trace, keep, clean, doctor."""
 
 import dataclasses
 import json as json_module
@@ -50,9 +50,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Bring notebooks up to date; what still stands is not run again."""
-    from zephyr_lab.core.locks import available_cores
-    from zephyr_lab.lab import notebooks as sources
-    from zephyr_lab.lab import overview, runner
+    from zephyr_lab.core.provenance import available_cores
+    from zephyr_lab.engine import notebooks as sources
+    from zephyr_lab.engine import runner
+    from zephyr_lab.lab import overview
 
     chosen = sources.select(notebooks or [])
     given = {"profile": profile, "seeds": str(seeds)} | _named(parameter or [])
@@ -85,6 +86,52 @@ def trace(
             print(line)
 
 
+def keep(
+    what: Annotated[list[str], typer.Argument(help="names of stages, or numbers of notebooks for all their stages")],
+    because: Annotated[str, typer.Option(help="why the change of source moves no number; it goes into the provenance")],
+    profile: Profile = "tiny",
+    json: Json = False,
+) -> None:
+    """Carry finished results over a change of source that moves no number, instead of training them again.
+
+    Nothing but source may differ: a changed recipe, input or library version is refused by name. Exit code 2 where
+    nothing could be kept.
+    """
+    from zephyr_lab.core.profiles import require_profile
+    from zephyr_lab.engine import keep as keeping
+
+    outcomes = keeping.keep(require_profile(profile), what, because)
+    if json:
+        print(json_module.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
+    else:
+        for line in keeping.lines(outcomes):
+            print(line)
+    if all(outcome.state == "refused" for outcome in outcomes):
+        raise typer.Exit(2)
+
+
+def clean(
+    profile: Profile = "tiny",
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it the command only lists")] = False,
+    unused: Annotated[bool, typer.Option(help="also what would still serve, but no notebook's last run used")] = False,
+    json: Json = False,
+) -> None:
+    """Results in the run store that no notebook of this checkout reaches, with their sizes; removed only with --yes."""
+    from zephyr_lab.core.profiles import require_profile
+    from zephyr_lab.engine import clean as cleaning
+
+    require_profile(profile)
+    doomed = cleaning.removable(profile, unused=unused)
+    gone = cleaning.remove(doomed) if yes else doomed
+    rows = cleaning.table(gone)
+    _print_rows(rows, json)
+    if not json:
+        size = sum(one.bytes for one in gone) / 2**20
+        what = f"{len(gone)} folder{'s' if len(gone) != 1 else ''}, {size:.1f} MiB"
+        busy = f"; {len(doomed) - len(gone)} in use, left" if len(gone) != len(doomed) else ""
+        print(f"removed {what}{busy}" if yes else f"{what} could go: zephyr-lab clean --yes removes them")
+
+
 def doctor(profile: Profile = "tiny", json: Json = False) -> None:
     """Environment, versions against the lock, cores, memory, disk, data found; exit code 1 if something is wrong."""
     from zephyr_lab.lab import examination
@@ -112,6 +159,11 @@ def _print_reasons(reasons: dict[str, list[str]], json: bool) -> None:
         return
     for name, why in reasons.items():
         print(f"{name}  {'would run: ' + '; '.join(why) if why else 'fresh'}")
+    overtaken = [name.partition("_")[0] for name, why in reasons.items() if any("code of stage" in one for one in why)]
+    if overtaken:
+        print(
+            f"If the change moves no number: zephyr-lab keep {' '.join(overtaken)} --because TEXT trains nothing again."
+        )
 
 
 def _print_rows(rows: list[dict[str, object]], json: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from zephyr_lab.cli import check, data, lab, report, score
-from zephyr_lab.core.processes import QUIET_ENVIRONMENT
+from zephyr_lab.core.libraries import QUIET_ENVIRONMENT
 
 app = typer.Typer(
     help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise.",
@@ -26,6 +26,8 @@ app.command("run")(lab.run)
 app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("trace")(lab.trace)
+app.command("keep")(lab.keep)
+app.command("clean")(lab.clean)
 app.command("doctor")(lab.doctor)
 app.command("filter")(data.filter_file)
 app.command("binarise")(data.binarise_file)

@@ -13,7 +13,7 @@ def report(
     import json
 
     from zephyr_lab.core.profiles import require_profile
-    from zephyr_lab.lab.freshness import stale_notebooks
+    from zephyr_lab.engine.freshness import stale_notebooks
     from zephyr_lab.reporting import site
 
     require_profile(profile)

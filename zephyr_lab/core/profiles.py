@@ -1,6 +1,7 @@
 """The five sizes of the laboratory. A profile changes settings only; code and notebooks are the same."""
 
 PROFILES = ("smoke", "tiny", "world-gpu", "gpu", "paper")
+OFFLINE_PROFILES = ("smoke", "tiny", "world-gpu")  # unless the user sets HF_HUB_OFFLINE
 
 
 def require_profile(profile: str) -> str:

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.core.locks import available_cores
-
-NAMED_PACKAGES = (
-    "torch", "transformers", "trl", "tokenizers", "datasets", "accelerate", "peft", "numpy", "scipy", "pandas",
-    "matplotlib", "seaborn", "papermill", "ipykernel",
-)  # fmt: skip
+from zephyr_lab.core.libraries import NAMED_PACKAGES
 
 
 @lru_cache(maxsize=1)
@@ -44,6 +39,13 @@ def git_state() -> dict[str, Any]:
     commit = _output("git", "rev-parse", "HEAD")
     changed = _output("git", "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"commit": commit, "changed": None if changed is None else bool(changed)}
+
+
+def available_cores() -> int:
+    """Cores this process may run on (an affinity mask counts; macOS has none)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cpu_model() -> str:

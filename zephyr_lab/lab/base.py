@@ -1,7 +1,7 @@
 """The base models of a profile, and the probe of what each can do, as stages."""
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.training.recipes.hub_model import HubModel
 from zephyr_lab.training.recipes.pretrain import Pretrain
 from zephyr_lab.training.recipes.probe import Probe

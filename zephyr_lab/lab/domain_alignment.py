@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get, get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_ablation, kd_scale, kd_scores, kd_stages, seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, EXPERT
-from zephyr_lab.lab.scheduler import get, get_many, metrics
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
 

@@ -12,12 +12,12 @@ import pandas as pd
 from scipy.stats import beta
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import draft_stages as stages
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, SPECIALTIES, STAGE_1, ScoreSettings
-from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.acceptance_length import constant_rate_length
 from zephyr_lab.training.recipes.draft_data import CHAT

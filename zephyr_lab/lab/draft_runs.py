@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import draft_arms as arms
 from zephyr_lab.lab import draft_stages as stages
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab.draft_arms import EDA, EDA_OURS, FULL, SELECTED, TRAINING_FREE
 from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, REGENERATED, Draft, DraftSettings
-from zephyr_lab.lab.scheduler import get_many, metrics
 
 TIMED = (TRAINING_FREE, FULL, EDA_OURS)
 CONTROL = arms.name(FULL, SELECTED)  # what the paper's tables lack

@@ -11,7 +11,7 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from zephyr_lab.core import paths, session, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, changed

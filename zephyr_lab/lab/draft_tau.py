@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.seed_means import SOURCE
 from zephyr_lab.scoring.acceptance_length import acceptance_estimate, acceptance_length
 from zephyr_lab.training.recipes.draft_scores import DRAWN, GREEDY

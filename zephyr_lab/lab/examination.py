@@ -6,7 +6,7 @@ import tempfile
 from importlib import metadata
 from typing import Any
 
-from zephyr_lab.core import locks, paths, provenance
+from zephyr_lab.core import paths, provenance
 from zephyr_lab.core.profiles import require_profile
 
 LEAST_MEMORY_GIB = 4.0  # two workers with torch, a kernel, and room
@@ -19,7 +19,7 @@ def examine(profile: str) -> list[dict[str, Any]]:
     return [
         _python(),
         *_versions(),
-        _finding("cores", locks.available_cores(), "ok"),
+        _finding("cores", provenance.available_cores(), "ok"),
         _memory(),
         _disk(),
         _gpu(profile),

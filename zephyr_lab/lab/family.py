@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, seed_means, sweeps, zephyr_stages
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
-from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.lab.sweeps import Trial
 from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture

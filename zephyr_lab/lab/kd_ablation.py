@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_scores, kd_stages, zephyr_stages
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
 from zephyr_lab.scoring import spread

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files, session
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_stages, zephyr_stages
 from zephyr_lab.lab.kd_ablation import ATTENTION, BASE, KD, PREDICTION, Ablation
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.training.recipes.attention_maps import AttentionMaps
 

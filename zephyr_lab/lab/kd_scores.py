@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_stages import as_model, random_dialogues
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_scores import HOT, Measure
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import tables

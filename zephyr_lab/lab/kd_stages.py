@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_folders
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base, changed

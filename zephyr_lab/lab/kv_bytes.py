@@ -3,12 +3,12 @@
 import pandas as pd
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.base import base_stage
 from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.rlhf_stages import PAPER
-from zephyr_lab.lab.scheduler import get, metrics
 from zephyr_lab.training.recipes.kv_cache import KVCache
 
 CLAIM = "S1-27"

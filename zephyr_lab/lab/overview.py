@@ -4,9 +4,9 @@ from typing import Any
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
-from zephyr_lab.lab import freshness, run_records
-from zephyr_lab.lab.notebooks import all_notebooks
-from zephyr_lab.lab.runner import Outcome
+from zephyr_lab.engine import freshness, run_records
+from zephyr_lab.engine.notebooks import all_notebooks
+from zephyr_lab.engine.runner import Outcome
 
 
 def notebooks(profile: str) -> list[dict[str, Any]]:

@@ -1,31 +1,20 @@
 """`make figures`: from a finished build to the committed figures/, with where each file comes from.
 
 Nothing is promoted from a stale or half-finished build. A file whose bytes did not change is left as it is, and so is
-the provenance of an unchanged result: a changed file in figures/ is a changed result.
+the provenance of a notebook whose results did not: a changed file in figures/ is a changed result.
 """
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths, provenance
-from zephyr_lab.lab import freshness, provenance_file, run_records
-from zephyr_lab.lab.notebooks import Notebook, select
+from zephyr_lab.core import files, paths
+from zephyr_lab.engine import freshness, run_records
+from zephyr_lab.engine.notebooks import Notebook, select
+from zephyr_lab.engine.run_records import stage_groups
 from zephyr_lab.reporting import ledger
-
-KEPT_OF_A_RECORD = (
-    "notebook",
-    "title",
-    "profile",
-    "seeds",
-    "parameters",
-    "code",
-    "source",
-    "modules",
-    "stages",
-    "inputs",
-)
 
 
 def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
@@ -44,10 +33,7 @@ def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
     changed += _remove_others(set(wanted))
     told = ledger.collect(profile, stale=frozenset(), committed=False)
     changed += _write_if_changed(paths.figures_dir() / "ledger.json", told)
-    made = {name: {"notebook": owner, "sha256": files.sha256(path)} for name, (owner, path) in sorted(wanted.items())}
-    kept = {name: {key: record[key] for key in KEPT_OF_A_RECORD} for name, record in records.items()}
-    content = {"profile": profile, "seeds": seeds, "files": made, **provenance_file.packed(kept)}
-    _write_provenance(content, results_changed=bool(changed))
+    _write_provenance({name: _entry(record, wanted) for name, record in records.items()})
     return changed
 
 
@@ -102,13 +88,45 @@ def _write_if_changed(path: Path, content: dict[str, Any]) -> list[str]:
     return [path.name]
 
 
-def _write_provenance(content: dict[str, Any], *, results_changed: bool) -> None:
-    """Written where results changed, or where it is missing or names other owners; else it keeps telling of the
-    machine and commit that made these results first."""
+def _entry(record: dict[str, Any], wanted: Mapping[str, tuple[str, Path]]) -> dict[str, Any]:
+    """What identifies the results of one notebook: their bytes, and all that shaped them as digests."""
+    made = sorted((name, path) for name, (owner, path) in wanted.items() if owner == record["notebook"])
+    return {
+        **{name: record[name] for name in ("title", "parameters", "code", "source")},
+        "stages": stage_groups(record["stages"]),
+        **({"kept": record["kept"]} if record.get("kept") else {}),
+        "inputs": record["inputs"],
+        "files": {name: files.sha256(path) for name, path in made},
+        "made_with": record["provenance"],
+    }
+
+
+def _write_provenance(entries: dict[str, dict[str, Any]]) -> None:
+    """A notebook whose files are what they were keeps its entry, which tells of the code, machine and commit that made
+    them first. Machines are listed once."""
     path = paths.figures_dir() / "provenance.json"
-    old = files.read_json(path) if path.is_file() else {}
-    if results_changed or old.get("files") != content["files"]:
-        files.write_json(path, {**content, "made_with": provenance.describe()})
+    old = _unpacked(files.read_json(path)) if path.is_file() else {}
+    unchanged = {name for name, entry in entries.items() if old.get(name, {}).get("files") == entry["files"]}
+    content = _packed({name: old[name] if name in unchanged else entry for name, entry in sorted(entries.items())})
+    _write_if_changed(path, content)
+
+
+def _packed(entries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Entries whose `made_with` is a number in the list of machines and commits."""
+    listed = []
+    for entry in entries.values():
+        if entry["made_with"] not in listed:
+            listed.append(entry["made_with"])
+    numbered = {name: {**entry, "made_with": listed.index(entry["made_with"])} for name, entry in entries.items()}
+    return {"notebooks": numbered, "made_with": listed}
+
+
+def _unpacked(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The entries as they were before `_packed`; none of a file of another form."""
+    if not isinstance(content.get("made_with"), list):
+        return {}
+    listed = content["made_with"]
+    return {name: {**entry, "made_with": listed[entry["made_with"]]} for name, entry in content["notebooks"].items()}
 
 
 def main() -> None:

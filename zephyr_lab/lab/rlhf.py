@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_costs, rlhf_stages, seed_means, zephyr_stages
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.rlhf_stages import Model
-from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring import best_of_n, frontiers
 from zephyr_lab.scoring.spread import standard_deviation

@@ -7,6 +7,7 @@ announced by `later` in papers/overview/claims.toml.
 import numpy as np
 import pandas as pd
 
+from zephyr_lab.engine.scheduler import metrics
 from zephyr_lab.lab import rlhf_costs, seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.rlhf import (
@@ -23,7 +24,6 @@ from zephyr_lab.lab.rlhf import (
     last,
     ratio,
 )
-from zephyr_lab.lab.scheduler import metrics
 from zephyr_lab.reporting import claims, tables
 
 # What each effect is, in the words of the table.

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab.scheduler import metrics
+from zephyr_lab.engine.scheduler import metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.training.recipes.rlhf import RewardRecipe, knobs
 
 FORWARD, WITH_GRADIENT = 2, 6  # FLOPs a parameter and token

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf, rlhf_stages, seed_means
 from zephyr_lab.lab.rlhf_stages import Model
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.reporting import tables
 from zephyr_lab.world.objectives import BRIEF, QUALITY
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.training.recipes.rlhf import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import pandas as pd
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, sweeps
 from zephyr_lab.lab.rlhf_stages import PAPER
 from zephyr_lab.lab.sweeps import Trial

@@ -3,8 +3,8 @@
 import pandas
 
 from zephyr_lab.core import files
+from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.lab.base import probe_stage
-from zephyr_lab.lab.scheduler import get_many
 
 
 def skills(profile: str, seeds: int) -> pandas.DataFrame:

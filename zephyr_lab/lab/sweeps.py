@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files, paths, provenance, session
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import StageFailed, get, get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
-from zephyr_lab.lab.scheduler import StageFailed, get, get_many
 
 SEED = 100  # no table's
 START, FILE = "start", "sweep.json"

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.scheduler import get
 from zephyr_lab.lab.toy import KL, LOST, REWARD, SOURCE, knobs, size
 from zephyr_lab.reporting import tables
 from zephyr_lab.training.recipes.toy import FamilyRuns

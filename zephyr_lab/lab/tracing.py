@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths, source
+from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
-from zephyr_lab.lab import freshness, provenance_file, run_records
-from zephyr_lab.lab.notebooks import Notebook, all_notebooks
+from zephyr_lab.engine import freshness, run_records
+from zephyr_lab.engine.notebooks import Notebook, all_notebooks
+from zephyr_lab.engine.run_records import stage_groups
+from zephyr_lab.engine.symbols import reading_now
 
 _EQUATION_ROW = re.compile(r"^\|(?P<cells>.+)\|\s*$")
 
@@ -38,15 +40,25 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"  made by    notebooks/{found['notebook']}.ipynb  {found['title']}",
     ]
     told += [f"  product    {path}" for path in found["products"]]
-    told += [f"  stage      {stage['name']} seed {stage['seed']}  {stage['key']}" for stage in found["stages"]]
+    told += [f"  stage      {line}" for line in _stage_lines(found["stages"])]
+    told += [f"  kept       {entry['stage']}: {entry['because']}" for entry in found["kept"]]
     told += [f"  read       {name}{'' if digest else '  (absent)'}" for name, digest in found["inputs"].items()]
     told += [f"  equation   {row['equation']}  ->  {row['function']}  ->  {row['test']}" for row in found["equations"]]
     told += [f"  module     {name}" for name in found["modules"]]
     return told
 
 
+def _stage_lines(groups: list[dict[str, Any]]) -> list[str]:
+    """`dsft  10 results, seeds 0 1 2 3 4  zephyr_lab.training.dsft:build`."""
+    return [
+        f"{group['name']}  {group['results']} result{'s' if group['results'] != 1 else ''}, "
+        f"seed{'s' if len(group['seeds']) != 1 else ''} {' '.join(map(str, group['seeds']))}  {group['code'][0]}"
+        for group in groups
+    ]
+
+
 def equations(used: set[str]) -> list[dict[str, str]]:
-    """Rows of papers/*/EQUATIONS.md whose function is in `used`: "module:function" of one, "module" of all in it."""
+    """Rows of papers/*/EQUATIONS.md whose function is in `used`, as "module:function"."""
     rows = []
     for path in sorted(paths.papers_dir().glob("*/EQUATIONS.md")):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -62,26 +74,31 @@ def _is_used(function: str, used: set[str]) -> bool:
     if "." not in function:
         return False
     module, _, name = f"zephyr_lab.{function.removeprefix('zephyr_lab.')}".rpartition(".")
-    return f"{module}:{name}" in used or module in used
+    return f"{module}:{name}" in used
 
 
 def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[str], place: str) -> dict[str, Any]:
-    trained = {name for stage in record["stages"] for name in source.closure(stage["modules"])}
+    """`record` is a run record, or the entry of a notebook in figures/provenance.json; the code is what it is now."""
     why = freshness.reasons(notebook, record["parameters"]) if place == "build" else []
+    groups = stage_groups(record["stages"]) if place == "build" else record["stages"]
+    used = set(notebook.reached.uses)
+    for group in groups:
+        used.update(reading_now().of(*group["code"]).uses)
     return {
         "target": target,
         "source": place,
         "state": f"stale: {why[0]}" if why else "fresh" if place == "build" else "committed",
-        "notebook": record["notebook"],
+        "notebook": notebook.name,
         "title": record["title"],
-        "profile": record["profile"],
-        "seeds": record["seeds"],
+        "profile": record["parameters"]["profile"],
+        "seeds": record["parameters"]["seeds"],
         "parameters": record["parameters"],
         "products": made,
-        "stages": [{name: stage[name] for name in ("name", "seed", "key")} for stage in record["stages"]],
+        "stages": groups,
+        "kept": record.get("kept", []),
         "inputs": record["inputs"],
-        "equations": equations({*record.get("uses", record["modules"]), *trained}),
-        "modules": sorted(name for name in {*record["modules"], *trained} if "." in name),
+        "equations": equations(used),
+        "modules": sorted({name.partition(":")[0] for name in used if not name.endswith(":")}),
     }
 
 
@@ -104,14 +121,14 @@ def _promoted(name: str) -> tuple[Notebook, dict[str, Any], list[str]] | None:
     path = paths.figures_dir() / "provenance.json"
     if not path.is_file():
         return None
-    record = files.read_json(path)
+    told = files.read_json(path)["notebooks"]
     wanted = name.removeprefix("figures/")
-    made = [file for file in record["files"] if wanted in (file, file.rpartition(".")[0])]
-    by_name = {notebook.name: notebook for notebook in all_notebooks()}
-    owner = record["files"][made[0]]["notebook"] if made else None
-    if owner not in by_name:
-        return None
-    return by_name[owner], provenance_file.record_of(record, owner), [f"figures/{file}" for file in made]
+    for notebook in all_notebooks():
+        record = told.get(notebook.name, {"files": {}})
+        made = [f"figures/{file}" for file in record["files"] if wanted in (file, file.rpartition(".")[0])]
+        if made:
+            return notebook, record, made
+    return None
 
 
 def _known(profile: str) -> list[str]:

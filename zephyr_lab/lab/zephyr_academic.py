@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from zephyr_lab.core import files, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.lab.zephyr_chat import BASE, DDPO, DDPO_1, DSFT
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.multiple_choice import normalised, share, summed

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import published_logs, seed_means
 from zephyr_lab.lab import zephyr_chat as chat
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.numbers import Known
-from zephyr_lab.lab.scheduler import get_many
 from zephyr_lab.reporting import figures, published, tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.training.recipes.pair_accuracy import PairAccuracy

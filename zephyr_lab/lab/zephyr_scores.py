@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files
-from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab.scheduler import get_many
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.intervals import bootstrap_interval, t_interval
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from zephyr_lab.core import settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.training.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.training.recipes.hub_data import HubDialogues, HubPairs

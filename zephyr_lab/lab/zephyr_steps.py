@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from zephyr_lab.core import files, session, settings
-from zephyr_lab.core.stages import Stage
+from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
-from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
 from zephyr_lab.scoring.intervals import t_interval

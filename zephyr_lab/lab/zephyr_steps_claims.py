@@ -6,9 +6,9 @@ Metrics are those of claims.toml, word for word; directions and margins stand th
 import pandas as pd
 
 from zephyr_lab.core import files
+from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
-from zephyr_lab.lab.scheduler import get_many, metrics
 from zephyr_lab.lab.zephyr_steps import BASE, DDPO, DSFT, SECOND, TABLE_3, WITHOUT, Steps, cell, rejecting, with_beta
 
 ENDED = scores.Measure("ended, no role tag", "ended_clean")

@@ -18,7 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, locks, paths
+from zephyr_lab.core import files, paths
+from zephyr_lab.engine import locks
 
 ASSETS = Path(__file__).with_name("site_assets")
 SCHEMA = 1

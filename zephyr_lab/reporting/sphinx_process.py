@@ -2,7 +2,7 @@
 
 import sys
 
-from zephyr_lab.core.processes import die_with_parent
+from zephyr_lab.engine.processes import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))

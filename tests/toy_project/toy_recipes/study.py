@@ -3,8 +3,8 @@
 from toy_recipes.arithmetic import Walk
 from zephyr_lab.core import session
 from zephyr_lab.core.files import write_text
-from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab.scheduler import get_many
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
 
 
 def stages(count, length, pause):

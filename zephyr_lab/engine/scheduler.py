@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from zephyr_lab.core import files, locks, paths, progress, session, stages, store
-from zephyr_lab.core.stages import Resolved, Stage
-from zephyr_lab.lab.progress_view import view_for_here
-from zephyr_lab.lab.workers import Workers
+from zephyr_lab.core import files, paths, session
+from zephyr_lab.engine import locks, progress, run_records, stages, store
+from zephyr_lab.engine.progress_view import view_for_here
+from zephyr_lab.engine.stages import Resolved, Stage
+from zephyr_lab.engine.workers import Workers
 
 POLL_SECONDS = 0.05
 
@@ -39,7 +39,8 @@ def get_many(wanted: Iterable[Stage]) -> list[Path]:
     keys = [resolution.add(stage) for stage in wanted]
     _Run(profile, resolution.ordered).until_finished(keys)
     for item in resolution.ordered.values():
-        session.add_stage(freshness_record(item))
+        record = store.end_record(store.Slot(profile, item.stage.name, item.key).final) or {}
+        session.add_stage(run_records.used_stage(item.description, item.key, record.get("kept", [])))
     return [store.Slot(profile, stage.name, key).final for stage, key in zip(wanted, keys, strict=True)]
 
 
@@ -50,18 +51,6 @@ def metrics(stage: Stage) -> dict[str, float]:
     if record is None:
         raise FileNotFoundError(f"stage {stage.name}, seed {stage.seed} is not in the store; build it with get_many")
     return record["metrics"]
-
-
-def freshness_record(item: Resolved) -> dict[str, Any]:
-    """What is kept in a notebook's run.json of a stage it used; enough to see later that its code moved on."""
-    return {
-        "name": item.stage.name,
-        "key": item.key,
-        "seed": item.stage.seed,
-        "modules": [item.stage.module, type(item.stage.recipe).__module__],
-        "source": item.description["source"],
-        "versions": item.description["versions"],
-    }
 
 
 @dataclass(frozen=True)

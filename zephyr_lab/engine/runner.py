@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, locks, paths, progress
-from zephyr_lab.core.processes import notebook_environment
-from zephyr_lab.lab import freshness, run_records
-from zephyr_lab.lab.notebooks import Notebook, all_notebooks
-from zephyr_lab.lab.progress_view import view_for_here
+from zephyr_lab.core import files, paths
+from zephyr_lab.engine import freshness, locks, progress, run_records
+from zephyr_lab.engine.notebooks import Notebook, all_notebooks
+from zephyr_lab.engine.processes import notebook_environment
+from zephyr_lab.engine.progress_view import view_for_here
 
 POLL_SECONDS = 0.05
 PRIVATE = "zephyr-"  # folders of running notebooks below the system's temporary one: zephyr-<pid of the runner>-...
@@ -180,7 +180,7 @@ def _start(notebook: Notebook, parameters: dict[str, Any], lock: int) -> _Runnin
     }
     with _log_path(profile, notebook).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zephyr_lab.lab.notebook_process", str(private / "job.json")],
+            [sys.executable, "-m", "zephyr_lab.engine.notebook_process", str(private / "job.json")],
             cwd=paths.project_root(),
             env=environment,
             stdin=subprocess.DEVNULL,

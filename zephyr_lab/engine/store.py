@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, locks, paths
+from zephyr_lab.core import files, paths
+from zephyr_lab.engine import locks
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ def end_record(folder: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OSError):
         return None
     return record if whole else None
+
+
+def finished(profile: str, name: str = "*") -> dict[str, dict[str, Any]]:
+    """Key -> end record of the finished stages of this name (all for "*"), oldest first."""
+    ends = sorted(paths.runs_dir(profile).glob(f"{name}/*/end.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = {path.parent.name: end_record(path.parent) for path in ends if not path.parent.name.startswith(".")}
+    return {key: record for key, record in records.items() if record is not None}
 
 
 def is_intact(folder: Path) -> bool:

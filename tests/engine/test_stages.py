@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from zephyr_lab.core import source, stages
-from zephyr_lab.core.stages import Resolution, Stage, key
+from zephyr_lab.engine import stages
+from zephyr_lab.engine.stages import Resolution, Stage, key
+from zephyr_lab.engine.symbols import reading_now
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ def project(tmp_path, monkeypatch):
         "from small import maths\nfrom zephyr_lab.core import files\n\ndef build():\n    return maths.one()\n"
     )
     (package / "maths.py").write_text('"""One."""\n\ndef one():\n    """It."""\n    return 1\n')
+    (package / "recipes.py").write_text("class Recipe:\n    steps: int = 3\n")
     (package / "unused.py").write_text("x = 1\n")
     return package
 
 
 @pytest.fixture
 def stage(project, monkeypatch):
-    monkeypatch.setattr(Recipe, "__module__", "small.maths")
+    monkeypatch.setattr(Recipe, "__module__", "small.recipes")
     return Stage("base", "small.train:build", Recipe())
 
 
@@ -67,19 +69,11 @@ def test_library_versions_do(stage, monkeypatch):
     assert key(stage) != before
 
 
-def test_plumbing_is_left_out_of_the_closure(stage):
-    assert set(source.closure(["small.train"])) == {
-        "small",
-        "small.maths",
-        "small.train",
-        "zephyr_lab",
-        "zephyr_lab.core",
-    }
-
-
 def test_libraries_of_a_closure_are_the_names_it_imports_from_outside(project):
-    (project / "maths.py").write_text("import torch.nn\nfrom trl import DPOTrainer\nfrom small import unused\n")
-    assert source.libraries(["small.train"]) == ["torch.nn", "trl.DPOTrainer"]
+    (project / "maths.py").write_text(
+        "import torch.nn\nfrom trl import DPOTrainer\nfrom small import unused\n\ndef one():\n    return 1\n"
+    )
+    assert reading_now().of("small.train:build").libraries == ["torch.nn", "trl.DPOTrainer"]
 
 
 def test_a_file_elsewhere_that_does_not_parse_stops_nobody(stage, project):
@@ -90,9 +84,16 @@ def test_a_file_elsewhere_that_does_not_parse_stops_nobody(stage, project):
         key(stage)
 
 
-def test_a_missing_module_is_named(project):
-    with pytest.raises(ValueError, match=r"no module named 'small\.gone'"):
-        source.closure(["small.gone"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("small.gone:build", "no module named 'small.gone' in the project"),
+        ("small.train:gone", "module small.train defines no 'gone'"),
+    ],
+)
+def test_what_does_not_exist_is_named(project, name, said):
+    with pytest.raises(ValueError, match=said):
+        reading_now().of(name)
 
 
 def test_inputs_come_before_their_users_and_once(stage):
@@ -117,9 +118,11 @@ def test_a_recipe_that_could_change_after_its_key_was_taken_is_refused():
 def test_keys_and_settings_and_the_command_line_need_no_torch():
     code = (
         "import sys\n"
-        "from zephyr_lab.core import stages, source, store, settings\n"
-        "import zephyr_lab.lab.runner, zephyr_lab.lab.scheduler, zephyr_lab.cli.lab\n"
-        "print(source.digest(['zephyr_lab.lab.runner']))\n"
+        "from zephyr_lab.core import settings\n"
+        "from zephyr_lab.engine import stages, store\n"
+        "import zephyr_lab.engine.runner, zephyr_lab.engine.scheduler, zephyr_lab.cli.lab\n"
+        "from zephyr_lab.engine.symbols import reading_now\n"
+        "print(reading_now().of('zephyr_lab.training.dsft:build').digest)\n"
         "heavy = {'torch', 'pandas', 'matplotlib', 'transformers', 'papermill', 'scipy'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )

@@ -1,4 +1,4 @@
-"""The process that stage workers are forked from: `python -m zephyr_lab.lab.fork_server SOCKET PARENT`.
+"""The process that stage workers are forked from: `python -m zephyr_lab.engine.fork_server SOCKET PARENT`.
 
 Loading the trainers takes seconds, as long as a small stage trains; loaded once here, they cost each worker nothing.
 Only other people's libraries are loaded before the fork: every worker reads the project's own code from disk, as it is
@@ -16,8 +16,8 @@ import socket
 import sys
 from collections.abc import Iterable
 
-from zephyr_lab.core import source
-from zephyr_lab.core.processes import die_with_parent
+from zephyr_lab.engine.processes import die_with_parent
+from zephyr_lab.engine.symbols import reading_now
 
 LONGEST_MESSAGE = 2**20
 POLL_SECONDS = 0.02
@@ -26,9 +26,9 @@ POLL_SECONDS = 0.02
 def serve(connection: socket.socket) -> None:
     """Fork a worker for each message, and tell of each that ended; until the other side hangs up.
 
-    A message is {"job": path, "log": path, "module": of the build} with two locked descriptors, which go over to the
-    worker. Answers: {"job": path, "pid": number} once it runs, {"job": path, "code": number} when it has ended, a
-    signal as a negative number.
+    A message is {"job": path, "log": path, "code": build function and recipe} with two locked descriptors, which go
+    over to the worker. Answers: {"job": path, "pid": number} once it runs, {"job": path, "code": number} when it has
+    ended, a signal as a negative number.
     """
     running: dict[int, str] = {}
     while True:
@@ -38,7 +38,7 @@ def serve(connection: socket.socket) -> None:
                 return
             wanted = json.loads(message)
             with contextlib.suppress(ValueError):  # source that does not parse: the worker tells of it
-                load(source.libraries([wanted["module"]]))  # read here, the source's digest costs a worker nothing
+                load(reading_now().of(*wanted["code"]).libraries)  # files parsed here cost a worker nothing
             pid = _fork(wanted, held)
             running[pid] = wanted["job"]
             _send(connection, job=wanted["job"], pid=pid)
@@ -86,7 +86,7 @@ def _become_worker(wanted: dict[str, str], server: int) -> None:
         log = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         for stream in (1, 2):
             os.dup2(log, stream)
-        from zephyr_lab.lab import worker  # here, so that it and all it imports is read now
+        from zephyr_lab.engine import worker  # here, so that it and all it imports is read now
 
         code = worker.run(wanted["job"])
     except BaseException as error:

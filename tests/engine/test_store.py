@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from zephyr_lab.core import locks, store
-from zephyr_lab.core.progress import ProgressWriter, read
+from zephyr_lab.engine import locks, store
+from zephyr_lab.engine.progress import ProgressWriter, read
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""An IPython kernel that ends with the process that started it: `python -m zephyr_lab.lab.kernel -f CONNECTION`."""
+"""An IPython kernel that ends with the process that started it: `python -m zephyr_lab.engine.kernel -f CONNECTION`."""
 
 import os
 import sys
 
-from zephyr_lab.core.processes import die_with_parent
+from zephyr_lab.engine.processes import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent(int(os.environ["ZEPHYR_LAB_KERNEL_PARENT"]))

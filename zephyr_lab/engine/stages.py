@@ -1,8 +1,9 @@
-"""A stage: one training or computing step, known by the hash of everything that shapes its result.
+"""A stage: one computing step, known by the hash of everything that shapes its result.
 
-The key covers the recipe, the keys of the inputs, the seed, the source of the build function's module with all it
-imports, and the versions of the libraries whose arithmetic shows. Hardware, progress and storage are not in it.
-Keys are computed from files; neither the build function nor torch is imported.
+The key covers the recipe, the keys of the inputs, the seed, the functions, classes and constants that the build
+function reaches, and the versions of the libraries whose arithmetic shows. Hardware, progress and storage are not in
+it, nor where the code stands: a module that moves keeps the keys of its stages. Keys are computed from files; neither
+the build function nor a library is imported.
 """
 
 import dataclasses
@@ -14,16 +15,17 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
-from zephyr_lab.core import source
+from zephyr_lab.core.libraries import COUNTED_VERSIONS
+from zephyr_lab.engine.symbols import Closure, reading_now
 
-COUNTED_VERSIONS = ("torch", "transformers", "trl", "tokenizers", "numpy")
+SCHEMA = 2  # of a description; 1 counted whole modules and named them
 
 
 @dataclass(frozen=True)
 class Stage:
     """What to build, not how it went.
 
-    name: folder in the store ("base", "dsft"); build: "package.module:function", imported in a worker alone;
+    name: folder in the store ("base"); build: "package.module:function", imported in a worker alone;
     recipe: a frozen dataclass of plain values (numbers, strings, tuples); inputs: role -> stage.
     """
 
@@ -41,8 +43,9 @@ class Stage:
             raise TypeError(f"stage {self.name}: recipe must be a frozen dataclass, got {type(self.recipe).__name__}")
 
     @property
-    def module(self) -> str:
-        return self.build.partition(":")[0]
+    def code(self) -> tuple[str, str]:
+        """The definitions whose source the key covers, with all they reach: build function and recipe."""
+        return self.build, recipe_class(self.recipe)
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,53 @@ class Resolution:
     def __init__(self) -> None:
         self.ordered: dict[str, Resolved] = {}
         self._keys: dict[int, str] = {}  # by identity; `ordered` or the caller keeps the objects alive
-        self._digests: dict[tuple[str, str], str] = {}
+        self._reading = reading_now()
 
     def add(self, stage: Stage) -> str:
         """The key of `stage`; it and its inputs join `ordered`."""
         if id(stage) not in self._keys:
             inputs = {role: self.add(other) for role, other in sorted(stage.inputs.items())}
-            description = _describe(stage, inputs, self._source(stage))
-            content = json.dumps(description, sort_keys=True)
-            name = hashlib.sha256(content.encode()).hexdigest()[:24]
+            description = _describe(stage, inputs, self._reading.of(*stage.code))
+            name = key_of(description)
             self._keys[id(stage)] = name
             self.ordered.setdefault(name, Resolved(stage, name, description, inputs))
         return self._keys[id(stage)]
 
-    def _source(self, stage: Stage) -> str:
-        modules = (stage.module, type(stage.recipe).__module__)
-        if modules not in self._digests:
-            self._digests[modules] = source.digest(modules)
-        return self._digests[modules]
+
+def source_digest(description: Mapping[str, Any]) -> str:
+    """The digest, on disk now, of the source that a stage of this description reaches.
+
+    Raises ValueError where its build function or recipe is gone or a module does not parse.
+    """
+    return reading_now().of(*code_of(description)).digest
 
 
-def _describe(stage: Stage, inputs: dict[str, str], source_digest: str) -> dict[str, Any]:
+def code_of(description: Mapping[str, Any]) -> tuple[str, str]:
+    """Build function and recipe class that a description names."""
+    return description["build"], description["recipe"]["class"]
+
+
+def key_of(description: Mapping[str, Any]) -> str:
+    """The key of a stage with this description. Where its code stands is told, but does not count."""
+    recipe = description["recipe"]
+    content = {
+        **description,
+        "build": description["build"].partition(":")[2],
+        "recipe": {**recipe, "class": recipe["class"].partition(":")[2]},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _describe(stage: Stage, inputs: dict[str, str], closure: Closure) -> dict[str, Any]:
     """Everything the key is made of, as plain JSON."""
     return {
+        "schema": SCHEMA,
         "name": stage.name,
         "build": stage.build,
         "recipe": {"class": recipe_class(stage.recipe), **dataclasses.asdict(stage.recipe)},
         "seed": stage.seed,
         "inputs": inputs,
-        "source": source_digest,
+        "source": closure.digest,
         "versions": counted_versions(),
     }
 

@@ -4,17 +4,17 @@ A killed kernel leaves a saved notebook whose metadata claims success; so nothin
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths, provenance, source, symbols
-from zephyr_lab.lab import notebooks
-from zephyr_lab.lab.notebooks import Notebook
+from zephyr_lab.core import files, paths, provenance
+from zephyr_lab.engine import notebooks, stages, syntax
+from zephyr_lab.engine.notebooks import Notebook
 
-SCHEMA = 1
+SCHEMA = 2
 KEYS = frozenset({
-    "notebook", "title", "profile", "seeds", "parameters", "code", "source", "modules", "uses", "lock", "stages",
+    "notebook", "title", "profile", "seeds", "parameters", "code", "source", "uses", "lock", "stages",
     "inputs", "products", "seconds",
 })  # fmt: skip
 
@@ -42,12 +42,11 @@ def load(profile: str, name: str) -> dict[str, Any] | None:
 
 def shaped_by(notebook: Notebook) -> dict[str, Any]:
     """What will shape a run that starts now: cells, the code that they lead to, the lock file."""
-    uses = notebook.uses
+    reached = notebook.reached
     return {
         "code": notebook.code_digest,
-        "source": source.combine(uses),
-        "modules": symbols.by_module(uses),
-        "uses": uses,
+        "source": reached.digest,
+        "uses": reached.uses,
         "lock": provenance.lock_digest(),
     }
 
@@ -70,6 +69,8 @@ def compose(
     if shaped_by(notebooks.read(notebook.path)) != shaped:
         raise ValueError("code that it uses changed while it ran; run again")
     products = {event["path"]: event["sha256"] for event in events if event["event"] == "product"}
+    used = _without_event([event for event in events if event["event"] == "stage"])
+    kept = kept_stages(used)
     products[f"notebooks/{notebook.name}.ipynb"] = files.sha256(executed_path(profile, notebook.name))
     for path, digest in products.items():
         target = paths.build_dir(profile) / path
@@ -83,7 +84,8 @@ def compose(
         "seeds": parameters["seeds"],
         "parameters": dict(parameters),
         **shaped,
-        "stages": _without_event([event for event in events if event["event"] == "stage"]),
+        "stages": used,
+        **({"kept": kept} if kept else {}),
         "inputs": {event["name"]: event["sha256"] for event in events if event["event"] == "input"},
         "products": products,
         "started": round(started, 3),
@@ -102,7 +104,54 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 def products_digest(record: Mapping[str, Any]) -> str:
     """One digest of a run's products, the executed notebook (which holds timings) left out."""
-    return source.combine({path: digest for path, digest in record["products"].items() if not path.endswith(".ipynb")})
+    return syntax.combine({path: digest for path, digest in record["products"].items() if not path.endswith(".ipynb")})
+
+
+def used_stage(description: Mapping[str, Any], key: str, kept: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run's record holds of a stage that it used: enough to see later that its code moved on, and what was said
+    when its result was carried over a change of source."""
+    used = {name: description[name] for name in ("name", "seed", "source", "versions")}
+    return {**used, "key": key, "code": list(stages.code_of(description)), **({"kept": kept} if kept else {})}
+
+
+def kept_stages(used: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was carried over a change of source: {"stage", "seeds", "because", "source": [before, after]}, each reason
+    of each stage once."""
+    found: dict[tuple[str, ...], set[int]] = {}
+    for stage in used:
+        for reason in stage.get("kept", []):
+            found.setdefault((stage["name"], reason["because"], *reason["source"]), set()).add(stage["seed"])
+    return [
+        {"stage": name, "seeds": sorted(seeds), "because": because, "source": source}
+        for (name, because, *source), seeds in sorted(found.items())
+    ]
+
+
+def kept_lines(profile: str) -> list[str]:
+    """A line for each reason for which results that the last runs rest on were carried over a change of source."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(record_path(profile, "any").parent.glob("*.run.json")):
+        record = load(profile, path.name.removesuffix(".run.json")) or {}
+        for entry in record.get("kept", []):
+            found.setdefault(entry["because"], set()).add(entry["stage"])
+    return [f"kept over a change of source ({', '.join(sorted(names))}): {reason}" for reason, names in found.items()]
+
+
+def stage_groups(used: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stages by name and code: {"name", "code", "results": count, "seeds", "keys": one digest of all keys}."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for stage in used:
+        groups.setdefault((stage["name"], *stage["code"]), []).append(stage)
+    return [
+        {
+            "name": name,
+            "code": code,
+            "results": len(group),
+            "seeds": sorted({stage["seed"] for stage in group}),
+            "keys": syntax.combine({stage["key"]: "" for stage in group}),
+        }
+        for (name, *code), group in sorted(groups.items())
+    ]
 
 
 def _without_event(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

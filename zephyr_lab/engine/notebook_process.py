@@ -1,4 +1,4 @@
-"""The process that executes one notebook with papermill: `python -m zephyr_lab.lab.notebook_process JOB`.
+"""The process that executes one notebook with papermill: `python -m zephyr_lab.engine.notebook_process JOB`.
 
 papermill changes directories and knows no parallel runs, so each notebook gets a process of its own. Kernel and process
 talk through sockets in a private folder, never over a port. Exit 0 means that every cell ran.
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from zephyr_lab.core import files
-from zephyr_lab.core.processes import die_with_parent
+from zephyr_lab.engine.processes import die_with_parent
 
 
 def main(job_path: str) -> int:
@@ -33,7 +33,14 @@ def main(job_path: str) -> int:
             return str(Path(job["private"]) / "kernel")
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            return [sys.executable, "-m", "zephyr_lab.lab.kernel", "-f", self.connection_file, *(extra_arguments or [])]
+            return [
+                sys.executable,
+                "-m",
+                "zephyr_lab.engine.kernel",
+                "-f",
+                self.connection_file,
+                *(extra_arguments or []),
+            ]
 
     try:
         papermill.execute_notebook(

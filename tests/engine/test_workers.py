@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab import workers as workers_of
+from zephyr_lab.engine import workers as workers_of
+from zephyr_lab.engine.stages import Stage
 
 PAUSE = "pause=0.05"
 
@@ -106,7 +106,7 @@ def test_no_process_outlives_a_killed_parent(toy, victim):
         doomed = family
         process.kill()
     else:
-        module = {"notebook": "zephyr_lab.lab.notebook_process", "kernel": "zephyr_lab.lab.kernel"}[victim]
+        module = {"notebook": "zephyr_lab.engine.notebook_process", "kernel": "zephyr_lab.engine.kernel"}[victim]
         parent = descendants(process, module)[0]
         doomed = [parent, *parent.children(recursive=True)]
         parent.kill()
@@ -145,8 +145,8 @@ def test_code_edited_while_a_stage_is_built_is_refused(toy):
 def test_a_build_that_raises_is_told_in_one_line(toy):
     code = """
 from toy_recipes.arithmetic import Walk
-from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab.scheduler import get
+from zephyr_lab.engine.stages import Stage
+from zephyr_lab.engine.scheduler import get
 get(Stage("walk", "toy_recipes.arithmetic:build", Walk(1, fail="loss is NaN at step 3"), seed=5))
 """
     last = toy.python(code).stderr.strip().splitlines()[-1]
@@ -209,7 +209,7 @@ def descendants(process, module):
 
 def workers(process):
     """Forked workers: children of a fork server, which is a child like them by its command alone."""
-    servers = descendants(process, "zephyr_lab.lab.fork_server")
+    servers = descendants(process, "zephyr_lab.engine.fork_server")
     numbers = {server.pid for server in servers}
     with contextlib.suppress(psutil.Error):
         return [server for server in servers if server.ppid() in numbers]

@@ -142,7 +142,7 @@ def test_executed_notebooks_hold_no_path_of_this_machine(finished):
 
 def test_a_deleted_input_of_a_finished_stage_is_not_built_again(copy):
     shutil.rmtree(copy.root / "runs/tiny/walk")
-    one_sum = "from zephyr_lab.lab.scheduler import get; print(get(study.stages(11, 6, 0.0)[-1]))"
+    one_sum = "from zephyr_lab.engine.scheduler import get; print(get(study.stages(11, 6, 0.0)[-1]))"
     assert copy.python(f"from toy_recipes import study; {one_sum}").stdout.strip().split("/")[-2] == "sum"
     assert not (copy.root / "runs/tiny/walk").exists()
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths, source, symbols
+from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
+from zephyr_lab.engine import syntax
+from zephyr_lab.engine.symbols import Closure, reading_now
 
 PARAMETER_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
@@ -55,14 +57,13 @@ class Notebook:
     @property
     def code_digest(self) -> str:
         """Digest of the code cells but the parameters cell (its values are recorded as values)."""
-        return files.sha256_bytes(
-            "\n".join(source.code_digest(source.parse(_plain(cell), self.name)) for cell in self.cells).encode()
-        )
+        trees = [syntax.parse(_plain(cell), self.name) for cell in self.cells]
+        return files.sha256_bytes("\n".join(ast.dump(_without_strings(tree)) for tree in trees).encode())
 
     @property
-    def uses(self) -> dict[str, str]:
-        """module:name -> digest of every function, class and constant of the project that the cells lead to."""
-        return symbols.used(_plain(cell) for cell in self.cells)
+    def reached(self) -> Closure:
+        """Every function, class and constant of the project that the cells lead to."""
+        return reading_now().of_cells(_plain(cell) for cell in self.cells)
 
     def resolve(self, given: Mapping[str, str]) -> dict[str, Any]:
         """All parameters with their values, `given` ones read from text. Raises ValueError for a name or value that is
@@ -124,7 +125,7 @@ def _title(cells: list[tuple[str, str, Any]], path: Path) -> str:
 
 
 def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
-    tree = source.parse(cell, f"{path.name}, parameters cell")
+    tree = syntax.parse(cell, f"{path.name}, parameters cell")
     comments = _comments(cell)
     found = {}
     for node in tree.body:
@@ -150,6 +151,14 @@ def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
 def _comments(cell: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _without_strings(tree: ast.Module) -> ast.Module:
+    """A cell without its docstrings and the comments that stand as strings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | syntax.Definition):
+            node.body = syntax.without_docstring(node.body)
+    return tree
 
 
 def _plain(cell: str) -> str:

@@ -1,23 +1,27 @@
 """Is an executed notebook still what running it now would make? If not, why not.
 
-Compared are contents, never dates: code cells without prose, parameters, the lock file, the modules imported, the
-stages used, every file read and every product written. So prose reruns nothing, and a product changed by hand is seen.
+Compared are contents, never dates: code cells without prose, parameters, the lock file, the code reached, the stages
+used, every file read and every product written. So prose reruns nothing, and a product changed by hand is seen.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zephyr_lab.core import files, paths, provenance, source, stages
-from zephyr_lab.lab import run_records
-from zephyr_lab.lab.notebooks import Notebook, all_notebooks
+from zephyr_lab.core import files, paths, provenance
+from zephyr_lab.engine import run_records, stages
+from zephyr_lab.engine.notebooks import Notebook, all_notebooks
+from zephyr_lab.engine.symbols import changed_names, reading_now
 
 
 def reasons(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
     """Why `notebook` must run at these parameters, in plain words; empty where its last run still stands."""
+    record = run_records.load(parameters["profile"], notebook.name)
+    return ["never run to its end"] if record is None else differences(notebook, record, parameters)
+
+
+def differences(notebook: Notebook, record: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+    """Why a run of `notebook` with this record no longer stands at these parameters."""
     profile = parameters["profile"]
-    record = run_records.load(profile, notebook.name)
-    if record is None:
-        return ["never run to its end"]
     return [
         *_parameter_changes(record, parameters),
         *(["its code cells changed"] if record["code"] != notebook.code_digest else []),
@@ -60,7 +64,7 @@ def earlier_digests(notebook: Notebook, profile: str) -> dict[str, str]:
     return {name: run_records.products_digest(record) for name, record in records.items() if record}
 
 
-def _parameter_changes(record: dict[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+def _parameter_changes(record: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
     old = record["parameters"]
     names = sorted(set(old) | set(parameters))
     return [
@@ -70,36 +74,30 @@ def _parameter_changes(record: dict[str, Any], parameters: Mapping[str, Any]) ->
     ]
 
 
-def _code_used_changes(record: dict[str, Any], notebook: Notebook) -> list[str]:
-    now = notebook.uses
-    if source.combine(now) == record["source"]:
+def _code_used_changes(record: Mapping[str, Any], notebook: Notebook) -> list[str]:
+    now = notebook.reached
+    if now.digest == record["source"]:
         return []
-    old = record["uses"]
-    changed = sorted(name for name in set(old) | set(now) if old.get(name) != now.get(name))
-    return [f"{name.replace(':', '.').rstrip('.')} changed" for name in changed]
+    return [f"{name} changed" for name in changed_names(record["uses"], now.uses)] or ["the code it uses changed"]
 
 
-def _stage_changes(record: dict[str, Any]) -> list[str]:
-    changed = {}
+def _stage_changes(record: Mapping[str, Any]) -> list[str]:
     for stage in record["stages"]:
-        modules = tuple(stage["modules"])
-        if modules not in changed:
-            changed[modules] = _digest_or_none(modules)
-        if changed[modules] != stage["source"]:
+        if _digest_or_none(stage["code"]) != stage["source"]:
             return [f"the code of stage {stage['name']} changed"]
         if stage["versions"] != stages.counted_versions():
             return [f"library versions of stage {stage['name']} changed"]
     return []
 
 
-def _digest_or_none(modules: tuple[str, ...]) -> str | None:
+def _digest_or_none(code: Iterable[str]) -> str | None:
     try:
-        return source.digest(modules)
-    except ValueError:  # a module that is gone or does not parse any more
+        return reading_now().of(*code).digest
+    except ValueError:  # a module or name that is gone, or does not parse any more
         return None
 
 
-def _input_changes(record: dict[str, Any]) -> list[str]:
+def _input_changes(record: Mapping[str, Any]) -> list[str]:
     changes = []
     for name, digest in record["inputs"].items():
         path = paths.input_file(name)
@@ -109,7 +107,7 @@ def _input_changes(record: dict[str, Any]) -> list[str]:
     return changes
 
 
-def _product_changes(record: dict[str, Any], profile: str) -> list[str]:
+def _product_changes(record: Mapping[str, Any], profile: str) -> list[str]:
     changes = []
     for name, digest in record["products"].items():
         path = paths.build_dir(profile) / name
@@ -120,7 +118,7 @@ def _product_changes(record: dict[str, Any], profile: str) -> list[str]:
     return changes
 
 
-def _earlier_changes(record: dict[str, Any], notebook: Notebook, profile: str) -> list[str]:
+def _earlier_changes(record: Mapping[str, Any], notebook: Notebook, profile: str) -> list[str]:
     if not notebook.after:
         return []
     old, now = record.get("earlier", {}), earlier_digests(notebook, profile)

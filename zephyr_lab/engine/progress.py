@@ -27,7 +27,7 @@ class Progress:
     numbers: dict[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
-        """One line for people: `dsft seed 0  step 40/156  loss 0.812  11.3 steps/s  10 s left`."""
+        """One line for people: `base seed 0  step 40/156  loss 0.812  11.3 steps/s  10 s left`."""
         parts = [f"{self.stage} seed {self.seed}", f"step {self.step}/{self.total}"]
         parts += [f"{name} {value:.4g}" for name, value in self.numbers.items()]
         if self.rate:

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.core.processes import worker_environment
-from zephyr_lab.core.stages import Stage
-from zephyr_lab.lab.fork_server import LONGEST_MESSAGE
+from zephyr_lab.engine.fork_server import LONGEST_MESSAGE
+from zephyr_lab.engine.processes import worker_environment
+from zephyr_lab.engine.stages import Stage
 
 SECONDS_TO_DIE = 5.0
 
@@ -34,13 +34,13 @@ class Workers:
         if forks(stage):
             if self._server is None:
                 self._server = _Server(self._environment)
-            self._server.start(job, log, stage.module, held)
+            self._server.start(job, log, stage.code, held)
             return
         table = files.read_json(job)
         files.write_json(job, {**table, "parent": os.getpid(), "locks": list(held)})
         with log.open("ab") as stream:
             self._fresh[job] = subprocess.Popen(
-                [sys.executable, "-m", "zephyr_lab.lab.worker", str(job)],
+                [sys.executable, "-m", "zephyr_lab.engine.worker", str(job)],
                 cwd=paths.project_root(),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -78,7 +78,7 @@ class _Server:
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "zephyr_lab.lab.fork_server", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "zephyr_lab.engine.fork_server", str(theirs.fileno()), str(os.getpid())],
                 cwd=paths.project_root(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -88,8 +88,8 @@ class _Server:
             )
         self._running: set[Path] = set()
 
-    def start(self, job: Path, log: Path, module: str, held: tuple[int, int]) -> None:
-        message = {"job": str(job), "log": str(log), "module": module}
+    def start(self, job: Path, log: Path, code: tuple[str, str], held: tuple[int, int]) -> None:
+        message = {"job": str(job), "log": str(log), "code": code}
         self._running.add(job)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a server that died: `ended` tells
             socket.send_fds(self._connection, [json.dumps(message).encode()], list(held))

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zephyr_lab.core.provenance import available_cores
+
 
 def try_lock(path: Path) -> int | None:
     """The descriptor of an exclusively locked file, or None where somebody else holds it. Lock files stay."""
@@ -55,13 +57,6 @@ def slot_count() -> int:
     if not named.isdecimal() or int(named) < 1:
         raise ValueError(f"ZEPHYR_LAB_SLOTS must be a number from 1 up, got {named!r}")
     return int(named)
-
-
-def available_cores() -> int:
-    """Cores this process may run on (an affinity mask counts; macOS has none)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def try_slot() -> int | None:

@@ -1,4 +1,4 @@
-"""What the process that builds one stage does. `workers` starts it, forked or as `python -m zephyr_lab.lab.worker JOB`.
+"""What the process that builds one stage does: a fork, or `python -m zephyr_lab.engine.worker JOB`.
 
 It holds the locked files of its stage and its slot, builds in scratch, checks that the code is still the code it was
 asked for, and makes the result a finished stage with one rename.
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, provenance, settings, source, store
-from zephyr_lab.core.processes import die_with_parent
-from zephyr_lab.core.progress import ProgressWriter
+from zephyr_lab.core import files, provenance, settings
+from zephyr_lab.engine import stages, store
+from zephyr_lab.engine.processes import die_with_parent
+from zephyr_lab.engine.progress import ProgressWriter
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ def build(slot: store.Slot, job: dict[str, Any]) -> Path:
 
 
 def refuse_changed_source(wanted: dict[str, Any]) -> None:
-    """Raises RuntimeError where the source on disk is no longer the source of the key asked for."""
-    modules = [wanted["build"].partition(":")[0], wanted["recipe"]["class"].partition(":")[0]]
-    if source.digest(modules) != wanted["source"]:
+    """Raises RuntimeError where the source on disk is no longer the source of the key that is wanted."""
+    if stages.source_digest(wanted) != wanted["source"]:
         raise RuntimeError(
             f"the code of stage {wanted['name']} changed after it was asked for; run again to use the new code"
         )

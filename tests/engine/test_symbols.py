@@ -2,7 +2,7 @@
 
 import pytest
 
-from zephyr_lab.core import symbols
+from zephyr_lab.engine.symbols import reading_now
 
 MATHS = '''"""Numbers."""
 from small.constants import SCALE
@@ -53,9 +53,13 @@ def package(tmp_path, monkeypatch):
     return folder
 
 
+def used_by(*cells):
+    return reading_now().of_cells(cells).uses
+
+
 def names(*cells):
     """What is used, without the always-counted module bodies."""
-    return {name.removeprefix("small.") for name in symbols.used(cells) if not name.endswith(":")}
+    return {name.removeprefix("small.") for name in used_by(*cells) if not name.endswith(":")}
 
 
 ALWAYS = {"maths:register", "maths:REGISTRY"}  # the decorator runs when the module is imported
@@ -69,7 +73,7 @@ ALWAYS = {"maths:register", "maths:REGISTRY"}  # the decorator runs when the mod
         (["import small.maths\nsmall.maths._half()"], {"maths:_half"}),
         (["import small.maths as m\nm._half()"], {"maths:_half"}),
         (["from small.maths import _half as h\nh()"], {"maths:_half"}),
-        (["from small.maths import two"], set()),
+        (["from small.maths import two"], set()),  # imported, not used
         (
             ["from small.front import pair_sum\npair_sum()"],
             {"maths:two", "maths:one", "maths:_half", "constants:SCALE"},
@@ -95,9 +99,9 @@ def test_a_module_used_in_ways_that_cannot_be_read_counts_whole(package, cell):
 
 
 def test_a_function_that_a_decorator_registers_always_counts(package):
-    before = symbols.used(["from small.maths import _half\n_half()"])
+    before = used_by("from small.maths import _half\n_half()")
     (package / "maths.py").write_text(MATHS.replace("return 3", "return 4"))
-    assert symbols.used(["from small.maths import _half\n_half()"]) != before
+    assert used_by("from small.maths import _half\n_half()") != before
 
 
 SUBCLASS = """
@@ -115,30 +119,30 @@ class Kind(Base):
 def test_what_tells_somebody_when_it_is_defined_always_counts(package, hidden):
     cell = "from small.maths import _half\n_half()"
     (package / "maths.py").write_text(MATHS + hidden)
-    before = symbols.used([cell])
+    before = used_by(cell)
     (package / "maths.py").write_text(MATHS + hidden.replace("3", "4"))
-    assert symbols.used([cell]) != before
+    assert used_by(cell) != before
 
 
 def test_prose_imports_and_neighbours_move_no_digest_but_code_does(package):
     cell = "from small import maths\nmaths.one()"
-    before = symbols.used([cell])
+    before = used_by(cell)
     neighbours = MATHS.replace('"""It."""', '"""Other words."""').replace("one() + one()", "2 * one()")
     (package / "maths.py").write_text(neighbours.replace("REGISTRY = {}", "# empty\nREGISTRY = {}"))
     (package / "constants.py").write_text("OTHER = 4\n\n\nSCALE = 2\n")
-    assert symbols.used([cell]) == before
+    assert used_by(cell) == before
     (package / "constants.py").write_text("SCALE = 5\nOTHER = 3\n")
-    after = symbols.used([cell])
+    after = used_by(cell)
     assert [name for name in after if after[name] != before[name]] == ["small.constants:SCALE"]
 
 
 def test_an_import_inside_a_function_counts_where_the_function_is_used(package):
-    assert "small.heavy:" not in symbols.used(["from small import front\nfront.pair_sum()"])
-    assert "small.heavy:" in symbols.used(["from small import front\nfront.late()"])
+    assert "small.heavy:" not in used_by("from small import front\nfront.pair_sum()")
+    assert "small.heavy:" in used_by("from small import front\nfront.late()")
 
 
 def test_plumbing_and_other_peoples_packages_are_left_out(package):
-    found = symbols.used(["import json\nimport numpy\nfrom small import maths\nmaths.one()\njson.dumps(numpy)"])
+    found = used_by("import json\nimport numpy\nfrom small import maths\nmaths.one()\njson.dumps(numpy)")
     assert {name.partition(":")[0] for name in found} <= {
         "small",
         "small.maths",
@@ -151,4 +155,4 @@ def test_plumbing_and_other_peoples_packages_are_left_out(package):
 def test_a_file_that_does_not_parse_is_named(package):
     (package / "constants.py").write_text("SCALE = = 2\n")
     with pytest.raises(ValueError, match=r"constants\.py, line 1: invalid syntax"):
-        symbols.used(["from small import maths\nmaths.one()"])
+        used_by("from small import maths\nmaths.one()")

@@ -5,25 +5,8 @@ import os
 import signal
 import sys
 
-# One thread and fixed hashing make bytes repeatable; libraries stay offline and silent about their users.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "PYTHONUNBUFFERED": "1",
-}
-QUIET_ENVIRONMENT = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRL_EXPERIMENTAL_SILENCE": "1",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "WANDB_DISABLED": "true",
-    "DO_NOT_TRACK": "1",
-}
-OFFLINE_PROFILES = ("smoke", "tiny", "world-gpu")  # unless the user sets HF_HUB_OFFLINE
+from zephyr_lab.core.libraries import OFFLINE, QUIET_ENVIRONMENT, REPEATABLE_ENVIRONMENT
+from zephyr_lab.core.profiles import OFFLINE_PROFILES
 
 _PR_SET_PDEATHSIG = 1
 
@@ -42,10 +25,10 @@ def die_with_parent(parent: int) -> None:
 
 def worker_environment(profile: str) -> dict[str, str]:
     """The environment of a stage worker: the user's, quiet, one thread."""
-    return {**notebook_environment(profile), **WORKER_ENVIRONMENT}
+    return {**notebook_environment(profile), **REPEATABLE_ENVIRONMENT}
 
 
 def notebook_environment(profile: str) -> dict[str, str]:
     """The environment of a notebook process: the user's, quiet, and offline in the profiles that need no hub."""
-    offline = {"HF_HUB_OFFLINE": "1"} if profile in OFFLINE_PROFILES else {}
+    offline = OFFLINE if profile in OFFLINE_PROFILES else {}
     return {**offline, **os.environ, **QUIET_ENVIRONMENT, "PYTHONHASHSEED": "0"}

@@ -1,0 +1,129 @@
+"""What in the run store no notebook of this checkout reaches any more: `zephyr-lab clean`. A listing first, always."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, paths
+from zephyr_lab.engine import locks, notebooks, run_records, stages, store
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that could go. state: "overtaken" (its code or recipe is no longer in this checkout), "unused" (it would
+    still serve, but no notebook's last run used it), "unfinished" (what a build that was broken off left)."""
+
+    stage: str
+    seed: int
+    key: str
+    state: str
+    bytes: int
+    folder: Path
+    lock: Path
+
+
+def leftovers(profile: str) -> list[Leftover]:
+    """Everything in the store of `profile` that no notebook's last run reaches, directly or as an input of an input."""
+    finished = store.finished(profile)
+    reached = _with_inputs(_used_by_notebooks(profile), finished)
+    found = []
+    for key, record in finished.items():
+        if key not in reached:
+            description = record["stage"]
+            state = "unused" if _is_current(key, description) else "overtaken"
+            slot = store.Slot(profile, description["name"], key)
+            found.append(Leftover(slot.name, description["seed"], key, state, _size(slot.final), slot.final, slot.lock))
+    return found + _unfinished(profile)
+
+
+def unknown_notebooks(profile: str) -> list[str]:
+    """Numbers of notebooks without a finished run: what they reach cannot be told."""
+    known = notebooks.all_notebooks()
+    return [one.number for one in known if not run_records.record_path(profile, one.name).is_file()]
+
+
+def removable(profile: str, *, unused: bool) -> list[Leftover]:
+    """The leftovers that may go: what the code has overtaken; with `unused` also what would still serve.
+
+    Raises ValueError where `unused` is asked for while a notebook has no finished run.
+    """
+    unknown = unknown_notebooks(profile)
+    if unused and unknown:
+        raise ValueError(
+            f"notebooks {', '.join(unknown)} have no finished run at profile {profile}, so what they use is not known; "
+            "run them first, or clean without --unused"
+        )
+    states = {"overtaken", "unfinished", *(["unused"] if unused else [])}
+    return [one for one in leftovers(profile) if one.state in states]
+
+
+def remove(doomed: Iterable[Leftover]) -> list[Leftover]:
+    """Delete the folders; those that somebody works on at this moment stay, and are left out of what comes back."""
+    gone = []
+    for one in doomed:
+        lock = locks.try_lock(one.lock)
+        if lock is None:
+            continue
+        try:
+            store.discard(one.folder)
+        finally:
+            locks.unlock(lock)
+        gone.append(one)
+    return gone
+
+
+def table(found: Iterable[Leftover]) -> list[dict[str, Any]]:
+    """One row a stage and state: how many folders, how much room."""
+    groups: dict[tuple[str, str], list[Leftover]] = {}
+    for one in found:
+        groups.setdefault((one.stage, one.state), []).append(one)
+    return [
+        {"stage": name, "state": state, "folders": len(group), "MiB": round(sum(one.bytes for one in group) / 2**20, 1)}
+        for (name, state), group in sorted(groups.items())
+    ]
+
+
+def _used_by_notebooks(profile: str) -> set[str]:
+    paths_of_records = (run_records.record_path(profile, one.name) for one in notebooks.all_notebooks())
+    return {used["key"] for path in paths_of_records if path.is_file() for used in files.read_json(path)["stages"]}
+
+
+def _with_inputs(keys: set[str], finished: dict[str, dict[str, Any]]) -> set[str]:
+    reached, queue = set(), list(keys)
+    while queue:
+        key = queue.pop()
+        if key not in reached:
+            reached.add(key)
+            queue += finished[key]["stage"]["inputs"].values() if key in finished else ()
+    return reached
+
+
+def _is_current(key: str, description: dict[str, Any]) -> bool:
+    """Whether the key is the one that the present source and libraries give."""
+    try:
+        source = stages.source_digest(description)
+    except ValueError:  # its code is gone
+        return False
+    now = {**description, "schema": stages.SCHEMA, "source": source, "versions": stages.counted_versions()}
+    return stages.key_of(now) == key
+
+
+def _unfinished(profile: str) -> list[Leftover]:
+    """Scratch folders that nobody works in, of stages whose code has moved on; others are resumed, so they stay."""
+    found = []
+    for folder in sorted(paths.runs_dir(profile).glob(".scratch/*")):
+        job = folder / "job.json"
+        table = files.read_json(job) if job.is_file() else None
+        if table is None or not _is_current(table["key"], table["description"]):
+            name, _, key = folder.name.rpartition("-")
+            lock = store.Slot(profile, name, key).lock
+            seed = table["description"]["seed"] if table else 0
+            found.append(Leftover(name, seed, key, "unfinished", _size(folder), folder, lock))
+    return found
+
+
+def _size(folder: Path) -> int:
+    """Bytes that go with the folder; a file that a kept result shares takes no room of its own."""
+    status = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum(one.st_size for one in status if one.st_nlink == 1)

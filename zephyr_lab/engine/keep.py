@@ -1,0 +1,249 @@
+"""Carry finished results over a change of source that moves no number: `zephyr-lab keep`.
+
+A reworded loop gives a stage another key, and a store that only looked at keys would train for days to find the same
+bytes. Somebody who knows that the change moves nothing can say so. The claim is theirs: it is written, with both
+digests of the source, into the provenance of each result, and shown wherever the result is.
+
+Nothing but source may differ. A recipe with other fields, another library version, an input that was built again and
+came out different, a damaged or unfinished result: each is refused by name.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from zephyr_lab.core import files, provenance
+from zephyr_lab.engine import freshness, locks, notebooks, run_records, stages, store, worker
+from zephyr_lab.engine.notebooks import Notebook
+
+
+class Refused(ValueError):
+    """Why a result cannot be carried over."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one result: carried, or current (nothing to do), or refused, with the reason."""
+
+    stage: str
+    seed: int
+    old: str
+    new: str
+    state: str
+    why: str = ""
+
+
+def keep(profile: str, what: Iterable[str], because: str) -> list[Outcome]:
+    """Carry the results of the named stages, or of the stages that the numbered notebooks used, with all their inputs.
+
+    A notebook's own record goes along where nothing but source changed for it. Raises ValueError for a blank reason and
+    for a name that no finished result and no notebook has.
+    """
+    if not because.strip():
+        raise ValueError("a reason is needed: --because says why the change of source moves no number")
+    carrier = _Carrier(profile, because.strip())
+    for name in what:
+        notebook = _notebook(name)
+        if notebook is None:
+            carrier.carry_stage(name)
+        else:
+            carrier.carry_notebook(notebook)
+    return list(carrier.outcomes.values())
+
+
+def lines(outcomes: Iterable[Outcome]) -> list[str]:
+    """What was kept, for people: a line a stage, a line a refusal, the sum."""
+    outcomes = list(outcomes)
+    kept = [outcome for outcome in outcomes if outcome.state == "kept"]
+    told = []
+    for name in sorted({outcome.stage for outcome in kept}):
+        seeds = sorted({outcome.seed for outcome in kept if outcome.stage == name})
+        results = sum(outcome.stage == name for outcome in kept)
+        told.append(
+            f"kept     {name}: {results} result{'s' if results != 1 else ''}, seeds {' '.join(map(str, seeds))}"
+        )
+    refused = [outcome for outcome in outcomes if outcome.state == "refused"]
+    told += [f"refused  {one.stage} seed {one.seed} ({one.old}): {one.why}" for one in refused]
+    current = sum(outcome.state == "current" for outcome in outcomes)
+    return [*told, f"{len(kept)} kept, {current} current already, {len(refused)} refused"]
+
+
+def _notebook(name: str) -> Notebook | None:
+    known = notebooks.all_notebooks()
+    return next((notebook for notebook in known if name in (notebook.number, notebook.name)), None)
+
+
+class _Carrier:
+    def __init__(self, profile: str, because: str) -> None:
+        self.outcomes: dict[str, Outcome] = {}  # by old key
+        self._profile = profile
+        self._because = because
+        self._finished = store.finished(profile)
+
+    def carry_stage(self, name: str) -> None:
+        keys = [key for key, record in self._finished.items() if record["stage"]["name"] == name]
+        if not keys:
+            known = ", ".join(sorted({record["stage"]["name"] for record in self._finished.values()})) or "none"
+            raise ValueError(
+                f"no finished result of a stage named {name!r} at profile {self._profile}, and no notebook of that "
+                f"number; finished stages: {known}"
+            )
+        for key in reversed(keys):  # the newest first: where several differ only in source, it is the one that is kept
+            self._carry(key, self._finished[key]["stage"])
+
+    def carry_notebook(self, notebook: Notebook) -> None:
+        path = run_records.record_path(self._profile, notebook.name)
+        if not path.is_file():
+            raise ValueError(f"notebook {notebook.number} has no finished run at profile {self._profile}; run it first")
+        record = files.read_json(path)
+        for used in record["stages"]:
+            self._carry(used["key"], used)
+        if record.get("schema") == run_records.SCHEMA:
+            self._carry_record(notebook, record)
+
+    def _carry(self, key: str, used: Mapping[str, Any]) -> None:
+        """Carry the result `key` of the stage that `used` names, or note why not."""
+        try:
+            self._carried(key)
+        except Refused as refusal:
+            self.outcomes[key] = Outcome(used["name"], used["seed"], key, "", "refused", str(refusal))
+
+    def _carried(self, key: str) -> str:
+        """The key of the result under the present source. Raises Refused where it, or an input, cannot be carried."""
+        if key in self.outcomes:
+            done = self.outcomes[key]
+            if done.state == "refused":
+                raise Refused(done.why)
+            return done.new
+        record = self._finished.get(key)
+        if record is None:
+            raise Refused("it is not finished: run it again")
+        description = self._described_now(record)
+        new = stages.key_of(description)
+        slots = [store.Slot(self._profile, record["stage"]["name"], name) for name in (key, new)]
+        state = "current" if new == key else self._copied(*slots, record, description)
+        self.outcomes[key] = Outcome(record["stage"]["name"], record["stage"]["seed"], key, new, state)
+        return new
+
+    def _described_now(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The description of the stage under the present source. Raises Refused where more than source differs."""
+        old = record["stage"]
+        try:
+            source = stages.source_digest(old)
+        except ValueError as error:
+            raise Refused(f"its code cannot be read: {error}") from error
+        _refuse_another_recipe(old["recipe"])
+        versions = stages.counted_versions()
+        for name, version in versions.items():
+            if old["versions"].get(name) != version:
+                raise Refused(f"it was made with {name} {old['versions'].get(name)}, here is {version}: run it again")
+        inputs = {role: self._input(role, key) for role, key in old["inputs"].items()}
+        return {**old, "schema": stages.SCHEMA, "inputs": inputs, "source": source, "versions": versions}
+
+    def _input(self, role: str, key: str) -> str:
+        try:
+            return self._carried(key)
+        except Refused as refusal:
+            raise Refused(f"its input {role} cannot be kept: {refusal}") from refusal
+
+    def _copied(self, old: store.Slot, new: store.Slot, record: Mapping[str, Any], description: dict[str, Any]) -> str:
+        """Put the bytes under the new key, with the reason. Raises Refused for damaged bytes, here or there."""
+        if not store.is_intact(old.final):
+            raise Refused("it is damaged (a file has other bytes than it was finished with): run it again")
+        lock = locks.try_lock(new.lock)
+        if lock is None:
+            raise Refused("it is being built at this moment")
+        try:
+            there = store.end_record(new.final)
+            if there is not None:
+                if there["files"] != record["files"]:
+                    raise Refused("it was built again under the present source and came out different")
+                return "current"
+            store.discard(new.out)
+            _link(old.final, new.out, record["files"])
+            store.finish(
+                new, {**record, "stage": description, "key": new.key, "kept": self._reasons(old, record, description)}
+            )
+        finally:
+            locks.unlock(lock)
+        return "kept"
+
+    def _reasons(
+        self, old: store.Slot, record: Mapping[str, Any], description: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What was said of the result before, and what is said now."""
+        reason = {
+            "because": self._because,
+            "from": old.key,
+            "source": [record["stage"]["source"], description["source"]],
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": provenance.git_state(),
+        }
+        return [*record.get("kept", []), reason]
+
+    def _carry_record(self, notebook: Notebook, record: dict[str, Any]) -> None:
+        """The record of a run that only source has overtaken is brought up to the present source, with the reason."""
+        used = [self._used_now(stage) for stage in record["stages"]]
+        if any(stage is None for stage in used):
+            return
+        shaped = run_records.shaped_by(notebook)
+        kept = {
+            "stage": f"notebook {notebook.number}",
+            "because": self._because,
+            "source": [record["source"], shaped["source"]],
+        }
+        renewed = {
+            **record,
+            **{name: shaped[name] for name in ("source", "uses")},
+            "stages": used,
+            "kept": [*run_records.kept_stages(used), *_of_notebooks(record), kept],
+        }
+        if renewed["source"] == record["source"] and renewed["stages"] == record["stages"]:
+            return
+        if not freshness.differences(notebook, renewed, record["parameters"]):
+            files.write_json(run_records.record_path(self._profile, notebook.name), renewed)
+
+    def _used_now(self, stage: dict[str, Any]) -> dict[str, Any] | None:
+        outcome = self.outcomes.get(stage["key"])
+        if outcome is None or outcome.state == "refused":
+            return None
+        end = store.end_record(store.Slot(self._profile, stage["name"], outcome.new).final)
+        return None if end is None else run_records.used_stage(end["stage"], outcome.new, end.get("kept", []))
+
+
+def _refuse_another_recipe(table: Mapping[str, Any]) -> None:
+    try:
+        recipe = worker.load_recipe(dict(table))
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        raise Refused(f"its recipe is another one now: {error}") from error
+    now = {"class": table["class"], **_as_json(dataclasses.asdict(recipe))}
+    for name in sorted({*now, *table}):
+        if now.get(name) != _as_json(table.get(name)):
+            raise Refused(f"its recipe is another one now: {name} is {now.get(name)!r}, it was {table.get(name)!r}")
+
+
+def _as_json(value: Any) -> Any:
+    """Tuples as the lists that JSON makes of them."""
+    if isinstance(value, Mapping):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    return [_as_json(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _of_notebooks(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [reason for reason in record.get("kept", []) if reason["stage"].startswith("notebook ")]
+
+
+def _link(old: Path, new: Path, names: Iterable[str]) -> None:
+    """The files `names` of `old` in `new` too, without taking their room twice where the file system can."""
+    for name in names:
+        target = new / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(old / name, target)
+        except OSError:
+            shutil.copy2(old / name, target)

@@ -1,0 +1,266 @@
+"""Which functions, classes and constants a piece of code reaches, directly or not, and one digest of them all.
+
+One reading serves stages and notebooks: a result is made again when something that it uses has changed, not when its
+neighbour in the same file has. Read from the syntax trees alone. Wherever the reading is unsure it counts more, never
+less: a module used as a value counts whole; top-level statements, and definitions that may register themselves, count
+wherever their module is imported.
+
+The digest knows no paths. What is reached is numbered in the order in which it is met, and the texts name those
+numbers, so a function that moves to another module, or a module that is renamed, leaves it as it was.
+"""
+
+import ast
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zephyr_lab.engine import syntax
+from zephyr_lab.engine.code_text import CodeText, Target, code_text
+
+# Modules that move, lock, show and record results without shaping them. A change there must not send
+# every stage back to training; what they import counts only where something else imports it too.
+PLUMBING_PACKAGE = __name__.rpartition(".")[0]
+PLUMBING = frozenset(
+    f"zephyr_lab.core.{name}" for name in ("files", "paths", "profiles", "progress", "provenance", "session")
+)
+
+RUN_TIME_NAMES = frozenset(("globals", "eval", "exec"))  # what they reach no reader of the text can tell
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What a piece of code reaches.
+
+    uses: "module:name" -> digest of each definition, "module:" for what runs when the module is imported; it tells what
+    changed. digest: one hex digest of everything, without paths. libraries: dotted names imported from elsewhere.
+    """
+
+    uses: dict[str, str]
+    digest: str
+    libraries: list[str]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """What is met from some roots by following names: a digest, the definitions, and what importing them runs."""
+
+    digest: str
+    targets: tuple[Target, ...]
+    loads: frozenset[str]  # dotted names
+
+
+def reading_now() -> "Reading":
+    """The project's source as it is on disk now; what was read before serves again where no file has changed."""
+    global _latest
+    files = syntax.project_modules()
+    marks = {name: (path, *syntax.stamp(path)) for name, path in files.items()}
+    if _latest is None or _latest[0] != marks:
+        _latest = (marks, Reading(files))
+    return _latest[1]
+
+
+_latest: tuple[dict[str, tuple[Path, int, int]], "Reading"] | None = None
+
+
+class Reading:
+    """The project's source at one moment: each file is parsed once, each definition is read once."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
+        self._packages = frozenset(name.partition(".")[0] for name in self._files)
+        self._names = frozenset(self._files)
+        self._modules: dict[str, syntax.Module] = {}
+        self._texts: dict[Target, CodeText] = {}
+        self._inner_loads: dict[Target, list[str]] = {}
+        self._bodies: dict[str, list[_Walk]] = {}
+        self._closures: dict[tuple[str, ...], Closure] = {}
+
+    def of(self, *names: str) -> Closure:
+        """What the definitions "module:name" reach, together.
+
+        Raises ValueError for a module or name that does not exist, and for a module that does not parse.
+        """
+        if names not in self._closures:
+            self._closures[names] = self._close([self._existing(name) for name in names], ())
+        return self._closures[names]
+
+    def of_cells(self, cells: Iterable[str]) -> Closure:
+        """What the code `cells` of a notebook reach, together. Raises ValueError where something does not parse."""
+        text = "\n".join(cells)
+        name = f"cells {text}"  # a module of their own, which nobody can import
+        if (name,) not in self._closures:
+            tree = syntax.parse(text, "notebook")
+            read = syntax.module_of(tree, name, "", self._packages)
+            self._modules[name] = syntax.Module(name, "", {}, tuple(tree.body), read.imports, (), read.stars, True)
+            self._closures[(name,)] = self._close([Target(name, "")], read.loads)
+        return self._closures[(name,)]
+
+    def _existing(self, name: str) -> Target:
+        module, _, symbol = name.partition(":")
+        if module not in self._names:
+            raise ValueError(f"no module named {module!r} in the project")
+        meanings = self._meanings((*module.split("."), symbol))
+        target = next((meaning for meaning in meanings if isinstance(meaning, Target) and meaning.name), None)
+        if target is None:
+            raise ValueError(f"module {module} defines no {symbol!r}")
+        return target
+
+    def _close(self, roots: list[Target], loads: Iterable[str]) -> Closure:
+        walk = self._walk(roots)
+        targets, bodies = dict.fromkeys(walk.targets), set()
+        queue, loaded = [*walk.loads, *loads], set()
+        while queue:
+            dotted = queue.pop()
+            if dotted in loaded:
+                continue
+            loaded.add(dotted)
+            for body in self._run_by(dotted):
+                bodies.add(body.digest)
+                targets.update(dict.fromkeys(body.targets))
+                queue += body.loads
+            queue += self._module(dotted).loads if dotted in self._names and not is_plumbing(dotted) else ()
+            queue += self._around(dotted)
+        libraries = {name.removesuffix(".*") for name in loaded if name.partition(".")[0] not in self._packages}
+        ran = [name for name in loaded if name in self._names and not is_plumbing(name)]
+        digest = _sha256("\n".join([walk.digest, *sorted(bodies)]))
+        return Closure(self._uses(targets, ran), digest, sorted(libraries - {""}))
+
+    def _around(self, dotted: str) -> list[str]:
+        """The project's modules that importing `dotted` runs as well: the packages around it."""
+        return [name for name in syntax.importing(dotted)[:-1] if name in self._names]
+
+    def _run_by(self, dotted: str) -> list[_Walk]:
+        """What importing `dotted` alone runs: the statements of a module; everything of one after a star."""
+        module = dotted.removesuffix(".*")
+        if module not in self._names or is_plumbing(module):
+            return []
+        starred = [self._walk([Target(module, "")])] if module != dotted else []
+        return [*starred, *self._body_walks(module)]
+
+    def _uses(self, targets: Iterable[Target], ran: Iterable[str]) -> dict[str, str]:
+        uses = {f"{name}:": syntax.combine({walk.digest: "" for walk in self._body_walks(name)}) for name in ran}
+        for target in targets:
+            if target.name in self._module(target.module).symbols:
+                text = self._text(Target(target.module, target.name))
+                uses[f"{target.module}:{target.name}"] = _sha256(text.filled(lambda other: f"<{other.name}>"))
+        return dict(sorted(uses.items()))
+
+    def _walk(self, roots: list[Target]) -> _Walk:
+        """Breadth first. Each text names the numbers under which its targets were met."""
+        numbers = {target: number for number, target in enumerate(roots)}
+        queue, texts, loads = deque(roots), [], set()
+        while queue:
+            target = queue.popleft()
+            text = self._text(target)
+            for other in text.targets:
+                if other not in numbers:
+                    numbers[other] = len(numbers)
+                    queue.append(other)
+            texts.append(text.filled(lambda other: f"<{numbers[other]}>"))
+            loads.add(target.module)
+            loads.update(self._inner_loads[target])
+        return _Walk(_sha256("\n".join(texts)), tuple(numbers), frozenset(loads))
+
+    def _body_walks(self, name: str) -> list[_Walk]:
+        """A walk from each statement that runs whenever the module is imported."""
+        if name not in self._bodies:
+            body = range(len(self._module(name).body))
+            self._bodies[name] = [self._walk([Target(name, f"statement {place}")]) for place in body]
+        return self._bodies[name]
+
+    def _text(self, target: Target) -> CodeText:
+        if target not in self._texts:
+            module, nodes = self._module(target.module), self._nodes(target)
+            inside = nodes if module.imports_inside else ()
+            inner = syntax.import_names(inside, module.package)
+            self._inner_loads[target] = [name for node in inside for name in syntax.imported(node, module.package)]
+
+            def resolve(chain: tuple[str, ...]) -> list[Target | str]:
+                return self._seen_from(module, inner, chain)
+
+            if nodes:
+                text = code_text(nodes, resolve, self._named, self._names, annotated=target.annotated)
+            else:
+                names = sorted(module.symbols)
+                targets = tuple(Target(module.name, name) for name in names)
+                text = CodeText(("", *(f"{name}," for name in names)), targets)
+            self._texts[target] = text
+        return self._texts[target]
+
+    def _named(self, text: str) -> list[Target | str]:
+        """What a string names: "package.module:name", as stages write it, or "package.module"; nothing else does."""
+        module, colon, name = text.partition(":")
+        if module not in self._names or not (name.isidentifier() if colon else "." in module):
+            return []
+        return self._meanings((*module.split("."), *([name] if colon else [])))
+
+    def _nodes(self, target: Target) -> tuple[ast.stmt, ...]:
+        """The statements behind a target; none for a module as a whole: its text is the list of what it defines."""
+        module = self._module(target.module)
+        if target.name.startswith("statement "):
+            return (module.body[int(target.name.removeprefix("statement "))],)
+        return module.symbols[target.name] if target.name else () if module.name in self._names else module.body
+
+    def _seen_from(self, module: syntax.Module, inner: syntax.Names, chain: tuple[str, ...]) -> list[Target | str]:
+        """What `chain` ("figures", "radar") means in `module`, where `inner` names are imported on the spot."""
+        first, rest = chain[0], chain[1:]
+        if first in inner:
+            return [meaning for origin in inner[first] for meaning in self._meanings((*origin.split("."), *rest))]
+        if first in module.symbols:
+            return [Target(module.name, first), *_attributes(rest)]
+        if first in module.imports:
+            origins = module.imports[first]
+            return [meaning for origin in origins for meaning in self._meanings((*origin.split("."), *rest))]
+        if first in RUN_TIME_NAMES and module.name in self._names:
+            return [Target(module.name, ""), first]
+        starred = [self._meanings((*star.split("."), *chain)) for star in module.stars]
+        return [meaning for meanings in starred for meaning in meanings if not _is_whole(meaning)]
+
+    def _meanings(self, dotted: tuple[str, ...], depth: int = 0) -> list[Target | str]:
+        """What a dotted path means: a definition, a module as a whole (also where the name is made at run time), or a
+        text where it is plumbing or not of this project."""
+        depths = [length for length in range(1, len(dotted) + 1) if ".".join(dotted[:length]) in self._names]
+        if not depths or depth > len(self._names):
+            return [".".join(dotted)]
+        name, rest = ".".join(dotted[: depths[-1]]), dotted[depths[-1] :]
+        if is_plumbing(name):
+            return [".".join(rest) or dotted[depths[-1] - 1]]
+        module = self._module(name)
+        if rest and rest[0] in module.symbols:
+            return [Target(name, rest[0]), *_attributes(rest[1:])]
+        origins = module.imports.get(rest[0], ()) if rest else ()
+        origins = origins or [f"{star}.{rest[0]}" for star in module.stars if rest]
+        if origins:  # handed on by a module that imports it
+            passed = [self._meanings((*origin.split("."), *rest[1:]), depth + 1) for origin in origins]
+            return [meaning for meanings in passed for meaning in meanings]
+        return [Target(name, ""), *_attributes(rest)]
+
+    def _module(self, name: str) -> syntax.Module:
+        if name not in self._modules:
+            self._modules[name] = syntax.read(self._files[name], name, self._packages)
+        return self._modules[name]
+
+
+def is_plumbing(module: str) -> bool:
+    """Whether a module moves, locks, shows and records results without shaping them."""
+    return module in PLUMBING or module == PLUMBING_PACKAGE or module.startswith(f"{PLUMBING_PACKAGE}.")
+
+
+def changed_names(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """What differs between the `uses` of two closures, as dotted names."""
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return [name.replace(":", ".").rstrip(".") for name in names]
+
+
+def _attributes(names: tuple[str, ...]) -> list[str]:
+    return [f".{'.'.join(names)}"] if names else []
+
+
+def _is_whole(meaning: Target | str) -> bool:
+    return isinstance(meaning, Target) and not meaning.name
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
