@@ -53,7 +53,7 @@ def radar(table: pd.DataFrame, *, order: Sequence[str] | None = None, limit: flo
         ax.plot(places, list(part["value"]), color=look.colour, marker=marker, linestyle="none", **_HOLLOW, zorder=2)
     figure.legend(
         handles=_handles(wide, theirs, styles),
-        title="recomputed, mean of each category\n(intervals: see the table)",
+        title=_title(ours),
         loc="outside right upper",
         alignment="left",
         title_fontsize=7.5,
@@ -113,6 +113,14 @@ def _assign(room: np.ndarray) -> list[tuple[int, int]]:
     """Pairs (row, column) with the most room in all, each row and column at most once, none without room."""
     rows, columns = linear_sum_assignment(np.where(np.isfinite(room), room, -1e6), maximize=True)
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(room[r, c])]
+
+
+def _title(ours: pd.DataFrame) -> str:
+    """What the polygons are; without any, that what is drawn is published alone."""
+    if ours.empty:
+        return "published values alone:\nnone of ours is at hand"
+    kinds = " and ".join(dict.fromkeys(ours["kind"]))
+    return f"{kinds}, mean of each category\n(intervals: see the table)"
 
 
 def _handles(wide: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[str, Look]) -> list[Line2D]:
