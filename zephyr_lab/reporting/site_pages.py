@@ -96,6 +96,9 @@ def item_page(item: Item) -> str:
     """One table or figure: the picture, the numbers side by side, and where each comes from."""
     title = item_title(item)
     parts = [f"# {title}\n", raw(f'<p class="zl-facts">{badge(item.status)} {_kinds(item)}</p>')]
+    if item.lacking:
+        listed = bullets(f"<b>{text(what)}</b>: {text(why)}" for what, why in item.lacking.items())
+        parts.append(raw(f"<p>What is lacking</p>{listed}"))
     if item.figures:
         note = "<p>This run has not drawn it: the committed figure is shown.</p>" if item.is_committed else ""
         shown = (f'<figure><img src="../{text(name)}" alt="{text(title)}"></figure>' for name in item.figures)
@@ -106,9 +109,6 @@ def item_page(item: Item) -> str:
         parts += ["## Rows\n", *(raw(_sheet(sheet)) for sheet in item.sheets)]
     if not item.files:
         parts.append("Nothing has been made yet: neither this run nor the committed figures hold it.\n")
-    if item.lacking:
-        listed = bullets(f"<b>{text(kind)}</b>: {text(why)}" for kind, why in item.lacking.items())
-        parts += ["## What is lacking\n", raw(listed)]
     parts += ["## How it was made\n", raw(_made(item))]
     return "\n".join(parts)
 
