@@ -272,6 +272,8 @@ def test_a_radar_calls_nothing_recomputed_that_is_published():
     assert figures.radar(categories()).legends[0].get_title().get_text().startswith("recomputed, mean")
     title = figures.radar(theirs, order=CATEGORIES).legends[0].get_title().get_text()
     assert title == "published values alone:\nnone of ours is at hand"
+    named = [text.get_text() for text in figures.radar(theirs, order=CATEGORIES).legends[0].get_texts()]
+    assert [name.partition(",")[0] for name in named] == ["GPT-4", "Claude-v1"]  # no mark that is not drawn
     ours = categories().query("kind != 'quoted'").assign(kind="retrained", seeds=3)
     assert figures.radar(ours).legends[0].get_title().get_text().startswith("retrained, mean")
 

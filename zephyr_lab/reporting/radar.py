@@ -133,7 +133,8 @@ def _handles(wide: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[str, Look
         return handles
     source = ", ".join(dict.fromkeys(theirs["source"].dropna()))
     alone = [row for row in dict.fromkeys(theirs["row"]) if row not in wide.index]
-    shapes = {f"published, in the hue of its model ({source})": Look(GREY, "D")}
+    beside = len(alone) < theirs["row"].nunique()
+    shapes = {f"published, in the hue of its model ({source})": Look(GREY, "D")} if beside else {}
     shapes |= {f"{row}, published ({source})": styles[row] for row in alone}
     return handles + [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", **_HOLLOW, label=fill(label, 30))
