@@ -1,5 +1,6 @@
 """The smoke run: every notebook of this checkout at profile smoke, in a root of its own, as people run it."""
 
+import ast
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from zephyr_lab.reporting import item_contents, ledger
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,3 +90,24 @@ def test_papermill_alone_gives_the_tables_of_the_command(tmp_path_factory):
         tables[how] = {path.name: path.read_bytes() for path in made}
     assert "tab3.csv" in tables["command"]
     assert tables["papermill"] == tables["command"]
+
+
+def test_an_item_without_a_table_of_scores_states_what_it_must_hold():
+    """A table of scores is looked through for its kinds; of any other picture only its notebook knows the point."""
+    stated = {
+        call.args[0].value: {keyword.arg for keyword in call.keywords}
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+        for call in ast.walk(ast.parse("".join(cell["source"])))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "check.item"
+    }
+    assert set(stated) == set(ledger.items())
+    committed = json.loads((ROOT / "figures" / "ledger.json").read_text(encoding="utf-8"))["items"]
+    bare = [
+        item["id"]
+        for item in committed
+        if not item_contents.absent_kinds(["a kind that no table has"], [ROOT / name for name in item["files"]])
+    ]
+    assert {"kd_dae/fig3", "kd_dae/fig4", "zephyr/samples"} <= set(bare)
+    assert [id for id in bare if "holds" not in stated[id]] == []

@@ -17,10 +17,10 @@ PAPERS = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "teaching": "T
 def results() -> str:
     """The table of items with their committed status and the command that makes each, and the sums."""
     committed = ledger.committed() or {"items": [], "claims": []}
-    status = {item["id"]: item["status"] for item in committed["items"]}
+    known = {item["id"]: item for item in committed["items"]}
     rows = [
-        f"| {PAPERS[item.id.partition('/')[0]]} | {item.title} | {item.kind.replace('+', ', ')} "
-        f"| {status.get(item.id, 'missing')} | `zephyr-lab run {item.notebook}` |"
+        f"| {PAPERS[item.id.partition('/')[0]]} | {item.title} | {_kinds(item, known.get(item.id, {}))} "
+        f"| {known.get(item.id, {}).get('status', 'missing')} | `zephyr-lab run {item.notebook}` |"
         for item in ledger.items().values()
     ]
     return "\n".join(
@@ -32,6 +32,11 @@ def results() -> str:
             _sums(committed),
         ]
     )
+
+
+def _kinds(item: ledger.Item, committed: dict) -> str:
+    """The kinds of number that the committed item holds; those that belong to it where its ledger is an older one."""
+    return ", ".join(committed.get("present", item.kinds)) or "none"
 
 
 def synced(text: str) -> str:

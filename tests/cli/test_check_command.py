@@ -64,6 +64,24 @@ def test_the_table_shows_published_committed_and_yours(checkout):
     assert "87 claims: 86 not measured yet, 1 right" in told.stdout
 
 
+def test_what_an_item_lacks_is_told_in_the_table_and_in_json(checkout):
+    code = """
+from zephyr_lab.core import files
+from zephyr_lab.reporting import check
+files.write_text(session.current().build / "tables/zephyr/tab1.csv", "1")
+lacking = {"recomputed": "released files not at hand: mt_bench_scores"}
+check.item("zephyr/tab1", present=["retrained", "quoted"], lacking=lacking, files=["tables/zephyr/tab1.csv"])
+"""
+    in_notebook(checkout, "13_chat", code)
+    told = zephyr_lab(checkout, "check")
+    assert "zephyr/tab1 lacks recomputed: released files not at hand: mt_bench_scores\n" in told.stdout
+    assert "retrained+quoted" in told.stdout
+    assert "recomputed+retrained+quoted" not in told.stdout  # only kinds that are there
+    first = json.loads(zephyr_lab(checkout, "check", "--json").stdout)["items"][0]
+    assert first["lacking"] == {"recomputed": "released files not at hand: mt_bench_scores"}
+    assert (first["kind"], first["present"]) == ("recomputed+retrained+quoted", ["retrained", "quoted"])
+
+
 def test_a_difference_from_a_paper_is_no_failure(checkout):
     code = "from zephyr_lab.reporting import check\ncheck.finding('mpt-7b-chat', 5.459, 5.42, source='Table 1')"
     in_notebook(checkout, "13_chat", code)

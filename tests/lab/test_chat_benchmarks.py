@@ -157,8 +157,9 @@ def test_without_files_everything_runs_and_says_what_is_missing(data):
     table = tables.side_by_side(ours.frame, published.table("zephyr", "tab1"))
     assert set(table["kind"]) == {"quoted"}
     columns = ours.columns(table)
-    assert columns["present"] == ["quoted"] and columns["lacking"] == {"retrained": chat_benchmarks.NOT_TRAINED}
-    assert "not at hand: mt_bench_scores, alpaca_eval_v1" in columns["impossible"]["recomputed"]
+    assert columns["present"] == ["quoted"] and set(columns["lacking"]) == {"recomputed", "retrained"}
+    assert columns["lacking"]["retrained"] == chat_benchmarks.NOT_TRAINED
+    assert "not at hand: mt_bench_scores, alpaca_eval_v1 (zephyr-lab list data)" in columns["lacking"]["recomputed"]
     assert list(chat_benchmarks.known_figures(ours)) == []
     assert chat_benchmarks.conventions(ours).empty and chat_benchmarks.lengths(ours).empty
     assert figures.radar(chat_benchmarks.categories(ours)).axes
@@ -169,8 +170,10 @@ def test_one_file_gives_its_half_of_the_column(data):
     write_annotations(data)
     ours = chat_benchmarks.scores()
     assert list(ours.absent) == ["mt_bench_scores"]
-    assert ours.columns(ours.frame)["impossible"] == {}
-    assert set(ours.columns(ours.frame)["lacking"]) == {"retrained"}
+    lacking = ours.columns(ours.frame)["lacking"]
+    assert set(lacking) == {"recomputed from mt_bench_scores", "retrained"}
+    assert "not at hand: mt_bench_scores (" in lacking["recomputed from mt_bench_scores"]
+    assert set(ours.columns(ours.frame, needs=[chat_benchmarks.ANNOTATIONS])["lacking"]) == {"retrained"}
 
 
 def test_rows_of_our_own_models_fill_the_retrained_column(data):
@@ -178,7 +181,7 @@ def test_rows_of_our_own_models_fill_the_retrained_column(data):
     numbers = {"value": 7.0, "low": 6.9, "high": 7.1, "n": 320, "seeds": 3, "interval": "3 seeds, t 95 %"}
     retrained = tables.frame([{"row": "dDPO, world", "metric": "mt_bench", "kind": "retrained", **numbers}])
     columns = ours.columns(tables.side_by_side(retrained, published.table("zephyr", "tab1")))
-    assert columns["present"] == ["retrained", "quoted"] and columns["lacking"] == {}
+    assert columns["present"] == ["retrained", "quoted"] and set(columns["lacking"]) == {"recomputed"}
 
 
 # the released files

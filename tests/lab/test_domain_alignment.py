@@ -21,6 +21,7 @@ from zephyr_lab.lab.domain_alignment import (
     MIXED,
     Alignment,
     AlignmentSettings,
+    Routing,
     dose_row,
     share_row,
 )
@@ -139,12 +140,40 @@ def test_shares_and_doses_are_drawn_from_the_start_on(running, losses):
     assert longest.get_xdata()[0] == pytest.approx(5.01) and len(longest.get_xdata()) == 4  # start, 5, 15, 40
 
 
+def shown(*rows):
+    """Figure 3's batch; a row is (is_domain, teacher, loss_before, loss_after)."""
+    names = ("is_domain", "teacher", "loss_before", "loss_after")
+    return Routing(3, [{**dict(zip(names, row, strict=True)), "tokens": 9} for row in rows])
+
+
 def test_general_rows_without_loss_are_told_from_others():
-    batch = [{"is_domain": True, "teacher": "expert", "tokens": 9, "loss": 0.4},
-             {"is_domain": False, "teacher": "general", "tokens": 7, "loss": 0.0}]  # fmt: skip
-    assert domain_alignment.general_loss(batch) == 0.0
-    batch[1]["loss"] = 0.1
-    assert domain_alignment.general_loss(batch) == 0.1
+    assert domain_alignment.general_loss(shown((True, "expert", 0.4, 0.1), (False, "general", 0.0, 0.2))) == 0.0
+    assert domain_alignment.general_loss(shown((True, "expert", 0.4, 0.1), (False, "general", 0.1, 0.2))) == 0.1
+
+
+def test_a_batch_shows_the_routing_only_with_rows_of_both_kinds_and_a_student_that_moved():
+    whole = shown((True, "expert", 0.4, 0.1), (False, "general", 0.0, 0.2))
+    assert all(domain_alignment.routes_shown(whole).values())
+    general = shown((False, "general", 0.0, 0.0), (False, "general", 0.0, 0.0))  # 16 such rows were once `ok`
+    assert not any(domain_alignment.routes_shown(general).values())
+    still = shown((True, "expert", 0.4, 0.4), (False, "general", 0.0, 0.0))
+    lacking = [what for what, holds in domain_alignment.routes_shown(still).items() if not holds]
+    assert lacking == ["a student that has left its reference"]
+
+
+def test_figure_3_reads_the_final_model_of_seed_0_and_trains_nothing():
+    read = domain_alignment.routing_stage(done_with())
+    run = TRAINED.aligned[BETA].stage
+    assert read.recipe == run.recipe and read.inputs["aligned"] is run
+    assert {role: stages.key(stage) for role, stage in read.inputs.items() if role != "aligned"} == {
+        role: stages.key(stage) for role, stage in run.inputs.items()
+    }
+
+
+def test_figure_3_s_table_has_a_line_a_row(running):
+    path = kd_figures.save_routing(shown((True, "expert", 0.4, 0.1), (False, "general", 0.0, 0.2)))
+    table = pd.read_csv(path)
+    assert table["loss_after"].tolist() == [0.1, 0.2] and set(table["batch"]) == {4}
 
 
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if profile not in ("gpu", "paper")])

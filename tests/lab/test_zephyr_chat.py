@@ -78,7 +78,8 @@ def test_every_model_has_a_panel_with_every_category_on_one_scale():
     table = chat.by_category(answered(ideal))
     figure = chat.category_panels(table)
     assert [ax.get_xlabel() for ax in figure.axes] == list(chat.PANELS.values())
-    assert {ax.get_xlim() for ax in figure.axes} == {(1, 10)}
+    ((low, high),) = {ax.get_xlim() for ax in figure.axes}
+    assert low == 1 and high > 10  # the mark of a full score is whole
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(dict.fromkeys(table["metric"]))
 
 

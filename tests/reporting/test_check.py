@@ -241,7 +241,29 @@ def test_an_item_names_its_kinds_and_files(checkout):
     (entry,) = fragment(checkout)["items"]
     assert entry["kind"] == "recomputed+retrained+quoted"
     assert entry["files"] == ["figures/zephyr/tab1.svg", "tables/zephyr/tab1.csv"]
-    assert (entry["present"], entry["lacking"], entry["impossible"]) == (["quoted", "recomputed"], lacking, {})
+    assert (entry["present"], entry["lacking"]) == (["quoted", "recomputed"], lacking)
+
+
+def test_a_kind_that_its_tables_have_no_number_of_is_not_present(checkout):
+    scores = "row,metric,kind,value\na,score,quoted,7.34\na,score,retrained,\n"
+    write_product(checkout, "tables/zephyr/tab2.csv", text=scores)
+    check.item("zephyr/tab2", present=["retrained", "quoted"], files=["tables/zephyr/tab2.csv"])
+    (entry,) = fragment(checkout)["items"]
+    assert entry["present"] == ["quoted"]
+    assert entry["lacking"] == {"retrained": "tab2.csv holds no number of this kind"}
+
+
+def test_what_an_item_must_hold_and_does_not_is_lacking(checkout):
+    holds = {"rows of both routes": False, "a divergence above 0": True}
+    check.item("zephyr/fig2", present=["retrained"], holds=holds)
+    (entry,) = fragment(checkout)["items"]
+    assert entry["lacking"] == {"rows of both routes": "what was made here does not show it"}
+
+
+def test_a_part_of_a_kind_may_be_lacking(checkout):
+    check.item("zephyr/fig2", present=["retrained"], lacking={"retrained seeds 3 and 4": "not trained"})
+    (entry,) = fragment(checkout)["items"]
+    assert entry["present"] == ["retrained"] and set(entry["lacking"]) == {"retrained seeds 3 and 4"}
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ def log() -> pd.DataFrame:
     return pd.concat([one, two.assign(low=0.1, high=0.3)])
 
 
+def lines_of(ax) -> list:
+    """What is drawn as lines, without the markers beside their names."""
+    return [line for line in ax.lines if len(line.get_xdata()) > 1]
+
+
 def differences() -> pd.DataFrame:
     """Rows with long names, which leave little room for panels, and tick labels as wide as they come."""
     return tables.frame(
@@ -225,7 +230,7 @@ def test_a_published_line_keeps_the_hue_of_its_series_and_has_a_name_of_its_own(
     theirs = log()[lambda frame: frame["series"] == "eval"].assign(kind="quoted", label="eval, their log")
     ax = figures.curves(pd.concat([log(), theirs]), x_label="step", y_label="loss").axes[0]
     assert [text.get_text() for text in ax.texts].count("eval, their log") == 1
-    ours, published = (line for line in ax.lines if line.get_color() == style.COLOURS["eval"])
+    ours, published = (line for line in lines_of(ax) if line.get_color() == style.COLOURS["eval"])
     assert not ours.is_dashed() and published.is_dashed()
 
 
@@ -241,6 +246,36 @@ def test_names_of_lines_stand_beyond_the_longest():
     short = log()[lambda frame: (frame["series"] == "train") | (frame["x"] < 10)]
     texts = figures.curves(short, x_label="step", y_label="loss").axes[0].texts
     assert {text.get_text(): text.xy[0] for text in texts} == {"train": 19, "eval": 19}
+
+
+def test_a_name_that_is_not_at_the_end_of_its_line_has_the_line_s_marker_before_it():
+    one, two = (pd.DataFrame({"series": name, "kind": "recomputed", "x": [0, 1], "y": [0.0, y]}) for name, y in
+                (("train", 1.0), ("eval", 0.99)))  # fmt: skip
+    ax = figures.curves(pd.concat([one, two]), x_label="step", y_label="loss").axes[0]
+    beside = {line.get_marker() for line in ax.lines if len(line.get_xdata()) == 1}
+    assert beside == {style.MARKERS["train"], style.MARKERS["eval"]}
+    apart = figures.curves(pd.concat([one, two.assign(y=[0.0, 0.5])]), x_label="step", y_label="loss").axes[0]
+    assert len(lines_of(apart)) == len(apart.lines) == 2
+
+
+def test_a_line_under_another_is_drawn_wide_enough_to_be_seen():
+    names = ("train", "eval", "chosen")
+    same = {name: pd.DataFrame({"series": name, "kind": "recomputed", "x": [0, 1], "y": [0.0, 1.0]}) for name in names}
+    same["chosen"]["y"] = [1.0, 0.0]
+    below, above, other = lines_of(figures.curves(pd.concat(same.values()), x_label="s", y_label="l").axes[0])
+    assert below.get_linewidth() > above.get_linewidth() == other.get_linewidth()
+    assert below.get_markersize() > above.get_markersize() == other.get_markersize()
+
+
+def test_a_radar_calls_nothing_recomputed_that_is_published():
+    theirs = categories().query("kind == 'quoted'")
+    assert figures.radar(categories()).legends[0].get_title().get_text().startswith("recomputed, mean")
+    title = figures.radar(theirs, order=CATEGORIES).legends[0].get_title().get_text()
+    assert title == "published values alone:\nnone of ours is at hand"
+    named = [text.get_text() for text in figures.radar(theirs, order=CATEGORIES).legends[0].get_texts()]
+    assert [name.partition(",")[0] for name in named] == ["GPT-4", "Claude-v1"]  # no mark that is not drawn
+    ours = categories().query("kind != 'quoted'").assign(kind="retrained", seeds=3)
+    assert figures.radar(ours).legends[0].get_title().get_text().startswith("retrained, mean")
 
 
 def test_no_letter_is_cut_and_no_two_texts_touch(monkeypatch):

@@ -30,28 +30,35 @@ def test_a_map_of_another_size_is_refused():
 
 
 def bars(figure):
-    """(left, width, height on the page) of each bar."""
+    """(left, width, height on the page, whether filled) of each bar."""
     found = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
-    return [(bar.get_x(), bar.get_width(), bar.get_y() + bar.get_height() / 2) for bar in found]
+    return [(bar.get_x(), bar.get_width(), bar.get_y() + bar.get_height() / 2, bar.get_facecolor()[3] > 0)
+            for bar in found]  # fmt: skip
 
 
-def test_a_row_is_a_bar_on_the_left_and_in_the_stack_the_experts_rows_first():
+def test_a_row_is_a_bar_on_the_left_and_two_in_the_stack_the_experts_rows_first():
     rows = [
-        RoutedRow(False, "general", 10, 0.0),
-        RoutedRow(True, "expert", 20, 0.5),
-        RoutedRow(False, "general", 5, 0.25),
+        RoutedRow(False, "general", 10, 0.0, 0.125),
+        RoutedRow(True, "expert", 20, 0.5, 0.25),
+        RoutedRow(False, "general", 5, 0.0, 0.0625),
     ]
-    found = bars(routing(rows))
+    figure = routing(rows, title="batch 4 of seed 0")
+    found = bars(figure)
     batch, stack = found[:3], found[3:]
-    assert [width / batch[1][1] for _, width, _ in batch] == pytest.approx([0.5, 1.0, 0.25])  # tokens
-    assert [width / stack[0][1] for _, width, _ in stack] == pytest.approx([1.0, 0.0, 0.5])  # divergence
-    assert [place for _, _, place in stack] == pytest.approx([0, 1, 2])
-    words = [text.get_text() for text in routing(rows).axes[0].texts]
+    assert [width / batch[1][1] for _, width, _, _ in batch] == pytest.approx([0.5, 1.0, 0.25])  # tokens
+    after, before = ([one for one in stack if one[3] is filled] for filled in (True, False))
+    longest = before[0][1]
+    assert [width / longest for _, width, _, _ in before] == pytest.approx([1.0, 0.0, 0.0])
+    assert [width / longest for _, width, _, _ in after] == pytest.approx([0.5, 0.25, 0.125])
+    assert [place for _, _, place, _ in after] == [place for _, _, place, _ in before] == pytest.approx([0, 1, 2])
+    words = [text.get_text() for text in figure.axes[0].texts]
     assert "domain\nexpert\n1 row" in words and "frozen\nreference\n2 rows" in words
+    assert "0.5 → 0.25" in words and "0 → 0.12" in words
+    assert any(said.startswith("batch 4 of seed 0, 3 rows\n") for said in words)
 
 
 def test_a_row_that_no_teacher_is_asked_about_has_no_place_in_the_stack():
-    rows = [RoutedRow(True, "expert", 20, 0.5), RoutedRow(False, "", 5, 0.0)]
-    assert len(bars(routing(rows))) == 3
+    rows = [RoutedRow(True, "expert", 20, 0.5, 0.25), RoutedRow(False, "", 5, 0.0, 0.0)]
+    assert len(bars(routing(rows, title=""))) == 4
     with pytest.raises(ValueError, match="a batch has at least one row"):
-        routing([])
+        routing([], title="")

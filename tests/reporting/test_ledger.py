@@ -78,7 +78,7 @@ def test_the_form_is_exactly_the_printed_one(checkout):
     check.claims("zephyr", ["Z1"], {"Z1": GAIN})
     told = ledger.collect("tiny")
     assert list(told) == ["profile", "seeds", "source", "items", "claims"]
-    assert {tuple(one) for one in told["items"]} == {("id", "kind", "status", "files")}
+    assert {tuple(one) for one in told["items"]} == {("id", "kind", "status", "files", "present", "lacking")}
     assert {tuple(one) for one in told["claims"]} == {("id", "verdict", "effect", "interval", "n", "seeds")}
     assert (told["profile"], told["seeds"], told["source"]) == ("tiny", 3, "build")
     assert claim(told, "Z1") == {
@@ -113,9 +113,36 @@ def test_a_kind_that_should_be_there_makes_it_partial(checkout):
     assert item(ledger.collect("tiny"))["status"] == "partial"
 
 
-def test_a_kind_that_cannot_exist_here_does_not_count(checkout):
-    made(checkout, present=["retrained", "quoted"], impossible={"recomputed": "released judgements are not at hand"})
+def test_what_is_lacking_is_told_with_its_reason_and_stays_when_promoted(checkout):
+    lacking = {"recomputed": "released judgements are not at hand"}
+    made(checkout, present=["quoted", "retrained"], lacking=lacking)
+    promote(checkout)
+    for _ in range(2):  # from the build, then from the committed ledger
+        told = item(ledger.collect("tiny"))
+        assert (told["status"], told["present"], told["lacking"]) == ("partial", ["retrained", "quoted"], lacking)
+        assert ledger.lacking_text(told) == "recomputed: released judgements are not at hand"
+        shutil.rmtree(checkout / "build", ignore_errors=True)
+
+
+def test_an_item_that_does_not_hold_what_it_must_is_partial(checkout):
+    made(checkout, holds={"rows of both kinds": True})
     assert item(ledger.collect("tiny"))["status"] == "ok"
+    made(checkout, holds={"rows of both kinds": False})
+    told = item(ledger.collect("tiny"))
+    assert told["status"] == "partial" and set(told["lacking"]) == {"rows of both kinds"}
+
+
+def test_an_older_committed_ledger_names_no_kinds_that_are_there(checkout):
+    made(checkout)
+    promote(checkout)
+    path = checkout / "figures" / "ledger.json"
+    old = json.loads(path.read_text())
+    for one in old["items"]:
+        del one["present"], one["lacking"]
+    path.write_text(json.dumps(old))
+    shutil.rmtree(checkout / "build")
+    told = item(ledger.collect("tiny"))
+    assert (told["present"], told["lacking"]) == (["recomputed", "retrained", "quoted"], {})
 
 
 def test_an_item_of_a_stale_notebook_is_stale(checkout):
@@ -202,6 +229,8 @@ def test_a_fresh_clone_answers_from_the_committed_ledger_alone(checkout):
         "kind": "recomputed+retrained+quoted",
         "status": "ok",
         "files": ["figures/zephyr/tab1.svg", "figures/zephyr/tab1.csv"],
+        "present": ["recomputed", "retrained", "quoted"],
+        "lacking": {},
     }
     assert all((checkout / name).is_file() for name in item(told)["files"])
     assert claim(told, "S1-1")["verdict"] == "right"

@@ -7,7 +7,9 @@ def told(**verdicts: str) -> dict:
     """A ledger in which every claim but those named is not measured yet."""
     nothing = {"effect": None, "interval": None, "n": None, "seeds": None}
     listed = [{"id": id, "verdict": verdicts.get(id, claims.NOT_MEASURED), **nothing} for id in claims.everything()]
-    items = [{"id": id, "kind": item.kind, "status": "missing", "files": []} for id, item in ledger.items().items()]
+    missing = {"status": "missing", "files": [], "present": [], "lacking": {}}
+    items = [{"id": id, "kind": item.kind, **missing} for id, item in ledger.items().items()]
+    items[0] |= {"status": "partial", "present": ["quoted"], "lacking": {"recomputed": "no files"}}
     return {"items": items, "claims": listed}
 
 
@@ -17,7 +19,8 @@ def test_every_claim_and_item_has_one_row():
     assert frame.set_index("claim").loc["Z6", "verdict"] == "right"
     items = ledger_frames.items_frame(told())
     assert items["item"].tolist() == list(ledger.items())
-    assert set(items["status"]) == {"missing"}
+    assert items["status"].tolist() == ["partial"] + 24 * ["missing"]
+    assert items.loc[0, ["shows", "lacking"]].tolist() == ["quoted", "recomputed: no files"]
 
 
 def test_an_effect_is_shown_with_interval_and_counts():

@@ -96,6 +96,101 @@ def test_item_page_sets_published_committed_and_this_run_side_by_side(built):
     assert "data:mt_bench_scores.csv absent" in said
 
 
+def with_samples(root: Path, count: int = 2) -> None:
+    """A committed item that is a table of answers, without picture."""
+    items = root / "papers/items.toml"
+    entry = '\n[[items]]\nid = "zephyr/samples"\ntitle = "Samples"\nkind = "retrained"\nnotebook = "12"\n'
+    items.write_text(items.read_text(encoding="utf-8") + entry, encoding="utf-8")
+    answers = "".join(f'dDPO,"answer {number} <b>bold</b>"\n' for number in range(count))
+    (root / "figures/zephyr/samples.csv").write_text(f"model,text\n{answers}", encoding="utf-8")
+    path = root / "figures/ledger.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    samples = {"id": "zephyr/samples", "kind": "retrained", "status": "ok", "files": ["figures/zephyr/samples.csv"]}
+    path.write_text(json.dumps(told | {"items": [*told["items"], samples]}), encoding="utf-8")
+
+
+def test_a_table_without_picture_is_shown_row_by_row(project, without_sphinx):
+    with_samples(project)
+    site_folder = site.build("tiny").index.parent
+    said = words(page(site_folder, "items/zephyr-samples.html"))
+    assert "Nothing has been made yet" not in said
+    assert "model text dDPO answer 0 <b>bold</b> dDPO answer 1 <b>bold</b>" in said
+    assert "a table, no picture Samples ok committed" in words(page(site_folder, "index.html"))
+    assert "Nothing has been made yet" in words(page(site_folder, "items/eda-math_t0.html"))
+
+
+def test_a_long_table_is_cut_and_says_so(project, without_sphinx):
+    with_samples(project, count=site_content.SHEET_ROWS + 3)
+    said = words(page(site.build("tiny").index.parent, "items/zephyr-samples.html"))
+    assert f"answer {site_content.SHEET_ROWS - 1}" in said and f"answer {site_content.SHEET_ROWS} " not in said
+    assert "3 more rows in samples.csv." in said
+
+
+def test_kinds_are_those_that_are_there_and_what_is_lacking_says_why(project, without_sphinx):
+    path = project / "figures/ledger.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told["items"][1] |= {"status": "partial", "present": [], "lacking": {"recomputed": "no files"}}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    site_folder = site.build("tiny").index.parent
+    said = words(page(site_folder, "items/zephyr-tab1.html"))
+    assert "partial recomputed + quoted" in said and "retrained : comes with the trained models" in said
+    ledger_said = words(page(site_folder, "ledger.html"))
+    assert "recomputed + quoted retrained: comes with the trained models" in ledger_said
+    assert "recomputed: no files" in ledger_said  # the reason of a committed item, which no fragment holds
+
+
+MATRIX = {
+    "versions": {"transformers": "5.0", "torch": "2.13"},
+    "columns": ["shared prompt", "packing"],
+    "families": [
+        {"family": "llama", "class": "LlamaForCausalLM", "cells": {
+            "shared prompt": {"state": "exact", "reason": "", "error": 2.4e-15},
+            "packing": {"state": "refused", "reason": "rows <leak>", "error": None}}},
+        {"family": "gpt2", "class": "GPT2LMHeadModel", "cells": {
+            "shared prompt": {"state": "refused", "reason": "rows <leak>", "error": None},
+            "packing": {"state": "absent", "reason": "no such layer", "error": None}}},
+    ],
+}  # fmt: skip
+
+
+def write_matrix(root: Path, matrix: dict) -> None:
+    (root / "benchmarks").mkdir(exist_ok=True)
+    (root / "benchmarks/model_matrix.json").write_text(json.dumps(matrix), encoding="utf-8")
+
+
+def test_the_matrix_of_model_families_is_a_page_by_word_symbol_and_reason(project, without_sphinx):
+    without = site.build("tiny").index.parent
+    assert not (without / "families.html").exists() and "model families" not in words(page(without, "index.html"))
+    write_matrix(project, MATRIX)
+    made = site.build("tiny")
+    assert made.built  # the file is an input of the site
+    said = words(page(made.index.parent, "families.html"))
+    assert "2 families, cells: 1 exact, 2 refused, 1 absent" in said
+    assert "with transformers 5.0, torch 2.13 on" in said
+    assert "shared prompt 1 1 0 packing 0 1 1" in said
+    assert "llama LlamaForCausalLM ✓\xa0exact 2e-15 ✕\xa0refused [1]".replace("\xa0", " ") in said
+    assert "gpt2 GPT2LMHeadModel ✕ refused [1] – absent [2]" in said
+    assert said.count("rows <leak>") == 1  # each reason once
+    index = words(page(made.index.parent, "index.html"))
+    assert "model families 2 families, cells: 1 exact, 2 refused, 1 absent" in index
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"packing": {"state": "half", "reason": "", "error": None}}, "gpt2 has state 'half'; allowed: exact, refused"),
+        ({}, "gpt2 has no cell 'packing'; it has: shared prompt"),
+    ],
+)
+def test_a_matrix_with_a_third_state_or_a_gap_is_refused(project, without_sphinx, changed, message):
+    matrix = json.loads(json.dumps(MATRIX))
+    del matrix["families"][1]["cells"]["packing"]
+    matrix["families"][1]["cells"] |= changed
+    write_matrix(project, matrix)
+    with pytest.raises(ValueError, match=message):
+        site.build("tiny")
+
+
 def test_every_local_address_of_the_site_exists(built):
     missing = []
     for path in built.rglob("*.html"):

@@ -139,14 +139,11 @@ def test_packed_rows_hold_one_kind_and_lose_no_row(inputs):
     assert int(starts.sum()) == 8  # each dialogue begins once
 
 
-def test_it_moves_to_the_expert_and_tells_which_row_went_where(unbroken):
+def test_it_moves_to_the_expert_and_logs_each_kind_of_row(unbroken):
     run, metrics = unbroken
     assert metrics["held_out_domain_loss"] < metrics["held_out_domain_loss_start"]
     assert metrics["domain_rows"] == 6 and metrics["steps"] == 6
     assert (run.out / "steps/2/model.safetensors").is_file()
-    first = json.loads((run.out / "routing.json").read_text())
-    assert all((row["teacher"] == "expert") is row["is_domain"] and row["tokens"] > 0 for row in first)
-    assert all((row["loss"] > 0) is row["is_domain"] for row in first)  # the first step's general rows
     for row in (row for row in run.log() if "loss" in row):
         assert row["grad_norm"] > 0 and ("domain_loss" in row or "general_loss" in row)
 

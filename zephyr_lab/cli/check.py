@@ -53,6 +53,8 @@ def _show(told: dict[str, Any], committed: dict[str, Any] | None) -> None:
     before = committed or {"items": [], "claims": []}
     heading = f"committed\n{before['profile']}, {before['seeds']} seeds" if committed else "committed"
     console.print(_items(told, {item["id"]: item for item in before["items"]}, heading))
+    for line in _lacking(told):
+        console.print(line, highlight=False)
     console.print(_claims(told, {claim["id"]: claim for claim in before["claims"]}, heading))
     console.print(_summary(told), highlight=False)
 
@@ -62,13 +64,21 @@ def _items(told: dict[str, Any], before: dict[str, Any], heading: str) -> "Table
 
     from zephyr_lab.reporting import ledger
 
-    table = Table("item", "title", "kinds", heading, "yours", title="Items", title_justify="left")
+    table = Table("item", "title", "kinds that are there", heading, "yours", title="Items", title_justify="left")
     known = ledger.items()
     for item in told["items"]:
         old = before.get(item["id"])
-        shown = _yours(item, old, item["status"])
-        table.add_row(item["id"], known[item["id"]].title, item["kind"], old["status"] if old else "–", shown)
+        kinds = "+".join(item["present"]) or "–"
+        shown = _yours({name: item[name] for name in old or item}, old, item["status"])
+        table.add_row(item["id"], known[item["id"]].title, kinds, old["status"] if old else "–", shown)
     return table
+
+
+def _lacking(told: dict[str, Any]) -> list[str]:
+    """One line for each item that lacks something: what, and why."""
+    from zephyr_lab.reporting import ledger
+
+    return [f"{item['id']} lacks {ledger.lacking_text(item)}" for item in told["items"] if item["lacking"]]
 
 
 def _claims(told: dict[str, Any], before: dict[str, Any], heading: str) -> "Table":

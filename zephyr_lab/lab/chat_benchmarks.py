@@ -5,7 +5,7 @@ nothing of a row, that is told (`absent`, `sources`) and nothing is made up. No 
 judgements was found, so its 7.34 can only be quoted. Our own models' rows are `zephyr_chat`'s.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,13 +84,18 @@ class ChatScores:
     absent: dict[str, str]
     rejected: dict[str, int]
 
-    def columns(self, table: pd.DataFrame) -> dict[str, Any]:
-        """What `check.item` must know of a table made from these scores: kinds present, lacking, impossible here."""
+    def columns(self, table: pd.DataFrame, needs: Sequence[str] = FILES) -> dict[str, Any]:
+        """What `check.item` must know of a table made from the released files of `needs`: kinds present; what is
+        lacking, and why. A kind that one absent file leaves without some of its numbers is there, and lacks them."""
         present = [kind for kind in tables.KINDS if kind in set(table["kind"])]
-        why = f"released files not at hand: {', '.join(self.absent)} (zephyr-lab list data)"
-        impossible = {} if "recomputed" in present else {"recomputed": why}
-        lacking = {} if "retrained" in present else {"retrained": NOT_TRAINED}
-        return {"present": present, "lacking": lacking, "impossible": impossible}
+        absent = [name for name in needs if name in self.absent]
+        lacking = {}
+        if "recomputed" not in present or absent:
+            what = f"recomputed from {', '.join(absent)}" if "recomputed" in present else "recomputed"
+            lacking[what] = f"released files not at hand: {', '.join(absent)} (zephyr-lab list data)"
+        if "retrained" not in present:
+            lacking["retrained"] = NOT_TRAINED
+        return {"present": present, "lacking": lacking}
 
 
 def scores() -> ChatScores:

@@ -4,7 +4,7 @@ Starts are students that distillation has saturated (notebook 21): a control tha
 teacher shows what more training alone would give. Kothari et al. 2024, arXiv 2406.19112, sections 2.2 and 3.1.3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,15 @@ class Alignment:
     domain: pd.DataFrame
     divergences: pd.DataFrame
     stages: dict[str, list[Stage]]
+
+
+@dataclass(frozen=True)
+class Routing:
+    """A batch of DAE. batch: its number from 0; rows: of each is_domain, teacher ("expert", "general", "" for none),
+    tokens, loss_before and loss_after: its divergence in nats a token before the first update and after the last."""
+
+    batch: int
+    rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -269,14 +278,32 @@ def losses(done: Alignment) -> pd.DataFrame:
     return kd_scores.curves(logs, "loss")
 
 
-def routing(done: Alignment) -> list[dict[str, Any]]:
-    """The first batch of seed 0's DAE, a row each: is_domain, teacher, tokens, loss (Figure 3)."""
-    return files.read_json(get(done.stages[BETA][0]) / "routing.json")
+def routing(done: Alignment) -> Routing:
+    """Figure 3: the first batch with rows of both kinds of seed 0's DAE, as its student starts and as it ends."""
+    return Routing(**files.read_json(get(routing_stage(done)) / "routing.json"))
 
 
-def general_loss(batch: Sequence[Mapping[str, Any]]) -> float:
-    """The largest loss of a general row of the first batch; 0 by eq. 6, since the student still is the reference."""
-    return max((row["loss"] for row in batch if not row["is_domain"]), default=0.0)
+def routing_stage(done: Alignment) -> Stage:
+    """The stage that reads the batch with the start and the final model of seed 0."""
+    run = done.stages[BETA][0]
+    inputs = {**run.inputs, "aligned": run}
+    return Stage("routing", "zephyr_lab.training.routing:build", run.recipe, seed=run.seed, inputs=inputs)
+
+
+def general_loss(shown: Routing) -> float:
+    """The largest loss of a general row before training; 0 by eq. 6, since the student still is the reference."""
+    return max((row["loss_before"] for row in shown.rows if not row["is_domain"]), default=0.0)
+
+
+def routes_shown(shown: Routing) -> dict[str, bool]:
+    """What Figure 3 must hold to show which teacher a row follows, and whether it does; what `check.item` takes."""
+    domain, general = ([row for row in shown.rows if row["is_domain"] is kind] for kind in (True, False))
+    return {
+        "a row of each teacher": {row["teacher"] for row in shown.rows} >= {"expert", "general"},
+        "rows of both kinds": bool(domain and general),
+        "a student that has left its reference": any(row["loss_after"] > 0 for row in general),
+        "domain rows that began away from their expert": any(row["loss_before"] > 0 for row in domain),
+    }
 
 
 def last_step(done: Alignment) -> int:

@@ -115,7 +115,7 @@ def category_panels(found: pd.DataFrame) -> Picture:
     turned = found.rename(columns={"row": "metric", "metric": "row"})[found.columns]
     figure = figures.dot_plots(turned, SHOWN)
     for ax in figure.axes:
-        ax.set_xlim(1, 10)
+        ax.set_xlim(1, 10.4)  # room for the whole mark of a full score
         ax.set_xticks(range(2, 11, 2))
     return figure
 

@@ -1,6 +1,6 @@
 """Pictures of notebooks 20 to 22 that no general plot draws: Figure 3, Figure 4, doses and shares of domain data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from zephyr_lab.core import files, session
-from zephyr_lab.lab.domain_alignment import BETA, DOMAIN_ONLY, DOSED, MIXED
+from zephyr_lab.lab.domain_alignment import BETA, DOMAIN_ONLY, DOSED, MIXED, Routing
 from zephyr_lab.reporting import figures
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.routing_figure import RoutedRow, routing
@@ -79,15 +79,16 @@ def share_curves(shares: pd.DataFrame) -> Picture:
     return picture
 
 
-def routed(batch: Sequence[Mapping[str, object]]) -> Picture:
-    """Figure 3 of a batch, as `domain_alignment.routing` gives it."""
-    return routing([RoutedRow(**row) for row in batch])  # type: ignore[arg-type]
+def routed(shown: Routing) -> Picture:
+    """Figure 3: the batch of `domain_alignment.routing`."""
+    return routing([RoutedRow(**row) for row in shown.rows], title=f"batch {shown.batch + 1} of seed 0")
 
 
-def save_routing(batch: Sequence[Mapping[str, object]]) -> Path:
+def save_routing(shown: Routing) -> Path:
     """Write the batch to build/<profile>/tables/kd_dae/fig3.csv, register and return it."""
     path = session.current().build / "tables" / "kd_dae" / "fig3.csv"
-    files.write_text(path, pd.DataFrame(batch).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    rows = pd.DataFrame(shown.rows).assign(batch=shown.batch + 1)
+    files.write_text(path, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     session.add_product(path)
     return path
 

@@ -279,9 +279,8 @@ def dae(
 
     General rows follow `general_teacher`, by default the frozen start itself, as printed. domain_share: of the data,
     where `data` is not given. log.json: domain_loss, general_loss (per token of their own rows) and grad_norm beside
-    the trained loss; routing.json: which rows went to which teacher in the first batches, for Figure 3. Changes:
-    `DAERecipe`, e.g. reference_term=False, domain_teacher="general" (one teacher for all rows), misrouted=0.5 (flags
-    turned over), keep_steps=(10, 20).
+    the trained loss. Changes: `DAERecipe`, e.g. reference_term=False, domain_teacher="general" (one teacher for all
+    rows), misrouted=0.5 (flags turned over), keep_steps=(10, 20).
     """
     student, domain = as_model(start), as_model(expert or domain_expert(profile))
     recipe = settings.load(PAPER, profile, "dae", DAERecipe)

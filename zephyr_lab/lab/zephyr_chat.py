@@ -90,7 +90,7 @@ def category_panels(table: pd.DataFrame) -> Picture:
     turned = table.rename(columns={"row": "metric", "metric": "row"})[table.columns]
     figure = figures.dot_plots(turned, PANELS)
     for ax in figure.axes:
-        ax.set_xlim(1, 10)
+        ax.set_xlim(1, 10.4)  # room for the whole mark of a full score
         ax.set_xticks(range(2, 11, 2))
     return figure
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting import ledger
+from zephyr_lab.reporting import item_contents, ledger
 from zephyr_lab.reporting import statements as rules
 from zephyr_lab.reporting.check_shown import Finding, shown_claims
 from zephyr_lab.reporting.claims import Claim, Measured
@@ -93,27 +93,32 @@ def item(
     *,
     present: Iterable[str],
     lacking: Mapping[str, str] | None = None,
-    impossible: Mapping[str, str] | None = None,
+    holds: Mapping[str, bool] | None = None,
     files: Iterable[str | Path] = (),
 ) -> None:
     """Record that this notebook made an item of papers/items.toml, with its files (below build/<profile>/).
 
-    Each kind of the item is named once: `present`; `lacking`, kind -> why, where this profile and the data at hand
-    should give it (the item is then partial); or `impossible`, kind -> why, where it cannot exist here (released
-    judgements not at hand). Raises ValueError for an unknown item, for a kind named twice or not at all, and for a
-    file that lies elsewhere or was not written.
+    Each kind of number that the item has is named once: `present`, or `lacking`, kind -> why it is not there; `lacking`
+    may name parts of a kind as well ("recomputed AlpacaEval"). `holds` says what the item must hold to show what its
+    title says, and whether it does ("rows of both routes" -> False). The item is partial, with the reason, where
+    anything is lacking, where its tables have no number of a kind that is named as present, and where it does not hold
+    what it must. Raises ValueError for an unknown item, for a kind named twice or not at all, and for a file that lies
+    elsewhere or was not written.
     """
     known = ledger.items()
     if id not in known:
         raise ValueError(f"no item {id!r} in papers/items.toml; known: {', '.join(known)}")
-    present, lacking, impossible = list(present), dict(lacking or {}), dict(impossible or {})
-    named = [*present, *lacking, *impossible]
+    present, lacking = list(present), dict(lacking or {})
+    named = [*present, *(kind for kind in lacking if kind in ledger.KINDS)]
     if sorted(named) != sorted(known[id].kinds):
         raise ValueError(
-            f"{id} shows {known[id].kind}: name each kind once in present, lacking or impossible; got {'+'.join(named)}"
+            f"{id} shows {known[id].kind}: name each kind once in present or lacking; got {'+'.join(named)}"
         )
-    entry = {"id": id, "kind": known[id].kind, "present": present, "lacking": lacking, "impossible": impossible}
-    _record("items", [entry | {"files": [_below_build(file) for file in files]}])
+    written = [_below_build(file) for file in files]
+    absent = item_contents.absent_kinds(present, [session.current().build / name for name in written])
+    entry = {"id": id, "kind": known[id].kind, "present": [kind for kind in present if kind not in absent]}
+    lacks = lacking | absent | item_contents.unheld(holds or {})
+    _record("items", [entry | {"lacking": lacks, "files": written}])
 
 
 def _entry(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]:

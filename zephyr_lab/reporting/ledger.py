@@ -128,6 +128,11 @@ def effect_text(claim: Mapping[str, Any]) -> str:
     return f"{claim['effect']:+.3g} [{low:+.3g}, {high:+.3g}], n {claim['n']}{seeds}"
 
 
+def lacking_text(item: Mapping[str, Any]) -> str:
+    """What an item of the ledger lacks and why, "recomputed: released files not at hand"; empty where nothing is."""
+    return "; ".join(f"{what}: {why}" for what, why in item["lacking"].items())
+
+
 def _item(
     item: Item,
     profile: str,
@@ -150,7 +155,7 @@ def _item(
         status = "stale"
     if not whole or not entry["present"]:
         status = "missing"
-    return {"id": item.id, "kind": item.kind, "status": status, "files": shown}
+    return _told(item, status, shown, entry["present"], entry["lacking"])
 
 
 def _committed_item(item: Item, old: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -158,8 +163,15 @@ def _committed_item(item: Item, old: Mapping[str, Any] | None) -> dict[str, Any]
     entries = {entry["id"]: entry for entry in old["items"]} if old else {}
     entry = entries.get(item.id)
     if entry is None or not all((paths.project_root() / name).is_file() for name in entry["files"]):
-        return {"id": item.id, "kind": item.kind, "status": "missing", "files": []}
-    return {"id": item.id, "kind": item.kind, "status": entry["status"], "files": entry["files"]}
+        return _told(item, "missing", [], [], {})
+    present, lacking = entry.get("present", list(item.kinds)), entry.get("lacking", {})  # not in older ledgers
+    return _told(item, entry["status"], entry["files"], present, lacking)
+
+
+def _told(item: Item, status: str, names: list[str], present: list[str], lacking: dict[str, str]) -> dict[str, Any]:
+    """An item as the ledger tells it. kind: all that belong to it; present: those there; lacking: what else -> why."""
+    told = {"id": item.id, "kind": item.kind, "status": status, "files": names}
+    return told | {"present": [kind for kind in item.kinds if kind in present], "lacking": lacking}
 
 
 def _claim(

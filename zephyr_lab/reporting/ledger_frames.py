@@ -13,15 +13,17 @@ TITLES = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "overview": "o
 
 
 def items_frame(told: Mapping[str, Any]) -> pd.DataFrame:
-    """One row an item: what it is, the kinds of number it shows, whether it is there, the notebook that makes it."""
+    """One row an item: what it is, the kinds of number it shows here, whether it is there, what is lacking and why, and
+    the notebook that makes it."""
     known = ledger.items()
     return pd.DataFrame(
         [
             {
                 "item": item["id"],
                 "what": known[item["id"]].title,
-                "shows": item["kind"],
+                "shows": "+".join(item["present"]),
                 "status": item["status"],
+                "lacking": ledger.lacking_text(item),
                 "notebook": known[item["id"]].notebook,
             }
             for item in told["items"]

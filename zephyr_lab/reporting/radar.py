@@ -53,7 +53,7 @@ def radar(table: pd.DataFrame, *, order: Sequence[str] | None = None, limit: flo
         ax.plot(places, list(part["value"]), color=look.colour, marker=marker, linestyle="none", **_HOLLOW, zorder=2)
     figure.legend(
         handles=_handles(wide, theirs, styles),
-        title="recomputed, mean of each category\n(intervals: see the table)",
+        title=_title(ours),
         loc="outside right upper",
         alignment="left",
         title_fontsize=7.5,
@@ -115,6 +115,14 @@ def _assign(room: np.ndarray) -> list[tuple[int, int]]:
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(room[r, c])]
 
 
+def _title(ours: pd.DataFrame) -> str:
+    """What the polygons are; without any, that what is drawn is published alone."""
+    if ours.empty:
+        return "published values alone:\nnone of ours is at hand"
+    kinds = " and ".join(dict.fromkeys(ours["kind"]))
+    return f"{kinds}, mean of each category\n(intervals: see the table)"
+
+
 def _handles(wide: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[str, Look]) -> list[Line2D]:
     """One line a polygon, one for published values beside ours, one for each model of theirs alone."""
     handles = [
@@ -125,7 +133,8 @@ def _handles(wide: pd.DataFrame, theirs: pd.DataFrame, styles: Mapping[str, Look
         return handles
     source = ", ".join(dict.fromkeys(theirs["source"].dropna()))
     alone = [row for row in dict.fromkeys(theirs["row"]) if row not in wide.index]
-    shapes = {f"published, in the hue of its model ({source})": Look(GREY, "D")}
+    beside = len(alone) < theirs["row"].nunique()
+    shapes = {f"published, in the hue of its model ({source})": Look(GREY, "D")} if beside else {}
     shapes |= {f"{row}, published ({source})": styles[row] for row in alone}
     return handles + [
         Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", **_HOLLOW, label=fill(label, 30))

@@ -1,6 +1,6 @@
 """Figure 3 of KD + DAE from a real batch: which teacher each row follows, and the targets stacked in their order.
 
-Everything shown comes from the caller: a row's kind, the teacher it ran through, its tokens, its first divergence.
+Everything shown comes from the caller: a row's kind, the teacher it ran through, its tokens, its divergences.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,27 @@ from zephyr_lab.reporting.style import COLOURS, WIDE
 _EXPERT, _GENERAL = "expert", "general"
 _NAMES = {_EXPERT: "domain\nexpert", _GENERAL: "frozen\nreference"}
 _LOOKS = {_EXPERT: (COLOURS["dae"], "////"), _GENERAL: (COLOURS["kd"], "")}
-_BATCH, _TEACHERS, _TARGETS = (0.0, 0.27), (0.44, 0.56), (0.73, 0.95)  # x from, to of the three columns
+_BATCH, _TEACHERS, _TARGETS = (0.0, 0.27), (0.44, 0.56), (0.73, 0.9)  # x from, to of the three columns
 _BAR = 0.7  # of a row's height
 
 
 @dataclass(frozen=True)
 class RoutedRow:
-    """A row of a batch. teacher: "expert", "general" or "" where none is asked; loss: its divergence, nats a token."""
+    """A row of a batch. teacher: "expert", "general" or "" where none is asked; losses: its divergence from that
+    teacher in nats a token, before the first update and after the last."""
 
     is_domain: bool
     teacher: str
     tokens: int
-    loss: float
+    loss_before: float
+    loss_after: float
 
 
-def routing(rows: Sequence[RoutedRow]) -> Picture:
+def routing(rows: Sequence[RoutedRow], *, title: str) -> Picture:
     """The batch on the left (bar: tokens), a line to each row's teacher, and on the right the rows as the target stacks
-    them, the expert's first (bar: divergence at the first step). Raises ValueError for a batch without rows.
+    them, the expert's first (outline: divergence before training, bar: after it). `title` names the batch.
+
+    Raises ValueError for a batch without rows.
     """
     if not rows:
         raise ValueError("a batch has at least one row")
@@ -45,7 +49,8 @@ def routing(rows: Sequence[RoutedRow]) -> Picture:
     for name, (top, bottom) in heights.items():
         _box(ax, name, top, bottom, counts[name])
     stacked = sorted(range(len(rows)), key=lambda place: (rows[place].teacher != _EXPERT, rows[place].teacher == ""))
-    most_tokens, most_loss = max(row.tokens for row in rows), max(max(row.loss for row in rows), 1e-12)
+    most_tokens = max(row.tokens for row in rows)
+    most_loss = max(max(row.loss_before, row.loss_after) for row in rows) or 1.0
     for place, row in enumerate(rows):
         colour, hatch = _LOOKS[_EXPERT if row.is_domain else _GENERAL]
         start, width = _BATCH[0], (_BATCH[1] - _BATCH[0]) * row.tokens / most_tokens
@@ -57,21 +62,28 @@ def routing(rows: Sequence[RoutedRow]) -> Picture:
         row = rows[number]
         if not row.teacher:
             continue
-        colour, hatch = _LOOKS[row.teacher]
-        width = (_TARGETS[1] - _TARGETS[0]) * row.loss / most_loss
-        _line(ax, (_TEACHERS[1], _within(heights[row.teacher], place, len(rows))), (_TARGETS[0], float(place)), colour)
-        ax.barh(
-            place, width, left=_TARGETS[0], height=_BAR, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3
-        )
-        ax.plot([_TARGETS[0]] * 2, [place - _BAR / 2, place + _BAR / 2], color=colour, linewidth=1.2)
-        ax.text(_TARGETS[0] + width + 0.008, place, f"{row.loss:.2g}", fontsize=5.5, va="center")
+        start = (_TEACHERS[1], _within(heights[row.teacher], place, len(rows)))
+        _line(ax, start, (_TARGETS[0], float(place)), _LOOKS[row.teacher][0])
+        _target(ax, row, place, (_TARGETS[1] - _TARGETS[0]) / most_loss)
     for x, words in (
-        (_BATCH[0], f"a batch of {len(rows)} rows\n(bar: tokens; hatched: domain)"),
+        (_BATCH[0], f"{title}, {len(rows)} rows\n(bar: tokens; hatched: domain)"),
         (sum(_TEACHERS) / 2, "each row runs through\nits own teacher alone"),
-        (_TARGETS[0], "stacked targets of the student\n(bar: KL at the first step, nats a token)"),
+        (_TARGETS[0], "stacked targets of the student (KL in nats\na token: outline before training, bar after)"),
     ):
         ax.text(x, -0.8, words, fontsize=7, va="bottom", ha="center" if x == sum(_TEACHERS) / 2 else "left")
     return figure
+
+
+def _target(ax: Axes, row: RoutedRow, place: int, scale: float) -> None:
+    """A row's divergences: an outline before training, a bar after it, and both as numbers."""
+    colour, hatch = _LOOKS[row.teacher]
+    before, after = scale * row.loss_before, scale * row.loss_after
+    left = _TARGETS[0]
+    ax.barh(place, after, left=left, height=_BAR, color=colour, hatch=hatch, edgecolor="white", linewidth=0.3)
+    ax.barh(place, before, left=left, height=_BAR, facecolor="none", edgecolor="0.25", linewidth=0.7)
+    ax.plot([left] * 2, [place - _BAR / 2, place + _BAR / 2], color=colour, linewidth=1.2)
+    words = f"{row.loss_before:.2g} → {row.loss_after:.2g}"
+    ax.text(left + max(before, after) + 0.008, place, words, fontsize=5.5, va="center")
 
 
 def _teacher_places(rows: int) -> dict[str, tuple[float, float]]:

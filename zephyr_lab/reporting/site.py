@@ -84,13 +84,15 @@ def inputs_digest(profile: str, stale: Iterable[str]) -> str:
 def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     """Write the pages of `profile` as Sphinx reads them, below the new folder `source`."""
     from zephyr_lab.reporting import site_content as content
-    from zephyr_lab.reporting import site_notebooks, site_pages
+    from zephyr_lab.reporting import site_matrix, site_notebooks, site_pages
 
     told = content.tell(profile, stale)
     papers = _write_papers(source)
     known = {run.path.name: run.path.name for run in told.runs}
     _write(source / "index.md", site_pages.index_page(told, papers))
     _write(source / "ledger.md", site_pages.ledger_page(told))
+    if told.families:
+        _write(source / "families.md", site_matrix.page(told.families))
     for item in told.items:
         _write(source / f"{item.page}.md", site_pages.item_page(item))
     for run in told.runs:
@@ -169,8 +171,9 @@ def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield f"{name}/{path.relative_to(folder).as_posix()}", path
-    if (root / "constraints.txt").is_file():
-        yield "constraints.txt", root / "constraints.txt"
+    for name in ("constraints.txt", "benchmarks/model_matrix.json"):
+        if (root / name).is_file():
+            yield name, root / name
 
 
 def _standing(target: Path, digest: str) -> dict[str, Any] | None:

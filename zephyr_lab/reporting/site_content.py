@@ -4,15 +4,16 @@ Reads `build/<profile>/` (this run) and `figures/` (committed); knows nothing of
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.reporting import claims, ledger
+from zephyr_lab.reporting import claims, ledger, model_matrix
 
 OURS = ("recomputed", "retrained")
+SHEET_ROWS = 40  # of a table that is shown as it is; the file is one click away
 COMMITTED = "committed"  # the site's folder for what lies in figures/
 
 
@@ -62,6 +63,16 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """The first rows of a table that is none of scores, such as samples of answers, as text. total: rows it has."""
+
+    name: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    total: int
+
+
+@dataclass(frozen=True)
 class Item:
     """A table, figure or study of the ledger, with what the site can show of it. Addresses are from the site's root."""
 
@@ -70,7 +81,9 @@ class Item:
     run: Run | None  # the notebook run that made it here
     files: tuple[str, ...]
     lines: tuple[Line, ...]
-    lacking: dict[str, str]
+    sheets: tuple[Sheet, ...]
+    present: tuple[str, ...]  # kinds of number that are there
+    lacking: dict[str, str]  # what is not, and why
 
     @property
     def page(self) -> str:
@@ -107,6 +120,7 @@ class Told:
     reasons: dict[str, dict[str, Any]]
     findings: tuple[dict[str, Any], ...]
     exact: tuple[dict[str, Any], ...]
+    families: model_matrix.Matrix | None
 
 
 def tell(profile: str, stale: Iterable[str]) -> Told:
@@ -114,9 +128,7 @@ def tell(profile: str, stale: Iterable[str]) -> Told:
     found = runs(profile)
     pieces = ledger.fragments(profile)
     by_name = {run.name: run for run in found}
-    made = {
-        item["id"]: (by_name.get(piece["notebook"]), item["lacking"]) for piece in pieces for item in piece["items"]
-    }
+    made = {item["id"]: by_name.get(piece["notebook"]) for piece in pieces for item in piece["items"]}
     told, committed = ledger.collect(profile, stale=stale), ledger.committed()
     old = {entry["id"]: entry["files"] for entry in (committed or {"items": []})["items"]}
     known = ledger.items()
@@ -126,13 +138,13 @@ def tell(profile: str, stale: Iterable[str]) -> Told:
         committed=committed,
         runs=tuple(found),
         items=tuple(
-            _item(known[entry["id"]], entry, old.get(entry["id"], []), *made.get(entry["id"], (None, {})))
-            for entry in told["items"]
+            _item(known[entry["id"]], entry, old.get(entry["id"], []), made.get(entry["id"])) for entry in told["items"]
         ),
         claims={paper: claims.load(paper) for paper in claims.PAPERS},
         reasons={claim["id"]: claim for piece in pieces for claim in piece["claims"]},
         findings=tuple(finding for piece in pieces for finding in piece["findings"]),
         exact=tuple(check for piece in pieces for check in piece["exact"]),
+        families=model_matrix.read(),
     )
 
 
@@ -153,8 +165,18 @@ def numbers(path: Path) -> list[Number]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        is_tidy = {"row", "metric", "kind", "value"} <= set(reader.fieldnames or ())
-        return [_number(row) for row in reader] if is_tidy else []
+        return [_number(row) for row in reader] if _is_tidy(reader.fieldnames) else []
+
+
+def sheet(path: Path) -> Sheet | None:
+    """A CSV file that is no table of scores, cut to `SHEET_ROWS`; None for one that is, and for an absent file."""
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    if _is_tidy(header):
+        return None
+    return Sheet(path.name, tuple(header), tuple(map(tuple, rows[:SHEET_ROWS])), len(rows))
 
 
 def beside(committed: Iterable[Number], ours: Iterable[Number]) -> list[Line]:
@@ -183,9 +205,7 @@ def address(name: str) -> str:
     return f"{COMMITTED}/{name.removeprefix('figures/')}"
 
 
-def _item(
-    described: ledger.Item, entry: dict[str, Any], committed: list[str], run: Run | None, lacking: dict[str, str]
-) -> Item:
+def _item(described: ledger.Item, entry: dict[str, Any], committed: list[str], run: Run | None) -> Item:
     mine = [name for name in entry["files"] if name.startswith("build/")]
     return Item(
         described=described,
@@ -193,12 +213,22 @@ def _item(
         run=run,
         files=tuple(address(name) for name in entry["files"]),
         lines=tuple(beside(_all_numbers(committed), _all_numbers(mine))),
-        lacking=lacking,
+        sheets=tuple(found for name in entry["files"] if (found := _sheet(name)) is not None),
+        present=tuple(entry["present"]),
+        lacking=entry["lacking"],
     )
+
+
+def _is_tidy(header: Sequence[str] | None) -> bool:
+    return {"row", "metric", "kind", "value"} <= set(header or ())
 
 
 def _all_numbers(names: Iterable[str]) -> list[Number]:
     return [one for name in names if name.endswith(".csv") for one in numbers(paths.project_root() / name)]
+
+
+def _sheet(name: str) -> Sheet | None:
+    return sheet(paths.project_root() / name) if name.endswith(".csv") else None
 
 
 def _number(row: dict[str, str]) -> Number:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from zephyr_lab.reporting import model_matrix
 from zephyr_lab.reporting.claims import Claim
 from zephyr_lab.reporting.ledger import effect_text
-from zephyr_lab.reporting.site_content import Item, Line, Run, Told
+from zephyr_lab.reporting.site_content import Item, Line, Run, Sheet, Told
 from zephyr_lab.reporting.site_html import (
     NONE,
     badge,
@@ -61,7 +62,7 @@ def index_page(told: Told, papers: Sequence[str]) -> str:
         *cards,
         "## Notebooks of this run\n",
         raw(_notebook_table(told.runs)),
-        _toctree("Results", ["ledger"]),
+        _toctree("Results", ["ledger", *(["families"] if told.families else [])]),
         *(_toctree(_paper(paper), [_entry(item) for item in told.items if item.paper == paper]) for paper in groups),
         _toctree("Notebooks", [f"notebooks/{run.name}" for run in told.runs]),
         _toctree("Notes", papers),
@@ -94,18 +95,20 @@ def ledger_page(told: Told) -> str:
 def item_page(item: Item) -> str:
     """One table or figure: the picture, the numbers side by side, and where each comes from."""
     title = item_title(item)
-    parts = [f"# {title}\n", raw(f'<p class="zl-facts">{badge(item.status)} {text(item.described.kind)}</p>')]
+    parts = [f"# {title}\n", raw(f'<p class="zl-facts">{badge(item.status)} {_kinds(item)}</p>')]
+    if item.lacking:
+        listed = bullets(f"<b>{text(what)}</b>: {text(why)}" for what, why in item.lacking.items())
+        parts.append(raw(f"<p>What is lacking</p>{listed}"))
     if item.figures:
         note = "<p>This run has not drawn it: the committed figure is shown.</p>" if item.is_committed else ""
         shown = (f'<figure><img src="../{text(name)}" alt="{text(title)}"></figure>' for name in item.figures)
         parts.append(raw(f'{note}<div class="zl-figures">{"".join(shown)}</div>'))
     if item.lines:
         parts += ["## Published, committed, this run\n", raw(_side_by_side(item.lines) + _sources(item.lines))]
-    if not item.figures and not item.lines:
+    if item.sheets and not item.figures and not item.lines:
+        parts += ["## Rows\n", *(raw(_sheet(sheet)) for sheet in item.sheets)]
+    if not item.files:
         parts.append("Nothing has been made yet: neither this run nor the committed figures hold it.\n")
-    if item.lacking:
-        listed = bullets(f"<b>{text(kind)}</b>: {text(why)}" for kind, why in item.lacking.items())
-        parts += ["## What is lacking\n", raw(listed)]
     parts += ["## How it was made\n", raw(_made(item))]
     return "\n".join(parts)
 
@@ -139,6 +142,8 @@ def _state(told: Told) -> str:
         "items": text(", ".join(f"{count} {status}" for status, count in statuses.most_common())),
         '<a href="ledger.html">claims</a>': text(", ".join(f"{verdicts[v]} {v}" for v in VERDICTS if verdicts[v])),
     }
+    if told.families:
+        facts['<a href="families.html">model families</a>'] = text(model_matrix.summary(told.families))
     listed = "".join(f"<div><dt>{name}</dt><dd>{value or NONE}</dd></div>" for name, value in facts.items())
     return f'<dl class="zl-state">{listed}</dl>'
 
@@ -152,7 +157,7 @@ def _card(item: Item) -> str:
         made = "committed" if item.files else f"comes with notebook {text(item.described.notebook)}"
     return (
         f'<a class="zl-card" href="{item.page}.html">'
-        f'<span class="zl-thumb">{thumbnail or "no picture yet"}</span>'
+        f'<span class="zl-thumb">{thumbnail or ("a table, no picture" if item.files else "no picture yet")}</span>'
         f"<span><b>{text(item.described.title)}</b> {badge(item.status)}</span>"
         f"<small>{made}</small></a>"
     )
@@ -179,12 +184,23 @@ def _items_table(items: Iterable[Item]) -> str:
         [
             f'<a href="{item.page}.html">{text(item_title(item))}</a>',
             badge(item.status),
-            text(item.described.kind),
-            "; ".join(f"{text(kind)}: {text(why)}" for kind, why in item.lacking.items()),
+            _kinds(item),
+            "; ".join(f"{text(what)}: {text(why)}" for what, why in item.lacking.items()),
         ]
         for item in items
     )
     return table(["item", "status", "kinds of number", "what is lacking"], rows)
+
+
+def _kinds(item: Item) -> str:
+    """The kinds of number that are there; all that belong to it where none is."""
+    return text(" + ".join(item.present)) or f"to come: {text(item.described.kind)}"
+
+
+def _sheet(sheet: Sheet) -> str:
+    shown = table(sheet.header, ([text(cell) for cell in row] for row in sheet.rows), "zl-sheet")
+    rest = sheet.total - len(sheet.rows)
+    return shown + (f"<p>{rest} more rows in {text(sheet.name)}.</p>" if rest else "")
 
 
 def _verdict_counts(claims: Sequence[dict[str, Any]]) -> str:

@@ -5,11 +5,9 @@ runs through its own teacher alone, where the published code runs both teachers 
 """
 
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -30,7 +28,6 @@ from zephyr_lab.training.recipes.dae import DAERecipe
 from zephyr_lab.training.zephyr_data import TEST, TRAIN
 from zephyr_lab.training.zephyr_examples import SHOWN, Account, DialogueExample, Finding, dialogue_examples
 
-ROUTING = "routing.json"
 GENERAL, EXPERT = "general", "expert"
 Teachers = dict[str, PreTrainedModel]
 
@@ -54,9 +51,9 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
 
     General rows follow `inputs["general"]`, by default the student as it starts, frozen. Writes the model with its
     tokenizer to `out`, log.json (a row a log: loss, domain_loss and general_loss, each the mean over rows of its kind,
-    grad_norm; "eval_" marks held-out rows), routing.json (the first batch: of each row is_domain, teacher, tokens,
-    loss), rows.json and steps/N where the recipe keeps them. Metrics: steps; rows, used and findings of the training
-    rows; domain_rows; held_out_domain_loss and held_out_general_loss, also "_start", before training.
+    grad_norm; "eval_" marks held-out rows), rows.json and steps/N where the recipe keeps them. Metrics: steps; rows,
+    used and findings of the training rows; domain_rows; held_out_domain_loss and held_out_general_loss, also "_start",
+    before training.
 
     Raises ValueError, before training, for a missing expert, other tokenizers or vocabularies, rows without a domain
     flag, and where no row can be trained on; at the first loss that is not finite, in training.
@@ -64,17 +61,11 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["student"] / recipe.start
-    why = "domain rows follow an expert"
-    expert = distillation.require_input(inputs, EXPERT, why) / recipe.expert
-    general = inputs[GENERAL] / recipe.general if GENERAL in inputs else start
+    folders = teacher_folders(recipe, inputs)
     student, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
-    teachers = {
-        EXPERT: distillation.load_teacher(expert, device),
-        GENERAL: distillation.load_teacher(general, device),
-    }
-    pairing.require_same_tokenizer(
-        student=tokenizer, expert=saved.load_tokenizer(expert), general=saved.load_tokenizer(general)
-    )
+    teachers = load_teachers(recipe, inputs, device)
+    tokenizers = {name: saved.load_tokenizer(folder) for name, folder in folders.items()}
+    pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
     pairing.require_same_vocabulary(student=student.config, **{name: model.config for name, model in teachers.items()})
     rows, accounts = {}, {}
     for split in (TRAIN, TEST):
@@ -84,13 +75,12 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     trainer = distillation.trainer(
         DAETrainer, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
     )
-    trainer.teachers, trainer.record = teachers, context.checkpoints / ROUTING
+    trainer.teachers = teachers
     held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
     before = measure(recipe, student, teachers, held_out)
     log = distillation.run(trainer, context)
     after = measure(recipe, student, teachers, held_out)
     distillation.save(student, tokenizer, context, out)
-    shutil.copy(trainer.record, out / ROUTING)
     files.write_json(out / "log.json", log)
     files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
     return {
@@ -100,6 +90,22 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
         **{f"held_out_{name}_start": value for name, value in before.items()},
         **{f"held_out_{name}": value for name, value in after.items()},
     }
+
+
+def teacher_folders(recipe: DAERecipe, inputs: dict[str, Path]) -> dict[str, Path]:
+    """Where each teacher lies: the general one is the student's start where no other is given.
+
+    Raises ValueError for a missing expert.
+    """
+    expert = distillation.require_input(inputs, EXPERT, "domain rows follow an expert") / recipe.expert
+    general = inputs[GENERAL] / recipe.general if GENERAL in inputs else inputs["student"] / recipe.start
+    return {EXPERT: expert, GENERAL: general}
+
+
+def load_teachers(recipe: DAERecipe, inputs: dict[str, Path], device: torch.device) -> Teachers:
+    """Both teachers, frozen."""
+    folders = teacher_folders(recipe, inputs)
+    return {name: distillation.load_teacher(folder, device) for name, folder in folders.items()}
 
 
 def rows_of(
@@ -142,11 +148,10 @@ def routed_flags(flags: Sequence[bool], misrouted: float, *, seed: int) -> list[
 
 
 class DAETrainer(distillation.DistillationTrainer):
-    """Equation (6), or the reading of it that the recipe names. `teachers` and `record` are set before training."""
+    """Equation (6), or the reading of it that the recipe names. `teachers` are set before training."""
 
     recipe: DAERecipe
     teachers: Teachers
-    record: Path
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -159,8 +164,6 @@ class DAETrainer(distillation.DistillationTrainer):
         for name, of_kind in (("domain_loss", is_domain), ("general_loss", ~is_domain)):
             if of_kind.any():
                 self.note(name, means[of_kind].mean(), weight=float(of_kind.sum()))
-        if self.model.training and not self.record.exists():
-            files.write_json(self.record, _record(routed, is_domain, means))
         if self.wants_norms():
             domain = torch.where(routed.by_expert[:, None], routed.scores, 0.0)
             general = routed.scores - domain
@@ -231,12 +234,3 @@ def _add(account: Account, found: Account, numbers: Sequence[int]) -> None:
         held = account.findings.setdefault(what, Finding(set_aside=finding.set_aside))
         held.rows += finding.rows
         held.first = sorted([*held.first, *(numbers[number - 1] + 1 for number in finding.first)])[:SHOWN]
-
-
-def _record(routed: Routed, is_domain: Tensor, means: Tensor) -> list[dict[str, Any]]:
-    """The batch as Figure 3 shows it, a row each."""
-    columns = zip(is_domain.tolist(), routed.asked, routed.counted.sum(dim=1).tolist(), means.tolist(), strict=True)
-    return [
-        {"is_domain": domain, "teacher": teacher, "tokens": tokens, "loss": loss}
-        for domain, teacher, tokens, loss in columns
-    ]
