@@ -31,7 +31,7 @@ def test_the_tiny_base_is_the_one_described():
 
 def test_a_key_needs_neither_torch_nor_the_build_function():
     code = (
-        "import sys; from zephyr_lab.core import stages; from zephyr_lab.lab.base import probe_stage; "
+        "import sys; from zephyr_lab.engine import stages; from zephyr_lab.lab.base import probe_stage; "
         "stages.key(probe_stage('tiny')); print({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
