@@ -159,7 +159,7 @@ class Reading:
                     numbers[other] = len(numbers)
                     queue.append(other)
             texts.append(text.filled(lambda other: f"<{numbers[other]}>"))
-            loads.add(target.module)
+            loads.update([target.module] if target.module in self._names else [])
             loads.update(self._inner_loads[target])
         return _Walk(_sha256("\n".join(texts)), tuple(numbers), frozenset(loads))
 
