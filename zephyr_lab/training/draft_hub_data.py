@@ -13,11 +13,11 @@ from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.hub import Hub
+from zephyr_lab.data.schemas import SPEAKERS
 from zephyr_lab.data.sources import usable
 from zephyr_lab.training.draft_data import TEST, TRAIN, write_rows
 from zephyr_lab.training.recipes.draft_data import GENERAL, LABEL, HubQuestions
 
-SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 NO_ANSWER = "-"  # where a set's answer is left out or unknown: the target's own takes its place before training
 
 Read = Callable[[Row], dict[str, Any]]
@@ -84,7 +84,7 @@ def filled(template: str, row: Row) -> str:
     for before, name, _, _ in Formatter().parse(template):
         text += before
         if name is not None:
-            if not isinstance(row.data.get(name), str | int | float):
+            if not isinstance(row.data.get(name), str | int | float) or isinstance(row.data[name], bool):
                 raise BadColumn(name, f"must be a text or a number, got {type(row.data.get(name)).__name__}")
             text += str(row.data[name])
     return text
