@@ -13,11 +13,11 @@ from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.hub import Hub
-from zephyr_lab.data.schemas import SPEAKERS
 from zephyr_lab.data.sources import usable
 from zephyr_lab.training.draft_data import TEST, TRAIN, write_rows
 from zephyr_lab.training.recipes.draft_data import GENERAL, LABEL, HubQuestions
 
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 NO_ANSWER = "-"  # where a set's answer is left out or unknown: the target's own takes its place before training
 
 Read = Callable[[Row], dict[str, Any]]
