@@ -15,8 +15,11 @@ TALKS = [
     {"id": "3", "data": ["Hi", ""]},
 ]
 SCORED = [
-    {"instruction": "A", "completions": [completion(5), completion(9, model="n")]},
-    {"instruction": "B", "completions": [completion(7), completion(7, model="n"), completion(1, model="o")]},
+    {"instruction": "A", "completions": [completion(5), completion(9, response="n", model="n")]},
+    {
+        "instruction": "B",
+        "completions": [completion(7), completion(7, response="n", model="n"), completion(1, response="o", model="o")],
+    },
 ]
 
 
@@ -88,7 +91,31 @@ def test_binarise_json_is_exactly_as_promised(run, checkout):
         "equal_pairs": 0,
         "chosen_positions": [1, 1, 0],
         "rejected_positions": [1, 0, 1],
+        "identical_pairs": 0,
+        "identical_dropped": 0,
+        "tens_meant_as_one": 0,
+        "doubtful_tens": 0,
     }
+
+
+def test_what_is_wrong_with_scores_is_told_and_can_be_left_as_it_is(run, checkout):
+    low, middle = (completion(10, ratings=[rating] * 4, response=rating) for rating in ("1", "3"))
+    good, twin = completion(8, response="good", model="n"), completion(8, response="good", model="o")
+    rows = [{"instruction": text, "completions": two} for text, two in (
+        ("A", [low, good]), ("B", [middle, good]), ("C", [good, twin]))]  # fmt: skip
+    path = put(checkout, rows)
+    code, out, err = run("binarise", path, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert [told[name] for name in ("pairs", "tens_meant_as_one", "doubtful_tens", "identical_pairs")] == [3, 1, 1, 1]
+    assert "1 overall scores of 10 beside a mean rating of at most 2 are read as 1 (--raw-scores keeps them)" in err
+    assert "1 overall scores of 10 beside a mean rating above 2, up to 4, are doubtful and stay" in err
+    assert "1 pairs hold one text twice and stay in (--drop-identical drops them)" in err
+    code, out, err = run("binarise", path, "--raw-scores", "--drop-identical", "--out", "out.jsonl")
+    kept = [json.loads(line) for line in (checkout / "out.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row["score_chosen"]) for row in kept] == [("A", 10.0), ("B", 10.0)]
+    assert "kept as 10 (--raw-scores)" in err and "1 pairs of one text twice are dropped" in err
+    assert "tens meant as one" in out and "2 pairs of 3 prompts" in out
 
 
 def test_empty_completions_are_told_and_take_part(run, checkout):

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from other_tokenizers import KINDS, other
 from tiny_models import small_tokenizer
 from zephyr_lab.data.chat import encode_dialogues, encode_prompts, require_turns
-from zephyr_lab.models.tokenizer import ROLE_TOKENS, decode
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, content_ids, decode
 
 LITERALS = (
     "<0x41>",
@@ -144,3 +145,155 @@ def test_turns_out_of_order_are_refused(dialogue, message):
 def test_a_prompt_must_end_with_a_question(tokenizer, dialogue):
     with pytest.raises(ValueError, match="must end with a user's turn"):
         encode_prompts(tokenizer, [dialogue])
+
+
+@given(dialogue=dialogues(CONTENT))
+@settings(max_examples=100, deadline=None)
+def test_the_worlds_own_ids_are_its_parts_one_after_another(tokenizer, dialogue):
+    parts = []
+    for message in dialogue:
+        (content,) = content_ids(tokenizer, [message["content"]])
+        tag = tokenizer.convert_tokens_to_ids(ROLE_TOKENS[message["role"]])
+        (line_break,) = content_ids(tokenizer, ["\n"])
+        parts += [tag, *line_break, *content, tokenizer.eos_token_id, *line_break]
+    assert list(encode(tokenizer, dialogue).ids) == parts
+
+
+def begins_with_space(dialogue):
+    return any(one["role"] == "assistant" and one["content"][:1].isspace() for one in dialogue)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@given(dialogue=dialogues(EASY))
+@settings(max_examples=25, deadline=None)
+def test_ids_are_those_of_the_rendered_text_whatever_the_tokenizer(kind, tags, bos, dialogue):
+    made = other(kind, tags=tags, bos=bos)
+    own = encode(made, dialogue)
+    rendered = made.apply_chat_template(dialogue, tokenize=False)
+    whole = made(rendered, return_offsets_mapping=True)
+    if begins_with_space(dialogue):  # where a token could join header and answer, it does not
+        assert made.decode(list(own.ids)) == made.decode(whole["input_ids"])
+        return
+    assert list(own.ids) == whole["input_ids"]
+    assert (own.ids[0] == made.bos_token_id) == bos
+    spans = answer_spans(dialogue)
+    within = [any(a <= start and end <= b for a, b in spans) for start, end in whole["offset_mapping"]]
+    assert list(own.answer_mask)[bos:] == within[bos:] and not any(own.answer_mask[:bos])
+
+
+def answer_spans(dialogue):
+    """(first sign, sign behind </s>) of each answer in the rendered text."""
+    spans, place = [], 0
+    for message in dialogue:
+        start = place + len(f"{ROLE_TOKENS[message['role']]}\n")
+        place = start + len(f"{message['content']}</s>\n")
+        if message["role"] == "assistant":
+            spans.append((start, place - 1))
+    return spans
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@given(dialogue=dialogues(EASY))
+@settings(max_examples=25, deadline=None)
+def test_prompts_begin_the_dialogue_whatever_the_tokenizer(kind, tags, dialogue):
+    made = other(kind, tags=tags)
+    (prompt,) = encode_prompts(made, [dialogue[:-1]])
+    own = encode(made, dialogue)
+    assert own.ids[: len(prompt)] == tuple(prompt)
+    assert own.answer_mask[len(prompt)] and not own.answer_mask[len(prompt) - 1]
+    if not begins_with_space(dialogue[:-1]):
+        rendered = made.apply_chat_template(dialogue[:-1], tokenize=False, add_generation_prompt=True)
+        assert prompt == made(rendered)["input_ids"]
+
+
+def test_a_line_break_that_opens_an_answer_stays_apart_from_the_header():
+    made = other("breaks")
+    dialogue = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\nYes"}]
+    (prompt,) = encode_prompts(made, [dialogue[:1]])
+    ids = encode(made, dialogue).ids
+    joined = made(made.apply_chat_template(dialogue, tokenize=False))["input_ids"]
+    assert joined[: len(prompt)] != prompt  # the tokenizer alone would write one token for both line breaks
+    assert list(ids[: len(prompt)]) == prompt
+    assert made.decode(list(ids)) == made.decode(joined)
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@given(dialogue=dialogues(CONTENT))
+@settings(max_examples=25, deadline=None)
+def test_content_ends_no_turn_whatever_the_tokenizer(kind, tags, dialogue):
+    made = other(kind, tags=tags)
+    special = [token for token in encode(made, dialogue).ids if token in made.all_special_ids]
+    tagged = [[ROLE_TOKENS[one["role"]]] * tags + ["</s>"] for one in dialogue]
+    named = [token for token in made.convert_ids_to_tokens(special) if token != "<unk>"]
+    assert named == ["<s>", *(token for tokens in tagged for token in tokens)]
+
+
+def test_a_tokenizer_that_adds_an_end_to_each_text_is_refused():
+    from tokenizers import processors
+
+    made = changed(lambda backend: setattr(backend, "post_processor", processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])))  # fmt: skip
+    with pytest.raises(ValueError, match="reads a dialogue as a whole otherwise than its parts: at token"):
+        encode(made, ONE)
+
+
+def test_a_tokenizer_whose_end_swallows_the_line_break_is_refused():
+    from tokenizers import AddedToken
+
+    made = changed(lambda backend: backend.add_special_tokens([AddedToken("</s>", rstrip=True)]))
+    with pytest.raises(ValueError, match="reads a dialogue as a whole otherwise than its parts: at token"):
+        encode(made, ONE)
+
+
+def changed(change):
+    """A copy of the sentencepiece-like tokenizer with another backend."""
+    import copy
+
+    made = copy.deepcopy(other("prepend"))
+    change(made.backend_tokenizer)
+    return made
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# As published with zephyr-7b-beta: another wording of the same turns.
+PUBLISHED = """{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>\n'  + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}"""
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+
+
+def with_template(template):
+    import copy
+
+    made = copy.deepcopy(other("prepend"))
+    made.chat_template = template
+    return made
+
+
+@pytest.mark.parametrize("read", [lambda t: encode_dialogues(t, [ONE]), lambda t: encode_prompts(t, [ONE[:1]])])
+@pytest.mark.parametrize("template, shown", [(CHATML, "im_start"), (NO_SYSTEM + CHATML, "refuses a plain dialogue")])
+def test_a_tokenizer_with_another_chat_template_is_refused(read, template, shown):
+    with pytest.raises(ValueError, match=f"has a chat template of its own, which .*{shown}") as error:
+        read(with_template(template))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("template", [None, PUBLISHED, CHAT_TEMPLATE, "{{ bos_token }}" + CHAT_TEMPLATE])
+def test_the_same_template_in_other_words_is_taken(template):
+    assert encode(with_template(template), ONE) == encode(other("prepend"), ONE)

@@ -3,13 +3,14 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from data_rows import completion, scored
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import layouts, long_tables, pairs, pairs_splits, schemas
+from zephyr_lab.data import layouts, long_tables, pairs, pairs_splits, schemas, score_repair
 from zephyr_lab.data.pairs import Binarisation, NoPair, Pair
 from zephyr_lab.data.pairs_statistics import pair_statistics, statistics_by_rule
 
@@ -151,6 +152,88 @@ def test_every_rule_is_measured_on_the_same_prompts():
 def test_without_a_pair_the_means_are_none():
     made = pair_statistics(pairs.binarise([scored(5)], Binarisation(chosen="overall_score", rejected="worst"), seed=0))
     assert (made.pairs, made.mean_chosen, made.mean_rejected) == (0, None, None)
+
+
+# --- scores that are a 10 by mistake, and pairs of one text ----------------------------------------------------------
+
+MISTYPED = completion(10, ratings=["1"] * 4, response="awful", model="a")
+DOUBTFUL = completion(10, ratings=["3"] * 4, response="so so", model="b")
+GOOD = completion(7, ratings=["4"] * 4, response="good", model="c")
+PLAIN = Binarisation(chosen="overall_score", rejected="worst")
+
+
+def rated(*completions):
+    return schemas.scored_prompt(Row(1, {"instruction": "Why?", "completions": list(completions)}))
+
+
+def made_of(how, *prompts):
+    """The outcomes, and their statistics."""
+    outcomes = list(pairs.binarise(prompts, how, seed=0))
+    return outcomes, pair_statistics(outcomes)
+
+
+def test_a_ten_beside_the_lowest_ratings_is_a_one():
+    (pair,), found = made_of(PLAIN, rated(MISTYPED, GOOD))
+    assert (pair.chosen, pair.rejected) == (1, 0)
+    assert (pair.score_chosen, pair.score_rejected) == (7.0, 1.0)
+    assert (found.tens_meant_as_one, found.doubtful_tens, found.mean_rejected) == (1, 0, 1.0)
+
+
+def test_raw_scores_are_kept_where_asked_for_and_still_counted():
+    (pair,), found = made_of(replace(PLAIN, raw_scores=True), rated(MISTYPED, GOOD))
+    assert (pair.chosen, pair.score_chosen, found.tens_meant_as_one) == (0, 10.0, 1)
+
+
+def test_a_doubtful_ten_stays_and_is_counted():
+    (pair,), found = made_of(PLAIN, rated(GOOD, DOUBTFUL))
+    assert (pair.chosen, pair.score_chosen) == (1, 10.0)
+    assert (found.tens_meant_as_one, found.doubtful_tens) == (0, 1)
+
+
+def test_ratings_decide_alone_where_they_are_what_is_asked_for():
+    _, found = made_of(Binarisation(chosen="mean_rating", rejected="worst"), rated(MISTYPED, GOOD, DOUBTFUL))
+    assert (found.tens_meant_as_one, found.doubtful_tens) == (0, 0)
+
+
+def test_the_first_release_came_before_the_repair_and_the_second_after_it():
+    prompt = rated(MISTYPED, GOOD)
+    chosen = {name: next(iter(pairs.binarise([prompt], how, seed=0))).chosen for name, how in pairs.PUBLISHED.items()}
+    assert chosen == {"first_release": 0, "repaired_release": 1, "paper": 1, "argilla": 1}
+
+
+def test_pairs_of_one_text_are_counted_and_dropped_where_asked_for():
+    twins = rated(completion(8, response="same", model="a"), completion(8, response="same", model="b"))
+    others = rated(completion(8, response="one", model="a"), completion(8, response="two", model="b"))
+    how = Binarisation(chosen="overall_score", rejected="random")
+    outcomes, found = made_of(how, twins, others)
+    assert [isinstance(one, Pair) for one in outcomes] == [True, True]
+    assert (found.pairs, found.identical_pairs, found.identical_dropped) == (2, 1, 0)
+    outcomes, found = made_of(replace(how, drop_identical=True), twins, others)
+    assert [isinstance(one, Pair) for one in outcomes] == [False, True]
+    assert outcomes[0].column is None and outcomes[0].problem == "both answers are the same text"
+    assert (found.prompts, found.pairs, found.identical_pairs, found.identical_dropped) == (2, 1, 0, 1)
+
+
+def test_dropping_pairs_leaves_the_draws_of_the_others_as_they_are():
+    prompts = [rated(*(completion(s, response=f"{s % 3}", model=f"{n}") for n, s in enumerate(row)))
+               for row in ([8, 5, 2, 7], [8, 8, 5, 1], [9, 6, 3, 2], [5, 4, 3, 2])]  # fmt: skip
+    how = Binarisation(chosen="overall_score", rejected="random")
+    kept, dropped = (list(pairs.binarise(prompts, one, seed=3)) for one in (how, replace(how, drop_identical=True)))
+    assert any(isinstance(one, NoPair) for one in dropped)
+    assert [b for b in dropped if isinstance(b, Pair)] == [a for a in kept if not a.is_identical]
+
+
+def test_the_published_ratings_of_a_mistaken_ten(released):
+    # UltraFeedback's own row, as its README prints it, with the score that the fault would have given it
+    known = json.loads(released("ultra/known_rows.json").read_text(encoding="utf-8"))["ultrafeedback_readme_row"]
+    row = json.loads(json.dumps(known["row"]))
+    row["completions"][0]["overall_score"] = 10
+    read = schemas.scored_prompt(Row(1, row)).completions[0]
+    assert read.mean_rating == 2.75
+    assert score_repair.is_doubtful(read) and score_repair.as_meant(read) == read
+    for aspect in row["completions"][0]["annotations"].values():
+        aspect["Rating"] = "1"
+    assert score_repair.as_meant(schemas.scored_prompt(Row(1, row)).completions[0]).overall_score == 1.0
 
 
 # --- released completions ------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ import json as json_module
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from zephyr_lab.data.pairs_statistics import PairStatistics
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Out = Annotated[Path | None, typer.Option(help="write the result here: .jsonl, .jsonl.gz or .parquet")]
@@ -15,7 +18,9 @@ SHOWN = 3  # bad rows told on stderr
 
 
 def filter_file(
-    file: Annotated[Path, typer.Argument(help="dialogues: .jsonl, .jsonl.gz, .parquet; {id, data} or {messages}")],
+    file: Annotated[
+        Path, typer.Argument(help="dialogues: .jsonl, .jsonl.gz, .parquet; {id, data}, {messages}, ShareGPT, Alpaca")
+    ],
     rules: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +64,12 @@ def binarise_file(
         str, typer.Option(help="rule: random, random_lower, worst, second_best or first_release")
     ] = "random",
     seed: Annotated[int, typer.Option(help="seed of the random draws")] = 42,
+    raw_scores: Annotated[
+        bool, typer.Option("--raw-scores", help="keep an overall score of 10 beside the lowest ratings: it means 1")
+    ] = False,
+    drop_identical: Annotated[
+        bool, typer.Option("--drop-identical", help="make no pair whose two answers are the same text")
+    ] = False,
     out: Out = None,
     rejected_rows: Annotated[Path | None, typer.Option(help="unusable rows go here instead of build/rejected/")] = None,
     json: Json = False,
@@ -67,17 +78,33 @@ def binarise_file(
     from zephyr_lab.data import file_steps
     from zephyr_lab.data.pairs import Binarisation
 
-    how = Binarisation(chosen=chosen, rejected=rejected)
+    how = Binarisation(chosen=chosen, rejected=rejected, raw_scores=raw_scores, drop_identical=drop_identical)
     done = file_steps.binarise_completions(file, how, seed=seed, out=out, rejected=rejected_rows)
     _tell_bad(done.bad, done.rejected)
     if done.empty_answers:
         _tell(f"{done.empty_answers} completions are empty and take part all the same")
+    _tell_findings(done.statistics, raw_scores=raw_scores)
     statistics = dataclasses.asdict(done.statistics)
     if json:
         print(json_module.dumps(statistics, indent=1))
         return
     _print_table(("", ""), [(name.replace("_", " "), _shown(value)) for name, value in statistics.items()])
     print(f"{statistics['pairs']} pairs of {statistics['prompts']} prompts{_where(out)}")
+
+
+def _tell_findings(found: "PairStatistics", *, raw_scores: bool) -> None:
+    """Scores that cannot be what they say, and pairs of one text: what was done with them, and how to do otherwise."""
+    if found.tens_meant_as_one:
+        done = "kept as 10 (--raw-scores)" if raw_scores else "read as 1 (--raw-scores keeps them)"
+        _tell(f"{found.tens_meant_as_one} overall scores of 10 beside a mean rating of at most 2 are {done}")
+    if found.doubtful_tens:
+        _tell(
+            f"{found.doubtful_tens} overall scores of 10 beside a mean rating above 2, up to 4, are doubtful and stay"
+        )
+    if found.identical_pairs:
+        _tell(f"{found.identical_pairs} pairs hold one text twice and stay in (--drop-identical drops them)")
+    if found.identical_dropped:
+        _tell(f"{found.identical_dropped} pairs of one text twice are dropped")
 
 
 def _tell_bad(bad: Sequence[object], rejected: Path | None) -> None:

@@ -1,7 +1,10 @@
 """Dialogues as token ids: Zephyr's chat template with exact answer masks.
 
-Ids are assembled from parts, role markers as special tokens and content as plain text: content that spells "<|user|>"
-or "</s>" cannot forge a turn. For any other content the ids are those of the tokenizer's own chat template.
+Role markers are written as the tokenizer knows them and content is plain text: content that spells "</s>", or a role
+tag that is a special token, cannot forge a turn. For any other content the ids are those of `tokenizer(text)` for the
+rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on purpose: no token joins
+the assistant's header with an answer's first signs (a tokenizer of bytes may join two line breaks), because a model
+that answers starts behind the header.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +12,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from zephyr_lab.models.tokenizer import ROLE_TOKENS, ROLES, content_ids
+from zephyr_lab.models.sections import SectionIds, Stretch, ids_before
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, require_zephyrs_template
 
 Message = Mapping[str, str]  # {"role": "user", "content": "..."}
 
@@ -25,37 +29,28 @@ class EncodedDialogue:
 def encode_dialogues(
     tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]
 ) -> list[EncodedDialogue]:
-    """Ids and answer masks of whole dialogues. Raises ValueError for roles out of order (see `require_turns`)."""
+    """Ids and answer masks of whole dialogues.
+
+    Raises ValueError for roles out of order (see `require_turns`), for a tokenizer with another chat template, and for
+    one that splits a rendered dialogue otherwise than its parts.
+    """
     for dialogue in dialogues:
         require_turns(dialogue)
-    markers = _Markers(tokenizer)
-    contents = iter(content_ids(tokenizer, [message["content"] for dialogue in dialogues for message in dialogue]))
-    encoded = []
-    for dialogue in dialogues:
-        ids: list[int] = []
-        mask: list[bool] = []
-        for message in dialogue:
-            content = [*next(contents), markers.eos]
-            header = markers.headers[message["role"]]
-            ids += [*header, *content, *markers.line_break]
-            mask += [False] * len(header)
-            mask += [message["role"] == "assistant"] * len(content)
-            mask += [False] * len(markers.line_break)
-        encoded.append(EncodedDialogue(tuple(ids), tuple(mask)))
-    return encoded
+    return _Layout(tokenizer).encoded(dialogues)
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Ids of dialogues that end with a user's turn, up to where the answer begins ("<|assistant|>" and a line break).
 
-    They are a prefix of the ids of the same dialogue with an answer. Raises ValueError for any other last role.
+    They are a prefix of the ids of the same dialogue with an answer. Raises ValueError for any other last role, and as
+    `encode_dialogues`.
     """
     for dialogue in dialogues:
         if not dialogue or dialogue[-1].get("role") != "user":
             last = dialogue[-1].get("role") if dialogue else None
             raise ValueError(f"a prompt must end with a user's turn, got {last!r} last")
-    header = _Markers(tokenizer).headers["assistant"]
-    return [[*encoded.ids, *header] for encoded in encode_dialogues(tokenizer, dialogues)]
+        require_turns(dialogue)
+    return _Layout(tokenizer).prompts(dialogues)
 
 
 def require_turns(dialogue: Sequence[Message]) -> None:
@@ -75,13 +70,111 @@ def require_turns(dialogue: Sequence[Message]) -> None:
             raise ValueError(f"turn {place + first}: role must be {wanted!r} here, got {role!r}")
 
 
-class _Markers:
-    """Ids of the parts of a dialogue that are not content."""
+# Tried with each tokenizer: what a tokenizer does with spaces and line breaks beside the tags shows in them.
+PROBES: tuple[tuple[Message, ...], ...] = (
+    ({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes: 12."}),
+    (
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "\n a  b, \u00e9 \u65e5\n\n"},
+        {"role": "assistant", "content": "Fine, thanks. \n"},
+        {"role": "user", "content": " What is 2+3? "},
+        {"role": "assistant", "content": "The answer is 5."},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A message's ids, from the line break before its tag to the </s> behind it, the first `header` no content."""
+
+    ids: list[int]
+    header: int
+    is_answer: bool
+
+
+class _Layout:
+    """How a tokenizer writes the parts of a dialogue. Raises ValueError where that is not how it reads the whole."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        def ids(text: str) -> list[int]:
-            return tokenizer.encode(text, add_special_tokens=False)
+        require_zephyrs_template(tokenizer)
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no eos_token to end a turn with; set one")
+        self._eos: int = tokenizer.eos_token_id
+        self._sections = SectionIds(tokenizer)
+        self._start = ids_before(tokenizer)
+        self._tags = {
+            role: tokenizer.convert_tokens_to_ids(tag)
+            for role, tag in ROLE_TOKENS.items()
+            if tag in tokenizer.all_special_tokens
+        }
+        (self._line_break,) = self._sections.ids([Stretch("\n", opens=False)])
+        self._headers = {
+            (role, first): self._marker(role, first) + self._sections.ids([self._stretch(role, "", first)])[0]
+            for role in ROLE_TOKENS
+            for first in (True, False)
+        }
+        for dialogue in PROBES:
+            _require_ids_of_the_whole(tokenizer, dialogue, list(self.encoded([dialogue])[0].ids))
 
-        self.headers = {role: ids(f"{token}\n") for role, token in ROLE_TOKENS.items()}
-        self.line_break = ids("\n")
-        self.eos: int = tokenizer.eos_token_id
+    def encoded(self, dialogues: Sequence[Sequence[Message]]) -> list[EncodedDialogue]:
+        return [self._joined(blocks) for blocks in self._blocks(dialogues)]
+
+    def prompts(self, dialogues: Sequence[Sequence[Message]]) -> list[list[int]]:
+        header = self._headers["assistant", False]
+        return [
+            [*self._start, *(id_ for block in blocks for id_ in block.ids), *header]
+            for blocks in self._blocks(dialogues)
+        ]
+
+    def _joined(self, blocks: Sequence[_Block]) -> EncodedDialogue:
+        ids, mask = list(self._start), [False] * len(self._start)
+        for block in blocks:
+            ids += block.ids
+            mask += [False] * block.header + [block.is_answer] * (len(block.ids) - block.header)
+        return EncodedDialogue((*ids, *self._line_break), (*mask, *(False for _ in self._line_break)))
+
+    def _blocks(self, dialogues: Sequence[Sequence[Message]]) -> list[list[_Block]]:
+        """The messages of each dialogue, all encoded in one batch."""
+        texts = iter(self._sections.ids([
+            self._stretch(message["role"], message["content"], first=not place)
+            for dialogue in dialogues
+            for place, message in enumerate(dialogue)
+        ]))  # fmt: skip
+        return [
+            [self._block(message, next(texts), first=not place) for place, message in enumerate(dialogue)]
+            for dialogue in dialogues
+        ]
+
+    def _block(self, message: Message, text: list[int], *, first: bool) -> _Block:
+        role = message["role"]
+        header = self._headers[role, first]
+        ids = [*self._marker(role, first), *text]
+        if role == "assistant" and ids[: len(header)] != header:
+            ids = [*header, *self._sections.continued(message["content"])]
+        return _Block([*ids, self._eos], len(header), role == "assistant")
+
+    def _marker(self, role: str, first: bool) -> list[int]:
+        """A tag that is a special token, with the line break before it; nothing where it is plain text."""
+        return [*([] if first else self._line_break), self._tags[role]] if role in self._tags else []
+
+    def _stretch(self, role: str, content: str, first: bool) -> Stretch:
+        """What stands between the marker, or the </s> of the message before, and the message's own </s>."""
+        if role in self._tags:
+            return Stretch(f"\n{content}", opens=False)
+        before = "" if first else "\n"
+        return Stretch(f"{before}{ROLE_TOKENS[role]}\n{content}", opens=first)
+
+
+def _require_ids_of_the_whole(tokenizer: PreTrainedTokenizerBase, dialogue: Sequence[Message], ids: list[int]) -> None:
+    """Raises ValueError unless the tokenizer gives these ids for the rendered dialogue too."""
+    text = tokenizer.apply_chat_template([*dialogue], chat_template=CHAT_TEMPLATE, tokenize=False)
+    whole = list(tokenizer(text)["input_ids"])
+    if ids == whole:
+        return
+    place = next((at for at, pair in enumerate(zip(ids, whole, strict=False)) if pair[0] != pair[1]), len(ids))
+    ours, theirs = (tokenizer.convert_ids_to_tokens(some[place : place + 3]) for some in (ids, whole))
+    raise ValueError(
+        f"the tokenizer {tokenizer.name_or_path!r} reads a dialogue as a whole otherwise than its parts: at token "
+        f"{place} {theirs} instead of {ours}, so no mask could tell the answers; take one whose special tokens keep "
+        "the spaces beside them, that adds nothing behind a text (add_eos_token) and joins no header with an answer"
+    )

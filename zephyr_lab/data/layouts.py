@@ -22,13 +22,14 @@ def dialogue_row(dialogue: Dialogue, texts: dict[int, str] | None = None) -> dic
     """The row that a dialogue was read from, every column kept; `texts` replaces messages by their place."""
     texts = texts or {}
     data = dict(dialogue.row.data)
-    if data.get("messages") is not None:
-        data["messages"] = [
-            {**message, "content": texts.get(place, message["content"])}
-            for place, message in enumerate(data["messages"])
-        ]
+    column = dialogue.column
+    if column == "output":
+        data[column] = texts.get(1, data[column])
+    elif column == "data":
+        data[column] = [texts.get(place, turn) for place, turn in enumerate(data[column])]
     else:
-        data["data"] = [texts.get(place, turn) for place, turn in enumerate(data["data"])]
+        key = "content" if column == "messages" else "value"
+        data[column] = [{**turn, key: texts.get(place, turn[key])} for place, turn in enumerate(data[column])]
     return data
 
 

@@ -14,6 +14,8 @@ from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, checked, score, scored_prompt
 
 MODEL_COLUMNS = ("model", "response_source")
+PROMPT_COLUMNS = frozenset({"completions", "chosen", "rejected"})
+TELLING_COLUMNS = PROMPT_COLUMNS | {"response"}
 SCORE_COLUMNS = ("overall_score", "gpt4_score")
 
 
@@ -24,7 +26,7 @@ class _Group:
 
 
 def scored_prompts(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
-    """Scored prompts of any layout; which one is told by the first row that is one.
+    """Scored prompts of any layout; which one is told by the first row with a column that only one of them has.
 
     Rows of one completion each are grouped by their instruction, in order of first appearance; that takes all rows
     into memory.
@@ -33,11 +35,11 @@ def scored_prompts(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadR
     seen: list[Row | BadRow] = []
     for row in rows:
         seen.append(row)
-        if isinstance(row, Row):
+        if isinstance(row, Row) and not row.data.keys().isdisjoint(TELLING_COLUMNS):
             break
     first = seen[-1] if seen else None
     everything = chain(seen, rows)
-    if isinstance(first, Row) and "response" in first.data and "completions" not in first.data:
+    if isinstance(first, Row) and "response" in first.data and first.data.keys().isdisjoint(PROMPT_COLUMNS):
         return _grouped(everything)
     return checked(everything, scored_prompt)
 

@@ -3,6 +3,8 @@
 Zephyr's paper (arXiv 2310.16944) takes the highest mean score and one of the other three at random; its data script
 takes `overall_score`, and in the first release the seed was set anew at every prompt, which makes the draw a fixed
 list position. Each way is a named rule here. Scores and places in, places out; no file is touched.
+
+Overall scores are read as they were meant (`score_repair`): a 10 beside the lowest ratings is a 1 with a 0 too many.
 """
 
 import random
@@ -10,16 +12,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from zephyr_lab.data.schemas import Completion, ScoredPrompt
+from zephyr_lab.data.score_repair import as_meant, is_doubtful
 
 FIRST_RELEASE_SEED = 42
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binarisation:
-    """How a pair is made; raises ValueError for a rule that is not known."""
+    """How a pair is made; raises ValueError for a rule that is not known.
+
+    raw_scores: take each overall score as it is written, a 10 that means 1 too. drop_identical: no pair whose two
+    answers are the same text, from which nothing can be learnt.
+    """
 
     chosen: str
     rejected: str
+    raw_scores: bool = False
+    drop_identical: bool = False
 
     def __post_init__(self) -> None:
         for given, known, role in ((self.chosen, SCORES, "chosen"), (self.rejected, REJECTED, "rejected")):
@@ -45,8 +54,22 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Tens:
+    """Completions of a prompt whose score by the rule is a 10: `meant_as_one` by their ratings, or in doubt."""
+
+    meant_as_one: int = 0
+    doubtful: int = 0
+
+
+NO_TENS = Tens()
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """Places of the two completions in their prompt's list, with the scores they were picked by."""
+    """Places of the two completions in their prompt's list, with the scores they were picked by.
+
+    `tens`: what was found of scores that are a 10 by mistake.
+    """
 
     prompt: ScoredPrompt
     scores: tuple[float, ...]
@@ -54,17 +77,26 @@ class Pair:
     rejected: int
     score_chosen: float
     score_rejected: float
+    tens: Tens = NO_TENS
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether both answers are the same text."""
+        chosen, rejected = (self.prompt.completions[place].response for place in (self.chosen, self.rejected))
+        return chosen == rejected
 
 
 @dataclass(frozen=True, slots=True)
 class NoPair:
     """A prompt that gives no pair, and why. `column` names what the row lacks; None where the rule found no answer to
-    reject in a row that lacks nothing."""
+    reject in a row that lacks nothing. `is_identical`: a pair there was, of one text twice, and it is dropped."""
 
     prompt: ScoredPrompt
     scores: tuple[float, ...]
     column: str | None
     problem: str
+    tens: Tens = NO_TENS
+    is_identical: bool = False
 
 
 def binarise(prompts: Iterable[ScoredPrompt], how: Binarisation, *, seed: int) -> Iterator[Pair | NoPair]:
@@ -121,7 +153,8 @@ REJECTED: dict[str, Callable[[list[Scored], Scored, random.Random], Scored | Non
 }
 # The published sets: H4's two releases (the card says mean score, the script overall_score), the paper's, Argilla's.
 PUBLISHED = {
-    "first_release": Binarisation(chosen="overall_score", rejected="first_release"),
+    # before the set's own repair, so with every 10 that should have been a 1
+    "first_release": Binarisation(chosen="overall_score", rejected="first_release", raw_scores=True),
     "repaired_release": Binarisation(chosen="overall_score", rejected="random"),
     "paper": Binarisation(chosen="mean_rating", rejected="random"),
     "argilla": Binarisation(chosen="mean_rating", rejected="random_lower"),
@@ -133,16 +166,26 @@ def _outcome(prompt: ScoredPrompt, how: Binarisation, generator: random.Random) 
     scored = [
         Scored(place, value, completion)
         for place, completion in enumerate(prompt.completions)
-        if (value := score(completion)) is not None
+        if (value := score(completion if how.raw_scores else as_meant(completion))) is not None
     ]
-    scores = tuple(one.score for one in scored)
+    scores, tens = tuple(one.score for one in scored), _tens(prompt, score)
     if len(scored) < 2:
-        return NoPair(prompt, scores, *_what_is_lacking(prompt, how.chosen, len(scored)))
+        return NoPair(prompt, scores, *_what_is_lacking(prompt, how.chosen, len(scored)), tens)
     chosen = choose(scored)
     rejected = REJECTED[how.rejected](scored, chosen, generator)
     if rejected is None:
-        return NoPair(prompt, scores, None, f"no completion that {how.rejected} could reject")
-    return Pair(prompt, scores, chosen.place, rejected.place, chosen.score, rejected.score)
+        return NoPair(prompt, scores, None, f"no completion that {how.rejected} could reject", tens)
+    pair = Pair(prompt, scores, chosen.place, rejected.place, chosen.score, rejected.score, tens)
+    if how.drop_identical and pair.is_identical:
+        return NoPair(prompt, scores, None, "both answers are the same text", tens, is_identical=True)
+    return pair
+
+
+def _tens(prompt: ScoredPrompt, score: Callable[[Completion], float | None]) -> Tens:
+    """Counts over the completions whose score by the rule the repair would change, or cannot decide."""
+    meant_as_one = sum(score(one) != score(as_meant(one)) for one in prompt.completions)
+    doubtful = sum(is_doubtful(one) and score(one) == one.overall_score for one in prompt.completions)
+    return Tens(meant_as_one, doubtful) if meant_as_one or doubtful else NO_TENS
 
 
 def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[str, str]:

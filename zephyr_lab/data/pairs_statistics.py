@@ -13,6 +13,10 @@ class PairStatistics:
 
     `ties_at_top` and `all_equal` count prompts with at least two scored completions. `chosen_positions[i]` and
     `rejected_positions[i]`: pairs whose answer stood at place i of its row. Means are None without a pair.
+
+    `identical_pairs`: pairs of one text twice, `identical_dropped` those that were dropped for it. `tens_meant_as_one`
+    counts completions whose overall score is a 10 for a 1 (`data.score_repair`); `doubtful_tens` those that stay a 10
+    and would have to be judged again.
     """
 
     prompts: int
@@ -24,6 +28,10 @@ class PairStatistics:
     equal_pairs: int
     chosen_positions: list[int]
     rejected_positions: list[int]
+    identical_pairs: int
+    identical_dropped: int
+    tens_meant_as_one: int
+    doubtful_tens: int
 
 
 @dataclass(slots=True)
@@ -36,6 +44,10 @@ class PairCounts:
     all_equal: int = 0
     longest: int = 0
     pairs: list[tuple[int, int, float, float]] = field(default_factory=list)  # both places, both scores
+    identical: int = 0
+    dropped: int = 0
+    meant_as_one: int = 0
+    doubtful: int = 0
 
     def add(self, outcome: Pair | NoPair) -> None:
         self.prompts += 1
@@ -43,7 +55,12 @@ class PairCounts:
         if len(outcome.scores) >= 2:
             self.ties_at_top += outcome.scores.count(max(outcome.scores)) >= 2
             self.all_equal += len(set(outcome.scores)) == 1
-        if isinstance(outcome, Pair):
+        self.meant_as_one += outcome.tens.meant_as_one
+        self.doubtful += outcome.tens.doubtful
+        if isinstance(outcome, NoPair):
+            self.dropped += outcome.is_identical
+        else:
+            self.identical += outcome.is_identical
             self.pairs.append((outcome.chosen, outcome.rejected, outcome.score_chosen, outcome.score_rejected))
 
     def statistics(self) -> PairStatistics:
@@ -57,6 +74,10 @@ class PairCounts:
             equal_pairs=sum(chosen == rejected for _, _, chosen, rejected in self.pairs),
             chosen_positions=_counts([place for place, *_ in self.pairs], self.longest),
             rejected_positions=_counts([place for _, place, *_ in self.pairs], self.longest),
+            identical_pairs=self.identical,
+            identical_dropped=self.dropped,
+            tens_meant_as_one=self.meant_as_one,
+            doubtful_tens=self.doubtful,
         )
 
 

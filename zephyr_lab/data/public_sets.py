@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zephyr_lab.core.columns import BadColumn, optional_text, required, shown, text
+from zephyr_lab.core.columns import BadColumn, required, shown, text
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.data import schemas
+from zephyr_lab.data.layouts import message_list
 from zephyr_lab.data.schemas import Dialogue
 
-ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 Messages = list[dict[str, Any]]
 
 
@@ -32,9 +32,8 @@ class PublicSet:
 
 def instruction(data: Mapping[str, Any]) -> Messages:
     """{instruction, input, output}, Alpaca's layout: the input, where there is one, follows after a blank line."""
-    given = optional_text(dict(data), "input")
-    asked = text(dict(data), "instruction")
-    return _pair(f"{asked}\n\n{given}" if given and given.strip() else asked, text(dict(data), "output"))
+    text(dict(data), "output")  # of a teaching set no answer may be blank
+    return message_list(schemas.instruction(dict(data)))
 
 
 def question_and(answer: str, question: str = "question") -> Callable[[Mapping[str, Any]], Messages]:
@@ -49,12 +48,16 @@ def messages(data: Mapping[str, Any]) -> Messages:
 
 def share_gpt(data: Mapping[str, Any]) -> Messages:
     """{conversations: [{from, value}]} with speakers system, human and gpt."""
-    return [_spoken(turn, f"conversations[{place}]") for place, turn in enumerate(_turns(data))]
+    _turns(data)
+    return message_list(schemas.conversation(dict(data)))
 
 
 def texts(data: Mapping[str, Any]) -> Messages:
     """{conversations: [text, text, ...]}, user and assistant by turns; a last question without answer is left out."""
     turns = _turns(data)
+    for place, turn in enumerate(turns):
+        if not isinstance(turn, str):
+            raise BadColumn(f"conversations[{place}]", f"must be a text, got {shown(turn)}")
     answered = turns[: len(turns) - len(turns) % 2]
     return [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(answered or turns)]
 
@@ -85,10 +88,3 @@ def _turns(data: Mapping[str, Any]) -> list[Any]:
     if not isinstance(turns, list) or not turns:
         raise BadColumn("conversations", f"must be a list with at least one turn, got {shown(turns)}")
     return turns
-
-
-def _spoken(turn: Any, where: str) -> dict[str, Any]:
-    speaker = turn.get("from") if isinstance(turn, dict) else None
-    if speaker not in ROLES:
-        raise BadColumn(where, f"must be spoken by one of {', '.join(ROLES)}, got {shown(speaker)}")
-    return {"role": ROLES[speaker], "content": turn.get("value")}

@@ -1,17 +1,19 @@
 """What a row must hold to be a dialogue, a scored prompt or a preference pair; a wrong one is named by its column.
 
-The layouts are those of the published sets: UltraChat ({id, data: [user, assistant, ...]}) and its filtered form
-({messages: [{role, content}, ...]}), UltraFeedback ({instruction, completions: [...]}) and H4's binarised form
-({prompt, chosen, rejected, score_chosen, score_rejected}). Nothing here reads or writes a file.
+Dialogues have UltraChat's layout ({id, data: [user, assistant, ...]}), that of its filtered form ({messages: [{role,
+content}, ...]}), ShareGPT's ({conversations: [{from, value}, ...]}) or Alpaca's ({instruction, input, output}). Scored
+prompts and pairs have UltraFeedback's ({instruction, completions: [...]}), H4's ({prompt, chosen, rejected,
+score_chosen, score_rejected}, where chosen and rejected are whole dialogues), or one of TRL's, where the prompt stands
+apart: three texts, or messages in each. Nothing here reads or writes a file.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from zephyr_lab.core.columns import BadColumn, is_number, optional_text, required, shown
+from zephyr_lab.core.columns import BadColumn, is_number, optional_text, required, shown, text
 from zephyr_lab.core.row_types import BadRow, Row
 
 Read = TypeVar("Read")
@@ -19,6 +21,9 @@ ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 # The annotator was asked for 1 to 10; 0 is let through, because a judge that despises an answer may say so.
 LOWEST_SCORE, HIGHEST_SCORE = 0, 10
+# ShareGPT's names of the roles
+SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+WHOLE = "a whole dialogue"
 _NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.\d{1,12})?")
 
 
@@ -30,10 +35,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """Messages that alternate between user and assistant, after at most one system message."""
+    """Messages that alternate between user and assistant, after at most one system message.
+
+    `column` is the one that they were read from: messages, conversations, data, or output.
+    """
 
     messages: tuple[Message, ...]
     row: Row
+    column: str = "messages"
 
     def answers(self) -> Iterator[tuple[int, str]]:
         """Place and text of each assistant message."""
@@ -79,24 +88,48 @@ def checked(rows: Iterable[Row | BadRow], read: Callable[[Row], Read]) -> Iterat
 
 
 def dialogue(row: Row) -> Dialogue:
-    """A dialogue of either layout; `messages` is preferred where a row has both. Raises BadColumn."""
-    if row.data.get("messages") is not None:
-        return Dialogue(_messages(row.data["messages"], "messages"), row)
-    if "data" not in row.data:
-        raise BadColumn("messages", "is missing, and so is data: a dialogue has one of them")
-    turns = row.data["data"]
+    """A dialogue of any layout; of several in one row the first in `LAYOUTS` that is not null. Raises BadColumn."""
+    there = [column for column in LAYOUTS if column in row.data]
+    if not there:
+        raise BadColumn(
+            "messages",
+            "is missing, and so is data: a dialogue has messages, conversations (ShareGPT), data (UltraChat) or "
+            f"instruction and output (Alpaca); the row has {', '.join(list(row.data)[:8]) or 'no columns'}",
+        )
+    column = next((column for column in there if row.data[column] is not None), there[0])
+    return Dialogue(LAYOUTS[column](row.data), row, column)
+
+
+def conversation(data: dict[str, Any]) -> tuple[Message, ...]:
+    """ShareGPT's turns, {conversations: [{from, value}, ...]}. Raises BadColumn, for a null value too."""
+    return _messages(data["conversations"], "conversations", _SHARE_GPT)
+
+
+def instruction(data: dict[str, Any]) -> tuple[Message, ...]:
+    """Alpaca's {instruction, input, output}: the input, where there is one, follows after a blank line.
+
+    Raises BadColumn; a blank output is an empty answer, and no fault of the row.
+    """
+    asked, given = text(data, "instruction"), optional_text(data, "input")
+    question = f"{asked}\n\n{given}" if given and given.strip() else asked
+    return Message("user", question), Message("assistant", _text(data, "output", "output"))
+
+
+def _turns(data: dict[str, Any]) -> tuple[Message, ...]:
+    """UltraChat's texts, the user first."""
+    turns = data["data"]
     if not isinstance(turns, list) or not turns:
         raise BadColumn("data", f"must be a list with at least one turn, got {_shown_list(turns)}")
     for place, turn in enumerate(turns):
         if not isinstance(turn, str):
             raise BadColumn(f"data[{place}]", f"must be a text, got {shown(turn)}")
     roles: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
-    return Dialogue(tuple(Message(roles[place % 2], turn) for place, turn in enumerate(turns)), row)
+    return tuple(Message(roles[place % 2], turn) for place, turn in enumerate(turns))
 
 
 def scored_prompt(row: Row) -> ScoredPrompt:
-    """A prompt with its scored completions, of UltraFeedback's layout or of H4's. Raises BadColumn."""
-    if "completions" not in row.data and "chosen" in row.data:
+    """A prompt with its scored completions, of UltraFeedback's layout, of H4's or of TRL's. Raises BadColumn."""
+    if row.data.get("completions") is None and "chosen" in row.data:
         return _from_pair(row)
     prompt = _text(row.data, "instruction", "instruction")
     completions = required(row.data, "completions")
@@ -108,7 +141,7 @@ def scored_prompt(row: Row) -> ScoredPrompt:
 
 def _history(data: dict[str, Any]) -> tuple[Message, ...]:
     """Messages before the instruction: a column of the embedded world, whose second turns need the first."""
-    if not data.get("history"):
+    if data.get("history") in (None, []):
         return ()
     history = _messages(data["history"], "history")
     if history[-1].role == "user":
@@ -117,27 +150,86 @@ def _history(data: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def _from_pair(row: Row) -> ScoredPrompt:
-    """A row of H4's layout as two scored completions, the chosen one first.
+    """A row of H4's layout or TRL's as two scored completions, the chosen one first.
 
-    The layout does not keep the models' names; the sides stand for them, so that twin answers stay a pair.
+    The layouts do not keep the models' names; the sides stand for them, so that twin answers stay a pair.
     """
-    chosen, rejected = (_messages(required(row.data, side), side) for side in ("chosen", "rejected"))
-    for side, messages in (("chosen", chosen), ("rejected", rejected)):
-        if messages[-1].role != "assistant":
-            raise BadColumn(side, f"must end with the assistant's answer, but ends with the {messages[-1].role}")
-    if chosen[:-1] != rejected[:-1]:
+    (before, chosen), (other, rejected) = (_side(row.data, side) for side in ("chosen", "rejected"))
+    kinds = [_kind(row.data[side]) for side in ("chosen", "rejected")]
+    if kinds[0] != kinds[1]:
+        raise BadColumn("rejected", f"must be {kinds[0]}, as chosen is, got {kinds[1]}")
+    if before != other:
         raise BadColumn("rejected", "answers another prompt than chosen: the messages before the answers differ")
-    if not (before := chosen[:-1]):
+    if not before:
         raise BadColumn("chosen", "holds an answer but no prompt")
-    given = optional_text(row.data, "prompt")
-    completions = tuple(
-        Completion(side, messages[-1].content, score(row.data.get(f"score_{side}"), f"score_{side}"))
-        for side, messages in (("chosen", chosen), ("rejected", rejected))
-    )
-    return ScoredPrompt(given if given is not None else before[-1].content, before, completions, row)
+    scores = [score(row.data.get(f"score_{side}"), f"score_{side}") for side in ("chosen", "rejected")]
+    if scores[0] is not None and scores[1] is not None and scores[0] < scores[1]:
+        raise BadColumn(
+            "score_chosen",
+            f"is {scores[0]:g}, below score_rejected {scores[1]:g}: the answers are swapped, or the scores",
+        )
+    given = row.data.get("prompt")
+    completions = (Completion("chosen", chosen, scores[0]), Completion("rejected", rejected, scores[1]))
+    return ScoredPrompt(given if isinstance(given, str) else before[-1].content, before, completions, row)
 
 
-def _messages(value: Any, column: str) -> tuple[Message, ...]:
+def _side(data: dict[str, Any], side: str) -> tuple[tuple[Message, ...], str]:
+    """The messages before one side's answer, and the answer.
+
+    It is a text or an assistant's message whose prompt stands in the column of that name, or a whole dialogue.
+    """
+    value = required(data, side)
+    apart = _prompt(data)
+    if _kind(value) != WHOLE:
+        if apart is None:
+            raise BadColumn("prompt", f"is missing, and {side} is an answer alone: a text, or a list of messages")
+        return apart, value if isinstance(value, str) else _text(value[0], "content", f"{side}[0].content")
+    if not isinstance(value, list):
+        raise BadColumn(side, f"must be a list of messages or a text, got {shown(value)}")
+    messages = _messages(value, side)
+    if messages[-1].role != "assistant":
+        raise BadColumn(side, f"must end with the assistant's answer, but ends with the {messages[-1].role}")
+    if isinstance(data.get("prompt"), list) and messages[:-1] != apart:
+        raise BadColumn(side, "must be an answer alone or begin with the messages of prompt")
+    return messages[:-1], messages[-1].content
+
+
+def _prompt(data: dict[str, Any]) -> tuple[Message, ...] | None:
+    """The messages of a prompt that stands apart; a text is the user's. None where there is none."""
+    if not isinstance(data.get("prompt"), list):
+        given = optional_text(data, "prompt")
+        return None if given is None else (Message("user", given),)
+    messages = _messages(data["prompt"], "prompt")
+    if messages[-1].role != "user":
+        raise BadColumn("prompt", f"must end with the user's turn, but ends with the {messages[-1].role}")
+    return messages
+
+
+def _kind(value: Any) -> str:
+    """What one side of a pair is, in words."""
+    if isinstance(value, str):
+        return "a text"
+    one = value[0] if isinstance(value, list) and len(value) == 1 else None
+    return "an assistant's message alone" if isinstance(one, dict) and one.get("role") == "assistant" else WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How a layout calls the role and the text of a message, and its roles; `allowed` tells them in a refusal."""
+
+    role: str
+    text: str
+    roles: Mapping[str, Any]
+    allowed: str
+
+
+_CHAT = _Words(
+    "role", "content", {role: role for role in ("system", "user", "assistant")}, "must be system, user or assistant"
+)
+_SHARE_GPT = _Words("from", "value", SPEAKERS, f"must be spoken by one of {', '.join(SPEAKERS)}")
+
+
+def _messages(value: Any, column: str, words: _Words = _CHAT) -> tuple[Message, ...]:
     """Messages whose roles alternate; system may stand first. Raises BadColumn."""
     if not isinstance(value, list) or not value:
         raise BadColumn(column, f"must be a list with at least one message, got {_shown_list(value)}")
@@ -145,17 +237,18 @@ def _messages(value: Any, column: str) -> tuple[Message, ...]:
     for place, item in enumerate(value):
         where = f"{column}[{place}]"
         if not isinstance(item, dict):
-            raise BadColumn(where, f"must be an object with role and content, got {shown(item)}")
-        role, content = _text(item, "role", f"{where}.role"), _text(item, "content", f"{where}.content")
-        messages.append(Message(_role(role, messages, f"{where}.role"), content))
+            raise BadColumn(where, f"must be an object with {words.role} and {words.text}, got {shown(item)}")
+        name, content = (_text(item, key, f"{where}.{key}") for key in (words.role, words.text))
+        messages.append(Message(_role(name, words, messages, f"{where}.{words.role}"), content))
     if messages[-1].role == "system":
         raise BadColumn(column, "holds a system message alone")
     return tuple(messages)
 
 
-def _role(role: str, before: list[Message], where: str) -> Literal["system", "user", "assistant"]:
-    if role not in ("system", "user", "assistant"):
-        raise BadColumn(where, f"must be system, user or assistant, got {shown(role)}")
+def _role(name: str, words: _Words, before: list[Message], where: str) -> Literal["system", "user", "assistant"]:
+    if name not in words.roles:
+        raise BadColumn(where, f"{words.allowed}, got {shown(name)}")
+    role = words.roles[name]
     last = before[-1].role if before else None
     if role == last:
         raise BadColumn(where, f"two turns of one role in a row: {role} follows {role}")
@@ -230,3 +323,11 @@ def _text(data: dict[str, Any], key: str, where: str) -> str:
 
 def _shown_list(value: Any) -> str:
     return "an empty list" if value == [] else shown(value)
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Any]], tuple[Message, ...]]] = {
+    "messages": lambda data: _messages(data["messages"], "messages"),
+    "conversations": conversation,
+    "data": _turns,
+    "output": instruction,
+}

@@ -21,7 +21,10 @@ from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.completions import completions
 
 PLACES = range(4)
-RULES = tuple(Binarisation(chosen=chosen, rejected=rejected) for chosen in SCORES for rejected in REJECTED)
+# The world's annotator mistypes no score, so none is repaired.
+RULES = tuple(
+    Binarisation(chosen=chosen, rejected=rejected, raw_scores=True) for chosen in SCORES for rejected in REJECTED
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +140,7 @@ def ties(sets: Sequence[Scored]) -> pd.DataFrame:
                 name, "all_equal", sum(len(set(values)) == 1 for values in scores), len(prompts), of="prompts"
             )
         )
-    firsts = [_pairs(sets, Binarisation(chosen=name, rejected="second_best")) for name in SCORES]
+    firsts = [_pairs(sets, Binarisation(chosen=name, rejected="second_best", raw_scores=True)) for name in SCORES]
     both = [(a.pair.chosen, b.pair.chosen) for a, b in zip(*firsts, strict=True)]
     same = sum(ours == theirs for ours, theirs in both)
     rows.append(numbers.share("mean_rating", "same_choice", same, len(both), of="prompts"))
@@ -171,14 +174,14 @@ def releases() -> pd.DataFrame:
 
 def known_figures(sets: Sequence[Scored]) -> Iterator[Known]:
     """What the rules must do on any rows, and how the published sets were split."""
-    first = _pairs(sets, Binarisation(chosen="overall_score", rejected="first_release"))
+    first = _pairs(sets, PUBLISHED["first_release"])
     fixed = sum(one.pair.rejected != (2 if one.pair.chosen == 0 else 0) for one in first)
     yield Known("pairs of the first release rejected elsewhere than at place 0, or 2 where 0 is chosen", fixed, 0, 0)
     for score in SCORES:
         upside_down = sum(
             one.pair.score_chosen < one.pair.score_rejected
             for rejected in REJECTED
-            for one in _pairs(sets, Binarisation(chosen=score, rejected=rejected))
+            for one in _pairs(sets, Binarisation(chosen=score, rejected=rejected, raw_scores=True))
         )
         yield Known(f"pairs whose rejected answer has the higher {score}", upside_down, 0, 0)
     values = published.load("zephyr").entries["ultrafeedback"].values or {}

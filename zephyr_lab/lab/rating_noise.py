@@ -73,7 +73,7 @@ def _exact_pairs(
         )
         for number, (prompt, given) in enumerate(zip(asked, verdicts, strict=True))
     ]
-    outcomes = binarise(rated, Binarisation(chosen="overall_score", rejected="random"), seed=seed)
+    outcomes = binarise(rated, Binarisation(chosen="overall_score", rejected="random", raw_scores=True), seed=seed)
     return [
         (given[pair.chosen].exact, given[pair.rejected].exact)
         for pair, given in zip(outcomes, verdicts, strict=True)

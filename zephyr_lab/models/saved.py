@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from zephyr_lab.core import files
-from zephyr_lab.models.tokenizer import CHAT_TEMPLATE
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, require_zephyrs_template
 
 REFERENCE = "hub.json"
 
@@ -44,6 +44,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(**_source(folder, "tokenizer.json"))
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """As `load_tokenizer`, for a model that is to read or write dialogues.
+
+    Raises ValueError where the tokenizer has another chat template than Zephyr's, in which all dialogues are written.
+    """
+    tokenizer = load_tokenizer(folder)
+    require_zephyrs_template(tokenizer)
     return tokenizer
 
 

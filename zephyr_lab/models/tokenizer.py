@@ -7,10 +7,11 @@ a literal "▁" survives too), and each digit is a token. Loads in stock transfo
 import json
 from collections.abc import Iterable
 
+from jinja2 import TemplateError
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 ROLES = ("user", "assistant", "system")
@@ -88,6 +89,42 @@ def content_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[li
 def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     """The text of `ids`, special tokens left out; the exact inverse of `content_ids`."""
     return tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def require_zephyrs_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError where the tokenizer's own chat template writes a dialogue otherwise than Zephyr's.
+
+    Compared are the ids of a small dialogue, BOS aside, so that another wording of the same template passes; so does a
+    tokenizer without a template.
+    """
+    if tokenizer.chat_template is None:
+        return
+    wanted = _rendered(tokenizer, CHAT_TEMPLATE)
+    try:
+        found = _rendered(tokenizer, None)
+    except (TemplateError, ValueError, TypeError) as error:
+        shown = f"refuses a plain dialogue ({' '.join(str(error).split())[:80]})"
+    else:
+        if found == wanted:
+            return
+        shown = f"writes {tokenizer.decode(found)[:60]!r}"
+    raise ValueError(
+        f"the tokenizer {tokenizer.name_or_path!r} has a chat template of its own, which {shown}; dialogues are "
+        f"written in Zephyr's alone, {tokenizer.decode(wanted)[:60]!r}: the model would meet turns that it does not "
+        "know. Take a base without a template, or remove the template (chat_template = None) if Zephyr's is meant"
+    )
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, template: str | None) -> list[int]:
+    """Ids of a dialogue in a template (None: the tokenizer's own), without BOS."""
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is 2 plus 3?"},
+        {"role": "assistant", "content": "It is 5."},
+        {"role": "user", "content": "Why?"},
+    ]
+    ids = tokenizer.apply_chat_template(turns, chat_template=template, add_generation_prompt=True)["input_ids"]
+    return ids[1:] if ids and ids[0] == tokenizer.bos_token_id else ids
 
 
 def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:

@@ -31,7 +31,7 @@ def build(
     del seed  # nothing is drawn
     process.prepare()
     device = process.pick_device(recipe.device)
-    tokenizer = saved.load_tokenizer(inputs[recipe.models[0]] / recipe.folders[0])
+    tokenizer = saved.load_chat_tokenizer(inputs[recipe.models[0]] / recipe.folders[0])
     dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
     encoded = encode_dialogues(tokenizer, dialogues)
     dialogue = next((one for one in encoded if len(one.ids) <= recipe.longest), encoded[0])

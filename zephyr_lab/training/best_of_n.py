@@ -30,7 +30,7 @@ def build(recipe: BestOfN, *, seed: int, inputs: dict[str, Path], out: Path, con
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_tokenizer(start)
+    tokenizer = saved.load_chat_tokenizer(start)
     questions = Questions.of(tokenizer, held_out_prompts(recipe))
     places = repeated(range(len(questions.prompts)), recipe.samples)
     with metered() as cost:

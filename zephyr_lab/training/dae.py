@@ -26,7 +26,7 @@ from zephyr_lab.training.loop import Context
 from zephyr_lab.training.random_order import RandomOrder
 from zephyr_lab.training.recipes.dae import DAERecipe
 from zephyr_lab.training.zephyr_data import TEST, TRAIN
-from zephyr_lab.training.zephyr_examples import SHOWN, Account, DialogueExample, Finding, dialogue_examples
+from zephyr_lab.training.zephyr_examples import Account, DialogueExample, each_dialogue, require_some
 
 GENERAL, EXPERT = "general", "expert"
 Teachers = dict[str, PreTrainedModel]
@@ -62,9 +62,9 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     device = process.pick_device(recipe.device)
     start = inputs["student"] / recipe.start
     folders = teacher_folders(recipe, inputs)
-    student, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     teachers = load_teachers(recipe, inputs, device)
-    tokenizers = {name: saved.load_tokenizer(folder) for name, folder in folders.items()}
+    tokenizers = {name: saved.load_chat_tokenizer(folder) for name, folder in folders.items()}
     pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
     pairing.require_same_vocabulary(student=student.config, **{name: model.config for name, model in teachers.items()})
     rows, accounts = {}, {}
@@ -116,23 +116,24 @@ def rows_of(
     Packed rows hold dialogues of one kind and one teacher. Raises ValueError where no row can be trained on.
     """
     flags = [one.is_domain for one in flagged]
-    routes = routed_flags(flags, recipe.misrouted, seed=seed)
+    kinds = list(zip(flags, routed_flags(flags, recipe.misrouted, seed=seed), strict=True))
+    examples, account = each_dialogue(
+        tokenizer,
+        [one.messages for one in flagged],
+        max_length=recipe.max_length,
+        answers_only=True,
+        system_turn=recipe.system_turn,
+        numbers=[one.number or place for place, one in enumerate(flagged, start=1)],
+    )
+    require_some(account, max_length=recipe.max_length)
     groups: list[tuple[list[DialogueExample], dict[str, bool]]] = []
-    account = Account(0)
     for is_domain, by_expert in ((False, False), (False, True), (True, True), (True, False)):
-        numbers = [
-            place for place, pair in enumerate(zip(flags, routes, strict=True)) if pair == (is_domain, by_expert)
+        of_kind = [
+            example
+            for example, kind in zip(examples, kinds, strict=True)
+            if example is not None and kind == (is_domain, by_expert)
         ]
-        if numbers:
-            examples, found = dialogue_examples(
-                tokenizer,
-                [flagged[number].messages for number in numbers],
-                max_length=recipe.max_length,
-                answers_only=True,
-                system_turn=recipe.system_turn,
-            )
-            groups.append((examples, {"is_domain": is_domain, "by_expert": by_expert}))
-            _add(account, found, numbers)
+        groups.append((of_kind, {"is_domain": is_domain, "by_expert": by_expert}))
     return dataset(groups, packed_to=recipe.max_length if recipe.packed else None), account
 
 
@@ -224,13 +225,3 @@ def measure(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, hel
 def _zero(model: nn.Module) -> Tensor:
     """0 with a gradient of 0: a batch of general rows alone has no loss where the recipe leaves their term out."""
     return 0.0 * sum(weight.sum() for weight in model.parameters() if weight.requires_grad)
-
-
-def _add(account: Account, found: Account, numbers: Sequence[int]) -> None:
-    """Add what was found in some rows, given by their places in the whole set, to the account of the whole."""
-    account.read += found.read
-    account.used += found.used
-    for what, finding in found.findings.items():
-        held = account.findings.setdefault(what, Finding(set_aside=finding.set_aside))
-        held.rows += finding.rows
-        held.first = sorted([*held.first, *(numbers[number - 1] + 1 for number in finding.first)])[:SHOWN]

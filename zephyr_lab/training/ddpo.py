@@ -28,7 +28,7 @@ from zephyr_lab.training.held_out_pairs import pair_log_probs, pair_metrics, sam
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.zephyr import DDPORecipe
 from zephyr_lab.training.shared_prompt_dpo import SharedPromptDPOTrainer
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_pairs
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, pair_rows
 from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 
 START, FINAL = "start", "final"  # rows of held_out.json, beside "epochs/N"
@@ -50,24 +50,25 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
-    policy, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    policy, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     # Read from files of its own: a copy of a model that a trainer has touched would run that model's weights.
     reference = saved.load_model(inputs.get("reference", start)).to(device)
     if not recipe.other_reference:
         require_same_weights(policy, reference)
     examples, accounts = {}, {}
     for split in (TRAIN, TEST):
-        pairs, unusable = read_pairs(inputs["pairs"], split)
+        found = pair_rows(inputs["pairs"], split)
         examples[split], accounts[split] = pair_examples(
             tokenizer,
-            pairs,
+            found.rows,
             max_length=recipe.max_length,
             max_prompt_length=recipe.max_prompt_length,
             long_prompts=recipe.long_prompts,
             equal_answers=recipe.equal_answers,
             system_turn=recipe.system_turn,
+            numbers=found.numbers,
         )
-        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+        print(f"{split}: {found.line(accounts[split].line())}")
     held_out = HeldOut.against(reference, examples[TEST], recipe, seed=seed)
     measured = [held_out.row(START, policy)]
     trainer = make_trainer(

@@ -40,7 +40,7 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["base"] / recipe.start
-    model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     examples, accounts = dsft.read_examples(recipe, inputs["dialogues"], tokenizer)
     before = dsft.held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
     trainer = dsft.make_trainer(

@@ -53,7 +53,7 @@ def build(recipe: DraftRecipe, *, seed: int, inputs: dict[str, Path], out: Path,
     process.prepare()
     device = process.pick_device(recipe.device)
     folder = inputs["target"] / recipe.target_folder
-    target, tokenizer = saved.load_model(folder).to(device), saved.load_tokenizer(folder)
+    target, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
     target.requires_grad_(False)
     stored = inputs["draft"] / recipe.draft_folder if "draft" in inputs else None
     data = _Data(recipe, target, tokenizer, inputs)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds, TokenMask
-from zephyr_lab.training.zephyr_data import read_dialogues
+from zephyr_lab.training.zephyr_data import dialogue_rows
 from zephyr_lab.training.zephyr_examples import IGNORED, dialogue_examples
 
 ROWS_AT_ONCE = 32
@@ -41,11 +41,16 @@ def read_rows(
     folder: Path, split: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int, system_turn: bool
 ) -> list[Row]:
     """The dialogues of a split without features; prints what was found in them. Raises ValueError for none usable."""
-    dialogues, unusable = read_dialogues(folder, split)
+    found = dialogue_rows(folder, split)
     examples, account = dialogue_examples(
-        tokenizer, dialogues, max_length=max_length, answers_only=True, system_turn=system_turn
+        tokenizer,
+        found.rows,
+        max_length=max_length,
+        answers_only=True,
+        system_turn=system_turn,
+        numbers=found.numbers,
     )
-    print(f"{split}: {unusable} unusable rows; {account.line()}")
+    print(f"{split}: {found.line(account.line())}")
     return [Row(torch.tensor(example.input_ids), torch.tensor(example.labels) != IGNORED, None) for example in examples]
 
 

@@ -84,7 +84,7 @@ def filled(template: str, row: Row) -> str:
     for before, name, _, _ in Formatter().parse(template):
         text += before
         if name is not None:
-            if not isinstance(row.data.get(name), str | int | float):
+            if not isinstance(row.data.get(name), str | int | float) or isinstance(row.data[name], bool):
                 raise BadColumn(name, f"must be a text or a number, got {type(row.data.get(name)).__name__}")
             text += str(row.data[name])
     return text

@@ -43,7 +43,7 @@ def build(
     process.prepare()
     device = process.pick_device(recipe.device)
     folder = inputs["target"] / recipe.target_folder
-    target, tokenizer = saved.load_model(folder).to(device), saved.load_tokenizer(folder)
+    target, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
     draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
     dialogues = [one for split in (TEST, TRAIN) for one in read_dialogues(inputs["prompts"], split)[0]]
     prompts = encode_prompts(tokenizer, [first_question(dialogue) for dialogue in dialogues])

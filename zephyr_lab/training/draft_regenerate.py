@@ -37,7 +37,7 @@ def build(recipe: Regeneration, *, seed: int, inputs: dict[str, Path], out: Path
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["target"] / recipe.folder
-    model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     metrics = {}
     for split in (TEST, TRAIN):
         dialogues, _ = usable(Folder(inputs["pool"]), split, schemas.dialogue)

@@ -24,6 +24,7 @@ from zephyr_lab.training import process
 from zephyr_lab.training.draft_data import TRAIN
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.draft_data import LABEL, RowScores
+from zephyr_lab.training.zephyr_examples import SHOWN
 
 Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong to an answer
 
@@ -33,7 +34,7 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
 
     Writes scores.json: columns id, benchmark, shift, loss, in the rows' order. Metrics: rows, mean_shift, mean_loss.
 
-    Raises ValueError for models of unlike vocabulary or width, and for a row without an answer token.
+    Raises ValueError for models of unlike vocabulary or width, and for a row without an answer token (named).
     """
     del seed, context  # nothing is drawn, and two passes are short
     process.prepare()
@@ -47,8 +48,9 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
         raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
     dialogues, _ = usable(Folder(inputs["data"]), TRAIN, schemas.dialogue)
     messages = [[{"role": one.role, "content": one.content} for one in dialogue.messages] for dialogue in dialogues]
-    encoded = encode_dialogues(saved.load_tokenizer(target_at), messages)
+    encoded = encode_dialogues(saved.load_chat_tokenizer(target_at), messages)
     rows = [(list(one.ids[: recipe.max_length]), list(one.answer_mask[: recipe.max_length])) for one in encoded]
+    require_guessable(rows, [dialogue.row.number for dialogue in dialogues], max_length=recipe.max_length)
     before, after = (list(answer_features(model, rows, recipe.rows_at_once)) for model in (base, target))
     covariance = shrunk_covariance(np.concatenate(before), shrinkage=recipe.shrinkage)
     shifts = [shift_score(*both, covariance) for both in zip(before, after, strict=True)]
@@ -56,6 +58,17 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
     losses = [draft_loss(draft, target, row) for row in rows]
     files.write_json(out / "scores.json", {**columns, "shift": shifts, "loss": losses})
     return {"rows": float(len(rows)), "mean_shift": float(np.mean(shifts)), "mean_loss": float(np.mean(losses))}
+
+
+def require_guessable(rows: Sequence[Tokens], numbers: Sequence[int], *, max_length: int) -> None:
+    """Raises ValueError, naming rows by their numbers, where a draft could guess no answer token of some of them."""
+    mute = [str(number) for number, (_, mask) in zip(numbers, rows, strict=True) if not any(mask[2:])]
+    if mute:
+        raise ValueError(
+            f"{len(mute)} of {len(rows)} rows have no answer token within max_length {max_length} (rows "
+            f"{', '.join(mute[:SHOWN])}{', ...' if len(mute) > SHOWN else ''}): raise max_length, or take them out of "
+            "the data; a selection wants a score for each row"
+        )
 
 
 def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once: int) -> Iterator[Matrix]:

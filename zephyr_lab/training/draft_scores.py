@@ -52,7 +52,7 @@ def build(recipe: DraftScores, *, seed: int, inputs: dict[str, Path], out: Path,
     process.prepare()
     device = process.pick_device(recipe.device)
     folder = inputs[TARGET] / recipe.target_folder
-    target, tokenizer = saved.load_model(folder).to(device), saved.load_tokenizer(folder)
+    target, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
     prompts = encode_prompts(tokenizer, read_prompts(recipe, inputs[PROMPTS]))
     answers = _target_answers(recipe, target, prompts, seed)
     slower = enlarge(target, layers=recipe.extra_layers) if recipe.timed else target

@@ -22,7 +22,7 @@ from zephyr_lab.models import saved
 from zephyr_lab.training import process, trl_adapters
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.zephyr import DSFTRecipe
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_dialogues
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, dialogue_rows
 from zephyr_lab.training.zephyr_examples import IGNORED, Account, DialogueExample, dialogue_examples
 
 Kind = TypeVar("Kind", bound=trl_adapters.StageSFTTrainer)
@@ -40,7 +40,7 @@ def build(recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["base"] / recipe.start
-    model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     examples, accounts = read_examples(recipe, inputs["dialogues"], tokenizer)
     before = held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
     trainer = make_trainer(recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer")
@@ -66,15 +66,16 @@ def read_examples(
     """The examples of both splits as the recipe wants them, and what was found in their rows, which is printed."""
     examples, accounts = {}, {}
     for split in (TRAIN, TEST):
-        dialogues, unusable = read_dialogues(folder, split)
+        found = dialogue_rows(folder, split)
         examples[split], accounts[split] = dialogue_examples(
             tokenizer,
-            dialogues,
+            found.rows,
             max_length=recipe.max_length,
             answers_only=recipe.answers_only,
             system_turn=recipe.system_turn,
+            numbers=found.numbers,
         )
-        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+        print(f"{split}: {found.line(accounts[split].line())}")
     return examples, accounts
 
 

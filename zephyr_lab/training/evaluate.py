@@ -50,12 +50,13 @@ def build(recipe: Evaluation, *, seed: int, inputs: dict[str, Path], out: Path, 
     questions = mt_bench(recipe.questions, size=require_world(recipe.world))
     answers: list[dict[str, Any]] = []
     accuracies: list[dict[str, Any]] = []
-    asked = zip(recipe.models, recipe.folders, recipe.system_turns, strict=True)
-    for place, (name, folder, system_turn) in enumerate(asked):
+    starts = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
+    tokenizers = [saved.load_chat_tokenizer(start) for start in starts]  # all of them before the first is asked
+    asked = zip(recipe.models, starts, tokenizers, recipe.system_turns, strict=True)
+    for place, (name, start, tokenizer, system_turn) in enumerate(asked):
         done = context.checkpoints / f"model-{place}.json"
         if not done.is_file():
-            start = inputs[name] / folder
-            model, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+            model = saved.load_model(start).to(device)
             graded = ask(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed)
             accuracy = held_out_accuracy(model, tokenizer, inputs[PAIRS], system_turn) if PAIRS in inputs else {}
             files.write_json(done, {"answers": graded, "accuracy": accuracy})

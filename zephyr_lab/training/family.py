@@ -31,7 +31,7 @@ from zephyr_lab.training.meter import metered
 from zephyr_lab.training.optimizers import Schedule
 from zephyr_lab.training.recipes.family import FamilyRecipe
 from zephyr_lab.training.rollouts import Answered, drawn_places, token_log_probs
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_pairs
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, pair_rows
 from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 
 ROWS_AT_ONCE = 32
@@ -48,21 +48,22 @@ def build(recipe: FamilyRecipe, *, seed: int, inputs: dict[str, Path], out: Path
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
-    policy, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    policy, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     reference = saved.load_model(start).to(device)
     examples = {}
     for split in (TRAIN, TEST):
-        read, unusable = read_pairs(inputs["pairs"], split)
+        found = pair_rows(inputs["pairs"], split)
         examples[split], account = pair_examples(
             tokenizer,
-            read,
+            found.rows,
             max_length=recipe.max_length,
             max_prompt_length=recipe.max_prompt_length,
             long_prompts=recipe.long_prompts,
             equal_answers="set_aside",
             system_turn=False,
+            numbers=found.numbers,
         )
-        print(f"{split}: {unusable} unusable rows; {account.line()}")
+        print(f"{split}: {found.line(account.line())}")
     with metered() as cost:
         trainer = Trainer(recipe, seed, policy, reference, examples[TRAIN])
         losses = train(

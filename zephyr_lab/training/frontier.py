@@ -49,11 +49,12 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
     learned = LearnedReward(reward_models.load(inputs[REWARD]).to(device)) if REWARD in inputs else None
     prompts = held_out_prompts(recipe)
     rows: list[dict[str, Any]] = []
-    for place, (name, folder) in enumerate(zip(recipe.models, recipe.folders, strict=True)):
+    starts = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
+    tokenizers = [saved.load_chat_tokenizer(start) for start in starts]  # all of them before the first is asked
+    for place, (name, start, tokenizer) in enumerate(zip(recipe.models, starts, tokenizers, strict=True)):
         done = context.checkpoints / f"model-{place}.json"
         if not done.is_file():
-            start = inputs[name] / folder
-            policy, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+            policy = saved.load_model(start).to(device)
             questions = Questions.of(tokenizer, prompts)
             answered = answer(
                 policy,

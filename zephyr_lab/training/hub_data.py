@@ -56,14 +56,17 @@ def build_pairs(
 ) -> dict[str, float]:
     """Write pairs of the set in H4's layout, the test on prompts of its own.
 
-    Metrics: prompts, pairs, no_pair, unusable, and mean scores of both sides. Raises as `build_dialogues`.
+    Metrics: prompts, pairs, no_pair, unusable, mean scores of both sides; tens_read_as_one and doubtful_tens (overall
+    scores of 10 beside low ratings, see `data.score_repair`), identical (pairs of one text). Raises as
+    `build_dialogues`.
     """
     del inputs, context
     wanted = recipe.rows + recipe.held_out
     source = Hub(recipe.id, recipe.revision)
     drawn, unusable = _draw(source, recipe.split, schemas.scored_prompt, wanted, derive(seed, "pairs"))
     how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected)
-    made = [one for one in binarise(drawn, how, seed=derive(seed, "binarise")) if isinstance(one, Pair)]
+    outcomes = list(binarise(drawn, how, seed=derive(seed, "binarise")))
+    made = [one for one in outcomes if isinstance(one, Pair)]
     kept = [pair for pair in made if pair.score_chosen <= recipe.most_chosen]
     held_out = kept[: recipe.held_out]
     asked = {pair.prompt.messages for pair in held_out}
@@ -79,6 +82,9 @@ def build_pairs(
         "unusable": float(len(unusable)),
         "score_chosen": sum(pair.score_chosen for pair in train) / len(train),
         "score_rejected": sum(pair.score_rejected for pair in train) / len(train),
+        "tens_read_as_one": float(sum(one.tens.meant_as_one for one in outcomes)),
+        "doubtful_tens": float(sum(one.tens.doubtful for one in outcomes)),
+        "identical": float(sum(pair.is_identical for pair in train)),
     }
 
 

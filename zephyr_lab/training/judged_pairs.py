@@ -78,7 +78,8 @@ def _pairs(recipe: JudgedPairs, prompts: int, seed: int) -> tuple[list[dict[str,
         ]
         rows.append({**row, "completions": scored})
     read = [schemas.scored_prompt(Row(number, row)) for number, row in enumerate(rows)]
-    how = Binarisation(chosen="overall_score", rejected=recipe.rejected)
+    # These scores are the objective's; the ratings in the rows are another judge's and say nothing of them.
+    how = Binarisation(chosen="overall_score", rejected=recipe.rejected, raw_scores=True)
     found, truth = [], []
     for outcome in binarise(read, how, seed=derive(seed, "binarise")):
         if isinstance(outcome, Pair):

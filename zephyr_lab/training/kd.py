@@ -25,7 +25,7 @@ from zephyr_lab.training import distillation, process
 from zephyr_lab.training.distillation_data import Batch, Collator, batch, dataset
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.kd import KDRecipe
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_dialogues
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, dialogue_rows
 from zephyr_lab.training.zephyr_examples import Account, DialogueExample, dialogue_examples
 
 
@@ -61,9 +61,9 @@ def train(
     device = process.pick_device(recipe.device)
     start = inputs["student"] / recipe.start
     place = distillation.require_input(inputs, "teacher", "distillation needs a teacher") / recipe.teacher
-    student, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     teacher = distillation.load_teacher(place, device)
-    pairing.require_same_tokenizer(student=tokenizer, teacher=saved.load_tokenizer(place))
+    pairing.require_same_tokenizer(student=tokenizer, teacher=saved.load_chat_tokenizer(place))
     pairing.require_same_vocabulary(student=student.config, teacher=teacher.config)
     pairs = pair(recipe, student, teacher)
     examples, accounts = {}, {}
@@ -91,11 +91,16 @@ def train(
 
 def read(recipe: KDRecipe, folder: Path, tokenizer: Any, split: str) -> tuple[list[DialogueExample], Account]:
     """The examples of a split, labels on the answers' tokens, and what was found in its rows."""
-    dialogues, unusable = read_dialogues(folder, split)
+    found = dialogue_rows(folder, split)
     examples, account = dialogue_examples(
-        tokenizer, dialogues, max_length=recipe.max_length, answers_only=True, system_turn=recipe.system_turn
+        tokenizer,
+        found.rows,
+        max_length=recipe.max_length,
+        answers_only=True,
+        system_turn=recipe.system_turn,
+        numbers=found.numbers,
     )
-    print(f"{split}: {unusable} unusable rows; {account.line()}")
+    print(f"{split}: {found.line(account.line())}")
     return examples, account
 
 

@@ -35,10 +35,11 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
-    """A dialogue and whether it belongs to the domain."""
+    """A dialogue, whether it belongs to the domain, and its row's number in the file (from 1; 0: of no file)."""
 
     messages: Messages
     is_domain: bool
+    number: int = 0
 
 
 def build_quality(
@@ -129,7 +130,7 @@ def _flagged(row: Row) -> Flagged:
     if not isinstance(flag, bool):
         raise BadColumn("is_domain", "is missing" if flag is None else f"must be true or false, got {flag!r}")
     messages = schemas.dialogue(row).messages
-    return Flagged([{"role": message.role, "content": message.content} for message in messages], flag)
+    return Flagged([{"role": message.role, "content": message.content} for message in messages], flag, row.number)
 
 
 def _assured(recipe: QualityDialogues, wanted: int, seed: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -193,7 +194,8 @@ def _pairs(recipe: DomainPairs, prompts: int, seed: int) -> list[dict[str, Any]]
         size=require_world(recipe.world),
     )
     read = [schemas.scored_prompt(Row(number, row)) for number, row in enumerate(made.rows)]
-    how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected)
+    # The world's annotator mistypes no score: a 10 beside low ratings is its noise.
+    how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected, raw_scores=True)
     outcomes = binarise(read, how, seed=derive(seed, "binarise"))
     return [_pair_row(one, made) for one in outcomes if isinstance(one, Pair)]
 

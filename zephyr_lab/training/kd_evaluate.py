@@ -52,12 +52,13 @@ def build(recipe: KDEvaluation, *, seed: int, inputs: dict[str, Path], out: Path
         raise ValueError(f"no input {missing[0]!r}; there are {', '.join(sorted(inputs))}")
     start = saved.load_model(inputs[START] / recipe.start).to(device) if START in inputs else None
     found: dict[str, list[dict[str, Any]]] = {"answers": [], "domain": [], "pairs": [], "divergence": []}
-    asked = zip(recipe.models, recipe.folders, recipe.system_turns, strict=True)
-    for place, (name, folder, system_turn) in enumerate(asked):
+    places = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
+    tokenizers = [saved.load_chat_tokenizer(model_at) for model_at in places]  # all of them before the first is asked
+    asked = zip(recipe.models, places, tokenizers, recipe.system_turns, strict=True)
+    for place, (name, model_at, tokenizer, system_turn) in enumerate(asked):
         done = context.checkpoints / f"model-{place}.json"
         if not done.is_file():
-            model = saved.load_model(inputs[name] / folder).to(device)
-            tokenizer = saved.load_tokenizer(inputs[name] / folder)
+            model = saved.load_model(model_at).to(device)
             files.write_json(done, _measured(model, tokenizer, start, recipe, inputs, system_turn, seed))
         for kind, rows in files.read_json(done).items():
             found[kind] += [{"model": name, **row} for row in rows]

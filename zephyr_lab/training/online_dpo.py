@@ -46,7 +46,7 @@ def build(
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_tokenizer(start)
+    tokenizer = saved.load_chat_tokenizer(start)
     with metered() as cost:
         policy = saved.load_model(start).to(device)
         trainer = Trainer(recipe, seed, policy, tokenizer, inputs, start, context)

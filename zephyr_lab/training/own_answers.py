@@ -29,7 +29,7 @@ def build(recipe: OwnAnswers, *, seed: int, inputs: dict[str, Path], out: Path, 
     process.prepare()
     device = process.pick_device(recipe.device)
     place = inputs["teacher"] / recipe.teacher
-    teacher, tokenizer = saved.load_model(place).to(device), saved.load_tokenizer(place)
+    teacher, tokenizer = saved.load_model(place).to(device), saved.load_chat_tokenizer(place)
     unfinished = {}
     for done, split in enumerate((TRAIN, TEST), start=1):
         asked, _ = read_dialogues(inputs["dialogues"], split)

@@ -16,7 +16,7 @@ from zephyr_lab.training import process
 from zephyr_lab.training.held_out_pairs import pair_log_probs, pair_metrics
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.pair_accuracy import PairAccuracy
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_pairs
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, pair_rows
 from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 
 BETA = 1.0  # a positive factor of all rewards: it decides no ranking
@@ -32,20 +32,21 @@ def build(recipe: PairAccuracy, *, seed: int, inputs: dict[str, Path], out: Path
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["reference"] / recipe.start
-    reference, tokenizer = saved.load_model(start).to(device), saved.load_tokenizer(start)
+    reference, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     examples: dict[str, list[PairExample]] = {}
     for split in (TRAIN, TEST):
-        pairs, _ = read_pairs(inputs["pairs"], split)
+        found = pair_rows(inputs["pairs"], split)
         examples[split], account = pair_examples(
             tokenizer,
-            pairs,
+            found.rows,
             max_length=recipe.max_length,
             max_prompt_length=recipe.max_prompt_length,
             long_prompts=recipe.long_prompts,
             equal_answers="set_aside",
             system_turn=recipe.system_turn,
+            numbers=found.numbers,
         )
-        print(f"{split}: {account.line()}")
+        print(f"{split}: {found.line(account.line())}")
     against = {split: _log_probs(reference, given, recipe) for split, given in examples.items()}
     rows = []
     for place, folder in enumerate(recipe.folders):

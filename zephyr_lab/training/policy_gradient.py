@@ -127,7 +127,7 @@ def build(
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_tokenizer(start)
+    tokenizer = saved.load_chat_tokenizer(start)
     log = PolicyLog(context.checkpoints)
     with metered() as cost:
         policy = saved.load_model(start).to(device)

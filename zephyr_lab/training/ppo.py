@@ -80,7 +80,7 @@ def build(recipe: PPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_tokenizer(start)
+    tokenizer = saved.load_chat_tokenizer(start)
     with metered() as cost:
         actor = ActorCritic(saved.load_model(start).to(device))
         trainer = Trainer(recipe, seed, actor, tokenizer, inputs, start, context)

@@ -19,7 +19,7 @@ from zephyr_lab.training import process, trl_adapters
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.meter import metered
 from zephyr_lab.training.recipes.rlhf import RewardRecipe
-from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_pairs
+from zephyr_lab.training.zephyr_data import TEST, TRAIN, pair_rows
 from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 
 
@@ -48,7 +48,7 @@ def build(recipe: RewardRecipe, *, seed: int, inputs: dict[str, Path], out: Path
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["start"] / recipe.start
-    tokenizer = saved.load_tokenizer(start)
+    tokenizer = saved.load_chat_tokenizer(start)
     model = reward_models.from_causal(start, pad_id=tokenizer.pad_token_id).to(device)
     examples = {split: _examples(recipe, tokenizer, inputs["pairs"], split) for split in (TRAIN, TEST)}
     if recipe.pairs:
@@ -119,17 +119,18 @@ def held_out(model: PreTrainedModel, examples: Sequence[PairExample], *, rows_at
 
 
 def _examples(recipe: RewardRecipe, tokenizer: PreTrainedTokenizerBase, pairs: Path, split: str) -> list[PairExample]:
-    read, unusable = read_pairs(pairs, split)
+    found = pair_rows(pairs, split)
     examples, account = pair_examples(
         tokenizer,
-        read,
+        found.rows,
         max_length=recipe.max_length,
         max_prompt_length=recipe.max_prompt_length,
         long_prompts=recipe.long_prompts,
         equal_answers="set_aside",
         system_turn=recipe.system_turn,
+        numbers=found.numbers,
     )
-    print(f"{split}: {unusable} unusable rows; {account.line()}")
+    print(f"{split}: {found.line(account.line())}")
     return examples
 
 

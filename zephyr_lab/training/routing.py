@@ -38,7 +38,7 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     device = process.pick_device(recipe.device)
     start = inputs["student"] / recipe.start
     flagged, _ = read_flagged(inputs["dialogues"], TRAIN)
-    rows, _ = dae.rows_of(recipe, saved.load_tokenizer(start), flagged, seed=derive(seed, "misrouted", TRAIN))
+    rows, _ = dae.rows_of(recipe, saved.load_chat_tokenizer(start), flagged, seed=derive(seed, "misrouted", TRAIN))
     number, places = first_mixed(rows["is_domain"], order(recipe, len(rows), seed, context), size=batch_rows(recipe))
     parts = [
         {name: value.to(device) for name, value in Collator()([rows[place] for place in some]).items()}

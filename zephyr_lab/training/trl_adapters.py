@@ -16,7 +16,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import DPOTrainer, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTTrainer
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.models import saved
@@ -24,6 +24,7 @@ from zephyr_lab.training import checkpoints
 from zephyr_lab.training.joined_optimizers import JoinedOptimizers
 from zephyr_lab.training.loop import Context, require_finite
 from zephyr_lab.training.optimizers import muon_and_adamw
+from zephyr_lab.training.pair_rows import require_answers
 from zephyr_lab.training.recipes.zephyr import Training
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -179,9 +180,14 @@ class StageSFTTrainer(StageTrainer, SFTTrainer):
 
 
 class StageDPOTrainer(StageTrainer, DPOTrainer):
-    """TRL's DPOTrainer in a stage, fed with ids: its own preparation takes texts only, and drops rows in silence."""
+    """TRL's DPOTrainer in a stage, fed with ids: its own preparation takes texts only, and drops rows in silence.
 
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+    Raises ValueError, when made, for rows whose answers have no token within the settings' `max_length`.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
+        if {"prompt_ids", "chosen_ids", "rejected_ids"} <= set(dataset.column_names):
+            require_answers(dataset, max_length=args.max_length, truncation_mode=args.truncation_mode)
         return dataset
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:

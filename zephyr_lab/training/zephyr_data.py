@@ -5,14 +5,14 @@ model and no torch.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from zephyr_lab.core import files
 from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.filters import counts_for, named_rules, run_rules
@@ -28,6 +28,8 @@ from zephyr_lab.world.generators import Prompt as WorldPrompt
 from zephyr_lab.world.ratings import Rater
 
 TRAIN, TEST = "train", "test"
+SHOWN = 3  # unusable rows told in a line
+Read = TypeVar("Read")
 Messages = list[dict[str, str]]
 
 
@@ -100,20 +102,51 @@ def build_pairs(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Split(Generic[Read]):
+    """The usable rows of a split and their numbers in its file, counted from 1; and those that cannot be used."""
+
+    rows: list[Read]
+    numbers: list[int]
+    bad: list[BadRow]
+
+    def line(self, account: str) -> str:
+        """For people: `1 unusable rows; <account>; unusable: row 3, column data[1]: must be a text, got None`."""
+        named = [str(row) for row in self.bad[:SHOWN]] + ["..."] * (len(self.bad) > SHOWN)
+        return "; ".join(
+            [f"{len(self.bad)} unusable rows", account, *(["unusable: " + "; ".join(named)] * bool(named))]
+        )
+
+
+def dialogue_rows(folder: Path, split: str) -> Split[Messages]:
+    """The dialogues of a split. Raises ValueError where no row is one."""
+    return _split(folder, split, lambda row: _messages(schemas.dialogue(row).messages))
+
+
+def pair_rows(folder: Path, split: str) -> Split[Preference]:
+    """The pairs of a split, in H4's layout or TRL's. Raises ValueError where no row is one."""
+    return _split(folder, split, _preference)
+
+
 def read_dialogues(folder: Path, split: str) -> tuple[list[Messages], int]:
     """The dialogues of a split, and how many rows could not be used. Raises ValueError where none can."""
-    good, bad = usable(Folder(folder), split, schemas.dialogue)
-    return [_messages(dialogue.messages) for dialogue in good], len(bad)
+    found = dialogue_rows(folder, split)
+    return found.rows, len(found.bad)
 
 
 def read_pairs(folder: Path, split: str) -> tuple[list[Preference], int]:
-    """The pairs of a split in H4's layout, and how many rows could not be used. Raises ValueError where none can."""
-    good, bad = usable(Folder(folder), split, _preference)
-    return good, len(bad)
+    """The pairs of a split, and how many rows could not be used. Raises ValueError where none can."""
+    found = pair_rows(folder, split)
+    return found.rows, len(found.bad)
+
+
+def _split(folder: Path, split: str, read: Callable[[Row], Read]) -> Split[Read]:
+    good, bad = usable(Folder(folder), split, lambda row: (row.number, read(row)))
+    return Split([read for _, read in good], [number for number, _ in good], bad)
 
 
 def _preference(row: Row) -> Preference:
-    """A row of H4's layout as a pair. Raises BadColumn."""
+    """A row of H4's layout or TRL's as a pair. Raises BadColumn."""
     if "chosen" not in row.data:
         raise BadColumn("chosen", "is missing; `zephyr-lab binarise` makes pairs of scored completions")
     read = schemas.scored_prompt(row)
@@ -147,7 +180,8 @@ def _world_pairs(
         size=require_world(recipe.world),
     )
     read = [schemas.scored_prompt(Row(number, row)) for number, row in enumerate(made.rows)]
-    how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected)
+    # The world's annotator mistypes no score: a 10 beside low ratings is its noise.
+    how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected, raw_scores=True)
     rows, truth = [], []
     for outcome in binarise(read, how, seed=derive(seed, "binarise")):
         if isinstance(outcome, Pair):

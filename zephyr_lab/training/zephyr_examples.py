@@ -83,21 +83,46 @@ def dialogue_examples(
     max_length: int,
     answers_only: bool,
     system_turn: bool,
+    numbers: Sequence[int] | None = None,
 ) -> tuple[list[DialogueExample], Account]:
     """Examples in the dialogues' order. A row beyond `max_length` loses its end; one that keeps no answer is set aside.
 
-    Raises ValueError where no row is left.
+    `numbers`: what the account calls the dialogues, 1, 2, ... unless given. Raises ValueError where no row is left.
     """
+    examples, account = each_dialogue(
+        tokenizer,
+        dialogues,
+        max_length=max_length,
+        answers_only=answers_only,
+        system_turn=system_turn,
+        numbers=numbers,
+    )
+    kept = [example for example in examples if example is not None]
+    require_some(account, max_length=max_length)
+    return kept, account
+
+
+def each_dialogue(
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Messages],
+    *,
+    max_length: int,
+    answers_only: bool,
+    system_turn: bool,
+    numbers: Sequence[int] | None = None,
+) -> tuple[list[DialogueExample | None], Account]:
+    """As `dialogue_examples`, one entry a dialogue, None where it is set aside; all of them may be."""
     account = Account(len(dialogues))
-    examples = []
+    examples: list[DialogueExample | None] = []
     encoded = encode_dialogues(tokenizer, [_with_system(dialogue, system_turn) for dialogue in dialogues])
-    for number, (dialogue, whole) in enumerate(zip(dialogues, encoded, strict=True), start=1):
+    for number, dialogue, whole in zip(_numbers(dialogues, numbers), dialogues, encoded, strict=True):
         if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in dialogue):
             account.note("empty answer", number)
         ids, mask = whole.ids[:max_length], whole.answer_mask[:max_length]
         # The first token has none before it that could predict it.
         if not any(mask[1:]):
             account.note("no answer within the limit", number, set_aside=True)
+            examples.append(None)
             continue
         if len(whole.ids) > max_length:
             account.note("end cut off", number)
@@ -105,7 +130,8 @@ def dialogue_examples(
         examples.append(
             DialogueExample(list(ids), [id_ if counts else IGNORED for id_, counts in zip(ids, counted, strict=True)])
         )
-    return examples, _closed(account, examples, max_length)
+        account.used += 1
+    return examples, account
 
 
 def pair_examples(
@@ -117,12 +143,14 @@ def pair_examples(
     long_prompts: str,
     equal_answers: str,
     system_turn: bool,
+    numbers: Sequence[int] | None = None,
 ) -> tuple[list[PairExample], Account]:
     """Examples in the pairs' order. Empty answers are noted and stay: the end token alone is an answer too.
 
     Pairs of equal texts stay or are set aside (`equal_answers` "keep" or "set_aside"). A prompt beyond
     `max_prompt_length` loses its beginning (`long_prompts` "cut_left") or is set aside with its pair ("set_aside"); an
-    answer that reaches over `max_length` loses its end. Raises ValueError where no pair is left.
+    answer that reaches over `max_length` loses its end; a pair whose prompt leaves it no token is set aside. `numbers`:
+    what the account calls the pairs, 1, 2, ... unless given. Raises ValueError where no pair is left.
     """
     account = Account(len(pairs))
     examples = []
@@ -130,7 +158,8 @@ def pair_examples(
     prompts = encode_prompts(tokenizer, before)
     chosen = _answers(tokenizer, before, [pair.chosen for pair in pairs], prompts)
     rejected = _answers(tokenizer, before, [pair.rejected for pair in pairs], prompts)
-    for number, (pair, prompt, good, bad) in enumerate(zip(pairs, prompts, chosen, rejected, strict=True), start=1):
+    sides = zip(_numbers(pairs, numbers), pairs, prompts, chosen, rejected, strict=True)
+    for number, pair, prompt, good, bad in sides:
         if pair.chosen == pair.rejected:
             account.note("equal answers", number, set_aside=equal_answers == "set_aside")
             if equal_answers == "set_aside":
@@ -144,10 +173,21 @@ def pair_examples(
             account.note("beginning of the prompt cut off", number)
             prompt = prompt[-max_prompt_length:]
         room = max_length - len(prompt)
+        if room < 1:
+            account.note("no room for an answer behind the prompt", number, set_aside=True)
+            continue
         if max(len(good), len(bad)) > room:
             account.note("end of an answer cut off", number)
         examples.append(PairExample(prompt, good[:room], bad[:room]))
-    return examples, _closed(account, examples, max_length)
+        account.used += 1
+    require_some(account, max_length=max_length)
+    return examples, account
+
+
+def require_some(account: Account, *, max_length: int) -> None:
+    """Raises ValueError, saying what was found in which rows, where none of them became an example."""
+    if not account.used:
+        raise ValueError(f"none of {account.read} rows can be trained on at max_length {max_length}: {account.line()}")
 
 
 def _with_system(dialogue: Messages, wanted: bool) -> Messages:
@@ -169,8 +209,5 @@ def _answers(
     ]
 
 
-def _closed(account: Account, examples: Sequence[object], max_length: int) -> Account:
-    account.used = len(examples)
-    if not examples:
-        raise ValueError(f"none of {account.read} rows can be trained on at max_length {max_length}: {account.line()}")
-    return account
+def _numbers(rows: Sequence[object], numbers: Sequence[int] | None) -> Sequence[int]:
+    return range(1, len(rows) + 1) if numbers is None else numbers
