@@ -71,6 +71,7 @@ def require_apart(model: PreTrainedModel, longest: int) -> None:
     For packed rows that run by the model's own attention; `longest`: tokens of the longest text. Convolutions and
     linear or recurrent attention read on from one text into the next: found by a trial at the first call.
     """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
     _require_lengths(model, longest)
     if model not in _tried_as_they_are:
         _try_out(model, lambda model, lengths: nullcontext())

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from zephyr_lab.core.packed_rows import rope_limits
-from zephyr_lab.core.shapes import PairScores
 from zephyr_lab.losses.fast import pair_head
 from zephyr_lab.losses.fast.head_tiles import TILE_ENTRIES, target_log_probs
 from zephyr_lab.losses.fast.last_layer import selecting
@@ -67,7 +66,7 @@ def loss(
     hidden, head = _before_head(causal, packed)
     lengths = packed.lengths
 
-    def of_pairs(policy: PairLogProbs, pairs: slice) -> PairScores:
+    def of_pairs(policy: PairLogProbs, pairs: slice) -> Tensor:
         given = None if reference is None else PairLogProbs(*_sliced(reference.chosen, reference.rejected, pairs))
         return pair_loss(policy, given, PairLengths(*_sliced(lengths.chosen, lengths.rejected, pairs)))
 
