@@ -70,6 +70,15 @@ def window_fault(asked: Tensor | None, told: int | None) -> str | None:
     return f"a sliding window of {window} by its mask alone (its attention function is told {told})"
 
 
+def precision(model: Any) -> torch.dtype:
+    """What the model's products are computed in here and now: autocast's type where it is on, else the weights'.
+
+    The type of logits says less: under autocast some arrive in float32, made of products in bfloat16.
+    """
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+
+
 def layer_fault(config: Any) -> str | None:
     """What is wrong where a config of a text model has layers that carry more than attention along a row; or None."""
     others = sorted(set(getattr(config, "layer_types", None) or ()) - ATTENTION_LAYERS)
