@@ -111,7 +111,7 @@ LOGGED = {
 }  # fmt: skip
 
 
-def test_the_issue_s_weight_of_a_fifth_gives_a_fifth_of_the_loss(tmp_path):
+def test_a_weight_of_a_fifth_gives_a_fifth_of_the_loss(tmp_path):
     whole, fifth = (
         made(SharedPromptDPOTrainer, tmp_path, changes=changes) for changes in ({}, {"loss_weights": [0.2]})
     )
