@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from tiny_models import small_model
 from zephyr_lab.losses import kd
@@ -10,7 +11,7 @@ from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.fused_head import mean_of_tokens
 from zephyr_lab.models import pairing
 from zephyr_lab.models.attention_maps import whole_maps
-from zephyr_lab.training.lean_kd import lean_kd_losses, linear_head
+from zephyr_lab.training.lean_kd import both_passes, lean_kd_losses, linear_head
 
 IDS = torch.arange(5, 21).view(2, 8)
 ANSWERS = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]], dtype=torch.bool)  # two turns, one
@@ -90,3 +91,14 @@ def test_a_mask_that_was_not_shifted_is_refused():
             student, teacher, {"input_ids": IDS}, heads=(linear_head(student), linear_head(teacher)), counted=ANSWERS,
             shares=mean_of_tokens(ANSWERS), pairing=None, temperature=1.0, **WEIGHTS,
         )  # fmt: skip
+
+
+def test_packed_rows_of_a_model_that_reads_on_from_text_to_text_are_refused():
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Lfm2ForCausalLM(
+        Lfm2Config(**sizes, num_hidden_layers=2, layer_types=["conv", "full_attention"], vocab_size=60, pad_token_id=0)
+    )
+    counted = torch.tensor([[True, True, False, True, True, False]])
+    packed = {"input_ids": torch.arange(6)[None], "position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])}
+    with pytest.raises(ValueError, match=r"no packing for this model: layers of type conv"):
+        both_passes(model, model, packed, counted=counted, shares=mean_of_tokens(counted), pairing=None)
