@@ -176,7 +176,7 @@ def test_one_seed_has_intervals_over_prompts_and_no_bare_number():
     done = done_with(HOLDS, seeds=1)
     table = draft_adaptation.published_table(done, CODE, 1)
     ours = table[table["kind"] == "retrained"]
-    assert (ours["interval"] == "1 seed: 4 prompts, bootstrap 95 %").all()
+    assert (ours["interval"] == "1 seed: 4 prompts, all equal, no interval").all()  # one tau in every prompt
     tables.show(draft_adaptation.causes(done))  # empty, and says so
 
 

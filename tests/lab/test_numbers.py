@@ -35,9 +35,16 @@ def test_a_correlation_has_fisher_s_interval():
     assert (line["low"], line["high"]) == pytest.approx(tuple(expected.confidence_interval(0.95)), abs=1e-9)
 
 
-def test_a_perfect_correlation_has_an_interval_without_width():
+def test_a_perfect_correlation_says_that_it_has_no_interval():
     line = numbers.correlation("a", "b", [1.0, 2, 3, 4], [-1.0, -2, -3, -4], of="rows")
     assert [line["low"], line["value"], line["high"]] == pytest.approx([-1, -1, -1])
+    assert line["interval"] == "rows, all on one line, no interval"
+
+
+def test_equal_values_say_that_they_have_no_interval():
+    line = numbers.mean("a", "b", [2.0] * 5000, of="questions")
+    assert (line["low"], line["value"], line["high"]) == (2.0, 2.0, 2.0)
+    assert line["interval"] == "questions, all equal, no interval"
 
 
 def test_lines_pass_the_rules_of_a_tidy_frame():

@@ -17,9 +17,12 @@ def test_three_seeds_worked_by_hand():
     tables.frame([line])
 
 
-def test_equal_values_have_an_interval_without_width():
+def test_equal_values_say_that_they_have_no_interval():
     (line,) = seed_means.number("dSFT", "beta", [0.1, 0.1, 0.1], n=10)
-    assert line["low"] <= line["value"] <= line["high"] and line["high"] - line["low"] < 1e-12
+    assert line["low"] == line["value"] == line["high"]
+    assert line["interval"] == "3 seeds, all equal, no interval"
+    shown = repr(tables.show(tables.frame([line])))
+    assert "0.10 (n 10, 3 seeds)" in shown and "[0.10" not in shown
 
 
 def test_one_seed_gives_no_line_and_a_claim_without_interval():

@@ -95,6 +95,27 @@ def test_one_seed_has_a_bootstrap_over_questions_that_says_so():
     assert line["seeds"] == 1
 
 
+def test_seeds_that_are_equal_leave_the_questions_to_vary():
+    # one model asked under three seeds, as the shared base is: questions of 2, 4 and 6
+    same = answered({"base": [[(2, 2), (4, 4), (6, 6)]] * 3})
+    line = zephyr_scores.scores(same, models=["base"]).iloc[0]
+    assert line["interval"] == "3 equal seeds: 3 questions, bootstrap 95 %"
+    assert (line["low"], line["value"], line["high"]) == (2, 4, 6)
+
+
+def test_answers_that_are_all_equal_leave_room_to_the_ends_of_the_scale():
+    top = answered({"base": [[(10, 10)] * 3] * 3})
+    line = zephyr_scores.scores(top, models=["base"]).iloc[0]
+    assert (line["low"], line["high"]) == pytest.approx((10 - 9 * (1 - 0.025 ** (1 / 3)), 10))
+    assert line["interval"] == "3 equal seeds: 3 questions, Clopper-Pearson 95 %"
+
+
+def test_a_model_draws_with_itself_by_definition():
+    line = zephyr_scores.win_rates(TWO, ["new"], against="new").iloc[0]
+    assert (line["low"], line["value"], line["high"]) == (50, 50, 50)
+    assert line["interval"] == "against itself: 50 by definition"
+
+
 def test_one_seed_decides_no_claim(tmp_path, monkeypatch):
     monkeypatch.setattr(session, "_current", session.Session("tiny", 1, "test"))
     monkeypatch.setattr(session.Session, "build", property(lambda self: tmp_path))

@@ -260,7 +260,7 @@ def test_statements_of_the_documents_get_our_effects_beside_their_verdicts(runni
     assert effects.loc["S0-3", "low"] < 21 < effects.loc["S0-3", "high"]
     assert effects.loc["S1-33", "value"] == pytest.approx(HOLDS[WITHOUT] - HOLDS[DDPO])
     shown = repr(check.claims("overview", list(effects.index), zephyr_steps_claims.beside_statements(done_with(HOLDS))))
-    assert "S0-2  unsupported  +50 [" in shown and "S1-33  wrong  -3 [" in shown
+    assert "S0-2  unsupported  +50 (no spread)" in shown and "S1-33  wrong  -3 (no spread)" in shown
     alone = zephyr_steps_claims.beside_statements(done_with(HOLDS, seeds=1))
     assert alone["low"].isna().all()
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ledger_project import write_product, write_project
@@ -178,14 +179,35 @@ def test_an_interactive_session_does_not_count(checkout):
 # --- joining notebooks -----------------------------------------------------------------------------------------------
 
 
-def test_claims_of_several_notebooks_are_joined_and_a_later_one_wins(checkout):
+def test_claims_of_several_notebooks_are_joined(checkout):
     run(NOTEBOOK)
-    check.claims("zephyr", ["Z1", "Z3"], {"Z1": GAIN, "Z3": GAIN})
+    check.claims("zephyr", ["Z3"], {"Z3": GAIN})
     run(LAST)
     check.claims("zephyr", ["Z1", "Z3"], {"Z1": Measured(-0.5, -0.8, -0.2, n=3, seeds=3)})
     told = ledger.collect("tiny")
     assert claim(told, "Z1")["verdict"] == "contradicted"
     assert claim(told, "Z3")["verdict"] == "reproduced"  # "not measured yet" does not put out a verdict
+
+
+@pytest.mark.parametrize(("paper", "id"), [("zephyr", "Z1"), ("overview", "S0-2")])
+def test_a_claim_that_two_notebooks_measured_is_refused_with_both_named(checkout, paper, id):
+    run(NOTEBOOK)
+    check.claims(paper, [id], {id: Measured(4.36, 3.0, 6.0, n=3, seeds=3)})
+    run(LAST)
+    check.claims(paper, [id], {id: Measured(16.9, 12.0, 20.0, n=3, seeds=3)})
+    with pytest.raises(ValueError, match=rf"{id} is measured by two notebooks: {NOTEBOOK} \(\+4.36 .*{LAST} \(\+16.9 "):
+        ledger.collect("tiny")
+    assert claim(ledger.collect("tiny", stale={LAST}), id)["effect"] == 4.36  # what does not stand is no writer
+
+
+def test_a_verdict_left_open_is_a_measurement_too(checkout):
+    run(NOTEBOOK)
+    check.claims("zephyr", ["Z1"], {"Z1": GAIN})
+    run(LAST)
+    frame = pd.DataFrame([{"row": "Z1", "metric": "m", "value": 1.0, "low": None, "high": None, "n": 3, "seeds": 1}])
+    check.claims("zephyr", ["Z1"], frame)
+    with pytest.raises(ValueError, match=f"{LAST} .not resolved."):
+        ledger.collect("tiny")
 
 
 def test_a_fresh_notebook_wins_over_a_stale_one(checkout):
@@ -212,6 +234,39 @@ def test_the_smallest_count_of_seeds_is_told(checkout):
     run(LAST, seeds=3)
     check.exact("b", 1, 1)
     assert ledger.collect("tiny")["seeds"] == 3
+
+
+def test_a_finding_agrees_differs_or_is_noted():
+    words = [
+        ledger.finding_word({"published": published, "agrees": agrees})
+        for published, agrees in ((1.0, True), (1.0, False), (None, None))
+    ]
+    assert words == ["agrees", "differs", "noted"]
+
+
+def test_an_exact_check_is_told_with_its_tolerance(checkout):
+    run(NOTEBOOK)
+    with pytest.raises(ValueError, match="is 90, must be 96 to within 5"):
+        check.exact("covered", 90, 96, 5)
+    assert ledger.integrity_failures("tiny") == [f"{NOTEBOOK}: covered is 90, must be 96 to within 5"]
+    assert ledger.required({"expected": 96, "tolerance": 0}) == "96"
+
+
+def told_at(seeds, **verdicts):
+    return {
+        "profile": "tiny",
+        "claims": [{"id": id, "verdict": verdict, "seeds": seeds} for id, verdict in verdicts.items()],
+    }
+
+
+def test_verdicts_that_fewer_seeds_left_open_are_told_in_one_line():
+    ours = told_at(3, Z1="not resolved", Z2="reproduced", Z3="not measured yet", K7="not resolved")
+    theirs = told_at(5, Z1="reproduced", Z2="reproduced", Z3="reproduced", K7="contradicted")
+    line = ledger.other_seeds(ours, theirs)
+    assert line.startswith("2 verdicts differ from the committed at 5 seeds (Z1, K7); this run has 3")
+    assert "wider the intervals" in line
+    assert ledger.other_seeds(told_at(5, Z1="not resolved"), theirs) == ""  # at equal seeds it is a change
+    assert ledger.other_seeds(ours, theirs | {"profile": "smoke"}) == ledger.other_seeds(ours, None) == ""
 
 
 # --- the committed ledger --------------------------------------------------------------------------------------------

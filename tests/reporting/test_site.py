@@ -88,6 +88,21 @@ def test_ledger_page_tells_claims_with_reasons(built):
     assert "8.990625 8.990625" in said
 
 
+def test_a_finding_beside_nothing_printed_is_noted_and_a_tolerance_is_shown():
+    finding = {"what": "speed-up", "ours": 1.5, "interval": None, "published": None, "source": "S3-2", "agrees": None}
+    rows = site_pages._findings_table([finding])
+    assert "noted" in rows and "differs" not in rows
+    checks = site_pages._exact_table([{"what": "covered", "got": 95, "expected": 96, "tolerance": 5, "holds": True}])
+    assert "must be exact" not in checks and "96 to within 5" in checks
+
+
+def test_runs_at_one_time_count_once_by_the_clock():
+    # 0 to 60 and 30 to 90 overlap, 200 to 210 stands alone: 90 + 10
+    records = [{"finished": end, "seconds": seconds} for end, seconds in ((90.0, 60.0), (60.0, 60.0), (210.0, 10.0))]
+    assert site_content.clock_seconds(records) == 100.0
+    assert site_content.clock_seconds([]) == 0.0
+
+
 def test_item_page_sets_published_committed_and_this_run_side_by_side(built):
     said = words(page(built, "items/zephyr-tab1.html"))
     assert "llama-2-70b-chat mt bench 6.86 6.85 [6.42, 7.25] 6.86 [6.43, 7.26] recomputed 80 80 questions" in said

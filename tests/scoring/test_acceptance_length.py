@@ -143,6 +143,14 @@ def test_a_paired_difference_is_narrower_than_an_unpaired_one():
     assert paired.interval.high - paired.interval.low < alone.interval.high - alone.interval.low
 
 
+def test_prompts_of_one_tau_have_no_interval_and_say_so():
+    same = acceptance_estimate([6, 9, 12], [2, 3, 4], seed=0)
+    assert (same.value, same.interval, same.method) == (3.0, None, "all equal, no interval")
+    difference = acceptance_difference(([6, 9], [2, 3]), ([6, 9], [3, 4.5]), seed=0)
+    assert (difference.value, difference.interval) == (1.0, None)
+    assert acceptance_estimate([6], [2], seed=0).method == "one prompt, no interval"
+
+
 def test_one_prompt_has_no_interval():
     assert acceptance_estimate([6], [2], seed=0).interval is None
 

@@ -5,12 +5,19 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom, binomtest
 
 from zephyr_lab.scoring.intervals import (
+    PERCENT,
+    SHARE,
+    Scale,
     bootstrap_difference,
     bootstrap_interval,
+    clopper_pearson,
+    constant_interval,
     mean_estimate,
     paired_t_interval,
+    share_estimate,
     t_interval,
 )
 
@@ -65,8 +72,98 @@ def test_bootstrap_equals_the_count_of_all_resamples():
     assert drawn == pytest.approx(expected, abs=0.03)
 
 
-def test_bootstrap_of_equal_questions_has_no_width():
-    assert bootstrap_interval([5.0, 5.0, 5.0], ["a", "b", "c"], generator=generator()) == (5, 5)
+@pytest.mark.parametrize(
+    ("values", "questions"),
+    [([5.0, 5.0, 5.0], "abc"), ([0.1 + 0.2, 0.3, 0.3], "abc"), ([0.0, 1.0, 1.0, 0.0], "aabb")],
+)
+def test_bootstrap_of_equal_questions_has_no_interval(values, questions):
+    assert bootstrap_interval(values, list(questions), generator=generator()) is None
+    assert mean_estimate(values, list(questions), seed=0).method == "all equal, no interval"
+
+
+def test_equal_seeds_have_no_t_interval():
+    assert t_interval([3.4867188] * 5) is None
+    assert t_interval([0.1 + 0.2, 0.3]) is None  # the last bit is rounding
+    assert t_interval([0.3, 0.3 + 1e-9]) is not None
+    assert paired_t_interval([1.5, 2.5], [1.0, 2.0]) is None
+
+
+def test_thirty_wins_of_thirty():
+    # Clopper-Pearson at the end has a closed form: low^30 = 0.025
+    found = share_estimate([100.0] * 30, range(30), seed=0, scale=PERCENT)
+    assert found.interval == pytest.approx((100 * 0.025 ** (1 / 30), 100))
+    assert (found.value, found.n, found.method) == (100, 30, "Clopper-Pearson 95 %")
+    lost = share_estimate([0.0] * 30, range(30), seed=0)
+    assert lost.interval == pytest.approx((0, 1 - 0.025 ** (1 / 30)))
+
+
+def test_a_share_next_to_an_end_is_scipys_exact_interval():
+    for successes, trials in ((29, 30), (1, 40), (9, 805), (3, 5)):
+        won = [1.0] * successes + [0.0] * (trials - successes)
+        exact = binomtest(successes, trials).proportion_ci(0.95, method="exact")
+        assert share_estimate(won, range(trials), seed=0).interval == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_a_share_away_from_the_ends_keeps_the_bits_of_its_bootstrap():
+    won = [1.0] * 30 + [0.0] * 50
+    plain = bootstrap_interval(won, range(80), generator=generator())
+    assert share_estimate(won, range(80), seed=0).interval == plain
+    assert mean_estimate(won, range(80), seed=0, scale=SHARE).interval == plain
+
+
+def test_rows_of_one_question_count_once_in_the_exact_interval():
+    once = share_estimate([1.0] * 12, range(12), seed=0)
+    twice = share_estimate([1.0] * 24, [*range(12), *range(12)], seed=0)
+    assert (once.interval, once.n, twice.n) == (twice.interval, 12, 24)
+
+
+def test_equal_values_within_a_scale_leave_room_to_either_end():
+    # nine of 4.9375 from 1 to 10: another value may have the probability q with (1 - q)^9 = 0.025
+    unseen = 1 - 0.025 ** (1 / 9)
+    found = mean_estimate([4.9375] * 9, range(9), seed=0, scale=Scale(1.0, 10.0))
+    assert found.interval == pytest.approx((4.9375 - unseen * 3.9375, 4.9375 + unseen * 5.0625))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_at_an_end_of_the_scale_the_two_exact_intervals_are_one(value):
+    assert constant_interval(value, 17, SHARE) == pytest.approx(clopper_pearson(17 * value, 17))
+
+
+def test_what_has_no_place_on_its_scale_is_refused():
+    with pytest.raises(ValueError, match="from 0 to 1, got 0 to 2"):
+        share_estimate([0.0, 2.0], "ab", seed=0)
+    with pytest.raises(ValueError, match="got 3 of 2"):
+        clopper_pearson(3, 2)
+    with pytest.raises(ValueError, match="got 0 of 0"):
+        clopper_pearson(0, 0)
+    with pytest.raises(ValueError, match="from 0 to 1, got 3 of 2"):
+        constant_interval(2.0, 3, SHARE)
+
+
+@pytest.mark.parametrize("trials", [5, 10, 20, 30, 50, 100])
+def test_a_share_near_an_end_is_covered_as_often_as_it_says(trials):
+    # every count of wins is listed with its probability, so coverage is exact and not simulated
+    ends = np.array([share_of(wins, trials) for wins in range(trials + 1)])
+    for truth in (0.001, 0.01, 0.03, 0.05, 0.1, 0.9, 0.95, 0.97, 0.99, 0.999):
+        covers = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+        coverage = binom.pmf(np.arange(trials + 1), trials, truth)[covers].sum()
+        assert coverage >= 0.93, (trials, truth, coverage)
+
+
+def share_of(wins, trials):
+    found = share_estimate([1.0] * wins + [0.0] * (trials - wins), range(trials), seed=0, resamples=1000)
+    assert found.interval.low < found.interval.high
+    return found.interval
+
+
+def test_weighted_wins_near_an_end_are_covered():
+    # a win is worth anything from 0 to 1, mean 0.02: a hundredth is 1, the rest is about 0.01
+    noise, covered = np.random.default_rng(1), 0
+    for _ in range(1000):
+        wins = np.where(noise.random(60) < 0.01, 1.0, noise.random(60) * 2 / 99)
+        low, high = share_estimate(wins, range(60), seed=0, resamples=50).interval
+        covered += low <= 0.02 <= high
+    assert covered / 1000 >= 0.95
 
 
 def test_the_order_of_rows_and_the_names_of_questions_change_nothing():
@@ -96,11 +193,13 @@ def test_a_large_draw_is_made_in_pieces_of_bounded_memory():
 
 
 def test_a_difference_draws_the_same_questions_for_both_sides():
-    # ours is theirs plus one on each question: whatever is drawn, the difference is one
+    # ours is theirs plus 1 or 1.5 on each question: whatever is drawn, the difference lies between
     theirs = generator().normal(size=50)
-    assert bootstrap_difference(
-        theirs + 1, range(50), theirs[::-1], range(49, -1, -1), generator=generator()
-    ) == pytest.approx((1, 1))
+    ours = theirs + 1 + np.where(np.arange(50) < 25, 0.0, 0.5)
+    low, high = bootstrap_difference(ours, range(50), theirs[::-1], range(49, -1, -1), generator=generator())
+    assert 1 < low < 1.25 < high < 1.5  # the spread of theirs, 1, is not in it
+    equal = bootstrap_difference(theirs + 1, range(50), theirs[::-1], range(49, -1, -1), generator=generator())
+    assert equal is None
 
 
 def test_a_difference_lives_with_questions_that_one_side_lacks():

@@ -78,3 +78,10 @@ def test_what_cannot_be_fitted_is_refused(change, why):
     rows = {"wins": [1.0, 0.0], "differences": [1.0, 2.0], "models": ["a", "a"], "instructions": [1, 2]} | change
     with pytest.raises(ValueError, match=why):
         length_bias(**rows)
+
+
+@pytest.mark.parametrize(("wins", "instructions"), [([1.0] * 4, list("abcd")), ([1.0, 0.0, 0.0, 1.0], list("aaaa"))])
+def test_where_no_draw_differs_there_is_no_interval(wins, instructions):
+    differences = [1.0, 2.0, -3.0, 5.0]
+    found = length_bias(wins, differences, ["m"] * 4, instructions, generator=np.random.default_rng(0), resamples=20)
+    assert found.interval is None

@@ -70,7 +70,8 @@ def test_the_fit_is_the_maximum_that_a_general_optimiser_finds():
 def test_the_baseline_against_itself_gives_exactly_50():
     fit = length_controlled_win_rate([0.5] * 805, [0.0] * 805)
     assert fit.value == 50
-    assert fit.interval == (50, 50)
+    unseen = 100 * (1 - 0.025 ** (1 / 805))  # all equal: what may have gone unseen, either way
+    assert fit.interval == pytest.approx((50 - unseen / 2, 50 + unseen / 2))
     assert "as long as the baseline's" in fit.statement
 
 
@@ -166,3 +167,23 @@ def test_no_table_of_wins_and_lengths_breaks_the_fit():
         if fit.interval is not None:
             assert fit.interval.low <= fit.value + 1e-9
             assert fit.value <= fit.interval.high + 1e-9
+
+
+@pytest.mark.parametrize("differences", [[0.0] * 30, [float(place - 15) for place in range(30)]])
+def test_draws_alone_are_no_certainty(differences):
+    fit = length_controlled_win_rate([0.5] * 30, differences)
+    unseen = 100 * (1 - 0.025 ** (1 / 30))
+    assert fit.value == pytest.approx(50)
+    assert fit.interval == pytest.approx((50 - unseen / 2, 50 + unseen / 2))
+
+
+def test_wins_at_equal_lengths_have_the_exact_interval():
+    fit = length_controlled_win_rate([1.0] * 30, [0.0] * 30)
+    assert fit.interval == pytest.approx((100 * 0.025 ** (1 / 30), 100))
+
+
+@pytest.mark.parametrize("differences", [[0.0] * 4, [1.0, -2.0, 3.0, 5.0]])
+def test_one_instruction_has_no_interval(differences):
+    fit = length_controlled_win_rate([1.0, 0.0, 0.5, 1.0], differences, ["q"] * 4)
+    assert fit.interval is None
+    assert "one instruction alone has no interval" in fit.statement

@@ -66,3 +66,8 @@ def test_a_published_deviation_has_the_interval_of_the_values_it_came_from():
     assert of_deviation(float(np.std(values, ddof=1)), 5) == standard_deviation(values)
     with pytest.raises(ValueError, match=r"of two values or more, got 0\.1 of 1"):
         of_deviation(0.1, 1)
+
+
+def test_equal_runs_have_no_spread_to_give_an_interval():
+    assert standard_deviation([0.1 + 0.2, 0.3, 0.3]) is None
+    assert log_variance_ratio([0.1 + 0.2, 0.3], [1.0, 2.0]) is None

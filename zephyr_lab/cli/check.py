@@ -20,7 +20,8 @@ def check(
     """Show every item with its status and every claim with its verdict.
 
     Exit code 1 where an exact check failed, or where at equal profile and seeds a verdict changed or a sign reversed
-    against the committed ledger; 0 otherwise: a difference from a paper is a finding, not a failure.
+    against the committed ledger; 0 otherwise: a difference from a paper is a finding, not a failure. Verdicts that
+    differ at another count of seeds are told in a line: fewer seeds give wider intervals.
     """
     from zephyr_lab.core.profiles import require_profile
     from zephyr_lab.engine.freshness import stale_notebooks
@@ -47,6 +48,8 @@ def check(
 def _show(told: dict[str, Any], committed: dict[str, Any] | None) -> None:
     from rich.console import Console
 
+    from zephyr_lab.reporting import ledger
+
     console = Console(markup=False)
     if not console.is_terminal:
         console = Console(width=FILE_WIDTH, markup=False)
@@ -57,6 +60,9 @@ def _show(told: dict[str, Any], committed: dict[str, Any] | None) -> None:
         console.print(line, highlight=False)
     console.print(_claims(told, {claim["id"]: claim for claim in before["claims"]}, heading))
     console.print(_summary(told), highlight=False)
+    seeds = ledger.other_seeds(told, committed)
+    if seeds:
+        console.print(f"{seeds}.", highlight=False)
 
 
 def _items(told: dict[str, Any], before: dict[str, Any], heading: str) -> "Table":

@@ -165,8 +165,18 @@ def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
         dropped = "left out, as in FastChat; --unparsed keep counts them as -1"
         typer.echo(f"Judgments without a score are {dropped if unparsed == 'drop' else 'counted as -1'}.")
     for name, model in models.items():
-        for statement in _oddities(model):
+        for statement in (*_other_interval(model.mean), *_oddities(model)):
             typer.echo(f"{_plain(name)}: {statement}")
+
+
+def _other_interval(estimate: "Estimate") -> list[str]:
+    """What the interval of a row is, where it is not the bootstrap that the title names, or why there is none."""
+    from zephyr_lab.scoring.intervals import BOOTSTRAP, EXACT, FEW
+
+    if estimate.value is None or estimate.method == BOOTSTRAP:
+        return []
+    because = f": equal values, or fewer than {FEW} wins or losses" if estimate.method == EXACT else ""
+    return [f"interval: {estimate.method}{because}"]
 
 
 def _oddities(model: "ModelScore") -> list[str]:
@@ -202,6 +212,9 @@ def _print_alpaca_eval(models: "dict[str, WinRate]") -> None:
             for name, model in models.items()
         ),
     )
+    for name, model in models.items():
+        for statement in _other_interval(model.win_rate):
+            typer.echo(f"{_plain(name)}: {statement}")
     typer.echo("At equal lengths, fitted from these annotations alone (not the published length control):")
     for name, model in models.items():
         fit = model.length_controlled

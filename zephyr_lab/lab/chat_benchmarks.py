@@ -22,10 +22,10 @@ from zephyr_lab.scoring.judgments import Judgment
 from zephyr_lab.scoring.mt_bench import ModelScore
 
 SCORES, ANNOTATIONS = FILES = "mt_bench_scores", "alpaca_eval_v1"  # names in the catalogue of released files
-OVER_QUESTIONS = "80 questions, bootstrap 95 %"
-OVER_TEN = "10 questions, bootstrap 95 %"
-OVER_INSTRUCTIONS = "805 instructions, bootstrap 95 %"
-SANDWICH = "805 instructions, sandwich 95 %"
+OVER_QUESTIONS = "80 questions"
+OVER_TEN = "10 questions"
+OVER_INSTRUCTIONS = "805 instructions"
+SANDWICH = "sandwich 95 %"
 
 # Printed row -> released model, only where it is the same model. Guanaco is printed at 65B and WizardLM at 70B; the
 # released MT-Bench scores hold guanaco-33b and wizardlm-13b, which are other models.
@@ -175,8 +175,8 @@ def lengths(ours: ChatScores) -> pd.DataFrame:
         rows.append(_number(model, "win_rate", record.win_rate, OVER_INSTRUCTIONS, ANNOTATIONS))
         fitted = record.length_controlled
         if fitted.interval is not None:
-            controlled = Estimate(fitted.value, fitted.interval, fitted.n)
-            rows.append(_number(model, "length_controlled", controlled, SANDWICH, ANNOTATIONS))
+            controlled = Estimate(fitted.value, fitted.interval, fitted.n, SANDWICH)
+            rows.append(_number(model, "length_controlled", controlled, OVER_INSTRUCTIONS, ANNOTATIONS))
     return tables.frame(rows)
 
 
@@ -272,9 +272,9 @@ def _alpaca_eval_rows(scored: Mapping[str, WinRate]) -> list[dict[str, Any]]:
     ]
 
 
-def _number(row: str, metric: str, estimate: Estimate, interval: str, source: str) -> dict[str, Any]:
-    """A recomputed number as a row of the tidy frame."""
-    low, high = estimate.interval or (None, None)
+def _number(row: str, metric: str, estimate: Estimate, over: str, source: str) -> dict[str, Any]:
+    """A recomputed number as a row of the tidy frame; its interval is named by what it is `over` and how it is made."""
+    low, high = estimate.interval or (estimate.value, estimate.value)
     return {
         "row": row,
         "metric": metric,
@@ -283,7 +283,7 @@ def _number(row: str, metric: str, estimate: Estimate, interval: str, source: st
         "low": low,
         "high": high,
         "n": estimate.n,
-        "interval": interval,
+        "interval": f"{over}, {estimate.method}",
         "source": source,
     }
 

@@ -251,7 +251,7 @@ def doses(done: Alignment) -> pd.DataFrame:
     seeds = sorted(done.answers.loc[done.answers["model"] == DOMAIN_ONLY, "seed"].unique())
     chat, domain = (frame[frame["seed"].isin(seeds)] for frame in (done.answers, done.domain))
     rows = [
-        scores.number(row, measure.metric, scores.grid(frame, model, measure))
+        scores.number(row, measure.metric, scores.grid(frame, model, measure), within=measure.within)
         for row, model in names.items()
         for frame, measure in ((domain, kd_scores.DOMAIN), (chat, scores.SCORE))
     ]
@@ -268,7 +268,7 @@ def groups(done: Alignment) -> pd.DataFrame:
         for model in (ALPHA, BETA, EXPERT):
             values = scores.grid(part, model, kd_scores.DOMAIN)
             if values.size > 1:
-                rows.append(scores.number(str(group), model, values))
+                rows.append(scores.number(str(group), model, values, within=kd_scores.DOMAIN.within))
     return tables.frame(rows)
 
 

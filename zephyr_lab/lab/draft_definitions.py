@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from scipy.stats import beta
 
 from zephyr_lab.core import files, settings
 from zephyr_lab.engine.scheduler import get_many, metrics
@@ -20,6 +19,7 @@ from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, SPECIALTIES, STAGE_1, ScoreSettings
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.acceptance_length import constant_rate_length
+from zephyr_lab.scoring.intervals import EXACT, clopper_pearson
 from zephyr_lab.training.recipes.draft_data import CHAT
 from zephyr_lab.training.recipes.draft_lossless import DraftLossless
 from zephyr_lab.training.recipes.draft_scores import PROMPTS, TARGET
@@ -203,7 +203,7 @@ def lossless(done: Definitions) -> pd.DataFrame:
         lines.append({
             "row": row, "metric": "greedy answers that differ, %", "kind": "retrained",
             "value": 100 * differing / answers, "low": 100 * low, "high": 100 * high, "n": answers,
-            "seeds": len(made), "interval": "answers, Clopper-Pearson 95 %", "source": seed_means.SOURCE,
+            "seeds": len(made), "interval": f"answers, {EXACT}", "source": seed_means.SOURCE,
         })  # fmt: skip
         sampled = _sampled(made)
         for metric, column in (("with and without", "variation"), ("without, twice", "variation_plain")):
@@ -212,15 +212,6 @@ def lossless(done: Definitions) -> pd.DataFrame:
         rejected = [float((part["p"] < 0.05).mean()) for _, part in sampled.groupby("seed")]
         lines += seed_means.number(row, "share of chi-square tests below 0.05", rejected, n=len(sampled))
     return tables.frame(lines)
-
-
-def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share. Raises ValueError without a trial."""
-    if trials < 1:
-        raise ValueError(f"a share needs at least one trial, got {trials}")
-    low = 0.0 if successes == 0 else float(beta.ppf(0.025, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(beta.ppf(0.975, successes + 1, trials - successes))
-    return low, high
 
 
 def measured(done: Definitions) -> pd.DataFrame:

@@ -51,7 +51,10 @@ def by_seed(scored: pd.DataFrame, draft: str, *, temperature: int, length: int |
 def number(
     row: str, metric: str, scored: pd.DataFrame, draft: str, *, temperature: int, length: int | None = None
 ) -> dict[str, Any]:
-    """tau as a row of the tidy frame: t over seeds; for one seed a bootstrap over prompts, and it says so."""
+    """tau as a row of the tidy frame: t over seeds; for one seed a bootstrap over prompts, and it says so.
+
+    Where all prompts are equal there is no interval, which it says too.
+    """
     chosen = rows(scored, draft, temperature=temperature, length=length)
     values, prompts = by_seed(scored, draft, temperature=temperature, length=length), chosen["prompt"].nunique()
     if len(values) > 1:
@@ -59,7 +62,7 @@ def number(
     sums = chosen.groupby("prompt")[["tokens", "passes"]].sum()
     estimate = acceptance_estimate(sums["tokens"], sums["passes"], seed=0)
     low, high = estimate.interval or (values[0], values[0])
-    counts = {"n": prompts, "seeds": 1, "interval": f"1 seed: {prompts} prompts, bootstrap 95 %"}
+    counts = {"n": prompts, "seeds": 1, "interval": f"1 seed: {prompts} prompts, {estimate.method}"}
     ends = {"low": min(low, values[0]), "high": max(high, values[0])}
     return {"row": row, "metric": metric, "kind": "retrained", "value": values[0], **ends, **counts, "source": SOURCE}
 

@@ -19,6 +19,7 @@ from zephyr_lab.lab.domain_alignment import ALIGNED, ALIGNED_BETA, BETA, BETA_2X
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, BASE, EXPERT, LARGER, SAME
 from zephyr_lab.reporting import figures, published, tables
 from zephyr_lab.reporting.picture import Picture
+from zephyr_lab.scoring.intervals import PERCENT
 from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench
 
@@ -72,9 +73,11 @@ def retrained(done: Benchmarks) -> pd.DataFrame:
     for model in MODELS:
         won = 100 * judged[judged["model"] == model].pivot(index="seed", columns="question_id", values="win")
         rows += [
-            scores.number(model + WORLD, "mt_bench", scores.grid(done.answers, model)),
-            scores.number(model + WORLD, "alpaca_eval", won),
-            scores.number(model + WORLD, "ecomm_eval", scores.grid(done.domain, model, kd_scores.DOMAIN)),
+            scores.number(model + WORLD, "mt_bench", scores.grid(done.answers, model), within=scores.JUDGED),
+            scores.number(model + WORLD, "alpaca_eval", won, within=PERCENT),
+            scores.number(
+                model + WORLD, "ecomm_eval", scores.grid(done.domain, model, kd_scores.DOMAIN), within=scores.JUDGED
+            ),
         ]
     return tables.frame(rows)
 

@@ -51,7 +51,7 @@ def trade_off(doses: pd.DataFrame) -> Picture:
     ax.set_ylabel("chat score, 1 to 10")
     ax.grid(color="0.93", linewidth=0.6)
     ax.set_axisbelow(True)
-    interval = doses["interval"].iloc[0]
+    interval = "; ".join(dict.fromkeys(doses["interval"]))
     picture.legend(loc="outside lower center", ncols=3, title=f"numbers: steps; bars: {interval}", title_fontsize=7)
     return picture
 

@@ -24,9 +24,9 @@ from zephyr_lab.scoring.domain import ASPECTS
 from zephyr_lab.training.recipes.evaluate import PAIRS
 from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 
-DOMAIN = Measure("ecomm_eval", "domain")  # the name under which Table 1 prints theirs
-HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT)
-ASPECT_MEASURES = tuple(Measure(name.replace("_", " "), name) for name in ASPECTS)
+DOMAIN = Measure("ecomm_eval", "domain", within=scores.JUDGED)  # the name under which Table 1 prints theirs
+HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=scores.JUDGED)
+ASPECT_MEASURES = tuple(Measure(name.replace("_", " "), name, within=scores.JUDGED) for name in ASPECTS)
 RETENTION = "KL from the start, nats a token"
 
 
@@ -122,7 +122,12 @@ def differences(
     """Tidy frame of ours - theirs by seed: `pairs` gives each row's name its two models."""
     measures = list(measures)
     return tables.frame(
-        scores.number(row, measure.metric, difference(answered, ours, theirs, measure))
+        scores.number(
+            row,
+            measure.metric,
+            difference(answered, ours, theirs, measure),
+            within=scores.of_difference(measure.within),
+        )
         for row, (ours, theirs) in pairs.items()
         for measure in measures
     )

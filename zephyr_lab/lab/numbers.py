@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zephyr_lab.data.filters_quality import wilson_interval
-from zephyr_lab.scoring.intervals import t_interval
+from zephyr_lab.scoring.intervals import ALL_EQUAL, all_equal, t_interval
 
 WORLD = "embedded world"
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -35,26 +35,31 @@ def share(row: str, metric: str, successes: int, trials: int, *, of: str, source
 
 
 def mean(row: str, metric: str, values: ArrayLike, *, of: str, source: str = WORLD) -> dict[str, Any]:
-    """The mean of independent values. Raises ValueError for fewer than two: one number alone has no interval."""
-    interval = t_interval(values)
-    if interval is None:
+    """The mean of independent values; equal ones have no interval, and the line says so. Raises ValueError for fewer
+    than two: one number alone has no interval either."""
+    if len(values) < 2:
         raise ValueError(f"{metric} of {row}: a mean needs at least two of the {of}, got {len(values)}")
     value = float(np.mean(np.asarray(values, dtype=float)))
-    return _line(row, metric, value, *interval, len(values), f"{of}, t 95 %", source)
+    interval = t_interval(values)
+    name = "t 95 %" if interval else ALL_EQUAL
+    return _line(row, metric, value, *(interval or (value, value)), len(values), f"{of}, {name}", source)
 
 
 def correlation(
     row: str, metric: str, ours: ArrayLike, theirs: ArrayLike, *, of: str, source: str = WORLD
 ) -> dict[str, Any]:
-    """Pearson's correlation with the interval of Fisher's z. Raises ValueError for fewer than four pairs, or where
-    one side never varies."""
+    """Pearson's correlation with the interval of Fisher's z; a perfect one has no interval, and the line says so.
+
+    Raises ValueError for fewer than four pairs, or where one side never varies.
+    """
     if len(ours) != len(theirs) or len(ours) < 4:
         raise ValueError(f"{metric} of {row}: needs pairs, at least four, got {len(ours)} and {len(theirs)} {of}")
     if min(np.ptp(ours), np.ptp(theirs)) == 0:
         raise ValueError(f"{metric} of {row}: a side that never varies has no correlation")
     value = float(np.clip(np.corrcoef(ours, theirs)[0, 1], -1.0, 1.0))
-    # atanh(1) is infinite: a perfect correlation has an interval without width
-    z, half = math.atanh(value) if abs(value) < 1 else math.copysign(math.inf, value), _Z / math.sqrt(len(ours) - 3)
+    if all_equal([abs(value), 1.0]):  # atanh(1) is infinite, and no sample can tell 1 from almost 1
+        return _line(row, metric, value, value, value, len(ours), f"{of}, all on one line, no interval", source)
+    z, half = math.atanh(value), _Z / math.sqrt(len(ours) - 3)
     ends = math.tanh(z - half), math.tanh(z + half)
     return _line(
         row, metric, value, min(ends[0], value), max(ends[1], value), len(ours), f"{of}, Fisher z 95 %", source

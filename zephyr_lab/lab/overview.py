@@ -1,5 +1,6 @@
 """What to tell people about notebooks: their state, and how a run came out."""
 
+from collections import Counter
 from typing import Any
 
 from zephyr_lab.core import files, paths
@@ -7,6 +8,9 @@ from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.engine import freshness, run_records
 from zephyr_lab.engine.notebooks import all_notebooks
 from zephyr_lab.engine.runner import Outcome
+from zephyr_lab.reporting import ledger
+from zephyr_lab.reporting.claims import VERDICTS
+from zephyr_lab.reporting.ledger import finding_word
 
 
 def notebooks(profile: str) -> list[dict[str, Any]]:
@@ -41,7 +45,10 @@ def outcome_row(outcome: Outcome) -> dict[str, Any]:
 
 
 def run_lines(outcomes: list[Outcome]) -> list[str]:
-    """What `zephyr-lab run` says at its end: a line a notebook, its findings, the sums."""
+    """What `zephyr-lab run` says at its end: a line a notebook, its findings, the sums.
+
+    The verdicts are those that the ledger has on the claims of these notebooks; where it refuses, why.
+    """
     lines, findings, exact = [], [], 0
     for outcome in outcomes:
         lines.append(_outcome_line(outcome))
@@ -57,9 +64,33 @@ def run_lines(outcomes: list[Outcome]) -> list[str]:
     ran = sum(outcome.state == "ran" for outcome in outcomes)
     total = f"{len(outcomes)} notebook{'s' if len(outcomes) != 1 else ''}, {ran} run"
     if compared:
-        total += f"; {differing} of {len(compared)} findings differ from the papers (recorded, never an error)"
+        total += f"; {differing} of {len(compared)} printed numbers differ from ours"
+    verdicts, seeds = _verdicts(outcomes)
+    if verdicts:
+        total += f"; claims: {verdicts}"
+    if compared or verdicts:
+        total += " (recorded, never an error)"
     integrity = f"{failed} failed" if failed else f"Integrity: {exact} exact checks hold"
-    return [*lines, f"{total}. {integrity}."]
+    return [*lines, f"{total}. {integrity}.", *([f"{seeds}."] if seeds else [])]
+
+
+def _verdicts(outcomes: list[Outcome]) -> tuple[str, str]:
+    """The ledger's verdicts on the claims of these notebooks, counted; and its line on other counts of seeds."""
+    profiles = {outcome.record["profile"] for outcome in outcomes if outcome.record}
+    if len(profiles) != 1:
+        return "", ""
+    (profile,) = profiles
+    ids = {claim["id"] for outcome in outcomes for claim in _fragment(outcome).get("claims", [])}
+    if not ids:
+        return "", ""
+    try:
+        told = ledger.collect(profile, stale=freshness.stale_notebooks(profile))
+    except ValueError as error:  # said here, where the run is told; `zephyr-lab check` stops at it
+        return "", str(error)
+    told["claims"] = [claim for claim in told["claims"] if claim["id"] in ids]
+    counts = Counter(claim["verdict"] for claim in told["claims"])
+    shown = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return shown, ledger.other_seeds(told, ledger.committed())
 
 
 def _outcome_line(outcome: Outcome) -> str:
@@ -97,7 +128,5 @@ def _finding_line(finding: dict[str, Any]) -> str:
     shown = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     ours = f"{finding['what']}: {finding['ours']:.2f}{shown}"
     source = f" ({finding['source']})" if finding.get("source") else ""
-    if finding.get("published") is None:
-        return f"noted    {ours}{source}"
-    word = "agrees " if finding["agrees"] else "differs"
-    return f"{word}  {ours}, published {finding['published']}{source}"
+    theirs = "" if finding.get("published") is None else f", published {finding['published']}"
+    return f"{finding_word(finding):7}  {ours}{theirs}{source}"

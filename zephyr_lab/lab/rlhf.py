@@ -27,7 +27,6 @@ DPO, ONLINE = "DPO", "online DPO"
 PPO, RLOO = "reward model + PPO", "reward model + RLOO"
 RLOO_TRUE = "RLOO, true reward"
 BEST = "best-of-n"
-WITHOUT = "DPO from the base"
 TRAINED = (DPO, ONLINE, PPO, RLOO, RLOO_TRUE, LONGER, CHOSEN)
 ARMS = (*TRAINED, BEST)
 RLHF = (PPO, RLOO)
@@ -41,14 +40,13 @@ class Comparison:
     """All arms, trained and measured.
 
     points: a row a seed, arm and policy it left: point, kl, quality, learned, brief, words, tokens, win (% against the
-    start's answers to the same questions, ties half). answers, held_out: frames of `zephyr_scores` for the final
-    policies. costs: a row a seed and arm, `rlhf_costs.COLUMNS`. By seed: stages, arm -> its trainings; pools, the
-    answers that best-of-n picks from.
+    start's answers to the same questions, ties half). answers: frame of `zephyr_scores` for the final policies. costs:
+    a row a seed and arm, `rlhf_costs.COLUMNS`. By seed: stages, arm -> its trainings; pools, the answers that best-of-n
+    picks from.
     """
 
     points: pd.DataFrame
     answers: pd.DataFrame
-    held_out: pd.DataFrame
     costs: pd.DataFrame
     stages: list[dict[str, list[Stage]]]
     pools: list[dict[str, list[list[float]]]]
@@ -65,10 +63,7 @@ def comparison(profile: str, seeds: int) -> Comparison:
     rewards = [rlhf_stages.reward(profile, seed) for seed in range(seeds)]
     asked = [frontier_stage(profile, seed, made[seed], rewards[seed]) for seed in range(seeds)]
     benchmark = [
-        zephyr_stages.evaluation(
-            profile, seed, final_models(profile, seed, made[seed]), held_out=rlhf_stages.pairs(profile, seed)
-        )
-        for seed in range(seeds)
+        zephyr_stages.evaluation(profile, seed, final_models(profile, seed, made[seed])) for seed in range(seeds)
     ]
     pools = [rlhf_stages.best_of_n(profile, seed, reward_model=rewards[seed]) for seed in range(seeds)]
     folders = get_many([*asked, *benchmark, *pools])  # at once, so that no core waits
@@ -84,8 +79,7 @@ def comparison(profile: str, seeds: int) -> Comparison:
         for arm, stages in (made[seed] | {BEST: [rewards[seed]]}).items()
     ]
     return Comparison(
-        points, scores.answers(benchmark), scores.held_out(benchmark), pd.DataFrame(costs), made, drawn,
-        2 * asked[0].recipe.questions,
+        points, scores.answers(benchmark), pd.DataFrame(costs), made, drawn, 2 * asked[0].recipe.questions,
     )  # fmt: skip
 
 
@@ -112,12 +106,9 @@ def frontier_stage(profile: str, seed: int, made: Mapping[str, list[Stage]], rew
 
 
 def final_models(profile: str, seed: int, made: Mapping[str, list[Stage]]) -> dict[str, Model]:
-    """The start, each method's final policy, and DPO of one epoch without dSFT before it (as notebook 12 trains it)."""
-    without = zephyr_stages.ddpo(
-        profile, seed, start=zephyr_stages.base(profile), epochs=1, evaluate_every=0, keep_epochs=False
-    )
+    """The start and each method's final policy."""
     finals = {arm: Model(stages[-1]) for arm, stages in made.items()}
-    return {START: rlhf_stages.start(profile, seed), **finals, WITHOUT: Model(without)}
+    return {START: rlhf_stages.start(profile, seed), **finals}
 
 
 def read_points(path: Path, seed: int) -> pd.DataFrame:

@@ -1,8 +1,11 @@
 """What the comparison says of the overview's statements: an effect of ours beside each, with what it is an effect of.
 
 The papers decide the statements themselves; these effects are redefinitions and measurements of our own at small scale,
-announced by `later` in papers/overview/claims.toml.
+announced by `later` in papers/overview/claims.toml. What the statements say of Zephyr's own steps (S0-2, S0-3, S1-33)
+is measured on the arms of Table 3, by `zephyr_steps_claims`.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,6 @@ from zephyr_lab.lab.rlhf import (
     RLOO,
     RLOO_TRUE,
     START,
-    WITHOUT,
     Comparison,
     deviations,
     equal_kl,
@@ -28,8 +30,6 @@ from zephyr_lab.reporting import claims, tables
 
 # What each effect is, in the words of the table.
 EFFECTS = {
-    "S0-2": "error on held-out pairs (mean log-prob): relative drop from dSFT to DPO, %",
-    "S0-3": "implicit-reward accuracy of DPO on held-out pairs, points above 50 %",
     "S0-4": "CPU seconds a token trained: DPO below RLOO on the true reward, %",
     "S0-5": "FLOPs of the training: DPO below reward model + RLOO, %",
     "S0-6": "chat score: relative gain of DPO over dSFT, %",
@@ -39,12 +39,9 @@ EFFECTS = {
     "S1-30": "spread of the chat score over seeds: (reward model + PPO) - DPO",
     "S1-31": "true reward at equal KL, points: DPO - RLHF (mean of PPO and RLOO)",
     "S1-32": "FLOPs a point of true reward gained: (reward model + PPO) / DPO",
-    "S1-33": "chat score: DPO from the base - DPO after dSFT",
 }
 # What the documents say, as numbers where they give any.
 SAID = {
-    "S0-2": "20 % fewer errors",
-    "S0-3": "15 % better accuracy",
     "S0-4": "30 % less time",
     "S0-5": "25 % less compute",
     "S0-6": "10 to 18 % better",
@@ -54,7 +51,6 @@ SAID = {
     "S1-30": "RLHF unstable, DPO stable",
     "S1-31": "DPO as good or better",
     "S1-32": "5 to 10 times cheaper",
-    "S1-33": "DPO needs no SFT before it",
 }
 
 
@@ -67,7 +63,7 @@ def measured(done: Comparison) -> pd.DataFrame:
     for claim, (values, n) in _values(done).items():
         if np.isfinite(values).all():
             rows.append(seed_means.effect(claim, EFFECTS[claim], list(values), n=n))
-    return scores.effects(rows)
+    return scores.effects([*rows, _knobs(done)])
 
 
 def beside(done: Comparison) -> tables.Shown:
@@ -84,17 +80,22 @@ def beside(done: Comparison) -> tables.Shown:
 def _shown(row: pd.Series) -> str:
     if pd.isna(row["low"]):
         return f"{row['value']:.2f} (1 seed: no interval)"
+    if row["low"] == row["high"]:
+        return f"{row['value']:g} (the same under every seed)"
     return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def _knobs(done: Comparison) -> dict[str, Any]:
+    """S1-28: a count of fields, the same under every seed."""
+    counts = [len(rlhf_costs.all_knobs(done.stages[0][arm])) for arm in (PPO, DPO)]
+    more = float(counts[0] - counts[1])
+    return seed_means.count("S1-28", EFFECTS["S1-28"], more, n=sum(counts), seeds=done.seeds)
 
 
 def _values(done: Comparison) -> dict[str, tuple[np.ndarray, int]]:
     """Each effect's value under each seed, and what it is a mean over."""
-    chat = {arm: scores.grid(done.answers, arm).mean(axis=1).to_numpy() for arm in (START, DPO, PPO, WITHOUT)}
+    chat = {arm: scores.grid(done.answers, arm).mean(axis=1).to_numpy() for arm in (START, DPO, PPO)}
     questions = scores.grid(done.answers, DPO).shape[1]
-    pairs = int(done.held_out["pairs"].iloc[0])
-    accuracy = done.held_out.pivot(index="seed", columns="model", values="mean")
-    implicit = [metrics(made[DPO][-1])["held_out_accuracy"] for made in done.stages]
-    counts = {arm: len(rlhf_costs.all_knobs(done.stages[0][arm])) for arm in (DPO, PPO)}
     by_arm = done.costs.pivot(index="seed", columns="arm", values="peak_mib")
     gains = {arm: (last(done, arm)["quality"].to_numpy() - last(done, START)["quality"].to_numpy()) for arm in RLHF}
     gains[DPO] = last(done, DPO)["quality"].to_numpy() - last(done, START)["quality"].to_numpy()
@@ -102,18 +103,14 @@ def _values(done: Comparison) -> dict[str, tuple[np.ndarray, int]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         each_point = np.array(ratio(done, PPO, DPO, "tflop")) * gains[DPO] / gains[PPO]
     return {
-        "S0-2": (100 * (1 - (1 - accuracy[DPO]) / (1 - accuracy[START])).to_numpy(), pairs),
-        "S0-3": (100 * np.array(implicit) - 50, pairs),
         "S0-4": (100 * (1 - np.divide(_token_seconds(done, DPO), _token_seconds(done, RLOO_TRUE))), done.questions),
         "S0-5": (100 * (1 - np.array(ratio(done, DPO, RLOO, "tflop"))), done.questions),
         "S0-6": (100 * (chat[DPO] / chat[START] - 1), questions),
         "S1-24": (np.array(ratio(done, PPO, DPO, "tflop")), done.questions),
-        "S1-28": (np.full(done.seeds, float(counts[PPO] - counts[DPO])), counts[PPO] + counts[DPO]),
         "S1-29": ((by_arm[PPO] - by_arm[DPO]).to_numpy(), done.seeds),
         "S1-30": (np.subtract(deviations(list(chat[PPO])), deviations(list(chat[DPO]))), questions),
         "S1-31": (np.mean(against, axis=0), done.questions),
         "S1-32": (each_point, done.questions),
-        "S1-33": (chat[WITHOUT] - chat[DPO], questions),
     }
 
 

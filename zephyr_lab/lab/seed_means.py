@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from zephyr_lab.scoring.intervals import t_interval
+from zephyr_lab.scoring.intervals import ALL_EQUAL, t_interval
 
 SOURCE = "embedded world"
 
@@ -15,35 +15,50 @@ SOURCE = "embedded world"
 def number(row: str, metric: str, values: Sequence[float], *, n: int, source: str = SOURCE) -> list[dict[str, Any]]:
     """One line: the mean of `values`, one a seed, with its t interval; n: what each value is a mean over.
 
-    No line for one seed, which has no interval: a number of ours never stands bare.
+    No line for one seed, which has no interval: a number of ours never stands bare. Equal values have no spread that
+    an interval could be made of: the line says so, and its ends are the value.
     """
-    interval = t_interval(values)
-    if interval is None:
+    if len(values) < 2:
         return []
-    value = float(np.mean(values))
-    ends = {"low": min(interval.low, value), "high": max(interval.high, value)}
-    counts = {"n": n, "seeds": len(values), "interval": f"{len(values)} seeds, t 95 %"}
+    interval, value = t_interval(values), float(np.mean(values))
+    low, high = interval or (value, value)
+    ends = {"low": min(low, value), "high": max(high, value)}
+    counts = {"n": n, "seeds": len(values), "interval": f"{len(values)} seeds, {'t 95 %' if interval else ALL_EQUAL}"}
     return [{"row": row, "metric": metric, "kind": "retrained", "value": value, **ends, **counts, "source": source}]
 
 
 def effect(claim: str, metric: str, values: Sequence[float], *, n: int) -> dict[str, Any]:
-    """One part of a claim for `check.claims`; one seed has no interval, so the verdict stays open."""
+    """One part of a claim for `check.claims`; one seed has no interval, so the verdict stays open.
+
+    A value that is the same under every seed decides as a count does: its ends are itself.
+    """
     found = number(claim, metric, values, n=n)
     if found:
         return found[0]
     return {"row": claim, "metric": metric, "value": values[0], "low": None, "high": None, "n": n, "seeds": 1}
 
 
+def count(claim: str, metric: str, value: float, *, n: int, seeds: int) -> dict[str, Any]:
+    """A count as one part of a claim: no chance is in it, so its interval is itself."""
+    return {"row": claim, "metric": metric, "value": value, "low": value, "high": value, "n": n, "seeds": seeds}
+
+
 def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str) -> pd.DataFrame:
     """A line for `figures.curves`: the mean over seeds at each x, with t intervals where there are several seeds.
 
-    Points that some seed lacks are left out at the end.
+    Points that some seed lacks are left out at the end; where all seeds are equal (a common start) the band closes.
     """
     seeds = [np.asarray(values, dtype=float) for values in by_seed]
     length = min(map(len, seeds))
     values = np.stack([one[:length] for one in seeds])
-    intervals = [t_interval(column) or (np.nan, np.nan) for column in values.T]
-    low, high = zip(*intervals, strict=True)
+    low, high = zip(*(band(column) for column in values.T), strict=True)
     columns = {"x": np.asarray(x)[:length], "y": values.mean(axis=0), "low": low, "high": high}
     interval = f"{len(seeds)} seeds, t 95 %" if len(seeds) > 1 else None
     return pd.DataFrame({"series": series, "kind": kind, **columns, "interval": interval})
+
+
+def band(values: np.ndarray) -> tuple[float, float]:
+    """The ends of a curve's band at one point: the t interval, closed where all seeds are equal, NaN for one seed."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    return t_interval(values) or (float(values.mean()), float(values.mean()))

@@ -16,6 +16,7 @@ from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.skills import skills
 from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.intervals import EXACT, all_equal, clopper_pearson
 from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world import catalogue
 from zephyr_lab.world.answers import render
@@ -181,15 +182,21 @@ def base_skills(profile: str, seeds: int) -> pd.DataFrame:
 
 
 def skill_means(probed: pd.DataFrame) -> pd.DataFrame:
-    """Mean right core over the bases in percent, metrics "first_turn" and "second_turn"; empty for one base alone."""
+    """Mean right core over the bases in percent, metrics "first_turn" and "second_turn"; empty for one base alone.
+
+    Where all bases are equal the interval is over the tasks instead, and says so.
+    """
     count = probed["seed"].nunique()
     if count < 2:
         return tables.frame([])
     rows = []
     for category, part in probed.groupby("category", sort=False):
         for metric in ("first_turn", "second_turn"):
-            line = numbers.mean(str(category), metric, (100 * part[metric]).to_numpy(), of=f"{count} bases")
-            n = int(part["tasks"].iloc[0])
+            n, values = int(part["tasks"].iloc[0]), (100 * part[metric]).to_numpy()
+            line = numbers.mean(str(category), metric, values, of=f"{count} bases")
+            if all_equal(values):
+                low, high = clopper_pearson(n * part[metric].iloc[0], n)
+                line |= {"low": 100 * low, "high": 100 * high, "interval": f"{count} equal bases: {n} tasks, {EXACT}"}
             rows.append(line | {"kind": "retrained", "seeds": count, "n": n, "source": "skill probe"})
     return tables.frame(rows)
 

@@ -18,6 +18,7 @@ from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.zephyr_chat import BASE, DDPO, DDPO_1, DSFT
 from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.intervals import PERCENT, Scale
 from zephyr_lab.scoring.multiple_choice import normalised, share, summed
 from zephyr_lab.training.recipes.multiple_choice import MultipleChoice
 from zephyr_lab.world.choices import SHOTS
@@ -28,6 +29,7 @@ LABELS = {"arc": "orderings, sums, %", "hellaswag": "endings, %", "mmlu": "facts
 SOURCE = "embedded world, multiple choice"
 MEAN = "mean of the four"
 CLAIM = "multiple-choice accuracy: dDPO - dSFT"
+CHANGE = scores.of_difference(PERCENT)
 TRAINED = (DSFT, DDPO_1, DDPO)
 RULES: dict[str, Callable[[pd.Series], float]] = {
     "by character": lambda row: normalised(row["log_probs"], row["characters"], row["answer"]),
@@ -81,8 +83,8 @@ def differences(scored: pd.DataFrame, *, rule: str = "by character") -> pd.DataF
     for row, model in (("1 epoch of dDPO - dSFT", DDPO_1), ("3 epochs of dDPO - dSFT", DDPO)):
         for column, task in SETS.items():
             change = _grid(scored, model, rule, task) - _grid(scored, DSFT, rule, task)
-            rows.append(_percent(row, column, change))
-        rows.append(_percent(row, MEAN, _grid(scored, model, rule) - _grid(scored, DSFT, rule)))
+            rows.append(_percent(row, column, change, within=CHANGE))
+        rows.append(_percent(row, MEAN, _grid(scored, model, rule) - _grid(scored, DSFT, rule), within=CHANGE))
     return tables.frame(rows)
 
 
@@ -132,8 +134,10 @@ def _asked(profile: str, seed: int) -> Stage:
     return Stage("choices", "zephyr_lab.training.multiple_choice:build", recipe, seed=seed, inputs=inputs)
 
 
-def _percent(row: str, metric: str, values: pd.DataFrame, unit: str = "seed") -> dict[str, Any]:
-    return {**scores.number(row, metric, 100 * values, unit=unit), "source": SOURCE}
+def _percent(
+    row: str, metric: str, values: pd.DataFrame, unit: str = "seed", *, within: Scale | None = PERCENT
+) -> dict[str, Any]:
+    return {**scores.number(row, metric, 100 * values, unit=unit, within=within), "source": SOURCE}
 
 
 def _grid(scored: pd.DataFrame, model: str, rule: str, task: str | None = None) -> pd.DataFrame:

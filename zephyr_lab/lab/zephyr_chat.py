@@ -20,6 +20,7 @@ from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.scoring import annotations
 from zephyr_lab.scoring.annotations import Annotation
+from zephyr_lab.scoring.intervals import PERCENT
 from zephyr_lab.scoring.length_bias import length_bias
 from zephyr_lab.scoring.length_control import length_controlled_win_rate
 from zephyr_lab.training.recipes.worlds import require_world
@@ -71,7 +72,9 @@ def retrained(answered: pd.DataFrame, asked: Iterable[Question]) -> pd.DataFrame
     """Tidy frame of Table 1's retrained rows: chat score and win rate in % against the baseline writer."""
     won = judged(answered, asked, JUDGES["exact judge"])
     chat = scores.scores(answered, (scores.SCORE, scores.OFFICIAL_SCORE), models=MODELS)
-    wins = tables.frame(scores.number(model, WIN_RATE, _grid(won, model, "win", 100.0)) for model in MODELS)
+    wins = tables.frame(
+        scores.number(model, WIN_RATE, _grid(won, model, "win", 100.0), within=PERCENT) for model in MODELS
+    )
     return pd.concat([chat, wins], ignore_index=True)
 
 
@@ -108,7 +111,7 @@ def lengths(answered: pd.DataFrame, asked: Iterable[Question]) -> pd.DataFrame:
         for model in TRAINED:
             if name == next(iter(JUDGES)):
                 rows.append(scores.number(model, "characters more", _grid(won, model, "difference")))
-            rows.append(scores.number(model, f"win rate, {name}", _grid(won, model, "win", 100.0)))
+            rows.append(scores.number(model, f"win rate, {name}", _grid(won, model, "win", 100.0), within=PERCENT))
             rows += seed_means.number(
                 model, f"at equal lengths, {name}", _controlled(won[won["model"] == model]), n=len(questions)
             )
@@ -129,7 +132,7 @@ def planted_bias(answered: pd.DataFrame, asked: Iterable[Question]) -> pd.DataFr
 
 
 def gpt4_length_effect() -> pd.DataFrame:
-    """Z13 for `check.claims`, from AlpacaEval 1's annotations; without a row where they are not at hand."""
+    """Z13 for `check.claims`, from AlpacaEval 1's annotations; no row without them or their interval."""
     path = released.path("alpaca_eval_v1")
     if path is None:
         return pd.DataFrame(columns=list(tables.COLUMNS))
@@ -142,6 +145,8 @@ def gpt4_length_effect() -> pd.DataFrame:
         generator=np.random.default_rng(0),
         resamples=RESAMPLES,
     )
+    if found.interval is None:
+        return pd.DataFrame(columns=list(tables.COLUMNS))
     low, high = found.interval
     row = {"row": "Z13", "metric": CLAIM, "kind": "recomputed", "value": found.log_odds, "low": low, "high": high}
     count = len({one.instruction for one in known})

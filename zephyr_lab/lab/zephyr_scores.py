@@ -1,8 +1,9 @@
 """Scores of evaluated models as tidy frames: means, differences and win rates, each with its interval over seeds.
 
 A model's number on one seed is a mean over all questions of the benchmark; its interval is Student's t over seeds, of
-differences paired by seed where two models are compared. One seed alone has no such interval: tables then carry a
-bootstrap over questions, which says so, and claims stay undecided.
+differences paired by seed where two models are compared. One seed alone has no such interval, and neither have equal
+values on all seeds (a base that all of them share): tables then carry an interval over questions, which says so. With
+one seed claims stay undecided.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +16,30 @@ import pandas as pd
 from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import seed_means
 from zephyr_lab.reporting import tables
-from zephyr_lab.scoring.intervals import bootstrap_interval, t_interval
+from zephyr_lab.scoring.intervals import (
+    PERCENT,
+    SHARE,
+    Estimate,
+    Scale,
+    mean_estimate,
+    share_estimate,
+    t_interval,
+)
 
 NEAR_GREEDY, HOT = "near-greedy", "hot"  # runs of `training.evaluate`
 OFFICIAL = 160  # the last id of the first 80 questions, MT-Bench's size
 SOURCE = "embedded world, exact judge"
+ITSELF = "against itself: 50 by definition"
 
 
 @dataclass(frozen=True)
 class Measure:
     """A number of a model on one seed: the mean of `column` over the answers of `run`, times `scale`.
 
-    `metric` names it in the tidy frame. turn: 1 or 2 alone, None for both; official: the first 80 questions alone.
+    `metric` names it in the tidy frame. turn: 1 or 2 alone, None for both; official: the first 80 questions alone;
+    within: the ends of what an answer can get, after scaling, None where it has none.
     """
 
     metric: str
@@ -36,11 +48,13 @@ class Measure:
     turn: int | None = None
     official: bool = False
     scale: float = 1.0
+    within: Scale | None = None
 
 
-SCORE = Measure("mt_bench")  # the name under which Tables 1 and 3 print theirs
-HOT_SCORE = Measure("score at T = 0.7", run=HOT)
-OFFICIAL_SCORE = Measure("score, 80 questions", official=True)
+JUDGED = Scale(1.0, 10.0)  # what a judge gives
+SCORE = Measure("mt_bench", within=JUDGED)  # the name under which Tables 1 and 3 print theirs
+HOT_SCORE = Measure("score at T = 0.7", run=HOT, within=JUDGED)
+OFFICIAL_SCORE = Measure("score, 80 questions", official=True, within=JUDGED)
 CORE = Measure("core", "core")
 EXPLANATION = Measure("explanation", "explanation")
 STYLE = Measure("style", "style")
@@ -93,42 +107,45 @@ def wins(answered: pd.DataFrame, model: str, against: str, *, run: str = NEAR_GR
     return 50 * (np.sign(grid(answered, model, first) - grid(answered, against, first)) + 1)
 
 
-def estimate(values: pd.DataFrame, *, unit: str = "seed") -> dict[str, Any]:
+def estimate(values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None) -> dict[str, Any]:
     """{"value", "low", "high", "n", "seeds", "interval"} of a grid: t over its rows, seeds or what `unit` calls them.
 
-    One row alone: a bootstrap over questions instead, and "interval" says so. n counts the questions.
+    One row alone, or rows of equal means: an interval over questions instead, and "interval" says so; where all
+    questions are equal too, it needs the ends of the scale, `within`, and without them the ends are the value, which
+    "interval" says. n counts the questions.
     """
     by_seed = values.mean(axis=1).to_numpy(float)
     seeds, questions = values.shape
     numbers = {"value": float(by_seed.mean()), "n": questions, "seeds": seeds}
-    if seeds > 1:
-        interval, name = t_interval(by_seed), f"{seeds} {unit}s, t 95 %"
-    else:
-        one = values.iloc[0]
-        interval = bootstrap_interval(one.to_numpy(float), list(one.index), generator=np.random.default_rng(0))
-        name = f"1 {unit}: {questions} questions, bootstrap 95 %"
-    low, high = interval
+    interval, name = t_interval(by_seed), f"{seeds} {unit}s, t 95 %"
+    if interval is None:
+        found = _over_questions(values.mean(axis=0), within)
+        of = f"1 {unit}" if seeds == 1 else f"{seeds} equal {unit}s"
+        interval, name = found.interval, f"{of}: {questions} questions, {found.method}"
+    low, high = interval or (numbers["value"], numbers["value"])
     # equal values: the last bit of a mean may fall beside them
     return {**numbers, "low": min(low, numbers["value"]), "high": max(high, numbers["value"]), "interval": name}
 
 
-def number(row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed") -> dict[str, Any]:
-    """A retrained number as a row of the tidy frame, from a grid of its values."""
-    return {"row": row, "metric": metric, "kind": "retrained", **estimate(values, unit=unit), "source": SOURCE}
+def number(
+    row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None
+) -> dict[str, Any]:
+    """A retrained number as a row of the tidy frame, from a grid of its values; arguments as `estimate`."""
+    found = estimate(values, unit=unit, within=within)
+    return {"row": row, "metric": metric, "kind": "retrained", **found, "source": SOURCE}
+
+
+def _over_questions(values: pd.Series, within: Scale | None) -> Estimate:
+    """The mean over questions of one row, or of rows that are one."""
+    asked = list(values.index)
+    if within in (SHARE, PERCENT):
+        return share_estimate(values, asked, seed=0, scale=within)
+    return mean_estimate(values, asked, seed=0, scale=within)
 
 
 def counted(row: str, metric: str, by_seed: Sequence[float], *, n: int) -> list[dict[str, Any]]:
     """A number that each seed's training gives by itself, of `n` things: one row, or none for fewer than two seeds."""
-    interval = t_interval(by_seed)
-    if interval is None:
-        return []
-    name = f"{len(by_seed)} seeds, t 95 %"
-    value = float(np.mean(by_seed))
-    numbers = {"value": value, "low": min(interval.low, value), "high": max(interval.high, value)}
-    return [{
-        "row": row, "metric": metric, "kind": "retrained", **numbers,
-        "n": n, "seeds": len(by_seed), "interval": name, "source": SOURCE,
-    }]  # fmt: skip
+    return seed_means.number(row, metric, by_seed, n=n, source=SOURCE)
 
 
 def scores(
@@ -137,7 +154,9 @@ def scores(
     """Tidy frame of the measures of `models` (all), a row each."""
     wanted = list(dict.fromkeys(answered["model"])) if models is None else list(models)
     return tables.frame(
-        number(model, measure.metric, grid(answered, model, measure)) for model in wanted for measure in measures
+        number(model, measure.metric, grid(answered, model, measure), within=measure.within)
+        for model in wanted
+        for measure in measures
     )
 
 
@@ -145,7 +164,7 @@ def by_category(answered: pd.DataFrame, models: Iterable[str], *, run: str = NEA
     """Tidy frame of the mean score in each category, the category as metric."""
     parts = dict(tuple(answered.groupby("category", sort=False)))
     return tables.frame(
-        number(model, category, grid(part, model, Measure(category, run=run)))
+        number(model, category, grid(part, model, Measure(category, run=run)), within=JUDGED)
         for model in models
         for category, part in parts.items()
     )
@@ -154,8 +173,16 @@ def by_category(answered: pd.DataFrame, models: Iterable[str], *, run: str = NEA
 def win_rates(
     answered: pd.DataFrame, models: Iterable[str], *, against: str, run: str = NEAR_GREEDY, metric: str = "win_rate"
 ) -> pd.DataFrame:
-    """Tidy frame of win rates in % against the model `against` of the same seed, ties half."""
-    return tables.frame(number(model, metric, wins(answered, model, against, run=run)) for model in models)
+    """Tidy frame of win rates in % against the model `against` of the same seed, ties half.
+
+    Against itself a model draws by definition, and the row says so.
+    """
+    rows = [(model, wins(answered, model, against, run=run)) for model in models]
+    return tables.frame(
+        number(model, metric, won, within=PERCENT)
+        | ({"low": 50.0, "high": 50.0, "interval": ITSELF} if model == against else {})
+        for model, won in rows
+    )
 
 
 def differences(
@@ -163,16 +190,27 @@ def differences(
 ) -> pd.DataFrame:
     """Tidy frame of ours - theirs, paired by seed: `pairs` gives each row's name its two models."""
     return tables.frame(
-        number(row, measure.metric, grid(answered, ours, measure) - grid(answered, theirs, measure))
+        number(
+            row,
+            measure.metric,
+            grid(answered, ours, measure) - grid(answered, theirs, measure),
+            within=of_difference(measure.within),
+        )
         for row, (ours, theirs) in pairs.items()
         for measure in measures
     )
 
 
+def of_difference(within: Scale | None) -> Scale | None:
+    """The ends of a difference of two such values."""
+    return None if within is None else Scale(within.low - within.high, within.high - within.low)
+
+
 def effect(claim: str, metric: str, values: pd.DataFrame) -> dict[str, Any]:
     """One part of a claim for `check.claims`, from a grid of differences (a row a seed).
 
-    `metric` is that of claims.toml, word for word. One seed gives no interval, so the verdict stays open.
+    `metric` is that of claims.toml, word for word. One seed gives no interval, so the verdict stays open. Equal seeds
+    leave the questions to vary; where these are equal too the effect decides as a count does.
     """
     measured = number(claim, metric, values)
     return measured if measured["seeds"] > 1 else {**measured, "low": None, "high": None}

@@ -17,6 +17,7 @@ from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.zephyr_scores import HOT, NEAR_GREEDY, Measure
 from zephyr_lab.reporting import published, tables
+from zephyr_lab.scoring.intervals import PERCENT
 from zephyr_lab.training.zephyr_data import TRAIN, read_dialogues
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import Turn
@@ -150,7 +151,7 @@ def kept(profile: str, seeds: int) -> pd.DataFrame:
 
 
 def _share(fault: str, run: str) -> Measure:
-    return Measure(f"{fault}, {RUNS[run]}", fault, run=run, scale=100.0)
+    return Measure(f"{fault}, {RUNS[run]}", fault, run=run, scale=100.0, within=PERCENT)
 
 
 def _answer_texts(folder: Path) -> list[str]:

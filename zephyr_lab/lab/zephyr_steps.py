@@ -14,11 +14,11 @@ import pandas as pd
 from zephyr_lab.core import files, session, settings
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
-from zephyr_lab.scoring.intervals import t_interval
 
 BASE, WITHOUT, DSFT, SECOND, DDPO = "base", "dDPO - dSFT", "dSFT-1", "dSFT-2", "dDPO + dSFT"
 TABLE_3 = (WITHOUT, DSFT, SECOND, DDPO)
@@ -211,7 +211,9 @@ def recipes(done: Steps) -> pd.DataFrame:
 def grid(done: Steps) -> pd.DataFrame:
     """Figure 3, right: score after n epochs of SFT and m of DPO, with the three published points."""
     ours = [
-        scores.number(_epochs(sft, "SFT"), _epochs(dpo, "DPO"), scores.grid(done.answers, cell(sft, dpo)))
+        scores.number(
+            _epochs(sft, "SFT"), _epochs(dpo, "DPO"), scores.grid(done.answers, cell(sft, dpo)), within=scores.JUDGED
+        )
         for sft in done.arms.sft_epochs
         for dpo in range(DPO_EPOCHS + 1)
     ]
@@ -306,7 +308,7 @@ def _curve(log: pd.DataFrame, series: str, column: str) -> pd.DataFrame:
     points = []
     logged = log.dropna(subset=[column])
     for _, rows in logged[logged["step"] > logged["step"].min()].groupby("step"):
-        low, high = t_interval(rows[column].to_numpy(float)) or (None, None)
+        low, high = seed_means.band(rows[column].to_numpy(float))
         points.append({
             "series": series, "kind": "retrained", "x": rows["epoch"].mean(), "y": rows[column].mean(),
             "low": low, "high": high, "interval": f"{len(rows)} seeds, t 95 %" if len(rows) > 1 else None,

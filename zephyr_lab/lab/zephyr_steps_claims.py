@@ -10,6 +10,7 @@ from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.zephyr_steps import BASE, DDPO, DSFT, SECOND, TABLE_3, WITHOUT, Steps, cell, rejecting, with_beta
+from zephyr_lab.scoring.intervals import PERCENT
 
 ENDED = scores.Measure("ended, no role tag", "ended_clean")
 CHANCE = 50.0  # accuracy in % where policy and reference are equal
@@ -19,10 +20,10 @@ def endings(done: Steps) -> pd.DataFrame:
     """Shares of near-greedy answers in %: ended by the model without a role tag; with a role tag; never ended; of more
     than one line, which no right answer has: models of raw text write the next question and answer there."""
     wanted = [
-        scores.Measure("ended, no role tag, %", "ended_clean", scale=100.0),
-        scores.Measure("role tag, %", "tagged", scale=100.0),
-        scores.Measure("no end token, %", "endless", scale=100.0),
-        scores.Measure("goes on after a line break, %", "several_lines", scale=100.0),
+        scores.Measure("ended, no role tag, %", "ended_clean", scale=100.0, within=PERCENT),
+        scores.Measure("role tag, %", "tagged", scale=100.0, within=PERCENT),
+        scores.Measure("no end token, %", "endless", scale=100.0, within=PERCENT),
+        scores.Measure("goes on after a line break, %", "several_lines", scale=100.0, within=PERCENT),
     ]
     return scores.scores(_with_endings(done.answers), wanted, models=(BASE, *TABLE_3))
 
@@ -95,11 +96,8 @@ def _with_endings(answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sampled_tokens(done: Steps) -> dict[str, object]:
-    """Z8: forward passes that continued a text while dDPO trained, over all runs; a token needs one. A count has no
-    chance in it, so its interval is itself."""
+    """Z8: forward passes that continued a text while dDPO trained, over all runs; a token needs one."""
     runs = [stage for made in done.ddpo.values() for stage in made]
     calls = sum(metrics(stage)["generation_calls"] for stage in runs)
-    return {
-        "row": "Z8", "metric": "tokens sampled from the policy during DPO training", "value": calls,
-        "low": calls, "high": calls, "n": len(runs), "seeds": len(done.ddpo[DDPO]),
-    }  # fmt: skip
+    metric = "tokens sampled from the policy during DPO training"
+    return seed_means.count("Z8", metric, calls, n=len(runs), seeds=len(done.ddpo[DDPO]))

@@ -55,7 +55,7 @@ def _grid(ax: Axes, grid: pd.DataFrame) -> None:
     ax.set_axisbelow(True)
     # below the axes: the lines of one profile leave another corner free than those of the next
     ax.legend(
-        title=f"bars: {ours['interval'].iloc[0]}",
+        title=f"bars: {'; '.join(dict.fromkeys(ours['interval']))}",
         loc="upper center",
         bbox_to_anchor=(0.5, -0.2),
         ncols=2,

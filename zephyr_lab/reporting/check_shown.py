@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from zephyr_lab.reporting.claims import Claim
-from zephyr_lab.reporting.ledger import effect_text
+from zephyr_lab.reporting.ledger import effect_text, finding_word
 from zephyr_lab.reporting.tables import Shown
 
 HEADINGS = ("claim", "statement", "published", "verdict", "effect [95 %]", "why")
@@ -25,12 +25,12 @@ class Finding:
     digits: int
 
     def __repr__(self) -> str:
-        word = {True: "agrees ", False: "differs", None: "no value printed"}[self.agrees]
+        word = finding_word(vars(self))
         shown = f"{self.ours:.{self.digits}f}"
         if self.interval:
             shown += f" [{self.interval[0]:.{self.digits}f}, {self.interval[1]:.{self.digits}f}]"
         theirs = "" if self.published is None else f", published {self.published:.{self.digits}f}"
-        return f"{word}  {self.what}: {shown}{theirs} ({self.source})"
+        return f"{word:7}  {self.what}: {shown}{theirs} ({self.source})"
 
 
 def shown_claims(entries: Sequence[Mapping[str, Any]], known: Mapping[str, Claim]) -> Shown:

@@ -135,7 +135,7 @@ def skills(probed: pd.DataFrame, means: pd.DataFrame, titles: Mapping[str, str])
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if not means.empty:
         handles.append(Line2D([], [], color="0.65", linewidth=3, label="mean"))
-        labels.append(f"mean; bar: {means['interval'].iloc[0]}, cut at 0 and 100")
+        labels.append(f"mean; bar: {'; '.join(dict.fromkeys(means['interval']))}; cut at 0 and 100")
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 

@@ -72,14 +72,14 @@ def collect(profile: str, *, stale: Iterable[str] = (), committed: bool = True) 
     `stale` names notebooks whose products do not stand any more. What build/<profile>/ lacks comes from the committed
     ledger; one of another profile gives only what no profile changes: items without a retrained column, claims not
     measured over seeds. `committed=False` gives the ledger that belongs into figures/: of the build alone, its files
-    under the names they are promoted to.
+    under the names they are promoted to. Raises ValueError where two notebooks that stand measured one claim.
     """
     require_profile(profile)
+    stale = frozenset(stale)
     written, old = fragments(profile), _committed_for(profile) if committed else None
-    told_items = [
-        _item(item, profile, written, frozenset(stale), old, promoted=not committed) for item in items().values()
-    ]
-    told_claims = [_claim(id, written, frozenset(stale), old) for id in claims.everything()]
+    _require_one_place(written, stale)
+    told_items = [_item(item, profile, written, stale, old, promoted=not committed) for item in items().values()]
+    told_claims = [_claim(id, written, stale, old) for id in claims.everything()]
     return {
         "profile": profile,
         "seeds": _seeds(written, old),
@@ -92,11 +92,49 @@ def collect(profile: str, *, stale: Iterable[str] = (), committed: bool = True) 
 def integrity_failures(profile: str) -> list[str]:
     """One line for each exact check of the build that did not hold."""
     return [
-        f"{fragment['notebook']}: {exact['what']} is {exact['got']}, must be {exact['expected']}"
+        f"{fragment['notebook']}: {exact['what']} is {exact['got']}, must be {required(exact)}"
         for fragment in fragments(profile)
         for exact in fragment["exact"]
         if not exact["holds"]
     ]
+
+
+def required(exact: Mapping[str, Any]) -> str:
+    """What an exact check asks for: "96", or "96 to within 5" where it has a tolerance."""
+    tolerance = exact.get("tolerance") or 0
+    return f"{exact['expected']} to within {tolerance:g}" if tolerance else str(exact["expected"])
+
+
+def finding_word(finding: Mapping[str, Any]) -> str:
+    """What a finding says of the published number: it "agrees" or "differs"; "noted" where nothing is published."""
+    if finding.get("published") is None:
+        return "noted"
+    return "agrees" if finding["agrees"] else "differs"
+
+
+def other_seeds(told: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
+    """One line on verdicts that differ from the committed ones of the same profile at another count of seeds; empty
+    where there are none. `changes` tells of those at equal seeds."""
+    if old is None or old["profile"] != told["profile"]:
+        return ""
+    before = {claim["id"]: claim for claim in old["claims"]}
+    differing = [
+        (claim, before[claim["id"]])
+        for claim in told["claims"]
+        if claim["id"] in before
+        and claims.NOT_MEASURED not in (claim["verdict"], before[claim["id"]]["verdict"])
+        and claim["verdict"] != before[claim["id"]]["verdict"]
+        and claim["seeds"] != before[claim["id"]]["seeds"]
+    ]
+    if not differing:
+        return ""
+    ours, theirs = (_counts(claim["seeds"] for claim in side) for side in zip(*differing, strict=True))
+    ids = ", ".join(claim["id"] for claim, _ in differing)
+    verdicts = "1 verdict differs" if len(differing) == 1 else f"{len(differing)} verdicts differ"
+    return (
+        f"{verdicts} from the committed at {theirs} seeds ({ids}); "
+        f"this run has {ours}, and the fewer the seeds, the wider the intervals"
+    )
 
 
 def changes(told: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[str]:
@@ -120,12 +158,43 @@ def changes(told: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[str]
 
 
 def effect_text(claim: Mapping[str, Any]) -> str:
-    """An effect with interval and counts, "+0.36 [+0.21, +0.51], n 5, 5 seeds"; empty where nothing was measured."""
+    """An effect with interval and counts, "+0.36 [+0.21, +0.51], n 5, 5 seeds"; empty where nothing was measured.
+
+    A count, or what every seed gave alike, has no interval: "+16 (no spread), n 42, 5 seeds".
+    """
     if claim["effect"] is None:
         return ""
     low, high = claim["interval"]
     seeds = "" if claim["seeds"] is None else f", {claim['seeds']} seeds"
-    return f"{claim['effect']:+.3g} [{low:+.3g}, {high:+.3g}], n {claim['n']}{seeds}"
+    spread = f"[{low:+.3g}, {high:+.3g}]" if low < high else "(no spread)"
+    return f"{claim['effect']:+.3g} {spread}, n {claim['n']}{seeds}"
+
+
+def _counts(seeds: Iterable[int | None]) -> str:
+    return " or ".join(str(count) for count in sorted({count or 0 for count in seeds}))
+
+
+def _require_one_place(written: list[dict[str, Any]], stale: frozenset[str]) -> None:
+    """Raises ValueError, naming both, where two notebooks measured one claim. What published facts decide is the same
+    wherever it is said, so only an effect beside it is a measurement."""
+    facts_decide = {id for id, claim in claims.everything().items() if claim.decided_by == claims.PUBLISHED_FACTS}
+    first: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for fragment in written:
+        for claim in fragment["claims"] if fragment["notebook"] not in stale else ():
+            unmeasured = claim["verdict"] in (claims.NOT_MEASURED, claims.NOT_TESTABLE) or claim["id"] in facts_decide
+            if claim["effect"] is None and unmeasured:
+                continue
+            notebook, other = first.setdefault(claim["id"], (fragment["notebook"], claim))
+            if notebook != fragment["notebook"]:
+                raise ValueError(
+                    f"{claim['id']} is measured by two notebooks: {notebook} ({_said(other)}) and "
+                    f"{fragment['notebook']} ({_said(claim)}). A claim has one place: take it out of one of them and "
+                    f"run that again"
+                )
+
+
+def _said(claim: Mapping[str, Any]) -> str:
+    return effect_text(claim) or claim["verdict"]
 
 
 def lacking_text(item: Mapping[str, Any]) -> str:
@@ -177,8 +246,8 @@ def _told(item: Item, status: str, names: list[str], present: list[str], lacking
 def _claim(
     id: str, written: list[dict[str, Any]], stale: frozenset[str], old: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The last verdict of a fresh notebook, else of a stale one, else the committed one; one with an effect goes before
-    one without, which the notebook of all statements writes."""
+    """The verdict of a fresh notebook, else the last of a stale one, else the committed one; one with an effect goes
+    before one without, which the notebook of all statements writes."""
     found = [
         (fragment["notebook"] not in stale, claim["effect"] is not None, place, claim)
         for place, fragment in enumerate(written)

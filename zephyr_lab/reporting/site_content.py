@@ -4,7 +4,7 @@ Reads `build/<profile>/` (this run) and `figures/` (committed); knows nothing of
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,15 @@ def runs(profile: str) -> list[Run]:
         if executed.is_file() and record.is_file():
             found.append(Run(source.stem, executed, files.read_json(record)))
     return found
+
+
+def clock_seconds(records: Iterable[Mapping[str, Any]]) -> float:
+    """For how long at least one of these runs was going on: runs at one time count once, pauses between them do not."""
+    total, until = 0.0, 0.0
+    for start, end in sorted((record["finished"] - record["seconds"], record["finished"]) for record in records):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def numbers(path: Path) -> list[Number]:

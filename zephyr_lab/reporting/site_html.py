@@ -45,7 +45,7 @@ def number(found: Number | None) -> str:
     """`6.86 [6.43, 7.26]`, with as many digits as the width of the interval gives sense to; a dash for None."""
     if found is None or found.value is None:
         return NONE
-    if found.low is None or found.high is None:
+    if found.low is None or found.high is None or found.low == found.high:  # equal ends: the interval's name says why
         return f"{found.value:.6g}"
     digits = decimals(found.high - found.low)
     return f"{found.value:.{digits}f}" + interval([found.low, found.high], digits)

@@ -7,8 +7,8 @@ from typing import Any
 
 from zephyr_lab.reporting import model_matrix
 from zephyr_lab.reporting.claims import Claim
-from zephyr_lab.reporting.ledger import effect_text
-from zephyr_lab.reporting.site_content import Item, Line, Run, Sheet, Told
+from zephyr_lab.reporting.ledger import effect_text, finding_word, other_seeds, required
+from zephyr_lab.reporting.site_content import Item, Line, Run, Sheet, Told, clock_seconds
 from zephyr_lab.reporting.site_html import (
     NONE,
     badge,
@@ -87,6 +87,9 @@ def ledger_page(told: Told) -> str:
     if told.findings:
         heading = "## Findings of this run\n\nA difference from a paper is a finding, never an error.\n"
         parts += [heading, raw(_findings_table(told.findings))]
+    seeds = other_seeds(told.ledger, told.committed)
+    if seeds:
+        parts.insert(2, f"{seeds}.\n")
     if told.exact:
         parts += ["## Integrity of this run\n", raw(_exact_table(told.exact))]
     return "\n".join(parts)
@@ -134,8 +137,10 @@ def _entry(item: Item) -> str:
 def _state(told: Told) -> str:
     statuses = Counter(item.status for item in told.items)
     verdicts = Counter(claim["verdict"] for claim in told.ledger["claims"])
-    seconds = sum((run.record["seconds"] for run in told.runs), start=0.0)
-    made = f"{len(told.runs)} notebooks in {duration(seconds)}"
+    records = [run.record for run in told.runs]
+    made = f"{len(told.runs)} notebooks in {duration(clock_seconds(records))} by the clock"
+    if len(records) > 1:
+        made += f" (added up: {duration(sum(record['seconds'] for record in records))})"
     facts = {
         "profile": f"{text(told.profile)}, {_seeds(told.ledger)}",
         "this run": made if told.runs else "no notebook has been run here; committed results are shown",
@@ -239,7 +244,7 @@ def _verdict(claim: dict[str, Any]) -> str:
 def _findings_table(findings: Iterable[dict[str, Any]]) -> str:
     rows = (
         [
-            badge("agrees" if finding["agrees"] else "differs"),
+            badge(finding_word(finding)),
             text(finding["what"]),
             plain(finding["ours"]) + interval(finding.get("interval")),
             plain(finding["published"]),
@@ -251,8 +256,8 @@ def _findings_table(findings: Iterable[dict[str, Any]]) -> str:
 
 
 def _exact_table(exact: Iterable[dict[str, Any]]) -> str:
-    rows = ([text(check[column]) for column in ("what", "got", "expected")] for check in exact)
-    return table(["must be exact", "got", "expected"], rows)
+    rows = ([text(check["what"]), text(check["got"]), text(required(check))] for check in exact)
+    return table(["check", "got", "must be"], rows)
 
 
 def _side_by_side(lines: Iterable[Line]) -> str:

@@ -193,7 +193,7 @@ def _cell(number: pd.Series | None, kind: str, digits: int) -> Cell:
     if number is None or pd.isna(number["value"]):
         return Cell("–", "", kind)
     text = f"{number['value']:.{digits}f}"
-    if not pd.isna(number["low"]):
+    if not pd.isna(number["low"]) and number["low"] < number["high"]:  # equal ends: the interval's name says why
         text += f" [{number['low']:.{digits}f}, {number['high']:.{digits}f}]"
     counts = [f"n {number['n']}"] if not pd.isna(number["n"]) else []
     if not pd.isna(number["seeds"]):

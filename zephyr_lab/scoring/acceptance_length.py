@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, Interval
+from zephyr_lab.scoring.intervals import ALL_EQUAL, BOOTSTRAP, ONE_QUESTION, RESAMPLES, Estimate, Interval, all_equal
 
 _DRAWS_AT_ONCE = 2_000_000
 
@@ -110,10 +110,10 @@ def ending_weights(rates: np.ndarray) -> np.ndarray:
 
 
 def acceptance_estimate(tokens: ArrayLike, passes: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Estimate:
-    """tau with its 95 % bootstrap interval over prompts, one entry a prompt; no interval for a single prompt."""
+    """tau with its 95 % bootstrap interval over prompts, one entry a prompt; no interval for a single prompt, and for
+    prompts of one tau: drawing again cannot tell what else there is."""
     tokens, passes = _counts(tokens, passes)
-    drawn = _bootstrap([(tokens, passes)], seed, resamples)
-    return Estimate(acceptance_length(tokens, passes), _interval(drawn), len(tokens))
+    return _estimate(acceptance_length(tokens, passes), [(tokens, passes)], seed, resamples)
 
 
 def acceptance_difference(
@@ -124,14 +124,12 @@ def acceptance_difference(
     if len(sides[0][0]) != len(sides[1][0]):
         raise ValueError(f"pairs need the same prompts, got {len(sides[0][0])} and {len(sides[1][0])}")
     difference = acceptance_length(*ours) - acceptance_length(*theirs)
-    return Estimate(difference, _interval(_bootstrap(sides, seed, resamples)), len(sides[0][0]))
+    return _estimate(difference, sides, seed, resamples)
 
 
 def _bootstrap(sides: list[tuple[np.ndarray, np.ndarray]], seed: int, resamples: int) -> np.ndarray:
     """tau of the first side, less the second's, with whole prompts drawn again."""
     prompts = len(sides[0][0])
-    if prompts < 2:
-        return np.empty(0)
     generator = np.random.default_rng(seed)
     drawn = []
     step = max(1, _DRAWS_AT_ONCE // prompts)
@@ -142,11 +140,16 @@ def _bootstrap(sides: list[tuple[np.ndarray, np.ndarray]], seed: int, resamples:
     return np.concatenate(drawn)
 
 
-def _interval(drawn: np.ndarray) -> Interval | None:
-    if not len(drawn):
-        return None
+def _estimate(value: float, sides: list[tuple[np.ndarray, np.ndarray]], seed: int, resamples: int) -> Estimate:
+    """`value` with the percentile interval of its resamples, or why it has none."""
+    prompts = len(sides[0][0])
+    if prompts < 2:
+        return Estimate(value, None, prompts, ONE_QUESTION.replace("question", "prompt"))
+    drawn = _bootstrap(sides, seed, resamples)
+    if all_equal(drawn, size=max(acceptance_length(*side) for side in sides)):
+        return Estimate(value, None, prompts, ALL_EQUAL)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(low), float(high))
+    return Estimate(value, Interval(float(low), float(high)), prompts, BOOTSTRAP)
 
 
 def _counts(tokens: ArrayLike, passes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

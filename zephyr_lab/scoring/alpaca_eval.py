@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zephyr_lab.scoring.annotations import DRAW, Annotation
-from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, mean_estimate
+from zephyr_lab.scoring.intervals import PERCENT, RESAMPLES, Estimate, share_estimate
 from zephyr_lab.scoring.length_control import LengthControlled, length_controlled_win_rate
 
 
@@ -34,7 +34,7 @@ class WinRate:
     baselines: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; the interval is that of the win rate."""
+        """Plain values; the interval is that of the win rate, `interval_method` what it is, or why there is none."""
         return {
             "win_rate": self.win_rate.value,
             "standard_error": self.standard_error,
@@ -45,6 +45,7 @@ class WinRate:
             "draws": self.draws,
             "avg_length": self.avg_length,
             "interval": self.win_rate.interval,
+            "interval_method": self.win_rate.method,
             "discrete_win_rate": self.discrete.value,
             "fitted_length_controlled": self.length_controlled.as_json(),
             "annotated_twice": self.annotated_twice,
@@ -68,14 +69,14 @@ def _win_rate(rows: list[Annotation], seed: int, resamples: int) -> WinRate:
     discrete = np.where(wins == DRAW, DRAW, np.round(wins))
     lengths = [row.length for row in rows if row.length is not None]
     return WinRate(
-        win_rate=mean_estimate(100 * wins, instructions, seed=seed, resamples=resamples),
+        win_rate=share_estimate(100 * wins, instructions, seed=seed, resamples=resamples, scale=PERCENT),
         standard_error=float(100 * wins.std(ddof=1) / math.sqrt(len(wins))) if len(wins) > 1 else None,
         nulls=len(rows) - len(read),
         wins=int((wins > DRAW).sum()),
         losses=int((wins < DRAW).sum()),
         draws=int((wins == DRAW).sum()),
         avg_length=int(sum(lengths) / len(lengths)) if lengths else None,
-        discrete=mean_estimate(100 * discrete, instructions, seed=seed, resamples=resamples),
+        discrete=share_estimate(100 * discrete, instructions, seed=seed, resamples=resamples, scale=PERCENT),
         length_controlled=length_controlled_win_rate(
             [row.win for row in read],
             [_difference(row) for row in read],

@@ -3,6 +3,13 @@
 Two sources of chance, two methods. A retrained figure varies with the seed: few, independent, roughly normal
 values, so t. A recomputed figure comes from one run and varies with the questions asked: many values, dependent
 within a question (both turns), so whole questions are drawn again (Efron and Tibshirani 1993, chapter 13).
+
+Neither can see what it never drew. Equal values have no spread, and a share with few wins or few losses has hardly
+any, so both would promise a certainty that is not there. Equal values therefore have no interval, unless the ends of
+their scale are known; then `constant_interval` says how far the mean may lie from them. A share with fewer than `FEW`
+wins or losses gets Clopper and Pearson's interval and not Wilson's: it covers at least 95 % of the time for every
+share and count, where Wilson's falls to 84 % next to the ends, and it also holds for weighted wins between 0 and 1.
+All other shares keep the bootstrap.
 """
 
 from collections.abc import Collection, Hashable
@@ -11,9 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
 RESAMPLES = 10_000
+FEW = 10  # wins or losses; with fewer the bootstrap of a share covers too little
+BOOTSTRAP, EXACT = "bootstrap 95 %", "Clopper-Pearson 95 %"
+ALL_EQUAL, ONE_QUESTION = "all equal, no interval", "one question, no interval"
+_EQUAL = 1e-12  # relative: equal values whose means differ in the last bits
 _DRAWS_AT_ONCE = 2_000_000
 _Sums = tuple[np.ndarray, np.ndarray]  # of each question: the sum of its values, how many there are
 
@@ -23,32 +34,90 @@ class Interval(NamedTuple):
     high: float
 
 
+class Scale(NamedTuple):
+    """The lowest and the highest value that an observation can have."""
+
+    low: float
+    high: float
+
+
+SHARE, PERCENT = Scale(0.0, 1.0), Scale(0.0, 100.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean of `n` values, None where n is 0, with its interval, None where there is none to give."""
+    """A mean of `n` values, None where n is 0, with its interval, None where there is none to give.
+
+    `method` names the interval, or says why there is none.
+    """
 
     value: float | None
     interval: Interval | None
     n: int
+    method: str = BOOTSTRAP
 
 
 def t_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval | None:
-    """Student's t interval of the mean of independent values, one a seed; None for fewer than two.
+    """Student's t interval of the mean of independent values, one a seed; None for fewer than two, and for equal ones.
 
     Raises ValueError where a value is not finite.
     """
     values = _finite(values)
-    if len(values) < 2:
+    if len(values) < 2 or all_equal(values):
         return None
     half = stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(float(values.mean() - half), float(values.mean() + half))
 
 
 def paired_t_interval(ours: ArrayLike, theirs: ArrayLike, *, confidence: float = 0.95) -> Interval | None:
-    """t interval of the mean of ours - theirs, paired by place (seed by seed); None for fewer than two pairs."""
+    """t interval of the mean of ours - theirs, paired by place (seed by seed); None as `t_interval`."""
     if len(ours) != len(theirs):
         raise ValueError(f"pairs need as many values on both sides, got {len(ours)} and {len(theirs)}")
     return t_interval(_finite(ours) - _finite(theirs), confidence=confidence)
+
+
+def all_equal(values: ArrayLike, *, size: float = 0.0) -> bool:
+    """Whether no value differs from another by more than rounding; true of a single value and of none.
+
+    `size`: of the numbers that the values were reckoned from, where that is larger than theirs (differences).
+    """
+    values = np.asarray(values, dtype=float)
+    return not len(values) or bool(np.ptp(values) <= _EQUAL * max(size, np.abs(values).max()))
+
+
+def clopper_pearson(successes: float | int, trials: int, *, confidence: float = 0.95) -> Interval:
+    """The exact interval of a share, within 0 to 1: it covers at least as often as it says, at the ends too.
+
+    `successes` need not be whole: weighted wins between 0 and 1 vary less than whole ones of the same mean. Raises
+    ValueError without a trial, or where successes are not from 0 to `trials`.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"a share needs at least one trial and successes within them, got {successes} of {trials}")
+    tail, failures = (1 - confidence) / 2, trials - successes
+    low = 0.0 if successes == 0 else float(betaincinv(successes, failures + 1, tail))
+    high = 1.0 if failures == 0 else float(betaincinv(successes + 1, failures, 1 - tail))
+    return Interval(low, high)
+
+
+def interval_of_few(share: float, trials: int, *, confidence: float = 0.95) -> Interval | None:
+    """`clopper_pearson` where there are fewer than `FEW` successes or failures; None where there are more of both."""
+    successes = trials * min(1.0, max(0.0, share))
+    if min(successes, trials - successes) >= FEW:
+        return None
+    return clopper_pearson(successes, trials, confidence=confidence)
+
+
+def constant_interval(value: float, trials: int, scale: Scale, *, confidence: float = 0.95) -> Interval:
+    """How far the mean may lie from `value` where each of `trials` independent observations had that value.
+
+    Another value may have the probability q, and was not seen: (1 - q)^trials = (1 - confidence) / 2. It may lie
+    anywhere on the scale, so the mean lies within q of the way to either end. At an end of the scale this is Clopper
+    and Pearson's interval. Raises ValueError for a value outside the scale, or no trial.
+    """
+    if trials < 1 or not scale.low <= value <= scale.high:
+        raise ValueError(f"needs a trial and a value from {scale.low:g} to {scale.high:g}, got {trials} of {value}")
+    unseen = 1 - ((1 - confidence) / 2) ** (1 / trials)
+    return Interval(value - unseen * (value - scale.low), value + unseen * (scale.high - value))
 
 
 def bootstrap_interval(
@@ -62,7 +131,8 @@ def bootstrap_interval(
     """Percentile interval of the pooled mean of `values`, (row,), with whole questions drawn again.
 
     `questions`, (row,), names the question of each row; all rows of a question are drawn together. None for
-    fewer than two questions. With ten questions (a category) it is a little too narrow, as all bootstraps are.
+    fewer than two questions, and where all have the same mean: drawing again cannot tell what else there is. With ten
+    questions (a category) it is a little too narrow, as all bootstraps are.
     """
     return _percentiles(_by_question([(values, questions)]), generator, resamples, confidence)
 
@@ -77,7 +147,10 @@ def bootstrap_difference(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Interval | None:
-    """As `bootstrap_interval`, for mean(ours) - mean(theirs): the same questions are drawn for both sides."""
+    """As `bootstrap_interval`, for mean(ours) - mean(theirs): the same questions are drawn for both sides.
+
+    None where no draw differs from another.
+    """
     sides = _by_question([(ours, our_questions), (theirs, their_questions)])
     return _percentiles(sides, generator, resamples, confidence)
 
@@ -88,16 +161,62 @@ def mean_estimate(
     *,
     seed: int,
     resamples: int = RESAMPLES,
+    scale: Scale | None = None,
 ) -> Estimate:
-    """The pooled mean with its bootstrap interval over questions.
+    """The pooled mean with its bootstrap interval over questions; `constant_interval` where all questions are equal.
 
-    Each call draws from a generator of its own, so that a figure does not depend on what else was computed.
+    `scale`: what a value can be; without it equal questions have no interval. Each call draws from a generator of its
+    own, so that a figure does not depend on what else was computed. Raises ValueError for a value outside `scale`.
     """
-    if len(values) == 0:
-        return Estimate(None, None, 0)
-    generator = np.random.default_rng(seed)
-    interval = bootstrap_interval(values, questions, generator=generator, resamples=resamples)
-    return Estimate(float(np.mean(_finite(values))), interval, len(values))
+    values = _finite(values)
+    if not len(values):
+        return Estimate(None, None, 0, "no value")
+    _require_within(values, scale)
+    value, rows = float(np.mean(values)), len(values)
+    interval = bootstrap_interval(values, questions, generator=np.random.default_rng(seed), resamples=resamples)
+    if interval is not None:
+        return Estimate(value, interval, rows)
+    asked = len(set(questions))
+    if asked < 2:
+        return Estimate(value, None, rows, ONE_QUESTION)
+    if scale is None:
+        return Estimate(value, None, rows, ALL_EQUAL)
+    inside = min(max(value, scale.low), scale.high)
+    return Estimate(value, constant_interval(inside, asked, scale), rows, EXACT)
+
+
+def share_estimate(
+    values: ArrayLike,
+    questions: Collection[Hashable],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    scale: Scale = SHARE,
+) -> Estimate:
+    """As `mean_estimate`, of wins: values from `scale.low` (lost) to `scale.high` (won), draws and weights between.
+
+    Clopper and Pearson's interval over questions where there are fewer than `FEW` wins or losses, in questions; so it
+    is with fewer than 20 questions whatever the share.
+    """
+    plain = mean_estimate(values, questions, seed=seed, resamples=resamples, scale=scale)
+    asked = len(set(questions))
+    if plain.value is None or asked < 2:
+        return plain
+    width = scale.high - scale.low
+    few = interval_of_few((plain.value - scale.low) / width, asked)
+    if few is None:
+        return plain
+    return Estimate(plain.value, Interval(scale.low + width * few.low, scale.low + width * few.high), plain.n, EXACT)
+
+
+def _require_within(values: np.ndarray, scale: Scale | None) -> None:
+    if scale is None:
+        return
+    rounding = 1e-9 * (scale.high - scale.low)
+    if values.min() < scale.low - rounding or values.max() > scale.high + rounding:
+        raise ValueError(
+            f"values must be from {scale.low:g} to {scale.high:g}, got {values.min():g} to {values.max():g}"
+        )
 
 
 def _by_question(sides: list[tuple[ArrayLike, Collection[Hashable]]]) -> list[_Sums]:
@@ -119,7 +238,8 @@ def _by_question(sides: list[tuple[ArrayLike, Collection[Hashable]]]) -> list[_S
 def _percentiles(
     sides: list[_Sums], generator: np.random.Generator, resamples: int, confidence: float
 ) -> Interval | None:
-    """The percentile interval of the first side's pooled mean, less the second's where there is one."""
+    """The percentile interval of the first side's pooled mean, less the second's where there is one; None without
+    two questions or where all draws are equal."""
     questions = len(sides[0][0])
     if questions < 2:
         return None
@@ -131,6 +251,9 @@ def _percentiles(
             first, *others = (totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1) for totals, counts in sides)
         means[start : start + len(drawn)] = first - others[0] if others else first
     tail = 50 * (1 - confidence)
+    size = max(float(np.abs(totals).sum() / counts.sum()) for totals, counts in sides)
+    if all_equal(means[~np.isnan(means)], size=size):
+        return None
     low, high = np.nanpercentile(means, [tail, 100 - tail])
     return Interval(float(low), float(high))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from zephyr_lab.scoring.intervals import Interval
+from zephyr_lab.scoring.intervals import Interval, all_equal
 
 # A wide normal prior (sd 30 in log-odds) on intercepts and slope: finite where a model wins or loses every row.
 _PENALTY = 1 / 30**2
@@ -44,8 +44,9 @@ def length_bias(
     """The fit over rows with `wins` in [0, 1] and `differences` in length, (row,) each.
 
     With a `generator`, the interval is the bootstrap's over whole instructions: all models' rows of one are drawn
-    together. Raises ValueError for columns of unlike lengths, a win outside [0, 1], a number that is not finite, or
-    lengths that never differ.
+    together; None for a single instruction, and where no win differs from another, which leaves nothing to draw.
+    Raises ValueError for columns of unlike lengths, a win outside [0, 1], a number that is not finite, or lengths
+    that never differ.
     """
     wins, differences = np.asarray(wins, dtype=float), np.asarray(differences, dtype=float)
     if not len(wins) == len(differences) == len(models) == len(instructions):
@@ -58,9 +59,9 @@ def length_bias(
     unit = float(differences.std(ddof=1))
     rows = _Rows(wins, differences / unit, _places(models), _places(instructions))
     start = _fit(rows, np.ones(len(wins)), np.zeros(rows.models.max() + 2), _STEPS)
-    if generator is None:
-        return LengthBias(float(start[0]), None, unit, len(wins))
     count = rows.instructions.max() + 1
+    if generator is None or count < 2 or all_equal(wins):
+        return LengthBias(float(start[0]), None, unit, len(wins))
     slopes = np.empty(resamples)
     for draw in range(resamples):
         times = np.bincount(generator.integers(count, size=count), minlength=count)

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, ndtri, xlogy
 
 from zephyr_lab.scoring.annotations import DRAW
-from zephyr_lab.scoring.intervals import Interval
+from zephyr_lab.scoring.intervals import SHARE, Interval, all_equal, constant_interval, interval_of_few
 
 # A normal prior on the slope, this wide, keeps it finite where length alone decides every row. tanh stays in [-1, 1],
 # so a slope of 5 takes a fair coin to 99.3 %: with a few dozen rows the prior moves nothing that shows.
@@ -31,6 +31,7 @@ _PENALTY = np.array([SLOPE_PRIOR**-2, 0.0])  # of slope and intercept
 _STEPS = 100
 _DECIDED = 1e-9  # a share of wins this close to 0 or 1 leaves nothing to fit
 _RARE = 0.025
+_ALONE = "one instruction alone has no interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _without_fit(
     mean = wins.mean()
     if not differences.any():
         interval = _mean_interval(wins, names, confidence)
-        statement = "every answer is as long as the baseline's"
+        statement = "every answer is as long as the baseline's" + ("" if interval else f"; {_ALONE}")
         return LengthControlled(float(100 * mean), interval, None, rows, statement=statement)
     if np.ptp(differences) == 0:
         statement = f"every answer differs by {differences[0]:.0f} characters: length and quality are one"
@@ -111,8 +112,14 @@ def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray, conf
     if _separated(x, wins):
         statement = "length alone decides every row; only the prior keeps the slope finite"
         return LengthControlled(value, None, slope, len(wins), statement=statement)
+    instructions = len(np.unique(names))
+    if instructions < 2:
+        return LengthControlled(value, None, slope, len(wins), statement=_ALONE)
+    if all_equal(wins):  # draws or one weight at every length: the fit is perfect, and its error 0
+        interval = _percent(constant_interval(float(wins.mean()), instructions, SHARE, confidence=confidence))
+        return LengthControlled(value, interval, slope, len(wins), statement=_extrapolation(differences))
     half = ndtri((1 + confidence) / 2) * _intercept_error(x, wins, slope, intercept, names)
-    interval = Interval(float(100 * expit(intercept - half)), float(100 * expit(intercept + half)))
+    interval = _percent(Interval(float(expit(intercept - half)), float(expit(intercept + half))))
     return LengthControlled(value, interval, slope, len(wins), statement=_extrapolation(differences))
 
 
@@ -160,8 +167,7 @@ def _intercept_error(x: np.ndarray, wins: np.ndarray, slope: float, intercept: f
     p = expit(slope * x + intercept)
     gradients = _sums(design * (wins - p)[:, None], names)
     bread = np.linalg.inv(_information(design, p))
-    clusters = len(gradients)
-    correction = clusters / (clusters - 1) if clusters > 1 else 1.0
+    correction = len(gradients) / (len(gradients) - 1)
     return math.sqrt(correction * (bread @ (gradients.T @ gradients) @ bread)[1, 1])
 
 
@@ -173,11 +179,24 @@ def _separated(x: np.ndarray, wins: np.ndarray) -> bool:
     return bool(won.min() >= lost.max() or won.max() <= lost.min())
 
 
-def _mean_interval(wins: np.ndarray, names: np.ndarray, confidence: float) -> Interval:
-    """Where there is no length to control: the plain mean with the same kind of error."""
+def _mean_interval(wins: np.ndarray, names: np.ndarray, confidence: float) -> Interval | None:
+    """Where there is no length to control: the plain mean with the same kind of error, of few wins or losses the exact
+    one; None for a single instruction."""
+    mean, instructions = float(wins.mean()), len(np.unique(names))
+    if instructions < 2:
+        return None
+    few = interval_of_few(mean, instructions, confidence=confidence)
+    if few is not None:
+        return _percent(few)
+    if all_equal(wins):
+        return _percent(constant_interval(mean, instructions, SHARE, confidence=confidence))
     deviations = _sums((wins - wins.mean())[:, None], names)
     half = ndtri((1 + confidence) / 2) * math.sqrt((deviations**2).sum()) / len(wins)
-    return Interval(float(100 * (wins.mean() - half)), float(100 * (wins.mean() + half)))
+    return _percent(Interval(max(0.0, float(wins.mean() - half)), min(1.0, float(wins.mean() + half))))
+
+
+def _percent(interval: Interval) -> Interval:
+    return Interval(100 * interval.low, 100 * interval.high)
 
 
 def _sums(rows: np.ndarray, names: np.ndarray) -> np.ndarray:

@@ -9,10 +9,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, mean_estimate
+from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, Scale, mean_estimate
 from zephyr_lab.scoring.judgments import CATEGORIES, TURNS, UNPARSED, Judgment
 
 CONVENTIONS = ("drop", "keep")
+GIVEN = Scale(UNPARSED, 10.0)  # what a row may hold: the judge's 1 to 10, scores below it, -1 where it counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class ModelScore:
     disagreeing: tuple[Judgment, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; the interval is that of the mean."""
+        """Plain values; the interval is that of the mean, and `interval_method` what it is, or why there is none."""
         return {
             "turn_1": self.turn_1.value,
             "turn_2": self.turn_2.value,
@@ -42,6 +43,7 @@ class ModelScore:
             "unparsed": self.unparsed,
             "categories": {name: estimate.value for name, estimate in self.categories.items()},
             "interval": self.mean.interval,
+            "interval_method": self.mean.method,
             "rows": self.rows,
             "below_scale": self.below_scale,
             "judged_twice": self.judged_twice,
@@ -98,4 +100,4 @@ def _model_score(rows: list[Judgment], unparsed: str, seed: int, resamples: int)
 
 def _mean(rows: list[Judgment], seed: int, resamples: int) -> Estimate:
     questions = [row.question_id for row in rows]
-    return mean_estimate([row.score for row in rows], questions, seed=seed, resamples=resamples)
+    return mean_estimate([row.score for row in rows], questions, seed=seed, resamples=resamples, scale=GIVEN)

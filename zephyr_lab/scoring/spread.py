@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chdtri, fdtr, fdtri
 
-from zephyr_lab.scoring.intervals import Interval
+from zephyr_lab.scoring.intervals import Interval, all_equal
 
 
 class Spread(NamedTuple):
@@ -20,9 +20,9 @@ class Spread(NamedTuple):
 
 
 def standard_deviation(values: ArrayLike, *, confidence: float = 0.95) -> Spread | None:
-    """The standard deviation of `values`, with the chi-square interval; None for fewer than two values."""
+    """The standard deviation of `values`, with the chi-square interval; None for fewer than two, and for equal ones."""
     values = np.asarray(values, dtype=float)
-    if len(values) < 2:
+    if len(values) < 2 or all_equal(values):
         return None
     return of_deviation(float(values.std(ddof=1)), len(values), confidence=confidence)
 
@@ -46,7 +46,7 @@ def log_variance_ratio(ours: ArrayLike, theirs: ArrayLike, *, confidence: float 
     if min(len(ours), len(theirs)) < 2:
         return None
     first, second = float(ours.var(ddof=1)), float(theirs.var(ddof=1))
-    if not first or not second:
+    if all_equal(ours) or all_equal(theirs):
         return None
     value, tail = float(np.log(first / second)), (1 - confidence) / 2
     low, high = (value - float(np.log(fdtri(len(ours) - 1, len(theirs) - 1, share))) for share in (1 - tail, tail))
