@@ -96,6 +96,17 @@ def test_a_finding_beside_nothing_printed_is_noted_and_a_tolerance_is_shown():
     assert "must be exact" not in checks and "96 to within 5" in checks
 
 
+def test_results_that_were_kept_say_why_and_the_reason_is_shown_as_text(project):
+    path = project / "build/tiny/notebooks/13_scores.run.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    reason = {"stage": "base", "seeds": [0], "because": "a <b>renamed</b> loop", "source": ["a", "b"]}
+    told |= {"kept": [reason], "stages": [{**told["stages"][0], "kept": [reason]}]}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    shown = "kept over a change of source (base): a &lt;b&gt;renamed&lt;/b&gt; loop"
+    assert shown in site_pages.ledger_page(site_content.tell("tiny", stale=()))
+    assert "kept: a &lt;b&gt;renamed&lt;/b&gt; loop" in site_pages._record(told)
+
+
 def test_runs_at_one_time_count_once_by_the_clock():
     # 0 to 60 and 30 to 90 overlap, 200 to 210 stands alone: 90 + 10
     records = [{"finished": end, "seconds": seconds} for end, seconds in ((90.0, 60.0), (60.0, 60.0), (210.0, 10.0))]

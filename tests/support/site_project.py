@@ -50,9 +50,9 @@ def notebook(*cells: dict[str, Any]) -> dict[str, Any]:
 def record(name: str, title: str, **changed: Any) -> dict[str, Any]:
     """A run.json of the lab's schema."""
     return {
-        "schema": 1, "notebook": name, "title": title, "profile": "tiny", "seeds": 3, "parameters": {"beta": 0.1},
-        "code": "c" * 64, "source": "d" * 64, "modules": [], "lock": "e" * 64,
-        "stages": [{"name": "base", "key": "f" * 64, "seed": 0, "path": "runs/tiny/base"}],
+        "schema": 2, "notebook": name, "title": title, "profile": "tiny", "seeds": 3, "parameters": {"beta": 0.1},
+        "code": "c" * 64, "source": "d" * 64, "uses": {}, "lock": "e" * 64,
+        "stages": [{"name": "base", "key": "f" * 64, "seed": 0, "code": ["small:build", "small:Recipe"]}],
         "inputs": {"papers/zephyr/published.yaml": "a" * 64, "data:mt_bench_scores.csv": None},
         "products": {}, "started": 1795173600.0, "finished": 1795173652.4, "seconds": 52.4,
         "provenance": {"git": {"commit": "0123456789abcdef", "changed": True}, "python": "3.11.7", "system": "Linux",

@@ -25,7 +25,7 @@ def check(
     """
     from zephyr_lab.core.profiles import require_profile
     from zephyr_lab.engine.freshness import stale_notebooks
-    from zephyr_lab.engine.run_records import kept_lines
+    from zephyr_lab.engine.run_records import all_records, kept_lines
     from zephyr_lab.reporting import ledger
 
     require_profile(profile)
@@ -35,7 +35,7 @@ def check(
         print(to_json.dumps(told, indent=1, ensure_ascii=False))
     else:
         _show(told, committed)
-        for line in kept_lines(profile):
+        for line in kept_lines(all_records(profile)):
             print(line)
     failures = [f"integrity: {line}" for line in ledger.integrity_failures(profile)]
     failures += [f"against the committed ledger: {line}" for line in ledger.changes(told, committed)]

@@ -127,14 +127,21 @@ def kept_stages(used: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def kept_lines(profile: str) -> list[str]:
-    """A line for each reason for which results that the last runs rest on were carried over a change of source."""
+def kept_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each reason for which results that these runs rest on were carried over a change of source."""
     found: dict[str, set[str]] = {}
-    for path in sorted(record_path(profile, "any").parent.glob("*.run.json")):
-        record = load(profile, path.name.removesuffix(".run.json")) or {}
+    for record in records:
         for entry in record.get("kept", []):
             found.setdefault(entry["because"], set()).add(entry["stage"])
     return [f"kept over a change of source ({', '.join(sorted(names))}): {reason}" for reason, names in found.items()]
+
+
+def all_records(profile: str) -> list[dict[str, Any]]:
+    """The records of all notebooks that have run to their end, in order."""
+    names = sorted(
+        path.name.removesuffix(".run.json") for path in record_path(profile, "any").parent.glob("*.run.json")
+    )
+    return [record for name in names if (record := load(profile, name)) is not None]
 
 
 def stage_groups(used: list[dict[str, Any]]) -> list[dict[str, Any]]:

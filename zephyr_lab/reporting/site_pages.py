@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from zephyr_lab.engine.run_records import kept_lines
 from zephyr_lab.reporting import model_matrix
 from zephyr_lab.reporting.claims import Claim
 from zephyr_lab.reporting.ledger import effect_text, finding_word, other_seeds, required
@@ -92,6 +93,10 @@ def ledger_page(told: Told) -> str:
         parts.insert(2, f"{seeds}.\n")
     if told.exact:
         parts += ["## Integrity of this run\n", raw(_exact_table(told.exact))]
+    kept = kept_lines(run.record for run in told.runs)
+    if kept:
+        heading = "## Results kept\n\nNot trained again: somebody said why the change moves no number.\n"
+        parts += [heading, raw(bullets(text(line) for line in kept))]
     return "\n".join(parts)
 
 
@@ -312,6 +317,7 @@ def _record(record: dict[str, Any]) -> str:
     )
     stages = bullets(
         f"<code>{text(stage['name'])}</code> seed {stage['seed']} <code>{text(stage['key'][:12])}</code>"
+        + "".join(f", kept: {text(reason['because'])}" for reason in stage.get("kept", []))
         for stage in record.get("stages", [])
     )
     facts = {
