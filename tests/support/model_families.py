@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 ENTRIES, HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 61, 64, 2, 4, 2, 16
@@ -66,17 +66,35 @@ NOISE = ("dropout", "pdrop", "layerdrop", "jitter")
 # What a family needs besides.
 OWN: dict[str, dict[str, Any]] = {
     "blt": {"encoder_hash_byte_group_vocab": 32},
-    "dots3_note_text": {"swa_qk_nope_head_dim": 16, "swa_v_head_dim": 16, "swa_qk_rope_head_dim": 8,
-                        "swa_num_attention_heads": HEADS, "swa_num_key_value_heads": HEADS, "swa_head_dim": 24,
-                        "swa_q_lora_rank": 24, "swa_kv_lora_rank": 24, "head_dim": 24},
+    "dots3_note_text": {
+        "swa_qk_nope_head_dim": 16,
+        "swa_v_head_dim": 16,
+        "swa_qk_rope_head_dim": 8,
+        "swa_num_attention_heads": HEADS,
+        "swa_num_key_value_heads": HEADS,
+        "swa_head_dim": 24,
+        "swa_q_lora_rank": 24,
+        "swa_kv_lora_rank": 24,
+        "head_dim": 24,
+    },
     "inkling_text": {"logits_mup_width_multiplier": 2.0},
-    "qwen4_exp_text": {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": HEAD_DIM, "indexer_budget": 64,
-                       "indexer_compress_ratio": 4},
-    "cohere_compass_text": {"rope_parameters": {
-        "full_attention": None, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
-    }},
-    "dbrx": {"attn_config": {"kv_n_heads": KV_HEADS, "rope_theta": 10000.0, "clip_qkv": 8.0},
-             "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": HIDDEN}},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": HEAD_DIM,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 4,
+    },
+    "cohere_compass_text": {
+        "rope_parameters": {
+            "full_attention": None,
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        }
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": KV_HEADS, "rope_theta": 10000.0, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": HIDDEN},
+    },
     "gemma4_unified_vision": {"patch_size": 2, "pooling_kernel_size": 2, "mm_posemb_size": 8, "mm_embed_dim": 32},
     "phi4_multimodal_audio": {"ext_pw_out_channel": 32, "nemo_conv_channels": 16, "num_blocks": 1},
     "gemma2": {"attn_logit_softcapping": 5.0},
@@ -86,11 +104,20 @@ OWN: dict[str, dict[str, Any]] = {
     "longcat_flash": {"zero_expert_num": 2, "qk_head_dim": HEAD_DIM + 8, "head_dim": 8},
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "mpt": {"attn_config": {"attn_pdrop": 0}},
-    "reformer": {"attn_layers": ["local", "lsh"], "axial_pos_embds": False, "lsh_attn_chunk_length": 8,
-                 "local_attn_chunk_length": 8, "num_buckets": 2},
+    "reformer": {
+        "attn_layers": ["local", "lsh"],
+        "axial_pos_embds": False,
+        "lsh_attn_chunk_length": 8,
+        "local_attn_chunk_length": 8,
+        "num_buckets": 2,
+    },
     "rembert": {"input_embedding_size": 32, "output_embedding_size": 48},
-    "roc_bert": {"pronunciation_vocab_size": ENTRIES, "shape_vocab_size": ENTRIES, "pronunciation_embed_dim": 16,
-                 "shape_embed_dim": 16},
+    "roc_bert": {
+        "pronunciation_vocab_size": ENTRIES,
+        "shape_vocab_size": ENTRIES,
+        "pronunciation_embed_dim": 16,
+        "shape_embed_dim": 16,
+    },
     "xlnet": {"attn_type": "uni"},
     "xmod": {"default_language": "en_XX"},
     "zamba": {"layers_block_type": ["linear_attention", "hybrid"] * 2, "num_hidden_layers": 4},
@@ -99,14 +126,32 @@ OWN: dict[str, dict[str, Any]] = {
 }
 # Other settings of a family that change what a token may look at, or what is drawn in training: family, changes.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama, dynamic RoPE": ("llama", {"max_position_embeddings": 8, "rope_parameters": {
-        "rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0,
-    }}),
-    "phi3, longrope": ("phi3", {"max_position_embeddings": 64, "original_max_position_embeddings": 8,
-        "rope_parameters": {
-            "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 8, "long_factor": [3.0] * 8,
-            "original_max_position_embeddings": 8, "factor": 8.0,
-    }}),
+    "llama, dynamic RoPE": (
+        "llama",
+        {
+            "max_position_embeddings": 8,
+            "rope_parameters": {
+                "rope_type": "dynamic",
+                "rope_theta": 10000.0,
+                "factor": 2.0,
+            },
+        },
+    ),
+    "phi3, longrope": (
+        "phi3",
+        {
+            "max_position_embeddings": 64,
+            "original_max_position_embeddings": 8,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0] * 8,
+                "long_factor": [3.0] * 8,
+                "original_max_position_embeddings": 8,
+                "factor": 8.0,
+            },
+        },
+    ),
     "mistral, no window": ("mistral", {"sliding_window": None}),
     "mixtral, no window": ("mixtral", {"sliding_window": None}),
     "qwen2, no window": ("qwen2", {"use_sliding_window": False, "sliding_window": None}),
@@ -127,6 +172,11 @@ ABSENT: dict[str, str] = {
     "musicgen": "it predicts several audio codebooks at once, no text",
     "musicgen_melody": "it predicts several audio codebooks at once, no text",
 }
+
+
+def class_name(family: str) -> str:
+    """The name of the family's (or variant's) causal model."""
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VARIANTS.get(family, (family,))[0]]
 
 
 def small_config(family: str, **changes: Any) -> PretrainedConfig:

@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 from transformers import PreTrainedModel
 
+import adapter_kinds
+import model_families
 import zephyr_lab
-from model_families import ABSENT, ENTRIES, FAMILIES, FLOAT32, VARIANTS, noise_settings, small_model
+from model_families import ENTRIES, FAMILIES, VARIANTS, noise_settings, small_model
 from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
 from zephyr_lab.decoding.cached_steps import CausalSteps
 from zephyr_lab.decoding.drafting import Chain, Tree
@@ -33,9 +35,11 @@ from zephyr_lab.training.kd import followed_maps
 from zephyr_lab.training.lean_dae import Text, counted_hidden, lean_dae_losses, online, token_shares
 from zephyr_lab.training.lean_kd import both_passes, lean_kd_losses, linear_head
 
-EXACT, REFUSED, ABSENT_STATE, FAILED = "exact", "refused", "absent", "failed"
+EXACT, REFUSED, ABSENT, FAILED = "exact", "refused", "absent", "failed"
 # Largest relative errors of values and of gradients. Many families take norms in float32 whatever the model's type.
 TOLERANCES = {torch.float64: (1e-5, 1e-4), torch.float32: (1e-3, 1e-2)}
+BLIND, LEFT = 2, 3  # of `_batches`: the first with padding that may see nothing, and the one padded on the left
+Wrapper = Callable[[PreTrainedModel], nn.Module]
 ROWS = (*FAMILIES, *VARIANTS)
 
 
@@ -57,9 +61,16 @@ class Cell:
 
 def cell(family: str, column: str) -> Cell:
     """What the column's fast path does on the family."""
-    if family in ABSENT:
-        return Cell(ABSENT_STATE, ABSENT[family])
+    if family in model_families.ABSENT:
+        return Cell(ABSENT, model_families.ABSENT[family])
     return judged(lambda: COLUMNS[column](family))
+
+
+def adapter_cell(adapter: str, column: str) -> Cell:
+    """What the column's fast path does on a Llama with the adapter."""
+    if adapter in adapter_kinds.ABSENT:
+        return Cell(ABSENT, adapter_kinds.ABSENT[adapter])
+    return judged(lambda: ADAPTER_COLUMNS[column]("llama", lambda model: adapter_kinds.adapted(model, adapter)))
 
 
 def judged(check: Callable[[], float]) -> Cell:
@@ -87,9 +98,9 @@ def is_refusal(error: Exception) -> bool:
 class Errors:
     """The largest error so far; raises `Wrong` for one beyond the family's tolerance."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._values, self._gradients = TOLERANCES[model.dtype]
-        self.worst = 0.0
+    def __init__(self, model: PreTrainedModel, worst: float = 0.0) -> None:
+        self._values, self._gradients = TOLERANCES[next(model.parameters()).dtype]
+        self.worst = worst
 
     def values(self, what: str, found: Tensor, expected: Tensor) -> None:
         found, expected = found.detach().double(), expected.detach().double()
@@ -99,7 +110,7 @@ class Errors:
         self._note(what, float((found - expected).abs().max()) / scale if expected.numel() else 0.0, self._values)
 
     def gradients(self, what: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-        least = 1e-2 * max(float(one.abs().max()) for one in expected.values())
+        least = 1e-2 * max(float(one.abs().max()) for one in expected.values()) or 1.0
         for name, one in expected.items():
             error = float((found[name] - one).abs().max()) / max(float(one.abs().max()), least)
             self._note(f"{what}, gradient of {name}", error, self._gradients)
@@ -121,7 +132,7 @@ def no_refusal() -> Iterator[None]:
         raise Wrong(f"after a first number came out: {type(error).__name__}: {error}") from error
 
 
-def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     """By parameter, zeros where the loss leaves none; taken off the model."""
     model.zero_grad()
     loss.backward()
@@ -134,25 +145,37 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def row_logits(model: PreTrainedModel, ids: list[int]) -> Tensor:
-    """The model's own logits of one row alone."""
-    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+def row_logits(model: nn.Module, ids: list[int]) -> Tensor:
+    """The model's own logits of one row alone; those of a learned prompt before it are left out."""
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -len(ids) :]
+
+
+def _fresh(family: str, wrapped: Wrapper | None, **changes: str) -> nn.Module:
+    """The family's model, with an adapter where one is asked for."""
+    model = small_model(family, **changes)
+    return model if wrapped is None else wrapped(model)
 
 
 def tokens(drawn: random.Random, least: int, most: int) -> list[int]:
-    """Ids that stand for nothing special."""
-    return [drawn.randrange(4, ENTRIES) for _ in range(drawn.randint(least, most))]
+    """Ids that stand for nothing special, but for one that invokes an adapter."""
+    found = [drawn.randrange(4, ENTRIES) for _ in range(drawn.randint(least, most))]
+    if len(found) > 2:
+        found[drawn.randrange(len(found) - 1)] = adapter_kinds.INVOCATION[0]
+    return found
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
-def shared_prompt_column(family: str, wrapped: Callable[[PreTrainedModel], torch.nn.Module] = lambda model: model) -> float:
+def shared_prompt_column(family: str, wrapped: Wrapper | None = None) -> float:
     """DPO on packed pairs against plain rows, values and gradients; noise is refused."""
     drawn = random.Random(0)
-    model, plain = (wrapped(small_model(family)) for _ in range(2))
+    model, plain = (_fresh(family, wrapped) for _ in range(2))
     errors = Errors(plain)
-    draws = [[tuple(tokens(drawn, 1, most) for most in sizes) for _ in range(2)] for sizes in ((3, 2, 2), (9, 12, 5), (40, 9, 9))]
+    draws = [
+        [tuple(tokens(drawn, 1, most) for most in sizes) for _ in range(2)]
+        for sizes in ((3, 2, 2), (9, 12, 5), (40, 9, 9))
+    ]
     first = shared_prompt.pair_log_probs(model, pack(draws[0]))
     with no_refusal():
         errors.values("log-probabilities", torch.cat([first.chosen, first.rejected]), _plain_pairs(plain, draws[0]))
@@ -164,7 +187,7 @@ def shared_prompt_column(family: str, wrapped: Callable[[PreTrainedModel], torch
             errors.values("loss", ours[0].loss, expected)
             errors.values("loss of a second call", ours[1].loss, ours[0].loss)
             errors.gradients("loss", gradients(model, ours[0].loss), gradients(plain, expected))
-    if wrapped.__name__ == "<lambda>":
+    if wrapped is None:
         _require_noise_refused(family, draws[1])
     return errors.worst
 
@@ -191,7 +214,7 @@ def _require_noise_refused(family: str, pairs: list) -> None:
     raise Wrong(f"{', '.join(settings)} at 0.1 change the loss from call to call and are not refused")
 
 
-def _plain_pairs(model: torch.nn.Module, pairs: list) -> Tensor:
+def _plain_pairs(model: nn.Module, pairs: list) -> Tensor:
     """Log-probabilities of all chosen, then all rejected responses."""
     found = []
     for side in (1, 2):
@@ -213,7 +236,10 @@ def packing_column(family: str) -> float:
         for texts in draws:
             found = counted_hidden(model, texts)
             expected = torch.cat(
-                [plain.base_model(input_ids=text.ids[None], use_cache=False).last_hidden_state[0][text.counted] for text in texts]
+                [
+                    plain.base_model(input_ids=text.ids[None], use_cache=False).last_hidden_state[0][text.counted]
+                    for text in texts
+                ]
             )
             errors.values("hidden states", found, expected)
             errors.values("hidden states of a second call", counted_hidden(model, texts), found)
@@ -232,9 +258,9 @@ def _text(drawn: random.Random, most: int) -> Text:
     return Text(torch.tensor(ids), torch.tensor(answers))
 
 
-def kd_head_column(family: str, wrapped: Callable[[PreTrainedModel], torch.nn.Module] = lambda model: model) -> float:
+def kd_head_column(family: str, wrapped: Wrapper | None = None) -> float:
     """The lean step of KD without attention against whole logits of padded batches, values and gradients."""
-    student, plain = (wrapped(small_model(family)) for _ in range(2))
+    student, plain = (_fresh(family, wrapped) for _ in range(2))
     teacher, plain_teacher = small_model(family, seed=1).eval(), small_model(family, seed=1).eval()
     errors = Errors(plain)
     heads = linear_head(student), linear_head(teacher)
@@ -251,10 +277,15 @@ def kd_head_column(family: str, wrapped: Callable[[PreTrainedModel], torch.nn.Mo
     with no_refusal():
         for inputs, counted in batches:
             found = first if next(numbers) == 0 else ours(inputs, counted)
+            width = counted.shape[1]
             with torch.no_grad():
                 target = plain_teacher(**inputs, use_cache=False).logits[counted].double()
-            own = plain(**inputs, use_cache=False).logits[counted].double()
-            expected = (_kd_rows(own, target, _following(inputs["input_ids"], counted)) * _shares(counted, own.dtype)).sum()
+            own = plain(**inputs, use_cache=False).logits[:, -width:][counted].double()
+            if not bool(torch.isfinite(own).all()):
+                raise Wrong("the model itself gives no numbers here")
+            expected = (
+                _kd_rows(own, target, _following(inputs["input_ids"], counted)) * _shares(counted, own.dtype)
+            ).sum()
             errors.values("loss", found, expected)
             errors.values("loss of a second call", ours(inputs, counted), found)
             errors.gradients("loss", gradients(student, found), gradients(plain, expected))
@@ -280,8 +311,9 @@ def _shares(counted: Tensor, dtype: torch.dtype) -> Tensor:
 def _batches(*, left: bool = True) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Batches of 2, 1 and 3 rows, without padding, with it on the right, and (where asked for) on the left."""
     generator = _generator()
-    for rows, width, side in ((2, 5, None), (1, 17, "right"), (3, 14, "right"), (2, 15, "left"))[: 4 if left else 3]:
+    for rows, width, side in ((2, 5, None), (1, 17, "right"), (3, 14, "right"), (2, 15, "left"))[: LEFT + left]:
         ids = torch.randint(4, ENTRIES, (rows, width), generator=generator)
+        ids[:, width // 2 - 1] = adapter_kinds.INVOCATION[0]
         lengths = torch.randint(3, width + 1, (rows,), generator=generator)
         lengths[0] = width - 2 if side else width
         place = torch.arange(width)[None]
@@ -297,7 +329,7 @@ def _batches(*, left: bool = True) -> Iterator[tuple[dict[str, Tensor], Tensor]]
         yield inputs, counted
 
 
-def attention_kd_column(family: str, wrapped: Callable[[PreTrainedModel], torch.nn.Module] = lambda model: model) -> float:
+def attention_kd_column(family: str, wrapped: Wrapper | None = None) -> float:
     """The attention loss, lean and layer by layer, against whole maps of eager attention, values and gradients."""
     worst = 0.0
     for ours in (_lean_attention, _listened_attention):
@@ -305,8 +337,8 @@ def attention_kd_column(family: str, wrapped: Callable[[PreTrainedModel], torch.
     return worst
 
 
-def _attention_errors(family: str, wrapped: Callable, ours: Callable) -> float:
-    student, plain = wrapped(small_model(family)), wrapped(small_model(family, attention="eager"))
+def _attention_errors(family: str, wrapped: Wrapper | None, ours: Callable) -> float:
+    student, plain = _fresh(family, wrapped), _fresh(family, wrapped, attention="eager")
     teacher = small_model(family, seed=1).eval()
     plain_teacher = small_model(family, seed=1, attention="eager").eval()
     errors = Errors(plain)
@@ -315,6 +347,10 @@ def _attention_errors(family: str, wrapped: Callable, ours: Callable) -> float:
     first = ours(student, teacher, *batches[0])
     with no_refusal():
         for number, (inputs, counted) in enumerate(batches):
+            if number == BLIND:  # eager attention gives no numbers in float64 where padding sees nothing
+                for model in (student, plain, teacher, plain_teacher):
+                    model.float()
+                errors = Errors(plain, errors.worst)
             found = first if number == 0 else ours(student, teacher, inputs, counted)
             expected = _plain_attention(plain, plain_teacher, inputs, counted)
             errors.values("attention loss", found, expected)
@@ -323,13 +359,13 @@ def _attention_errors(family: str, wrapped: Callable, ours: Callable) -> float:
     return errors.worst
 
 
-def _lean_attention(student: torch.nn.Module, teacher: PreTrainedModel, inputs: dict, counted: Tensor) -> Tensor:
+def _lean_attention(student: nn.Module, teacher: PreTrainedModel, inputs: dict, counted: Tensor) -> Tensor:
     pairs = pairing.pair(student.config, teacher.config)
     shares = _shares(counted, teacher.dtype)
     return both_passes(student, teacher, inputs, counted=counted, shares=shares, pairing=pairs).attention
 
 
-def _listened_attention(student: torch.nn.Module, teacher: PreTrainedModel, inputs: dict, counted: Tensor) -> Tensor:
+def _listened_attention(student: nn.Module, teacher: PreTrainedModel, inputs: dict, counted: Tensor) -> Tensor:
     pairs = pairing.pair(student.config, teacher.config)
     real = inputs.get("attention_mask", torch.ones_like(counted)).bool()
     rows = Batch(inputs["input_ids"], real, counted, None)
@@ -338,7 +374,7 @@ def _listened_attention(student: torch.nn.Module, teacher: PreTrainedModel, inpu
     return (scores[counted] * _shares(counted, scores.dtype)).sum()
 
 
-def _plain_attention(student: torch.nn.Module, teacher: PreTrainedModel, inputs: dict, counted: Tensor) -> Tensor:
+def _plain_attention(student: nn.Module, teacher: PreTrainedModel, inputs: dict, counted: Tensor) -> Tensor:
     with torch.no_grad():
         targets = teacher(**inputs, use_cache=False, output_attentions=True).attentions
     own = student(**inputs, use_cache=False, output_attentions=True).attentions
@@ -348,8 +384,12 @@ def _plain_attention(student: torch.nn.Module, teacher: PreTrainedModel, inputs:
     found = []
     for ours, theirs in zip(own, targets, strict=True):
         p, q = theirs.double(), ours.double()
+        if not all(bool(torch.isfinite(maps.transpose(1, 2)[counted]).all()) for maps in (p, q)):
+            raise Wrong("eager attention itself gives no numbers here")
         tiny = torch.finfo(torch.float64).tiny
-        found.append(torch.where(p > 0, p * (p.clamp(min=tiny).log() - q.clamp(min=tiny).log()), 0.0).sum(dim=-1).mean(dim=1))
+        found.append(
+            torch.where(p > 0, p * (p.clamp(min=tiny).log() - q.clamp(min=tiny).log()), 0.0).sum(dim=-1).mean(dim=1)
+        )
     scores = torch.stack(found).mean(dim=0)
     return (scores[counted] * _shares(counted, scores.dtype)).sum()
 
@@ -494,4 +534,10 @@ COLUMNS: dict[str, Callable[[str], float]] = {
     "DAE": dae_column,
     "speculation": speculation_column,
     "log-probs": log_probs_column,
+}
+# Those that train a model which may carry adapters.
+ADAPTER_COLUMNS: dict[str, Callable[[str, Wrapper], float]] = {
+    "shared prompt": shared_prompt_column,
+    "KD head": kd_head_column,
+    "attention KD": attention_kd_column,
 }
