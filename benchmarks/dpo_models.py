@@ -18,7 +18,7 @@ from benchmarks.models import FFN, HEADS, HIDDEN, KV_HEADS, LAYERS, Product, wit
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.fast.pair_packing import PairShape
 from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.training.shared_prompt_dpo import SharedPromptDPOTrainer
+from zephyr_lab.training.shared_prompt_dpo import StageSharedPromptDPOTrainer
 from zephyr_lab.training.trl_adapters import StageDPOTrainer
 
 PairSizes = PairShape
@@ -57,7 +57,7 @@ class IdTrainer(_AsItComes, StageDPOTrainer):
     """TRL's trainer on rows of ids."""
 
 
-class OurTrainer(_AsItComes, SharedPromptDPOTrainer):
+class OurTrainer(_AsItComes, StageSharedPromptDPOTrainer):
     """Ours on the same rows in the same order."""
 
 

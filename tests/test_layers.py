@@ -38,7 +38,7 @@ WITHOUT_TORCH = (
     "zephyr_lab.data.filters",
     "zephyr_lab.data.pairs",
 )
-WITH_TORCH = {"zephyr_lab.core.shapes"}
+WITH_TORCH = {"zephyr_lab.core.shapes", "zephyr_lab.core.packed_rows"}
 
 # What `zephyr-lab --help` may not load: each costs between a tenth of a second and eight.
 HEAVY = TORCH | {

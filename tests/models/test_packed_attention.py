@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import transformers
+from transformers import AutoModelForCausalLM
 
 from tiny_models import small_model
-from zephyr_lab.models.packed_attention import packed, packed_row
+from zephyr_lab.models import packed_attention
+from zephyr_lab.models.packed_attention import packed, packed_row, require_apart
 
 TEXTS = [torch.tensor(ids) for ids in ([5, 6, 7, 8, 9], [10, 11], [12], [13, 14, 15, 16])]
 LENGTHS = [len(text) for text in TEXTS]
@@ -62,3 +65,79 @@ def test_gradient_checkpointing_is_refused():
     model.activation_checkpointing_enable()
     with pytest.raises(ValueError, match="with their usual attention; switch it off"), packed(model, LENGTHS):
         pass
+
+
+# --- what carries more than attention along a row -------------------------------------------------------------------
+
+SIZES = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 60,
+    "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def model_of(family, **changes):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        configuration = getattr(transformers, f"{family}Config")(**{**SIZES, **changes})
+        model = AutoModelForCausalLM.from_config(configuration, dtype=torch.float32).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data.mul_(8)  # at the usual initial scale a text hardly sees its own past
+    return model
+
+
+MIXING = [
+    ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "layers of type conv"),
+    ("MiniMax", {"num_local_experts": 2, "head_dim": 8, "block_size": 4}, "layers of type linear_attention"),
+    ("RecurrentGemma", {"lru_width": 32, "attention_window_size": 16}, "layers of type linear_attention"),
+    ("Jamba", {"num_experts": 2}, "layers of type linear_attention"),
+]
+
+
+@pytest.mark.parametrize("family, changes, reason", MIXING)
+def test_layers_that_read_on_from_text_to_text_are_refused(family, changes, reason):
+    with pytest.raises(ValueError, match=reason), packed(model_of(family, **changes), LENGTHS):
+        pass
+
+
+@pytest.mark.parametrize("family, changes", [case[:2] for case in MIXING[:2]])
+def test_they_are_found_by_trial_where_the_config_does_not_tell(family, changes, monkeypatch):
+    monkeypatch.setattr(packed_attention, "layer_fault", lambda config: None)
+    untold = pytest.raises(ValueError, match=r"other hidden states than each has alone")
+    with untold, packed(model_of(family, **changes), LENGTHS):
+        pass
+
+
+@pytest.mark.parametrize("family, changes, reason", MIXING[:3])
+def test_rows_told_apart_by_positions_alone_are_tried_too(family, changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        require_apart(model_of(family, **changes), 5)
+    require_apart(small_model(window=3), 5)
+
+
+def test_a_window_by_mask_alone_is_refused():
+    model = model_of(
+        "Qwen2Moe", use_sliding_window=True, sliding_window=100, max_window_layers=1, num_experts=4,
+        moe_intermediate_size=24, shared_expert_intermediate_size=24,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="a sliding window of 100 by its mask alone"), packed(model, LENGTHS):
+        pass
+
+
+def test_texts_that_would_turn_each_other_s_rotary_embeddings_are_refused():
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = model_of("Llama", rope_parameters=rope, max_position_embeddings=32)
+    with packed(model, [31, 8]):
+        pass
+    turning = pytest.raises(ValueError, match=r"once one reaches 32 tokens, and the longest here has 32")
+    with turning, packed(model, [32, 8]):
+        pass
+
+
+def test_the_trial_leaves_modes_and_random_numbers_as_they_were():
+    model = small_model().train()
+    model.model.layers[0].eval()
+    state = torch.get_rng_state()
+    with packed(model, LENGTHS):
+        assert model.training and not model.model.layers[0].training
+    assert torch.equal(torch.get_rng_state(), state)

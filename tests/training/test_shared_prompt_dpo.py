@@ -13,7 +13,7 @@ import zephyr_runs
 from tiny_models import small_tokenizer
 from zephyr_lab.models import saved
 from zephyr_lab.training import ddpo, trl_adapters
-from zephyr_lab.training.shared_prompt_dpo import SharedPromptDPOTrainer
+from zephyr_lab.training.shared_prompt_dpo import StageSharedPromptDPOTrainer
 from zephyr_lab.training.trl_adapters import StageDPOTrainer
 from zephyr_lab.training.zephyr_examples import PairExample
 from zephyr_runs import DDPO
@@ -68,12 +68,13 @@ def run(kind, folder, **changes):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return {
-        kind: run(kind, tmp_path_factory.mktemp(kind.__name__)) for kind in (StageDPOTrainer, SharedPromptDPOTrainer)
+        kind: run(kind, tmp_path_factory.mktemp(kind.__name__))
+        for kind in (StageDPOTrainer, StageSharedPromptDPOTrainer)
     }
 
 
 def test_twenty_steps_have_trl_s_losses_and_end_at_its_weights(runs):
-    (theirs, their_weights), (ours, our_weights) = runs[StageDPOTrainer], runs[SharedPromptDPOTrainer]
+    (theirs, their_weights), (ours, our_weights) = runs[StageDPOTrainer], runs[StageSharedPromptDPOTrainer]
     losses = [[row["loss"] for row in log if "loss" in row] for log in (theirs, ours)]
     assert len(losses[0]) == 20
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
@@ -81,7 +82,7 @@ def test_twenty_steps_have_trl_s_losses_and_end_at_its_weights(runs):
 
 
 def test_logs_have_trl_s_names_and_values(runs):
-    (theirs, _), (ours, _) = runs[StageDPOTrainer], runs[SharedPromptDPOTrainer]
+    (theirs, _), (ours, _) = runs[StageDPOTrainer], runs[StageSharedPromptDPOTrainer]
     assert [set(row) for row in ours] == [set(row) for row in theirs]
     for one, other in zip(ours, theirs, strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
@@ -90,17 +91,17 @@ def test_logs_have_trl_s_names_and_values(runs):
 
 
 def test_a_run_broken_off_and_resumed_ends_at_the_same_bytes(runs, tmp_path):
-    broken = trainer_of(SharedPromptDPOTrainer, tmp_path)
+    broken = trainer_of(StageSharedPromptDPOTrainer, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         trl_adapters.run(broken, Context(tmp_path / "run", stop_at=9), epochs=None)
-    _, weights = run(SharedPromptDPOTrainer, tmp_path)
-    assert all(torch.equal(weights[name], one) for name, one in runs[SharedPromptDPOTrainer][1].items())
+    _, weights = run(StageSharedPromptDPOTrainer, tmp_path)
+    assert all(torch.equal(weights[name], one) for name, one in runs[StageSharedPromptDPOTrainer][1].items())
 
 
 @pytest.mark.parametrize("changes", [{"precompute_ref_log_probs": False}, {"loss_type": "ipo"}])
 def test_the_reference_in_the_step_and_ipo_give_trl_s_loss(changes, tmp_path):
     losses = []
-    for kind in (StageDPOTrainer, SharedPromptDPOTrainer):
+    for kind in (StageDPOTrainer, StageSharedPromptDPOTrainer):
         trainer = trainer_of(kind, tmp_path / kind.__name__, **changes)
         losses.append(trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))).item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -118,12 +119,12 @@ def test_the_reference_in_the_step_and_ipo_give_trl_s_loss(changes, tmp_path):
 )
 def test_settings_that_need_trl_s_own_path_are_refused(changes, reason, tmp_path):
     with pytest.raises(ValueError, match=rf"^no shared prompt: {reason}"):
-        trainer_of(SharedPromptDPOTrainer, tmp_path, **changes)
+        trainer_of(StageSharedPromptDPOTrainer, tmp_path, **changes)
 
 
 def test_the_recipe_s_setting_chooses_the_path_and_both_end_alike(tmp_path):
     models = {}
-    for shared_prompt, kind in ((True, SharedPromptDPOTrainer), (False, StageDPOTrainer)):
+    for shared_prompt, kind in ((True, StageSharedPromptDPOTrainer), (False, StageDPOTrainer)):
         start = zephyr_runs.save_start(tmp_path / str(shared_prompt) / "start")
         trainer = ddpo.make_trainer(
             replace(RECIPE, shared_prompt=shared_prompt), saved.load_model(start), saved.load_model(start),
@@ -140,8 +141,8 @@ def test_the_recipe_s_setting_chooses_the_path_and_both_end_alike(tmp_path):
 
 def test_mixed_precision_as_on_a_gpu_is_as_close_as_its_digits(runs, tmp_path):
     """bfloat16 autocast by accelerate, which wraps the model's forward."""
-    exact, _ = runs[SharedPromptDPOTrainer]
-    rough, _ = run(SharedPromptDPOTrainer, tmp_path, bf16=True)
+    exact, _ = runs[StageSharedPromptDPOTrainer]
+    rough, _ = run(StageSharedPromptDPOTrainer, tmp_path, bf16=True)
     losses = [[row["loss"] for row in log if "loss" in row] for log in (exact, rough)]
     assert losses[1] == pytest.approx(losses[0], abs=0.03)
     assert losses[1] != losses[0]

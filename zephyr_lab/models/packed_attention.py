@@ -4,21 +4,33 @@ The model's modules stay as they are; its attention function is replaced while i
 square is made, neither here nor by the model.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from zephyr_lab.core.packed_rows import asked_window, layer_fault, rope_fault, window_fault
 from zephyr_lab.core.shapes import TokenIds
+from zephyr_lab.models.modes import in_mode
 from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
 PACKED = "zephyr_lab_packed"
 SLOW_PATH = "pad the texts to one length instead"
-REFUSED = {"softcap": "soft-capped attention scores", "s_aux": "attention sinks"}
+REFUSED = {
+    "softcap": "soft-capped attention scores", "s_aux": "attention sinks", "position_bias": "position biases",
+}  # fmt: skip
+# Relative difference of hidden states that rounding may make; reading on from another text changes them by tens of %.
+EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
+ROUNDED = 1e-1
+TRIAL = (17, 9, 5)  # tokens of the texts that a model is tried on
+
+_tried: WeakSet[PreTrainedModel] = WeakSet()  # packed by `packed`
+_tried_as_they_are: WeakSet[PreTrainedModel] = WeakSet()  # told apart by positions, in the model's own attention
 
 
 def packed_row(texts: Sequence[Tensor]) -> dict[str, TokenIds]:
@@ -34,12 +46,65 @@ def packed(model: PreTrainedModel, lengths: Sequence[int]) -> Iterator[None]:
     """Inside, `model` reads one row in which texts of these lengths follow one another (`packed_row`), each for itself.
 
     Windows are kept. Raises ValueError, naming the slow path, for a model whose attention cannot be replaced, one in
-    training with dropout in attention or gradient checkpointing, a row of another length and, at the first layer,
-    scores that are capped or have sinks.
+    training with dropout in attention or gradient checkpointing, texts that reach the length at which rotary embeddings
+    change, a row of another length, at the first layer scores that are capped or have sinks or a window by mask alone
+    and, at the first use, a model that carries more than attention from text to text (`require_apart`).
     """
+    if model not in _tried:
+        _try_out(model, _packed)
+        _tried.add(model)
+    with _packed(model, lengths):
+        yield
+
+
+@contextmanager
+def _packed(model: PreTrainedModel, lengths: Sequence[int]) -> Iterator[None]:
+    _require_lengths(model, max(lengths))
     with replaced_attention(model, PACKED, otherwise=SLOW_PATH, packed_lengths=tuple(lengths)):
         require_one_pass(model)
         yield
+
+
+def require_apart(model: PreTrainedModel, longest: int) -> None:
+    """Raises ValueError unless `model` itself keeps texts of one row apart by positions that start anew with each.
+
+    For packed rows that run by the model's own attention; `longest`: tokens of the longest text. Convolutions and
+    linear or recurrent attention read on from one text into the next: found by a trial at the first call.
+    """
+    _require_lengths(model, longest)
+    if model not in _tried_as_they_are:
+        _try_out(model, lambda model, lengths: nullcontext())
+        _tried_as_they_are.add(model)
+
+
+def _require_lengths(model: PreTrainedModel, longest: int) -> None:
+    if (fault := rope_fault(model.config.get_text_config(), longest)) is not None:
+        raise ValueError(f"no packing: {fault}; {SLOW_PATH}")
+
+
+@torch.no_grad()
+def _try_out(
+    model: PreTrainedModel, packing: Callable[[PreTrainedModel, Sequence[int]], AbstractContextManager[None]]
+) -> None:
+    """Raises ValueError unless texts in one row have the hidden states that each has alone, token by token."""
+    if (fault := layer_fault(model.config.get_text_config())) is not None:
+        raise ValueError(f"no packing for this model: {fault}; {SLOW_PATH}")
+    vocabulary = model.config.get_text_config().vocab_size
+    # From 1 on: the token 0 is often padding, whose embedding is 0.
+    texts = [torch.arange(1, one + 1, device=model.device) * 7919 % vocabulary for one in TRIAL]
+    with in_mode(model, training=False), packing(model, TRIAL):
+        together = model.base_model(**packed_row(texts), use_cache=False).last_hidden_state[0].split(TRIAL)
+    with in_mode(model, training=False):
+        alone = [model.base_model(input_ids=text[None], use_cache=False).last_hidden_state[0] for text in texts]
+    tolerance = EXACT.get(alone[0].dtype, ROUNDED)
+    for ours, plain in zip(together, alone, strict=True):
+        error = float((ours - plain).float().norm(dim=1).max() / plain.float().norm(dim=1).mean())
+        if not error <= tolerance:
+            raise ValueError(
+                f"no packing for this model: texts in one row of {type(model).__name__} have other hidden states than "
+                f"each has alone ({error:.0%} off), by layers that mix tokens in other ways than attention "
+                f"(convolution, linear or recurrent attention) or by masks of their own; {SLOW_PATH}"
+            )
 
 
 def _attend(
@@ -50,7 +115,14 @@ def _attend(
     for name, what in REFUSED.items():
         if arguments.get(name) is not None:
             raise ValueError(f"{type(module).__name__} has {what}, which packing does not know; {SLOW_PATH}")
-    lengths = module.packed_lengths
+    if arguments.get("dropout"):
+        raise ValueError(
+            f"{type(module).__name__} has attention dropout of {arguments['dropout']:g}, packing has none; set it to 0"
+        )
+    if (fault := window_fault(attention_mask, arguments.get("sliding_window"))) is not None:
+        raise ValueError(f"{type(module).__name__} has {fault}, which packing does not know; {SLOW_PATH}")
+    if (lengths := getattr(module, "packed_lengths", None)) is None:
+        raise ValueError(f"{type(module).__name__} is built in a way that packing does not know; {SLOW_PATH}")
     if query.shape[0] != 1 or query.shape[2] != sum(lengths):
         raise ValueError(
             f"the model was given {query.shape[0]} rows of {query.shape[2]} tokens, packed are {sum(lengths)} in one"
@@ -70,9 +142,5 @@ def _one_text(query: Tensor, key: Tensor, value: Tensor, *, window: int | None, 
     return scaled_dot_product_attention(query, key, value, attn_mask=near, scale=scale, enable_gqa=shared)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Texts are kept apart by `_attend`."""
-
-
 AttentionInterface.register(PACKED, _attend)
-AttentionMaskInterface.register(PACKED, _no_mask)
+AttentionMaskInterface.register(PACKED, asked_window)

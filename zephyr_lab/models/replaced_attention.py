@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from zephyr_lab.core.packed_rows import attention_set
+
 
 @contextmanager
 def replaced_attention(
@@ -18,15 +20,13 @@ def replaced_attention(
     if not getattr(model, "_supports_attention_backend", False):
         raise ValueError(f"{type(model).__name__} has no replaceable attention; {otherwise}")
     layers = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
-    usual = model.config._attn_implementation
-    model.config._attn_implementation = implementation
     for layer in layers:
         for name, value in attributes.items():
             setattr(layer, name, value)
     try:
-        yield
+        with attention_set(model.config, implementation):
+            yield
     finally:
-        model.config._attn_implementation = usual
         for layer in layers:
             for name in attributes:
                 delattr(layer, name)

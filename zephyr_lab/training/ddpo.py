@@ -27,7 +27,7 @@ from zephyr_lab.training import process, trl_adapters
 from zephyr_lab.training.held_out_pairs import pair_log_probs, pair_metrics, sampled_metrics
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.zephyr import DDPORecipe
-from zephyr_lab.training.shared_prompt_dpo import SharedPromptDPOTrainer
+from zephyr_lab.training.shared_prompt_dpo import StageSharedPromptDPOTrainer
 from zephyr_lab.training.zephyr_data import TEST, TRAIN, read_pairs
 from zephyr_lab.training.zephyr_examples import PairExample, pair_examples
 
@@ -108,7 +108,7 @@ def make_trainer(
     """The trainer, with checkpoints in `folder`; the reference's log-probabilities are computed here, once."""
     trl_adapters.score_labelled_positions_only()
     rows = {split: _dataset(given) for split, given in examples.items()}
-    kind = SharedPromptDPOTrainer if recipe.shared_prompt else trl_adapters.StageDPOTrainer
+    kind = StageSharedPromptDPOTrainer if recipe.shared_prompt else trl_adapters.StageDPOTrainer
     trainer = kind(
         model=policy,
         ref_model=reference,

@@ -189,7 +189,9 @@ class StageDPOTrainer(StageTrainer, DPOTrainer):
         chosen, rejected = [], []
         for rows in dataset.iter(batch_size):
             batch = self.data_collator([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])
-            of_chosen, of_rejected = self.compute_ref_log_probs(self.ref_model, self._prepare_inputs(batch))
+            of_chosen, of_rejected = self.compute_ref_log_probs(
+                self.ref_model or self.model, self._prepare_inputs(batch)
+            )
             chosen += of_chosen.tolist()
             rejected += of_rejected.tolist()
         return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)

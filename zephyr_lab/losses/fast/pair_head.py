@@ -64,7 +64,7 @@ def mean_loss(
 
     `loss(log_probs, pairs)` gives the losses of a slice of the pairs from their summed log-probabilities (float64) and
     may depend on nothing else that carries a gradient. Rows in the order of `PackedPairs.targets`. Raises ValueError
-    where the loss has no finite slope.
+    where the loss has no finite slope or is not one number a pair.
     """
     learning = torch.is_grad_enabled()
     value, chosen, rejected, entropy, likeliest = _MeanLoss.apply(
@@ -90,6 +90,11 @@ def slopes(loss: PolicyLoss, found: PairLogProbs, pairs: slice) -> tuple[Tensor,
     with torch.enable_grad():
         sums = torch.stack([found.chosen, found.rejected], dim=1).detach().requires_grad_()
         losses = loss(PairLogProbs(*sums.unbind(dim=1)), pairs)
+        if losses.shape != found.chosen.shape:
+            raise ValueError(
+                f"the loss gave shape {tuple(losses.shape)} for {len(found.chosen)} pairs; it must give one number a "
+                "pair and leave the mean to its caller"
+            )
         (by_sums,) = torch.autograd.grad(losses.sum(), sums)
     if not bool(torch.isfinite(by_sums).all()):
         raise ValueError(f"the loss has no finite slope at log-probabilities {sums.tolist()}")

@@ -8,12 +8,14 @@
 Values and gradients are those of padded rows and whole logits up to rounding. What cannot be exact is refused.
 """
 
+from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from zephyr_lab.core.packed_rows import rope_limits
 from zephyr_lab.core.shapes import PairScores
 from zephyr_lab.losses.fast import pair_head
 from zephyr_lab.losses.fast.head_tiles import TILE_ENTRIES, target_log_probs
@@ -22,14 +24,14 @@ from zephyr_lab.losses.fast.pair_head import HeadLoss
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, pack
 from zephyr_lab.losses.fast.shared_prompt_attention import attending
-from zephyr_lab.losses.fast.supported import SLOW_PATH, precision, require_supported
+from zephyr_lab.losses.fast.supported import SLOW_PATH, output_head, precision, require_lengths, require_supported
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths
 
 # Relative difference of summed log-probabilities that rounding may make.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
 ROUNDED = 5e-2
-LONGEST_TRIAL = 64
+LONGEST_TRIAL, SHORTEST_TRIAL = 512, 64
 
 _tried: WeakSet[nn.Module] = WeakSet()
 
@@ -80,11 +82,12 @@ def _sliced(chosen: Tensor, rejected: Tensor, pairs: slice) -> tuple[Tensor, Ten
 
 def _before_head(model: PreTrainedModel, packed: PackedPairs) -> tuple[Tensor, nn.Linear]:
     """Hidden states that the head reads, a row a target, and the head."""
+    require_lengths(model, max(shape.prompt + max(shape.chosen, shape.rejected) for shape in packed.shapes))
     with attending(model), selecting(model, packed) as places:
         states = model.base_model(
             input_ids=packed.ids, position_ids=packed.positions, packed_pairs=packed, use_cache=False
         ).last_hidden_state
-    return states[0].index_select(0, places), model.get_output_embeddings()
+    return states[0].index_select(0, places), output_head(model)
 
 
 def require_exact(model: nn.Module) -> PreTrainedModel:
@@ -97,18 +100,17 @@ def require_exact(model: nn.Module) -> PreTrainedModel:
     if causal not in _tried:
         _tried.add(causal)  # before the trial, which comes by here
         try:
-            _try_out(causal)
+            _try_out(causal, model)
         except BaseException:
             _tried.discard(causal)
             raise
     return causal
 
 
-def _try_out(model: PreTrainedModel) -> None:
-    """Raises ValueError unless two small pairs get the log-probabilities that `model` itself gives them."""
+def _try_out(model: PreTrainedModel, whole: nn.Module) -> None:
+    """Raises ValueError unless two small pairs get the log-probabilities that `whole`, adapters and all, gives them."""
     config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) or 0
-    tokens = [place * 7919 % config.vocab_size for place in range(min(window, LONGEST_TRIAL) + 16)]
+    tokens = [place * 7919 % config.vocab_size for place in range(_trial_length(config))]
     pairs = [(tokens[4:], tokens[:4], tokens[8:11]), (tokens[:3], tokens[3:5], tokens[5:9])]
     device = next(model.parameters()).device
     tolerance = EXACT.get(precision(model), ROUNDED)
@@ -116,7 +118,7 @@ def _try_out(model: PreTrainedModel) -> None:
         ours = pair_log_probs(model, pack(pairs).to(device))
         for place, (prompt, *responses) in enumerate(pairs):
             for response, found in zip(responses, (ours.chosen, ours.rejected), strict=True):
-                plain = _plain_log_prob(model, torch.tensor([[*prompt, *response]], device=device), len(response))
+                plain = _plain_log_prob(whole, torch.tensor([[*prompt, *response]], device=device), len(response))
                 if not bool((found[place] - plain).abs() <= tolerance * (1 + plain.abs())):
                     raise ValueError(
                         f"no shared prompt for this model: on a trial {type(model).__name__} gave {plain:.4f} as the "
@@ -124,7 +126,19 @@ def _try_out(model: PreTrainedModel) -> None:
                     )
 
 
-def _plain_log_prob(model: PreTrainedModel, ids: Tensor, response: int) -> Tensor:
+def _trial_length(config: Any) -> int:
+    """Tokens of the longest trial row: past the window, up to `LONGEST_TRIAL`.
+
+    A larger window is not walked through; the attention function compares it with the one that the mask would have.
+    """
+    window = getattr(config, "sliding_window", None) or 0
+    wanted = (window if window <= LONGEST_TRIAL else SHORTEST_TRIAL) + 16
+    longest = [getattr(config, "max_position_embeddings", None) or wanted]
+    longest += [limit - 1 for _, limit in rope_limits(config)]
+    return min(wanted, *longest)
+
+
+def _plain_log_prob(model: nn.Module, ids: Tensor, response: int) -> Tensor:
     """log-probability of the last `response` tokens of one row, by the model's own logits."""
     logits = model(input_ids=ids, use_cache=False).logits[0, -response - 1 : -1]
     return logits.log_softmax(dim=-1).gather(1, ids[0, -response:, None]).sum()

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from zephyr_lab.core.packed_rows import asked_window, attention_set, window_fault
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, PairShape
 from zephyr_lab.losses.fast.supported import SLOW_PATH
 
@@ -47,12 +48,8 @@ def selected_queries(shape: PairShape) -> tuple[QuerySpan, QuerySpan]:
 @contextmanager
 def attending(model: PreTrainedModel) -> Iterator[None]:
     """Within, forward passes of `model` attend by `SHARED_PROMPT`; they need the argument `packed_pairs`."""
-    usual = model.config._attn_implementation
-    model.config._attn_implementation = SHARED_PROMPT
-    try:
+    with attention_set(model.config, SHARED_PROMPT):
         yield
-    finally:
-        model.config._attn_implementation = usual
 
 
 def attend(
@@ -137,11 +134,13 @@ def _registered(
     packed_pairs: PackedPairs | None = None,
     **arguments: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' side of `attend`; refuses what it would have to leave out. No mask is asked for, none is read."""
+    """transformers' side of `attend`; refuses what it would have to leave out. Of a mask only its window is read."""
     if packed_pairs is None:
         raise ValueError(f"{type(module).__name__} does not hand its arguments on, so it cannot run packed pairs")
     spans = [all_queries(shape) for shape in packed_pairs.shapes]
     window = window_of(module, dropout, arguments)
+    if (fault := window_fault(attention_mask, window)) is not None:
+        raise ValueError(f"{type(module).__name__} has {fault}, which packed pairs lack: {SLOW_PATH}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return attend(query, key, value, spans, packed_pairs.shapes, scale=scale, window=window), None
 
@@ -157,3 +156,4 @@ def window_of(module: nn.Module, dropout: float, arguments: dict[str, Any]) -> i
 
 
 AttentionInterface.register(SHARED_PROMPT, _registered)
+AttentionMaskInterface.register(SHARED_PROMPT, asked_window)
