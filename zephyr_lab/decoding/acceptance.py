@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from zephyr_lab.decoding.cached_steps import require_still
 from zephyr_lab.decoding.drafting import Draft, require_pair
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_unrolled import unrolled
@@ -70,6 +71,9 @@ def acceptance_rates(
         raise ValueError(f"length must be at least 1, got {length}")
     if drawn and temperature <= 0:
         raise ValueError(f"drafts that are drawn need a temperature above 0, got {temperature}; or drawn=False")
+    for model in (target, draft):
+        if isinstance(model, PreTrainedModel):
+            require_still(model, max(len(one.prompt) + len(one.answer) for one in answers))
     lengths = np.array([len(answered.answer) for answered in answers])
     values = np.zeros((len(answers), lengths.max(), length))
     by_length = sorted(range(len(answers)), key=lambda place: len(answers[place].prompt) + lengths[place])
