@@ -193,8 +193,9 @@ def require_still(model: PreTrainedModel, longest: int) -> None:
 
 def attention_window(model: PreTrainedModel) -> int | None:
     """The sliding window of the model's attention, None where each token sees all before it. Raises ValueError."""
-    window = getattr(model.config, "sliding_window", None)
-    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
     if len(kinds) > 1:
         raise ValueError(f"layers of several kinds ({', '.join(sorted(kinds))}) cannot share one mask here")
     return window if kinds == {"sliding_attention"} else None
