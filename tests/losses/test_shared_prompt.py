@@ -296,6 +296,16 @@ def test_a_loss_without_a_finite_slope_is_refused():
         shared_prompt.loss(packed_model(), pack(random_pairs(0)), None, steep)
 
 
+def test_a_loss_that_is_a_mean_already_is_refused():
+    """Divided by the number of pairs once more, it would be too small without a word."""
+
+    def mean(policy, reference, lengths):
+        return (policy.chosen - policy.rejected).mean()
+
+    with pytest.raises(ValueError, match=r"^the loss gave shape \(\) for \d pairs; it must give one number a pair"):
+        shared_prompt.loss(packed_model(), pack(random_pairs(0)), None, mean)
+
+
 def test_reference_and_pairs_of_unlike_number_are_refused():
     pairs = random_pairs(0)
     reference = PairLogProbs(torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))

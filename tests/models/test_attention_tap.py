@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from tiny_models import small_model
@@ -73,3 +74,18 @@ def test_gradient_checkpointing_is_refused_in_training_alone():
     tapped(model.eval())
     with pytest.raises(ValueError, match="would run the layers again with their usual attention"):
         tapped(model.train())
+
+
+def test_a_window_by_mask_alone_is_refused_where_it_matters():
+    sizes = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 60,
+        "num_key_value_heads": 2, "num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24,
+    }  # fmt: skip
+    model = transformers.Qwen2MoeForCausalLM(
+        transformers.Qwen2MoeConfig(**sizes, use_sliding_window=True, sliding_window=6, max_window_layers=1)
+    ).eval()
+    model.config._attn_implementation = "sdpa"
+    with tapping(model, lambda tap: None):
+        model(input_ids=torch.arange(5)[None])
+        with pytest.raises(ValueError, match=r"Qwen2MoeAttention has a sliding window of 6 by its mask alone"):
+            model(input_ids=torch.arange(12)[None])

@@ -141,3 +141,15 @@ def test_the_trial_leaves_modes_and_random_numbers_as_they_were():
     with packed(model, LENGTHS):
         assert model.training and not model.model.layers[0].training
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_trial_allows_for_products_in_bfloat16(inside):
+    """Autocast around the call, or within the model's forward as accelerate has it."""
+    model = small_model()
+    if inside:
+        model.forward = torch.autocast("cpu", dtype=torch.bfloat16)(model.forward)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not inside), packed(model, LENGTHS):
+        found = model(**packed_row(TEXTS), use_cache=False).logits
+    assert found.isfinite().all()
+    assert not torch.is_autocast_enabled("cpu")

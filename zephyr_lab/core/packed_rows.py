@@ -38,12 +38,11 @@ def _with_inner(config: Any) -> Iterator[Any]:
             yield from _with_inner(inner)
 
 
-def asked_window(
-    *, config: Any, local_size: int | None = None, use_vmap: bool = False, **arguments: Any
-) -> Tensor:  # for transformers' AttentionMaskInterface
+def asked_window(*, config: Any, local_size: int | None = None, use_vmap: bool = False, **arguments: Any) -> Tensor:
     """In place of a mask the window that it would have: 0 for none, `OTHER_MASK` for another form; (1, 1, 1, 1), CPU.
 
-    Layers hand it on to their attention function, which so learns what the model means even where it is told no window.
+    To register in transformers' AttentionMaskInterface, whose arguments it takes. Layers hand it on to their
+    attention function, which so learns what the model means even where it is told no window.
     """
     plain = not use_vmap and "allow_is_bidirectional_skip" not in arguments
     if plain and local_size is None:
@@ -58,15 +57,26 @@ def asked_window(
 def window_fault(asked: Tensor | None, told: int | None) -> str | None:
     """What is wrong where a layer's mask is `asked_window`'s and its attention function is `told` a window; or None."""
     if asked is None:
-        return None
+        return "no mask that would tell which tokens it sees"
     if asked.numel() > 1:
         return "a mask of its own making"
     window = int(asked.item())
     if window == OTHER_MASK:
         return "a mask that is neither causal nor a sliding window (chunked or bidirectional attention)"
-    if window != (told or 0):
-        return f"a sliding window of {window} by its mask alone (its attention function is told {told})"
-    return None
+    if window == (told or 0):
+        return None
+    if window == 0:
+        return f"no sliding window in its mask, though its attention function is told {told}"
+    return f"a sliding window of {window} by its mask alone (its attention function is told {told})"
+
+
+def precision(model: Any) -> torch.dtype:
+    """What the model's products are computed in here and now: autocast's type where it is on, else the weights'.
+
+    The type of logits says less: under autocast some arrive in float32, made of products in bfloat16.
+    """
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
 def layer_fault(config: Any) -> str | None:

@@ -15,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from zephyr_lab.core.packed_rows import asked_window, window_fault
 from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
 TAPPED = "zephyr_lab_tapped"
@@ -42,7 +43,8 @@ def tapping(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
 
     The tensors carry gradients where the pass does; the model attends by sdpa. Raises ValueError, naming the slow path,
     for a model whose attention cannot be replaced, one in training with dropout in attention (its maps would not be
-    those that attend) or gradient checkpointing and, at the first layer, for scores that are capped or have sinks.
+    those that attend) or gradient checkpointing and, at the first layer, for scores that are capped or have sinks or
+    for a window by mask alone.
     """
     with replaced_attention(model, TAPPED, otherwise=SLOW_PATH, attention_tap=listener):
         require_one_pass(model)
@@ -59,9 +61,20 @@ def _attend(
             raise ValueError(f"{type(module).__name__} has {what}, which blocked losses do not know; {SLOW_PATH}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = arguments.get("sliding_window")
+    asked = getattr(attention_mask, "asked_window", None)
+    if asked is not None and (fault := window_fault(asked, window)) is not None:
+        raise ValueError(f"{type(module).__name__} has {fault}, which blocked losses do not know; {SLOW_PATH}")
     module.attention_tap(LayerTap(module.layer_idx, query, key, scale, window))
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)
 
 
+def _mask(**arguments: Any) -> Tensor | None:
+    """sdpa's mask, None where causal order says it all; it carries the window that it is made with."""
+    mask = sdpa_mask(**arguments)
+    if mask is not None:
+        mask.asked_window = asked_window(**arguments)
+    return mask
+
+
 AttentionInterface.register(TAPPED, _attend)
-AttentionMaskInterface.register(TAPPED, sdpa_mask)
+AttentionMaskInterface.register(TAPPED, _mask)

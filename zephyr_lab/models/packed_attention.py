@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from zephyr_lab.core.packed_rows import asked_window, layer_fault, rope_fault, window_fault
+from zephyr_lab.core.packed_rows import asked_window, layer_fault, precision, rope_fault, window_fault
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.models.modes import in_mode
 from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
@@ -71,6 +71,7 @@ def require_apart(model: PreTrainedModel, longest: int) -> None:
     For packed rows that run by the model's own attention; `longest`: tokens of the longest text. Convolutions and
     linear or recurrent attention read on from one text into the next: found by a trial at the first call.
     """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
     _require_lengths(model, longest)
     if model not in _tried_as_they_are:
         _try_out(model, lambda model, lengths: nullcontext())
@@ -93,18 +94,30 @@ def _try_out(
     # From 1 on: the token 0 is often padding, whose embedding is 0.
     texts = [torch.arange(1, one + 1, device=model.device) * 7919 % vocabulary for one in TRIAL]
     with in_mode(model, training=False), packing(model, TRIAL):
-        together = model.base_model(**packed_row(texts), use_cache=False).last_hidden_state[0].split(TRIAL)
+        together, kind = _hidden(model, **packed_row(texts))
     with in_mode(model, training=False):
-        alone = [model.base_model(input_ids=text[None], use_cache=False).last_hidden_state[0] for text in texts]
-    tolerance = EXACT.get(alone[0].dtype, ROUNDED)
-    for ours, plain in zip(together, alone, strict=True):
+        alone = [_hidden(model, input_ids=text[None])[0] for text in texts]
+    for ours, plain in zip(together.split(TRIAL), alone, strict=True):
         error = float((ours - plain).float().norm(dim=1).max() / plain.float().norm(dim=1).mean())
-        if not error <= tolerance:
+        if not error <= EXACT.get(kind, ROUNDED):
             raise ValueError(
                 f"no packing for this model: texts in one row of {type(model).__name__} have other hidden states than "
                 f"each has alone ({error:.0%} off), by layers that mix tokens in other ways than attention "
                 f"(convolution, linear or recurrent attention) or by masks of their own; {SLOW_PATH}"
             )
+
+
+def _hidden(model: PreTrainedModel, **inputs: Tensor) -> tuple[Tensor, torch.dtype]:
+    """Last hidden states of one row, (token, hidden), by the model's own forward, and the type of its products."""
+    caught: list[tuple[Tensor, torch.dtype]] = []
+    hook = model.base_model.register_forward_hook(
+        lambda module, args, output: caught.append((output.last_hidden_state[0], precision(model)))
+    )
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        hook.remove()
+    return caught[0]
 
 
 def _attend(

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from zephyr_lab.losses import kd as plain
 from zephyr_lab.losses.fast import kd as fast
 from zephyr_lab.models import saved
+from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.training import stack_muon, trl_adapters
 from zephyr_lab.training.distillation_data import Batch, Collator
 from zephyr_lab.training.loop import Context
@@ -103,6 +104,8 @@ def trainer(
     folder: Path,
 ) -> DistillationTrainer:
     """A trainer of the kind, with checkpoints in `folder`. `rows`: "train" and "test", see `distillation_data`."""
+    if recipe.packed:
+        require_apart(student, recipe.max_length)
     arguments = trl_adapters.trainer_arguments(
         recipe, seed=seed, folder=folder, held_out=len(rows["test"]), measure_start=recipe.evaluate_every > 0
     )
@@ -177,7 +180,9 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def teacher_logits(teacher: PreTrainedModel, batch: Batch) -> Tensor:
-    """Next-token logits of a frozen model."""
+    """Next-token logits of a frozen model. Raises ValueError where it would read on from one packed text to another."""
+    if batch.places is not None:
+        require_apart(teacher, int(batch.places.max()) + 1)
     return logits(teacher, batch)
 
 

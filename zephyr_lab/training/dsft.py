@@ -19,6 +19,7 @@ from trl import SFTConfig
 from zephyr_lab.core import files
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.models import saved
+from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.training import process, trl_adapters
 from zephyr_lab.training.loop import Context
 from zephyr_lab.training.recipes.zephyr import DSFTRecipe
@@ -91,9 +92,12 @@ def make_trainer(
 ) -> Kind:
     """A trainer of this kind, with checkpoints in `folder`; `optimizer`: another than the recipe's own.
 
-    Raises ValueError if its own preparation drops tokens.
+    Raises ValueError if its own preparation drops tokens, and for a model that reads on from one packed text to the
+    next.
     """
     trl_adapters.score_labelled_positions_only()
+    if recipe.packed:
+        require_apart(model, recipe.max_length)
     rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
     trainer = kind(
         model=model,

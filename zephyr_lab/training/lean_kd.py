@@ -20,6 +20,7 @@ from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.attention_tap import LayerTap, tapping
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
+from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.models.pairing import Pairing
 from zephyr_lab.models.plain_head import plain_head
 
@@ -122,9 +123,16 @@ def both_passes(
     shares: TokenShares,
     pairing: Pairing | None,
 ) -> Passes:
-    """Both models' forward passes and the attention loss on the way, the mean over layers and heads (eq. 4, 5)."""
+    """Both models' forward passes and the attention loss on the way, the mean over layers and heads (eq. 4, 5).
+
+    Raises ValueError where the last position is counted, and for packed rows as `packed_attention.require_apart`.
+    """
     if bool(counted[:, -1].any()):
         raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
+    if "position_ids" in inputs and inputs.get("attention_mask") is None:  # packed, as transformers reads it
+        longest = int(inputs["position_ids"].max()) + 1
+        for model in (student, teacher):
+            require_apart(getattr(model, "module", model), longest)
     if pairing is None:
         with torch.no_grad():
             teacher_hidden = last_hidden(teacher, inputs, counted)

@@ -54,6 +54,7 @@ class SharedPromptDPOTrainer(DPOTrainer):
     ValueError, when made, for settings and models that need TRL's own path.
     """
 
+    @functools.wraps(DPOTrainer.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = inspect.signature(DPOTrainer.__init__).bind(self, *args, **kwargs).arguments.get("args")
         _require_settings(DPOConfig() if given is None else given)

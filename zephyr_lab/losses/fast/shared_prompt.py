@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from zephyr_lab.core.packed_rows import rope_limits
-from zephyr_lab.core.shapes import PairScores
+from zephyr_lab.core.packed_rows import precision, rope_limits
 from zephyr_lab.losses.fast import pair_head
 from zephyr_lab.losses.fast.head_tiles import TILE_ENTRIES, target_log_probs
 from zephyr_lab.losses.fast.last_layer import selecting
@@ -24,7 +23,7 @@ from zephyr_lab.losses.fast.pair_head import HeadLoss
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, pack
 from zephyr_lab.losses.fast.shared_prompt_attention import attending
-from zephyr_lab.losses.fast.supported import SLOW_PATH, output_head, precision, require_lengths, require_supported
+from zephyr_lab.losses.fast.supported import SLOW_PATH, output_head, require_lengths, require_supported
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths
 
@@ -67,7 +66,7 @@ def loss(
     hidden, head = _before_head(causal, packed)
     lengths = packed.lengths
 
-    def of_pairs(policy: PairLogProbs, pairs: slice) -> PairScores:
+    def of_pairs(policy: PairLogProbs, pairs: slice) -> Tensor:
         given = None if reference is None else PairLogProbs(*_sliced(reference.chosen, reference.rejected, pairs))
         return pair_loss(policy, given, PairLengths(*_sliced(lengths.chosen, lengths.rejected, pairs)))
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from zephyr_lab.core.packed_rows import layer_fault, rope_fault
+from zephyr_lab.core.packed_rows import layer_fault, precision, rope_fault
 
 SLOW_PATH = "use TRL's own path (in a recipe shared_prompt = false)"
 # Adapters that change a token by that token alone, each held against padded rows in tests; others are refused by name.
@@ -62,15 +62,6 @@ def output_head(model: PreTrainedModel) -> nn.Module:
         return head
     active = None if head.disable_adapters else next(iter(head.active_adapters), None)
     return head.original_module if active is None else head.modules_to_save[active]
-
-
-def precision(model: PreTrainedModel) -> torch.dtype:
-    """What the model's products are computed in here and now: autocast's type where it is on, else the weights'.
-
-    The type of logits says less: under autocast some arrive in float32, made of products in bfloat16.
-    """
-    device = model.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
 def _require_plain_config(model: PreTrainedModel) -> None:
