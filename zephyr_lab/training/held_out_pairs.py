@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask
+from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask, at_least_float32
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
@@ -93,7 +93,7 @@ def sampled_metrics(
 
 def _divergences(logits: Logits, reference_logits: Logits) -> NextTokenScores:
     """KL(p || q) in nats of the distributions of tokens 1, 2, ... of each row."""
-    log_p, log_q = logits[:, :-1].log_softmax(dim=-1), reference_logits[:, :-1].log_softmax(dim=-1)
+    log_p, log_q = (at_least_float32(one[:, :-1]).log_softmax(dim=-1) for one in (logits, reference_logits))
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 
