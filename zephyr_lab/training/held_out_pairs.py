@@ -15,6 +15,7 @@ from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.training.zephyr_examples import PairExample
 
 
@@ -38,8 +39,8 @@ def answer_log_probs(model: PreTrainedModel, prompts: Sequence[list[int]], answe
     ids, mask = _rows(prompts, answers, model)
     counted = mask[:, 1:]
     with torch.inference_mode():
-        hidden = model.eval().base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        logits = model.get_output_embeddings()(hidden[counted])
+        hidden = last_hidden_states(model.eval(), input_ids=ids)[:, :-1]
+        logits = at_least_float32(logits_of(model, hidden[counted]))
         log_probs = -cross_entropy(logits, ids[:, 1:][counted], reduction="none").double()
     return counted.double().masked_scatter(counted, log_probs).sum(dim=1).cpu()
 
