@@ -6,6 +6,7 @@ line of its own. Weights are drawn anew, large enough that an omitted window, ca
 
 import inspect
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -205,6 +206,18 @@ def small_model(family: str, *, seed: int = 0, attention: str | None = None, **c
     return model.to(torch.float32 if family in FLOAT32 else torch.float64).train()
 
 
+def family_model(family: str, **changes: Any) -> PreTrainedModel:
+    """As `small_model`, in float32 and in evaluation mode."""
+    return small_model(family, **changes).float().eval()
+
+
+def all_models() -> Iterator[tuple[str, PreTrainedModel]]:
+    """Each family that can be built, with its model, one after another: memory holds one."""
+    for family in FAMILIES:
+        if family not in ABSENT:
+            yield family, family_model(family)
+
+
 def noise_settings(family: str) -> dict[str, float]:
     """Every setting of the family that draws something in training, switched on."""
     known = inspect.signature(CONFIG_MAPPING[VARIANTS.get(family, (family, {}))[0]].__init__).parameters
@@ -218,14 +231,16 @@ def _noisy(name: str) -> bool:
 def enliven(model: nn.Module) -> None:
     """Draw the matrices anew and shake vectors, from the global generator."""
     with torch.no_grad():
-        for module in model.modules():
+        for path, module in model.named_modules():
             for name, weight in module.named_parameters(recurse=False):
                 if isinstance(module, nn.Embedding):
                     weight.normal_(0, 0.3)
                 elif weight.ndim >= 2 and weight.is_floating_point() and min(weight.shape[-2:]) > 1:
                     weight.normal_(0, 1.5 / math.sqrt(weight.shape[-1]))
-                elif weight.ndim == 1 and name in ("weight", "bias"):
+                elif weight.ndim == 1 and name in ("weight", "bias", "temp"):
                     weight.add_(torch.randn_like(weight), alpha=0.1)
+                if path.endswith("q_norm"):  # scores of which no weight is too small for float32
+                    weight.mul_(0.4)
 
 
 def _shrunk(kind: type[PretrainedConfig], **changes: Any) -> PretrainedConfig:

@@ -11,12 +11,13 @@ from weakref import WeakSet
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from zephyr_lab.core.packed_rows import rope_fault
 from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
+from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.models.modes import in_mode
 
 SLOW_PATH = "decode it without a draft (transformers' generate, or zephyr_lab.decoding.sampling)"
@@ -33,23 +34,23 @@ Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Features after the final norm, (row, position, hidden), and the head that makes logits of them when asked.
+    """Features after the final norm, (row, position, hidden), and the model that makes logits of them when asked.
 
     A head can cost more than a draft's layer, and of a prompt only the last position's logits are of use.
     """
 
     features: Features
-    head: nn.Module
+    model: PreTrainedModel
 
     @property
     def logits(self) -> Logits:
         """Of all positions, (row, position, entry)."""
-        return self.head(self.features)
+        return logits_of(self.model, self.features)
 
     @property
     def last_logits(self) -> NextLogits:
         """Of the last position, (row, entry)."""
-        return self.head(self.features[:, -1])
+        return logits_of(self.model, self.features[:, -1])
 
 
 class CachedSteps(ABC):
@@ -133,15 +134,16 @@ class CausalSteps(CachedSteps):
         super().__init__(rows, window=attention_window(model), device=model.device)
         _require_exact(model)
         self.dtype = model.dtype
-        self._inner, self._head = model.base_model, model.get_output_embeddings()
+        self._model = model
         self._cache = DynamicCache()  # without the model's window: a window's cache could not take tokens back
 
     def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
         del features
-        hidden = self._inner(
-            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache, use_cache=True
-        ).last_hidden_state
-        return Output(hidden, self._head)
+        hidden = last_hidden_states(
+            self._model, input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache,
+            use_cache=True,
+        )  # fmt: skip
+        return Output(hidden, self._model)
 
     def _gather(self, order: Tensor) -> None:
         for layer in self._cache.layers:
@@ -157,11 +159,11 @@ class CausalSteps(CachedSteps):
 
 
 class FeatureSteps(CachedSteps):
-    """A feature draft with the target's output head. A run's tokens stand beside the feature before each."""
+    """A feature draft; of its features the target makes logits. A run's tokens stand beside the feature before each."""
 
-    def __init__(self, draft: FeatureDraft, head: nn.Module, rows: int) -> None:
+    def __init__(self, draft: FeatureDraft, target: PreTrainedModel, rows: int) -> None:
         super().__init__(rows, window=None, device=draft.fc.weight.device)
-        self._draft, self._head = draft, head
+        self._draft, self._target = draft, target
         self._past: KeysValues | None = None
 
     def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
@@ -169,7 +171,7 @@ class FeatureSteps(CachedSteps):
         if self._past is not None:
             keys, values = torch.cat([self._past[0], keys], dim=2), torch.cat([self._past[1], values], dim=2)
         self._past = keys, values
-        return Output(guessed, self._head)
+        return Output(guessed, self._target)
 
     def _gather(self, order: Tensor) -> None:
         if self._past is not None:

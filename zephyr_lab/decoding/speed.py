@@ -119,8 +119,7 @@ def step_costs(
     if room is not None and context + nodes + 1 > room:
         raise ValueError(f"context {context} and {nodes + 1} tokens exceed the target's {room} positions")
     feature_kind = isinstance(draft, FeatureDraft)
-    head = target.get_output_embeddings()
-    own = FeatureSteps(draft, head, 1) if isinstance(draft, FeatureDraft) else CausalSteps(draft, 1)
+    own = FeatureSteps(draft, target, 1) if isinstance(draft, FeatureDraft) else CausalSteps(draft, 1)
     hidden = target.config.hidden_size if feature_kind else None
     with torch.inference_mode():
         target_steps = CausalSteps(target, 1)
