@@ -277,7 +277,7 @@ def kd_head_column(family: str, wrapped: Wrapper | None = None) -> float:
     with no_refusal():
         for inputs, counted in batches:
             width = counted.shape[1]
-            if next(numbers) == LEFT:  # eager attention gives no numbers in float64 where padding sees nothing
+            if next(numbers) == BLIND:  # eager attention gives no numbers in float64 where padding sees nothing
                 for model in (student, plain, teacher, plain_teacher):
                     model.float()
                 errors = Errors(plain, errors.worst)

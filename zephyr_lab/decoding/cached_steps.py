@@ -14,8 +14,8 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from zephyr_lab.core.packed_rows import rope_fault
 from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
+from zephyr_lab.models.context import one_by_one
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.models.modes import in_mode
@@ -189,7 +189,7 @@ class FeatureSteps(CachedSteps):
 def require_still(model: PreTrainedModel, longest: int) -> None:
     """Raises ValueError where the rotary embeddings of a text, or of its neighbours, would turn before it has `longest`
     tokens: keys that are kept would stay as they were."""
-    if (fault := rope_fault(model.config.get_text_config(), longest)) is not None:
+    if (fault := one_by_one(model, longest)) is not None:
         raise ValueError(f"{type(model).__name__} cannot be fed in steps: {fault}; {SLOW_PATH}")
 
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from zephyr_lab.core.packed_rows import rope_fault
 from zephyr_lab.core.shapes import TokenIds, TokenMask
 from zephyr_lab.decoding.choice import choose
-from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.context import one_by_one, positions_of
 
 ROWS_AT_ONCE = 128
 
@@ -46,8 +45,8 @@ def sample(
     row_temperatures = _row_temperatures(temperatures, len(prompts))
     _require_room(model, prompts, max_new_tokens)
     longest = max(map(len, prompts), default=0) + max_new_tokens
-    if rope_fault(model.config.get_text_config(), longest) is not None:
-        rows_at_once = 1  # else the longest row would turn the others' rotary embeddings
+    if one_by_one(model, longest) is not None:
+        rows_at_once = 1
     if generator is None and row_temperatures.any():
         raise ValueError("temperatures above 0 need a generator")
     uniforms = torch.zeros(len(prompts), max_new_tokens, dtype=torch.float64)

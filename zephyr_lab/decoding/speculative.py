@@ -19,6 +19,7 @@ from zephyr_lab.decoding.sampling import left_padded, positions, stop_tokens
 from zephyr_lab.decoding.verification import ROOT, Proposal, Verdict
 from zephyr_lab.models.context import positions_of
 from zephyr_lab.models.draft import FeatureDraft
+from zephyr_lab.models.logits import body_of
 
 ROWS_AT_ONCE = 32
 GREEDY, SAMPLING = "greedy", "sampling"
@@ -108,7 +109,7 @@ class _Batch:
         ids, mask = (tensor.to(target.device) for tensor in left_padded(prompts))
         self._new, self._places = ids, positions(mask).masked_fill(~mask, -1)  # committed since the last draft
         self._features = torch.zeros(  # the target's feature before each of them
-            len(ids), 1, target.config.hidden_size, dtype=self._steps.dtype, device=ids.device
+            len(ids), 1, body_of(target).width, dtype=self._steps.dtype, device=ids.device
         )
 
     def complete(

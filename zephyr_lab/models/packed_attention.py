@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from zephyr_lab.core.packed_rows import asked_window, layer_fault, precision, rope_fault, window_fault
 from zephyr_lab.core.shapes import TokenIds
+from zephyr_lab.models.logits import body_of
 from zephyr_lab.models.modes import in_mode
 from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
@@ -110,7 +111,7 @@ def _try_out(
 def _hidden(model: PreTrainedModel, **inputs: Tensor) -> tuple[Tensor, torch.dtype]:
     """Last hidden states of one row, (token, hidden), by the model's own forward, and the type of its products."""
     caught: list[tuple[Tensor, torch.dtype]] = []
-    hook = model.base_model.register_forward_hook(
+    hook = body_of(model).module.register_forward_hook(
         lambda module, args, output: caught.append((output.last_hidden_state[0], precision(model)))
     )
     try:

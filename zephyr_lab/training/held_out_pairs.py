@@ -15,6 +15,7 @@ from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.models.context import one_by_one, require_alike
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.training.zephyr_examples import PairExample
 
@@ -37,6 +38,9 @@ def answer_log_probs(model: PreTrainedModel, prompts: Sequence[list[int]], answe
     Only the answers' tokens meet the output head: prompts are the longer part, and the head half of a small model.
     """
     ids, mask = _rows(prompts, answers, model)
+    if len(ids) > 1 and one_by_one(model, ids.shape[1]) is not None:
+        rows = zip(prompts, answers, strict=True)
+        return torch.cat([answer_log_probs(model, [prompt], [answer]) for prompt, answer in rows])
     counted = mask[:, 1:]
     with torch.inference_mode():
         hidden = last_hidden_states(model.eval(), input_ids=ids)[:, :-1]
@@ -79,6 +83,8 @@ def sampled_metrics(
     generator = torch.Generator().manual_seed(seed)
     answers = sample(policy, prompts, max_new_tokens=max_new_tokens, temperatures=1.0, generator=generator)
     ids, mask = _rows(prompts, [list(answer.ids) for answer in answers], policy)
+    for model in (policy, reference):
+        require_alike(model, [len(prompt) + len(answer.ids) for prompt, answer in zip(prompts, answers, strict=True)])
     with torch.inference_mode():
         logits = policy.eval()(input_ids=ids, use_cache=False).logits
         reference_logits = reference.eval()(input_ids=ids, use_cache=False).logits

@@ -20,6 +20,7 @@ from zephyr_lab.data.chat import encode_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.models import reward as reward_models
+from zephyr_lab.models.context import one_by_one
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.training.loop import require_finite
 from zephyr_lab.training.recipes.rlhf import LEARNED, Rollouts
@@ -195,6 +196,10 @@ def hidden_states(model: PreTrainedModel, answered: Answered) -> tuple[TokenStat
     All of shape (row, token), answers aligned at their first token and padded on the right.
     """
     ids, marks = _rows(answered, model.device)
+    if len(ids) > 1 and one_by_one(model, ids.shape[1]) is not None:
+        alone = [hidden_states(model, answered.subset([row])) for row in range(len(answered))]
+        states, mask, tokens = zip(*alone, strict=True)
+        return tuple(pad_sequence([one[0] for one in parts], batch_first=True) for parts in (states, mask, tokens))
     with _autocast(model):
         hidden = last_hidden_states(model, input_ids=ids)[:, :-1].float()
     counted = marks[:, 1:]
