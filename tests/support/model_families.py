@@ -23,7 +23,8 @@ FAMILIES = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 # Names of sizes, in whatever configuration has them.
 SIZES: dict[str, Any] = {
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), ENTRIES),
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "emb_dim", "hidden_size_global", "embedding_size", "dim", "lru_width"), HIDDEN),
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "emb_dim", "hidden_size_global", "embedding_size", "dim",
+                     "lru_width"), HIDDEN),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner", "d_inner", "dff", "dim_ff",
                      "decoder_ffn_dim", "encoder_ffn_dim", "feed_forward_size", "intermediate_size_mlp",
                      "dense_intermediate_size", "prefix_dense_intermediate_size"), 96),
@@ -39,7 +40,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), HEADS),
     **dict.fromkeys(("qk_nope_head_dim", "v_head_dim"), HEAD_DIM), "qk_rope_head_dim": 8,
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "o_lora_rank"), 24),
-    **dict.fromkeys(("index_head_dim", "indexer_head_dim"), HEAD_DIM), "index_n_heads": 2, "index_topk": 256,
+    **dict.fromkeys(("index_head_dim", "indexer_head_dim"), HEAD_DIM), "index_n_heads": 2, "index_topk": 4,
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "moe_k", "moe_topk", "top_k_experts"), 2),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
@@ -57,7 +58,8 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("mamba_chunk_size", "chunk_size"), 8), "mamba_d_ssm": 128,
     "is_decoder": True, "causal": True, "use_sliding_window": True, "max_window_layers": 1, "logits_scaling": 4.0,
     "logit_scale": 0.25, "lm_head_multiplier": 0.5, "final_logit_softcapping": 5.0, "logits_soft_cap": 5.0,
-    "output_logit_soft_cap": 5.0, "query_pre_attn_scalar": HEAD_DIM, "rotary_dim": 8, "hidden_size_per_layer_input": 8, "laurel_rank": 8,
+    "output_logit_soft_cap": 5.0, "query_pre_attn_scalar": HEAD_DIM, "rotary_dim": 8, "hidden_size_per_layer_input": 8,
+    "laurel_rank": 8,
     "num_kv_shared_layers": 0, "num_mtp_layers": 0, "num_nextn_predict_layers": 0, "bos_token_id": 1, "eos_token_id": 2,
     **dict.fromkeys(("depth", "num_channels"), 2), "image_size": 16, "patch_size": 8,
     "pad_token_id": 0, "sep_token_id": 3, "eod_token_id": 3,
