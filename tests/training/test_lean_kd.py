@@ -3,6 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from model_families import all_models, family_model
 from tiny_models import small_model
@@ -14,7 +15,7 @@ from zephyr_lab.models import pairing
 from zephyr_lab.models.attention_maps import whole_maps
 from zephyr_lab.models.logits import body_of, last_hidden_states
 from zephyr_lab.models.wrapped import causal_model
-from zephyr_lab.training.lean_kd import _ends_by_token, last_hidden, lean_kd_losses, linear_head
+from zephyr_lab.training.lean_kd import _ends_by_token, both_passes, last_hidden, lean_kd_losses, linear_head
 
 IDS = torch.arange(5, 21).view(2, 8)
 ANSWERS = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]], dtype=torch.bool)  # two turns, one
@@ -215,3 +216,14 @@ def test_an_adapter_on_the_head_is_refused_before_training():
     student = get_peft_model(small_model(0), LoraConfig(target_modules=["lm_head"], r=2))
     with pytest.raises(ValueError, match=r"a fused head needs a plain linear one \(merge an adapter into it first"):
         linear_head(student)
+
+
+def test_packed_rows_of_a_model_that_reads_on_from_text_to_text_are_refused():
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Lfm2ForCausalLM(
+        Lfm2Config(**sizes, num_hidden_layers=2, layer_types=["conv", "full_attention"], vocab_size=60, pad_token_id=0)
+    )
+    counted = torch.tensor([[True, True, False, True, True, False]])
+    packed = {"input_ids": torch.arange(6)[None], "position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])}
+    with pytest.raises(ValueError, match=r"no packing for this model: layers of type conv"):
+        both_passes(model, model, packed, counted=counted, shares=mean_of_tokens(counted), pairing=None)

@@ -15,7 +15,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from zephyr_lab.core.packed_rows import asked_window, window_fault
 from zephyr_lab.models.attention_trial import SLOW_PATH, require_windows
 from zephyr_lab.models.replaced_attention import refuse_dropout, replaced_attention, require_one_pass
 
@@ -59,20 +58,9 @@ def _attend(
     refuse_dropout(module, arguments)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = arguments.get("sliding_window")
-    asked = getattr(attention_mask, "asked_window", None)
-    if asked is not None and (fault := window_fault(asked, window)) is not None:
-        raise ValueError(f"{type(module).__name__} has {fault}, which blocked losses do not know; {SLOW_PATH}")
     module.attention_tap(LayerTap(module.layer_idx, query, key, scale, window))
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)
 
 
-def _mask(**arguments: Any) -> Tensor | None:
-    """sdpa's mask, None where causal order says it all; it carries the window that it is made with."""
-    mask = sdpa_mask(**arguments)
-    if mask is not None:
-        mask.asked_window = asked_window(**arguments)
-    return mask
-
-
 AttentionInterface.register(TAPPED, _attend)
-AttentionMaskInterface.register(TAPPED, _mask)
+AttentionMaskInterface.register(TAPPED, sdpa_mask)
