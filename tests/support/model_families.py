@@ -40,7 +40,7 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), HEADS),
     **dict.fromkeys(("qk_nope_head_dim", "v_head_dim"), HEAD_DIM), "qk_rope_head_dim": 8,
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "o_lora_rank"), 24),
-    **dict.fromkeys(("index_head_dim", "indexer_head_dim"), HEAD_DIM), "index_n_heads": 2, "index_topk": 4,
+    **dict.fromkeys(("index_head_dim", "indexer_head_dim"), HEAD_DIM), "index_n_heads": 2, "index_topk": 8,
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "moe_k", "moe_topk", "top_k_experts"), 2),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),

@@ -29,6 +29,7 @@ from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.pair_packing import pack
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.models import pairing
+from zephyr_lab.models.logits import body_of
 from zephyr_lab.training import held_out_pairs, rollouts
 from zephyr_lab.training.distillation_data import Batch
 from zephyr_lab.training.kd import followed_maps
@@ -235,7 +236,7 @@ def packing_column(family: str) -> float:
     with no_refusal():
         for texts in draws:
             found = counted_hidden(model, texts)
-            expected = torch.cat([_head_input(plain, text)[text.counted] for text in texts])
+            expected = torch.cat([_last_hidden(plain, text)[text.counted] for text in texts])
             errors.values("hidden states", found, expected)
             errors.values("hidden states of a second call", counted_hidden(model, texts), found)
             weights = torch.randn(found.shape, dtype=torch.float64, generator=_generator())
@@ -246,10 +247,11 @@ def packing_column(family: str) -> float:
     return errors.worst
 
 
-def _head_input(model: PreTrainedModel, text: Text) -> Tensor:
-    """What the model's own forward pass of the text alone hands to its head, (token, hidden)."""
+def _last_hidden(model: PreTrainedModel, text: Text) -> Tensor:
+    """What the model's own forward pass of the text alone makes its logits of, (token, hidden)."""
     given: list[Tensor] = []
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    body = body_of(model).module
+    hook = body.register_forward_hook(lambda module, args, output: given.append(output.last_hidden_state))
     try:
         row_logits(model, text.ids.tolist())
     finally:

@@ -116,10 +116,11 @@ def _first(seen: list[_Seen], reason: str, mask_of: Callable[[_Seen], Tensor]) -
 
 
 def _alike(one: _Seen, allowed: Tensor) -> bool:
-    queries, keys = one.queries.float(), one.keys.float()
-    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
-    found = (one.scale * queries @ keys.transpose(2, 3)).masked_fill(~allowed, float("-inf")).softmax(dim=-1)
-    tolerance = 8 * torch.finfo(one.map.dtype).eps + 1e-5
+    keys = one.keys.repeat_interleave(one.queries.shape[1] // one.keys.shape[1], dim=1)
+    # In the order and precision of eager attention: large scores in bfloat16 are rounded by more than maps may differ.
+    scores = one.queries @ keys.transpose(2, 3) * one.scale
+    found = scores.float().masked_fill(~allowed, float("-inf")).softmax(dim=-1)
+    tolerance = 8 * max(torch.finfo(tensor.dtype).eps for tensor in (one.map, one.queries)) + 1e-5
     return one.map.shape == found.shape and torch.allclose(one.map.float(), found, rtol=0.0, atol=tolerance)
 
 

@@ -24,5 +24,5 @@ def require_alike(model: nn.Module, lengths: Sequence[int]) -> None:
 
 
 def one_by_one(model: nn.Module, longest: int) -> str | None:
-    """Why texts of up to `longest` tokens must not share a batch, or None: some rotary embeddings turn by the longest."""
+    """Why texts of up to `longest` tokens must not share a batch, or None: rotary embeddings turn by the longest."""
     return rope_fault(causal_model(model).config.get_text_config(), longest)

@@ -144,7 +144,7 @@ def _attend(
     window = arguments.get("sliding_window")
     parts = zip(*(one.split(list(lengths), dim=2) for one in (query, key, value)), strict=True)
     found = [_one_text(*part, window=window, scale=scaling) for part in parts]
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None  # as sdpa gives it: some models view it
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None  # as sdpa gives it
 
 
 def _one_text(query: Tensor, key: Tensor, value: Tensor, *, window: int | None, scale: float | None) -> Tensor:

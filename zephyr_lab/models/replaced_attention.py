@@ -14,8 +14,8 @@ from zephyr_lab.models.wrapped import causal_model
 def replaced_attention(model: nn.Module, implementation: str, *, otherwise: str, **attributes: Any) -> Iterator[None]:
     """Inside, every attention layer of `model` has `attributes` and attends by the registered `implementation`.
 
-    The model may be wrapped or carry adapters.
-    Raises ValueError for a model whose attention cannot be replaced, naming what to do `otherwise`.
+    The model may be wrapped or carry adapters. Raises ValueError where attention cannot be replaced, naming what to do
+    `otherwise`.
     """
     model = causal_model(model)
     if not getattr(model, "_supports_attention_backend", False):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zephyr_lab.losses.fast.fused_head import HeadLosses, Hidden, LinearHead
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.packed_attention import packed, packed_row
+from zephyr_lab.models.wrapped import causal_model
 from zephyr_lab.training.lean_kd import last_hidden, try_out
 from zephyr_lab.training.teacher_cache import TeacherCache
 
@@ -58,7 +59,7 @@ def counted_hidden(model: nn.Module, texts: Sequence[Text]) -> Hidden:
     """Hidden states at the positions that predict answers, text after text, (token, hidden), from one packed row."""
     try_out(model)
     counted = torch.cat([text.counted for text in texts])[None]
-    with packed(getattr(model, "module", model), [len(text.ids) for text in texts]):
+    with packed(causal_model(model), [len(text.ids) for text in texts]):
         return last_hidden(model, packed_row([text.ids for text in texts]), counted)
 
 
