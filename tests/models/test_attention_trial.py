@@ -86,7 +86,7 @@ def test_a_window_by_mask_alone_is_refused_where_the_mask_is_not_read():
 
 
 def test_windows_that_layers_keep_a_copy_of_are_no_ground_to_refuse():
-    model = family_model("qwen2", use_sliding_window=True, sliding_window=100, max_window_layers=2)
+    model = family_model("qwen2", use_sliding_window=True, sliding_window=100, max_window_layers=2, num_hidden_layers=4)
     require_windows(model)
     assert {layer.self_attn.sliding_window for layer in model.model.layers} == {None, 100}
     require_windows(small_model(window=100))

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-ENTRIES, HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 61, 64, 2, 4, 2, 16
+ENTRIES, HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 211, 64, 2, 4, 2, 16
 WINDOW = 6
 ROOM = 128  # positions
 
