@@ -18,7 +18,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-slow smoke figures bench bench-check lint lock
+.PHONY: help setup reproduce test test-slow smoke figures bench bench-check matrix lint lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench: setup  ## time and memory of the fast paths beside their opponents; rewri
 
 bench-check: setup  ## the same, writing nothing: fails where a gate does not hold, and says which last
 	@$(BIN)/python -m benchmarks.run --check
+
+matrix: setup  ## every model family by every fast path: exact, refused or absent; rewrites benchmarks/model_matrix.json
+	@$(BIN)/python tools/model_matrix.py
 
 lint: setup  ## ruff, the layer test and the repository's rules
 	@$(BIN)/ruff check .

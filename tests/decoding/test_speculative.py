@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from scipy import stats
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from tiny_drafts import SEQUENCE, first_layers_of, little_feature_draft, little_target, sequence_probabilities
 from tiny_models import small_model
@@ -82,6 +83,37 @@ def test_sampled_answers_have_the_targets_distribution(target, drafts, kind, pla
     )
     assert sum(answer.passes for answer in answers) < 0.9 * sum(len(answer.ids) for answer in answers)  # drafts count
     assert chi_square(Counter(answer.ids for answer in answers), expected, draws) > 1e-3
+
+
+@pytest.mark.parametrize("plan", [Chain(3, drawn=True), Chain(2)], ids=str)
+@pytest.mark.parametrize("kind", ["causal", "feature"])
+def test_a_target_that_scales_its_logits_is_sampled_from_as_it_is(kind, plan):
+    # Granite divides its logits by 4: without that its likeliest token would come nearly always
+    target = scaled_target()
+    sizes = {"shared_experts": 1, "private_experts": 1, "shared_width": 12, "private_width": 6}
+    draft = scaled_target(seed=1)
+    if kind == "feature":
+        draft = build(shape_for(target, heads=2, kv_heads=1, **sizes, top=1, routers=False), target, seed=0).double()
+    prompt, draws = [4, 5, 3], 4000
+    expected = sequence_probabilities(target, prompt, 1.0)
+    answers = sampled(target, draft, plan, [prompt] * draws, tokens=SEQUENCE, rows_at_once=draws)
+    assert chi_square(Counter(answer.ids for answer in answers), expected, draws) > 1e-3
+    with torch.no_grad():
+        first = target(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(dim=-1)
+    share = sum(answer.ids[0] == first.argmax() for answer in answers) / draws
+    error = (first.max() * (1 - first.max()) / draws).sqrt()
+    assert abs(share - first.max()) < 4 * error and first.max() < 0.6
+
+
+def scaled_target(seed=0):
+    config = GraniteConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=40, initializer_range=1.0, logits_scaling=4.0, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GraniteForCausalLM(config).eval().double()
 
 
 def test_the_chi_square_test_sees_a_wrong_rule(target, drafts):

@@ -2,6 +2,9 @@
 
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from tiny_models import small_model
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
@@ -73,3 +76,19 @@ def test_the_model_is_as_it_was_afterwards():
     with lean_feed_forward(model):
         pass
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+class Limited(LlamaMLP):
+    """Parts of Llama's names, put together in another way: as some families have it, with a limit and a factor."""
+
+    def forward(self, hidden):
+        return 0.5 * self.down_proj(self.act_fn(self.gate_proj(hidden)).clamp(max=0.1) * self.up_proj(hidden))
+
+
+def test_a_block_with_another_formula_stays_as_it_is():
+    block = Limited(LlamaConfig(hidden_size=8, intermediate_size=12, num_attention_heads=2))
+    hidden = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    expected = block(hidden)
+    with lean_feed_forward(nn.Sequential(block)):
+        assert torch.equal(block(hidden), expected)
+        assert "forward" not in vars(block)

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.nn.utils.rnn import pad_sequence
 
+from model_families import family_model
 from tiny_models import small_model
 from zephyr_lab.losses import dae, kd
 from zephyr_lab.losses.cross_entropy import next_token_losses
+from zephyr_lab.models.logits import last_hidden_states
 from zephyr_lab.training import teacher_cache
 from zephyr_lab.training.lean_dae import Text, cached, counted_hidden, lean_dae_losses, online, token_shares
 from zephyr_lab.training.lean_kd import linear_head
@@ -53,6 +56,31 @@ def test_loss_and_gradients_are_those_of_whole_logits(temperature):
     parameters = list(student.parameters())
     for ours, theirs in zip(
         torch.autograd.grad(found, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        assert (ours - theirs).abs().max() <= 2e-4 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("family", ["phi3", "gpt2", "gpt_neox", "jetmoe", "persimmon", "opt"])
+def test_families_with_other_names_for_their_projections_are_packed_as_well(family):
+    model = family_model(family)
+    with torch.no_grad():
+        found = counted_hidden(model, texts())
+        expected = [last_hidden_states(model, input_ids=text.ids[None])[0][text.counted] for text in texts()]
+    assert (found - torch.cat(expected)).abs().max() <= 1e-4 * found.abs().max()
+
+
+def test_a_student_with_adapters_learns_in_them_alone_as_in_a_plain_loop():
+    expert, reference = (small_model(seed) for seed in (1, 2))
+    student = get_peft_model(
+        small_model(0), LoraConfig(target_modules=["q_proj", "up_proj"], r=2, init_lora_weights=False)
+    )
+    found = lean(student, *(online(model, linear_head(model)) for model in (expert, reference)), texts())
+    expected = plain(student, expert, reference, texts(), 1.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    trained = {name: one for name, one in student.named_parameters() if one.requires_grad}
+    assert all("lora_" in name for name in trained)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, trained.values()), torch.autograd.grad(expected, trained.values()), strict=True
     ):
         assert (ours - theirs).abs().max() <= 2e-4 * theirs.abs().max()
 

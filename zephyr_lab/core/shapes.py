@@ -3,6 +3,7 @@
 row: a sequence of a batch; position: a place in it; entry: of the vocabulary; pair: a chosen and a rejected response.
 """
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -14,6 +15,15 @@ NextLogits = Float[Tensor, "row entry"]
 RowIds = Int[Tensor, " row"]
 RowNumbers = Float[Tensor, " row"]
 PairScores = Float[Tensor, " pair"]
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """`tensor` in float32 where it is narrower, else itself.
+
+    A loss is a small difference of large numbers: between log-probabilities in bfloat16 it is mostly rounding, and a
+    divergence may come out negative.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def require_same_shape(**tensors: Tensor) -> None:

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from zephyr_lab.decoding.cached_steps import require_still
 from zephyr_lab.decoding.drafting import Draft, require_pair
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_unrolled import unrolled
+from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.scoring import acceptance_length
 
 ROWS_AT_ONCE = 32
@@ -70,6 +72,9 @@ def acceptance_rates(
         raise ValueError(f"length must be at least 1, got {length}")
     if drawn and temperature <= 0:
         raise ValueError(f"drafts that are drawn need a temperature above 0, got {temperature}; or drawn=False")
+    for model in (target, draft):
+        if isinstance(model, PreTrainedModel):
+            require_still(model, max(len(one.prompt) + len(one.answer) for one in answers))
     lengths = np.array([len(answered.answer) for answered in answers])
     values = np.zeros((len(answers), lengths.max(), length))
     by_length = sorted(range(len(answers)), key=lambda place: len(answers[place].prompt) + lengths[place])
@@ -97,16 +102,15 @@ def _rates(
     for row, answered in enumerate(batch):
         counted[row, len(answered.prompt) : len(answered.prompt) + len(answered.answer)] = True
     tokens = ids[counted]
-    features = target.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    head = target.get_output_embeddings()
-    own = _log_probs(head(features[:, :-1][counted[:, 1:]]), tokens, temperature) if drawn else None
+    features = last_hidden_states(target, input_ids=ids)
+    own = _log_probs(logits_of(target, features[:, :-1][counted[:, 1:]]), tokens, temperature) if drawn else None
     if isinstance(draft, FeatureDraft):
         # Pair t guesses the token at t + 2.
         guessed = [found[:, :-1][counted[:, 2:]] for found in unrolled(draft, ids, features, depth=length)]
-        return [_accepted(head(found), tokens, own, temperature) for found in guessed]
-    hidden = draft.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][counted[:, 1:]]
+        return [_accepted(logits_of(target, found), tokens, own, temperature) for found in guessed]
+    hidden = last_hidden_states(draft, input_ids=ids)[:, :-1][counted[:, 1:]]
     # Its guesses depend on the tokens alone, not on how many of them it drafted.
-    return [_accepted(draft.get_output_embeddings()(hidden), tokens, own, temperature)] * length
+    return [_accepted(logits_of(draft, hidden), tokens, own, temperature)] * length
 
 
 def _accepted(logits: Tensor, tokens: Tensor, own: Tensor | None, temperature: float) -> np.ndarray:

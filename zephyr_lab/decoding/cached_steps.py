@@ -7,37 +7,50 @@ place in its row is what counts, -1 where it is padding.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
+from zephyr_lab.models.context import one_by_one
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
+from zephyr_lab.models.logits import last_hidden_states, logits_of
+from zephyr_lab.models.modes import in_mode
+
+SLOW_PATH = "decode it without a draft (transformers' generate, or zephyr_lab.decoding.sampling)"
+# Errors of logits, over the largest, that rounding may make.
+EXACT = {torch.float64: 1e-5, torch.float32: 1e-3}
+ROUNDED = 5e-2
+LONGEST_TRIAL, SHORTEST_TRIAL = 512, 16  # the window is walked past where it is no longer than this
+SHIFT = 3  # tokens by which the first row of a trial is shorter
+
+_tried: WeakSet[PreTrainedModel] = WeakSet()
 
 Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the run's own
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Features after the final norm, (row, position, hidden), and the head that makes logits of them when asked.
+    """Features after the final norm, (row, position, hidden), and the model that makes logits of them when asked.
 
     A head can cost more than a draft's layer, and of a prompt only the last position's logits are of use.
     """
 
     features: Features
-    head: nn.Module
+    model: PreTrainedModel
 
     @property
     def logits(self) -> Logits:
         """Of all positions, (row, position, entry)."""
-        return self.head(self.features)
+        return logits_of(self.model, self.features)
 
     @property
     def last_logits(self) -> NextLogits:
         """Of the last position, (row, entry)."""
-        return self.head(self.features[:, -1])
+        return logits_of(self.model, self.features[:, -1])
 
 
 class CachedSteps(ABC):
@@ -108,8 +121,9 @@ class CachedSteps(ABC):
 class CausalSteps(CachedSteps):
     """A causal model of transformers: the target, or a causal draft.
 
-    Raises ValueError for a model that mixes layers with and without a sliding window, and for an attention that cannot
-    take an explicit mask of True and False.
+    Raises ValueError for a model that mixes layers with and without a sliding window, for an attention that cannot
+    take an explicit mask of True and False and, at the first use, where a trial of a few tokens does not give the
+    logits of whole forward passes.
     """
 
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
@@ -118,16 +132,18 @@ class CausalSteps(CachedSteps):
                 f"attention {model.config._attn_implementation!r} takes no tree masks; load the model with 'sdpa'"
             )
         super().__init__(rows, window=attention_window(model), device=model.device)
+        _require_exact(model)
         self.dtype = model.dtype
-        self._inner, self._head = model.base_model, model.get_output_embeddings()
+        self._model = model
         self._cache = DynamicCache()  # without the model's window: a window's cache could not take tokens back
 
     def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
         del features
-        hidden = self._inner(
-            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache, use_cache=True
-        ).last_hidden_state
-        return Output(hidden, self._head)
+        hidden = last_hidden_states(
+            self._model, input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache,
+            use_cache=True,
+        )  # fmt: skip
+        return Output(hidden, self._model)
 
     def _gather(self, order: Tensor) -> None:
         for layer in self._cache.layers:
@@ -143,11 +159,11 @@ class CausalSteps(CachedSteps):
 
 
 class FeatureSteps(CachedSteps):
-    """A feature draft with the target's output head. A run's tokens stand beside the feature before each."""
+    """A feature draft; of its features the target makes logits. A run's tokens stand beside the feature before each."""
 
-    def __init__(self, draft: FeatureDraft, head: nn.Module, rows: int) -> None:
+    def __init__(self, draft: FeatureDraft, target: PreTrainedModel, rows: int) -> None:
         super().__init__(rows, window=None, device=draft.fc.weight.device)
-        self._draft, self._head = draft, head
+        self._draft, self._target = draft, target
         self._past: KeysValues | None = None
 
     def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
@@ -155,7 +171,7 @@ class FeatureSteps(CachedSteps):
         if self._past is not None:
             keys, values = torch.cat([self._past[0], keys], dim=2), torch.cat([self._past[1], values], dim=2)
         self._past = keys, values
-        return Output(guessed, self._head)
+        return Output(guessed, self._target)
 
     def _gather(self, order: Tensor) -> None:
         if self._past is not None:
@@ -170,13 +186,85 @@ class FeatureSteps(CachedSteps):
             self._past = self._past[0][rows], self._past[1][rows]
 
 
+def require_still(model: PreTrainedModel, longest: int) -> None:
+    """Raises ValueError where the rotary embeddings of a text, or of its neighbours, would turn before it has `longest`
+    tokens: keys that are kept would stay as they were."""
+    if (fault := one_by_one(model, longest)) is not None:
+        raise ValueError(f"{type(model).__name__} cannot be fed in steps: {fault}; {SLOW_PATH}")
+
+
 def attention_window(model: PreTrainedModel) -> int | None:
     """The sliding window of the model's attention, None where each token sees all before it. Raises ValueError."""
-    window = getattr(model.config, "sliding_window", None)
-    kinds = set(getattr(model.config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
     if len(kinds) > 1:
         raise ValueError(f"layers of several kinds ({', '.join(sorted(kinds))}) cannot share one mask here")
     return window if kinds == {"sliding_attention"} else None
+
+
+def _require_exact(model: PreTrainedModel) -> None:
+    """Raises ValueError unless `model`, fed in steps, gives on a trial the logits of its own whole forward passes.
+
+    Layers that keep a state instead of columns, caches of another make, masks and positions of a model's own: whatever
+    steps would get wrong shows here, and only what is right is kept in mind.
+    """
+    if model in _tried:
+        return
+    _tried.add(model)  # the trial comes by here
+    try:
+        with torch.no_grad(), in_mode(model, training=False):
+            worst = _trial_error(model)
+        if not worst <= EXACT.get(model.dtype, ROUNDED):
+            raise ValueError(f"on a trial its logits in steps were {worst:.1%} off those of whole forward passes")
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        _tried.discard(model)
+        line = f"{type(error).__name__}: {error}".splitlines()[0].removeprefix("ValueError: ").rstrip(".;")
+        raise ValueError(f"{type(model).__name__} cannot be fed in steps: {line}; {SLOW_PATH}") from error
+    except BaseException:
+        _tried.discard(model)
+        raise
+
+
+def _trial_error(model: PreTrainedModel) -> float:
+    """The largest error of logits, over the largest logit, of two rows that are read, branch, take back and go on."""
+    vocabulary = model.config.get_text_config().vocab_size
+    window = attention_window(model) or 0
+    length = (window if window <= LONGEST_TRIAL else SHORTEST_TRIAL) + 8
+    ids = 3 + torch.arange(length * 7, length * 9, device=model.device).view(2, -1) * 31 % max(vocabulary - 3, 1)
+    places = torch.arange(length, device=model.device) - torch.tensor([[SHIFT], [0]], device=model.device)
+    read = ids.masked_fill(places < 0, 0)
+    branch, last = ids[:, 1:4], ids[:, 4:5]  # root and two leaves; what follows the leaf that is kept
+    errors = []
+
+    def compare(found: Tensor, row: int, *further: Tensor) -> None:
+        whole = torch.cat([ids[row, places[row] >= 0], *further])[None]
+        expected = model(input_ids=whole, use_cache=False).logits[0, -len(found) :].float()
+        off = (found.float() - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
+        # In half precision a router may choose otherwise at some token; what is wrong is wrong at most of them.
+        errors.append(float(off.max() if model.dtype in EXACT else off.median()))
+
+    steps = CausalSteps(model, 2)
+    causal = torch.ones(2, length, length, dtype=torch.bool, device=model.device).tril()
+    prompts = steps.run(read, places.masked_fill(places < 0, -1), causal).logits
+    steps.keep(places >= 0)
+    tree = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool, device=model.device).expand(2, -1, -1)
+    depth = torch.tensor([1, 2, 2], device=model.device)
+    grown = steps.run(branch, places[:, -1:] + depth, tree).logits
+    kept = torch.tensor([[True, False, True], [True, True, False]], device=model.device)
+    steps.keep(kept)
+    alone = torch.ones(2, 1, 1, dtype=torch.bool, device=model.device)
+    once = steps.run(last, places[:, -1:] + 3, alone).logits
+    steps.drop()
+    steps.select(torch.tensor([1], device=model.device))
+    again = steps.run(last[1:], places[1:, -1:] + 3, alone[1:]).logits
+    for row in range(2):
+        compare(prompts[row, places[row] >= 0], row)
+        for leaf in (1, 2):
+            compare(grown[row, [0, leaf]], row, branch[row, [0, leaf]])
+        compare(once[row], row, branch[row, kept[row]], last[row])
+    compare(again[0], 1, branch[1, kept[1]], last[1])
+    return max(errors)
 
 
 def _columns(tensor: Tensor, order: Tensor) -> Tensor:

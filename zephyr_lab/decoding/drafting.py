@@ -138,7 +138,7 @@ class Drafter:
         self._reads_features = isinstance(draft, FeatureDraft)
         self._steps: CachedSteps
         if isinstance(draft, FeatureDraft):
-            self._steps = FeatureSteps(draft, target.get_output_embeddings(), rows)
+            self._steps = FeatureSteps(draft, target, rows)
         else:
             self._steps = CausalSteps(draft, rows)
 

@@ -14,6 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from zephyr_lab.core.shapes import TokenIds, TokenMask
 from zephyr_lab.decoding.choice import choose
+from zephyr_lab.models.context import one_by_one, positions_of
 
 ROWS_AT_ONCE = 128
 
@@ -43,6 +44,9 @@ def sample(
     """
     row_temperatures = _row_temperatures(temperatures, len(prompts))
     _require_room(model, prompts, max_new_tokens)
+    longest = max(map(len, prompts), default=0) + max_new_tokens
+    if one_by_one(model, longest) is not None:
+        rows_at_once = 1
     if generator is None and row_temperatures.any():
         raise ValueError("temperatures above 0 need a generator")
     uniforms = torch.zeros(len(prompts), max_new_tokens, dtype=torch.float64)
@@ -115,7 +119,7 @@ def _complete(
 
 def stop_tokens(model: PreTrainedModel) -> Tensor:
     """The ids that end an answer, from the model's configuration (some models have several). Raises ValueError."""
-    ids = model.config.eos_token_id
+    ids = getattr(model.config.get_text_config(), "eos_token_id", None)
     if ids is None:
         raise ValueError("the model's config names no eos_token_id, so no answer would end")
     return torch.tensor([ids] if isinstance(ids, int) else ids, device=model.device)
@@ -133,11 +137,11 @@ def _row_temperatures(temperatures: float | Sequence[float], rows: int) -> Tenso
 def _require_room(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    room = model.config.max_position_embeddings
+    room = positions_of(model)
     for place, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {place} is empty")
-        if len(prompt) + max_new_tokens > room:
+        if room is not None and len(prompt) + max_new_tokens > room:
             raise ValueError(
                 f"prompt {place} has {len(prompt)} tokens; with {max_new_tokens} new ones they exceed the model's "
                 f"{room} positions"

@@ -13,11 +13,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zephyr_lab.decoding import verification
-from zephyr_lab.decoding.cached_steps import CausalSteps, Output
+from zephyr_lab.decoding.cached_steps import CausalSteps, Output, require_still
 from zephyr_lab.decoding.drafting import Draft, Drafter, Plan, require_pair
 from zephyr_lab.decoding.sampling import left_padded, positions, stop_tokens
 from zephyr_lab.decoding.verification import ROOT, Proposal, Verdict
+from zephyr_lab.models.context import positions_of
 from zephyr_lab.models.draft import FeatureDraft
+from zephyr_lab.models.logits import body_of
 
 ROWS_AT_ONCE = 32
 GREEDY, SAMPLING = "greedy", "sampling"
@@ -68,6 +70,9 @@ def speculate(
     _require_rule(verify, temperature, generator, plan)
     alone = isinstance(draft, FeatureDraft) and not first_from_prompt
     require_prompts(target, prompts, max_new_tokens, least=2 if alone else 1)
+    for model in (target, draft):
+        if isinstance(model, PreTrainedModel):
+            require_still(model, max(map(len, prompts), default=0) + max_new_tokens)
     seeds = [0] * len(prompts)
     if generator is not None:
         seeds = torch.randint(2**62, (len(prompts),), generator=generator).tolist()
@@ -104,7 +109,7 @@ class _Batch:
         ids, mask = (tensor.to(target.device) for tensor in left_padded(prompts))
         self._new, self._places = ids, positions(mask).masked_fill(~mask, -1)  # committed since the last draft
         self._features = torch.zeros(  # the target's feature before each of them
-            len(ids), 1, target.config.hidden_size, dtype=self._steps.dtype, device=ids.device
+            len(ids), 1, body_of(target).width, dtype=self._steps.dtype, device=ids.device
         )
 
     def complete(
@@ -224,13 +229,13 @@ def require_prompts(
     """Raises ValueError for a prompt of fewer than `least` tokens or beyond the target's context with the answer."""
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    room = target.config.max_position_embeddings
+    room = positions_of(target)
     for number, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {number} is empty")
         if len(prompt) < least:
             raise ValueError(f"prompt {number} has one token; a feature draft needs the feature of one before the last")
-        if len(prompt) + max_new_tokens > room:
+        if room is not None and len(prompt) + max_new_tokens > room:
             raise ValueError(
                 f"prompt {number} has {len(prompt)} tokens; with {max_new_tokens} new ones they exceed the target's "
                 f"{room} positions"

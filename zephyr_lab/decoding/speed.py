@@ -16,6 +16,7 @@ from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, FeatureSt
 from zephyr_lab.decoding.drafting import Draft, Plan
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import SAMPLING, speculate
+from zephyr_lab.models.context import positions_of
 from zephyr_lab.models.draft import FeatureDraft
 
 WARM_UP = 3
@@ -114,12 +115,11 @@ def step_costs(
     The least of `repeats` runs each, the three taken in turn. cpu: CPU time of the process, else wall time. Raises
     ValueError where tokens exceed the target's positions.
     """
-    room = target.config.max_position_embeddings
-    if context + nodes + 1 > room:
+    room = positions_of(target)
+    if room is not None and context + nodes + 1 > room:
         raise ValueError(f"context {context} and {nodes + 1} tokens exceed the target's {room} positions")
     feature_kind = isinstance(draft, FeatureDraft)
-    head = target.get_output_embeddings()
-    own = FeatureSteps(draft, head, 1) if isinstance(draft, FeatureDraft) else CausalSteps(draft, 1)
+    own = FeatureSteps(draft, target, 1) if isinstance(draft, FeatureDraft) else CausalSteps(draft, 1)
     hidden = target.config.hidden_size if feature_kind else None
     with torch.inference_mode():
         target_steps = CausalSteps(target, 1)

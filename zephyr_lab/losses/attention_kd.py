@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from zephyr_lab.core.shapes import require_same_shape
+from zephyr_lab.core.shapes import at_least_float32, require_same_shape
 from zephyr_lab.losses.map_shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TeacherMaps, TokenScores
 
 
@@ -17,7 +17,8 @@ def attention_map(queries: Queries, keys: Keys, allowed: Allowed, *, scale: floa
 
     Query heads share keys in groups of heads / kv_heads neighbours. A query that may look nowhere has a row of zeros.
     """
-    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+    queries = at_least_float32(queries)
+    keys = at_least_float32(keys).repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     scores = scale * queries @ keys.transpose(2, 3)
     weights = scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
     return torch.where(allowed, weights, 0.0)  # also turns the not-a-number rows of blind queries into zeros
@@ -30,7 +31,7 @@ def attention_kl(student: AttentionMaps, teacher: TeacherMaps, allowed: Allowed)
     Raises ValueError where the shapes differ.
     """
     require_same_shape(student=student, teacher=teacher)
-    teacher = teacher.detach()
+    student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
     counted = allowed & (teacher > 0)
     # Logarithms of 1 where nothing is counted: a gradient through log 0 would be no number, even times zero.
     ratio = torch.where(counted, teacher, 1.0).log() - torch.where(counted, student, 1.0).log()

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from zephyr_lab.core.shapes import Logits, NextTokenScores, TokenIds
+from zephyr_lab.core.shapes import Logits, NextTokenScores, TokenIds, at_least_float32
 
 
 def next_token_losses(logits: Logits, ids: TokenIds) -> NextTokenScores:
@@ -14,5 +14,7 @@ def next_token_losses(logits: Logits, ids: TokenIds) -> NextTokenScores:
     """
     nothing = ids.new_full((len(ids), 1), -100)  # after the last token; cutting the logits instead would copy them
     following = torch.cat([ids[:, 1:], nothing], dim=1)
-    losses = cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="none", ignore_index=-100)
+    losses = cross_entropy(
+        at_least_float32(logits).flatten(0, 1), following.flatten(), reduction="none", ignore_index=-100
+    )
     return losses.view(ids.shape)[:, :-1]

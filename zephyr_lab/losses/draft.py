@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
+from zephyr_lab.core.shapes import at_least_float32
+
 Losses = Float[Tensor, " place"]
 
 
 def feature_losses(guessed: Float[Tensor, "place hidden"], true: Float[Tensor, "place hidden"]) -> Losses:
     """SmoothL1 (beta 1) between guessed and true features, averaged over the hidden dimensions; (place,)."""
-    return smooth_l1_loss(guessed, true, reduction="none").mean(dim=-1)
+    return smooth_l1_loss(at_least_float32(guessed), at_least_float32(true), reduction="none").mean(dim=-1)
 
 
 def soft_cross_entropies(draft: Float[Tensor, "place entry"], target: Float[Tensor, "place entry"]) -> Losses:
@@ -23,7 +25,8 @@ def soft_cross_entropies(draft: Float[Tensor, "place entry"], target: Float[Tens
 
     KL(target, draft) plus the target's entropy, so that this entropy is its floor. No gradient flows to the target.
     """
-    return -(target.detach().softmax(dim=-1) * draft.log_softmax(dim=-1)).sum(dim=-1)
+    draft, target = at_least_float32(draft), at_least_float32(target.detach())
+    return -(target.softmax(dim=-1) * draft.log_softmax(dim=-1)).sum(dim=-1)
 
 
 def token_mean(losses: Losses) -> Float[Tensor, ""]:

@@ -1,13 +1,14 @@
 """Distillation of a teacher's next-token distribution: the prediction loss, its mask and its means.
 
 Kothari et al. 2024, arXiv 2406.19112, equations (2) and (5); code flipkart-incubator/kd-dae. Logits come in, losses go
-out; no model, file or device is touched. The teacher's logits are taken as numbers: no gradient reaches it.
+out; no model, file or device is touched. The teacher's logits are taken as numbers: no gradient reaches it. Logits of
+less than float32 are read as float32.
 """
 
 import torch
 from torch import Tensor
 
-from zephyr_lab.core.shapes import Logits, TokenMask, require_same_shape
+from zephyr_lab.core.shapes import Logits, TokenMask, at_least_float32, require_same_shape
 from zephyr_lab.losses.map_shapes import Scalar, TeacherLogits, TokenScores
 
 
@@ -89,7 +90,8 @@ def _log_probs(student: Logits, teacher: TeacherLogits, temperature: float) -> t
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature} (the paper has 1)")
     require_same_shape(student=student, teacher=teacher)
-    return (student / temperature).log_softmax(dim=-1), (teacher.detach() / temperature).log_softmax(dim=-1)
+    student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
+    return (student / temperature).log_softmax(dim=-1), (teacher / temperature).log_softmax(dim=-1)
 
 
 def _relative_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from zephyr_lab.core.shapes import require_same_shape
+from zephyr_lab.core.shapes import at_least_float32, require_same_shape
 from zephyr_lab.losses.rollout_shapes import AnyScores, Distribution
 
 
 def k1(policy: AnyScores, reference: AnyScores) -> AnyScores:
     """log pi - log pi_ref, elementwise: unbiased, often negative, widely spread."""
     require_same_shape(policy=policy, reference=reference)
-    return policy - reference
+    return at_least_float32(policy) - at_least_float32(reference)
 
 
 def k2(policy: AnyScores, reference: AnyScores) -> AnyScores:
@@ -66,7 +66,7 @@ def moments(policy: Distribution, reference: Distribution, *, estimator: str) ->
 
 
 def _mean(policy: Distribution, numbers: Distribution) -> AnyScores:
-    return (policy.exp() * numbers).sum(dim=-1)
+    return (at_least_float32(policy).exp() * numbers).sum(dim=-1)
 
 
 def _where_possible(policy: Distribution, numbers: Distribution) -> Distribution:

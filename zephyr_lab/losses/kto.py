@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from zephyr_lab.core.shapes import RowNumbers, require_same_shape
+from zephyr_lab.core.shapes import RowNumbers, at_least_float32, require_same_shape
 
 RowMarks = Bool[Tensor, " row"]
 Scalar = Float[Tensor, ""]
@@ -19,7 +19,7 @@ Scalar = Float[Tensor, ""]
 class ResponseLogProbs:
     """log pi(response | prompt) by the policy and by the reference, summed over tokens, in nats, shape (row,) each.
 
-    Raises ValueError unless both have one shape.
+    Held in float32 at least. Raises ValueError unless both have one shape.
     """
 
     policy: RowNumbers
@@ -27,6 +27,8 @@ class ResponseLogProbs:
 
     def __post_init__(self) -> None:
         require_same_shape(policy=self.policy, reference=self.reference)
+        for name in ("policy", "reference"):
+            object.__setattr__(self, name, at_least_float32(getattr(self, name)))
 
 
 def kto_loss(

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.core.shapes import PairScores, require_same_shape
+from zephyr_lab.core.shapes import PairScores, at_least_float32, require_same_shape
 
 
 @dataclass(frozen=True, slots=True)
 class PairLogProbs:
     """log pi(response | prompt) of the chosen and the rejected response of each pair, in nats, shape (pair,) each.
 
-    Raises ValueError unless both have one shape.
+    Held in float32 at least, so that no preference loss subtracts narrower numbers. Raises ValueError unless both have
+    one shape.
     """
 
     chosen: PairScores
@@ -17,3 +18,5 @@ class PairLogProbs:
 
     def __post_init__(self) -> None:
         require_same_shape(chosen=self.chosen, rejected=self.rejected)
+        for name in ("chosen", "rejected"):
+            object.__setattr__(self, name, at_least_float32(getattr(self, name)))

@@ -8,6 +8,7 @@ log-probabilities come in, advantages and losses go out.
 import torch
 
 from zephyr_lab.core.shapes import RowNumbers, require_same_shape
+from zephyr_lab.losses.kl_estimators import k1
 from zephyr_lab.losses.rollout_shapes import GroupRewards
 
 
@@ -33,7 +34,7 @@ def kl_penalised_rewards(
     if beta < 0:
         raise ValueError(f"beta must not be negative, got {beta}")
     require_same_shape(rewards=rewards, log_probs=log_probs, reference_log_probs=reference_log_probs)
-    return rewards - beta * (log_probs - reference_log_probs)
+    return rewards - beta * k1(log_probs, reference_log_probs)
 
 
 def centred_advantages(rewards: GroupRewards) -> GroupRewards:

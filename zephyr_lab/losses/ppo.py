@@ -6,7 +6,8 @@ Schulman et al. 2017, arXiv 1707.06347 (PPO); Schulman et al. 2015, arXiv 1506.0
 
 import torch
 
-from zephyr_lab.core.shapes import RowNumbers, require_same_shape
+from zephyr_lab.core.shapes import RowNumbers, at_least_float32, require_same_shape
+from zephyr_lab.losses.kl_estimators import k1
 from zephyr_lab.losses.rollout_shapes import AnswerMask, AnyScores, TokenScores
 
 
@@ -28,7 +29,7 @@ def token_rewards(
     require_same_shape(log_probs=log_probs, reference_log_probs=reference_log_probs, mask=mask)
     if not bool(mask.any(dim=1).all()):
         raise ValueError("an answer has no tokens: there is nothing to reward")
-    rewards = torch.where(mask, -beta * (log_probs - reference_log_probs), 0.0)
+    rewards = torch.where(mask, -beta * k1(log_probs, reference_log_probs), 0.0)
     last = mask.sum(dim=1) - 1
     return rewards.scatter_add(1, last[:, None], scores[:, None].to(rewards.dtype))
 
@@ -68,14 +69,14 @@ def clipped_surrogate_loss(
     if clip <= 0:
         raise ValueError(f"clip must be positive, got {clip} (PPO trains with 0.2)")
     require_same_shape(log_probs=log_probs, old_log_probs=old_log_probs, advantages=advantages)
-    ratio = torch.exp(log_probs - old_log_probs)
+    ratio = torch.exp(k1(log_probs, old_log_probs))
     return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
 def value_loss(values: AnyScores, returns: AnyScores) -> AnyScores:
     """Half the squared error of the value, elementwise (PPO eq. 9's L_VF, halved so that its gradient is the error)."""
     require_same_shape(values=values, returns=returns)
-    return (values - returns).square() / 2
+    return (at_least_float32(values) - at_least_float32(returns)).square() / 2
 
 
 def clipped_value_loss(values: AnyScores, old_values: AnyScores, returns: AnyScores, *, clip: float) -> AnyScores:

@@ -15,10 +15,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from zephyr_lab.models.replaced_attention import replaced_attention
+from zephyr_lab.models.attention_trial import SLOW_PATH, require_maps
+from zephyr_lab.models.replaced_attention import refuse_dropout, replaced_attention, require_one_pass
 
 LISTENING = "zephyr_lab_listening"
-SLOW_PATH = "load it with attn_implementation='eager' and take whole_maps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,16 @@ Listener = Callable[[LayerAttention], None]
 
 
 @contextmanager
-def listening(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
+def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
     """Calls `listener` with each layer's attention during forward passes of `model` inside, in the layers' order.
 
-    The tensors carry gradients where the pass does. Raises ValueError for a model whose attention cannot be replaced.
+    The tensors carry gradients where the pass does. Raises ValueError, naming the slow path, for a model whose
+    attention cannot be replaced or whose maps are made of more (`attention_trial.require_maps`), and for one in
+    training with dropout in attention or gradient checkpointing.
     """
+    require_maps(model)
     with replaced_attention(model, LISTENING, otherwise=SLOW_PATH, attention_listener=listener):
+        require_one_pass(model)
         yield
 
 
@@ -73,6 +77,7 @@ def _attend(
     **arguments: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """The model's attention by sdpa, after the listener has seen what it is made of."""
+    refuse_dropout(module, arguments)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     module.attention_listener(LayerAttention(module.layer_idx, query, key, _allowed(query, attention_mask), scale))
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from zephyr_lab.core.packed_rows import asked_window, window_fault
-from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
+from zephyr_lab.models.attention_trial import SLOW_PATH, require_windows
+from zephyr_lab.models.replaced_attention import refuse_dropout, replaced_attention, require_one_pass
 
 TAPPED = "zephyr_lab_tapped"
-SLOW_PATH = "load it with attn_implementation='eager' and use losses.attention_kd on its maps instead"
-REFUSED = {"softcap": "soft-capped attention scores", "s_aux": "attention sinks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +36,15 @@ Listener = Callable[[LayerTap], None]
 
 
 @contextmanager
-def tapping(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
+def tapping(model: nn.Module, listener: Listener) -> Iterator[None]:
     """Calls `listener` with each layer's queries and keys during forward passes of `model` inside, in layers' order.
 
     The tensors carry gradients where the pass does; the model attends by sdpa. Raises ValueError, naming the slow path,
-    for a model whose attention cannot be replaced, one in training with dropout in attention (its maps would not be
-    those that attend) or gradient checkpointing and, at the first layer, for scores that are capped or have sinks or
-    for a window by mask alone.
+    for a model whose attention cannot be replaced or whose maps are made of more (`attention_trial.require_windows`:
+    capped scores, sinks, windows by mask alone), and for one in training with dropout in attention (its maps would not
+    be those that attend) or gradient checkpointing.
     """
+    require_windows(model)
     with replaced_attention(model, TAPPED, otherwise=SLOW_PATH, attention_tap=listener):
         require_one_pass(model)
         yield
@@ -56,25 +55,12 @@ def _attend(
     scaling: float | None = None, **arguments: Any,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The model's attention by sdpa, after the listener has seen what it is made of."""
-    for name, what in REFUSED.items():
-        if arguments.get(name) is not None:
-            raise ValueError(f"{type(module).__name__} has {what}, which blocked losses do not know; {SLOW_PATH}")
+    refuse_dropout(module, arguments)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     window = arguments.get("sliding_window")
-    asked = getattr(attention_mask, "asked_window", None)
-    if asked is not None and (fault := window_fault(asked, window)) is not None:
-        raise ValueError(f"{type(module).__name__} has {fault}, which blocked losses do not know; {SLOW_PATH}")
     module.attention_tap(LayerTap(module.layer_idx, query, key, scale, window))
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)
 
 
-def _mask(**arguments: Any) -> Tensor | None:
-    """sdpa's mask, None where causal order says it all; it carries the window that it is made with."""
-    mask = sdpa_mask(**arguments)
-    if mask is not None:
-        mask.asked_window = asked_window(**arguments)
-    return mask
-
-
 AttentionInterface.register(TAPPED, _attend)
-AttentionMaskInterface.register(TAPPED, _mask)
+AttentionMaskInterface.register(TAPPED, sdpa_mask)

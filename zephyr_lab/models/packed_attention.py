@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from zephyr_lab.core.packed_rows import asked_window, layer_fault, precision, rope_fault, window_fault
 from zephyr_lab.core.shapes import TokenIds
+from zephyr_lab.models.logits import body_of
 from zephyr_lab.models.modes import in_mode
 from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
@@ -110,7 +111,7 @@ def _try_out(
 def _hidden(model: PreTrainedModel, **inputs: Tensor) -> tuple[Tensor, torch.dtype]:
     """Last hidden states of one row, (token, hidden), by the model's own forward, and the type of its products."""
     caught: list[tuple[Tensor, torch.dtype]] = []
-    hook = model.base_model.register_forward_hook(
+    hook = body_of(model).module.register_forward_hook(
         lambda module, args, output: caught.append((output.last_hidden_state[0], precision(model)))
     )
     try:
@@ -143,7 +144,7 @@ def _attend(
     window = arguments.get("sliding_window")
     parts = zip(*(one.split(list(lengths), dim=2) for one in (query, key, value)), strict=True)
     found = [_one_text(*part, window=window, scale=scaling) for part in parts]
-    return torch.cat(found, dim=2).transpose(1, 2), None
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None  # as sdpa gives it
 
 
 def _one_text(query: Tensor, key: Tensor, value: Tensor, *, window: int | None, scale: float | None) -> Tensor:

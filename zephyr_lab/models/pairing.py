@@ -20,11 +20,11 @@ def pair(
     """Equal numbers unless a map is given (section 2.1: layer i with layer i, head with head).
 
     Raises ValueError, saying which map is needed, where the two models have unlike numbers and none is given, or a
-    map has the wrong length or names what the teacher lacks.
+    map has the wrong length or names what the teacher lacks; and for a model without such numbers.
     """
     return Pairing(
-        _paired("layer", student.num_hidden_layers, teacher.num_hidden_layers, layer_map),
-        _paired("head", student.num_attention_heads, teacher.num_attention_heads, head_map),
+        _paired("layer", *(_number(one, "num_hidden_layers") for one in (student, teacher)), layer_map),
+        _paired("head", *(_number(one, "num_attention_heads") for one in (student, teacher)), head_map),
     )
 
 
@@ -53,12 +53,25 @@ def require_same_tokenizer(**tokenizers: PreTrainedTokenizerBase) -> None:
 def require_same_vocabulary(**configs: PretrainedConfig) -> None:
     """Raises ValueError naming two models (by keyword) whose output layers have unlike sizes."""
     (first, reference), *others = configs.items()
+    ours = reference.get_text_config().vocab_size
     for name, config in others:
-        if config.vocab_size != reference.vocab_size:
+        theirs = config.get_text_config().vocab_size
+        if theirs != ours:
             raise ValueError(
-                f"{first} and {name} have different vocabularies: {reference.vocab_size} and {config.vocab_size} "
+                f"{first} and {name} have different vocabularies: {ours} and {theirs} "
                 "entries; resize the embeddings of one, or train on the teacher's own answers"
             )
+
+
+def _number(config: PretrainedConfig, name: str) -> int:
+    """A number of a model's text part."""
+    number = getattr(config.get_text_config(), name, None)
+    if number is None:
+        raise ValueError(
+            f"a {config.model_type} model has no {name} in its config, so its attention pairs with no other's: set "
+            "attention_weight to 0"
+        )
+    return number
 
 
 def _paired(kind: str, ours: int, theirs: int, given: Sequence[int]) -> tuple[int, ...]:

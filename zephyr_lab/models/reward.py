@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from zephyr_lab.core.shapes import RowNumbers
+from zephyr_lab.models.context import one_by_one
 
 
 def from_causal(folder: Path, *, pad_id: int) -> PreTrainedModel:
@@ -38,6 +39,8 @@ def rewards(
     found = torch.zeros(len(prompts), dtype=torch.float64)
     lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
     by_length = sorted(range(len(prompts)), key=lengths.__getitem__)  # little padding
+    if one_by_one(model, max(lengths, default=0)) is not None:
+        rows_at_once = 1
     with torch.inference_mode():
         for start in range(0, len(by_length), rows_at_once):
             places = by_length[start : start + rows_at_once]

@@ -18,6 +18,7 @@ from zephyr_lab.models import draft_files, mistral
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import CAUSAL, Draft
 from zephyr_lab.models.draft_shape import DraftShape
+from zephyr_lab.models.logits import logits_of
 from zephyr_lab.training.draft_batches import Batch, Row
 from zephyr_lab.training.optimizers import ADAM_BETAS, muon_and_adamw
 from zephyr_lab.training.recipes.draft import DraftRecipe
@@ -173,7 +174,7 @@ def batch_loss(
         return _feature_loss(recipe, draft, target, batch, noise)
     logits = draft(input_ids=batch.ids, use_cache=False).logits
     counted = _counted(recipe, batch, ahead=1)
-    wanted = target.get_output_embeddings()(batch.features[counted])
+    wanted = logits_of(target, batch.features[counted])
     losses = soft_cross_entropies(logits[counted].float(), wanted.float())
     return recipe.token_weight * _reduced(recipe, losses, batch)
 
@@ -190,8 +191,7 @@ def _feature_loss(
     guessed, _ = draft(following, features, places)
     counted = _counted(recipe, batch, ahead=2)
     guessed, true = guessed[counted[:, :-1]], batch.features[:, 1:][counted[:, :-1]]
-    head = target.get_output_embeddings()
-    tokens = soft_cross_entropies(head(guessed).float(), head(true).float())
+    tokens = soft_cross_entropies(logits_of(target, guessed).float(), logits_of(target, true).float())
     whole = recipe.feature_weight * feature_losses(guessed.float(), true.float()) + recipe.token_weight * tokens
     return _reduced(recipe, whole, batch)
 

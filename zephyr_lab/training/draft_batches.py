@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds, TokenMask
+from zephyr_lab.models.logits import last_hidden_states
 from zephyr_lab.training.zephyr_data import dialogue_rows
 from zephyr_lab.training.zephyr_examples import IGNORED, dialogue_examples
 
@@ -70,7 +71,7 @@ def with_features(rows: Sequence[Row], target: PreTrainedModel) -> list[Row]:
 def target_features(target: PreTrainedModel, ids: TokenIds) -> Tensor:
     """Features after the target's final norm, (row, position, hidden), of rows padded on the right."""
     with torch.inference_mode():
-        features = target.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        features = last_hidden_states(target, input_ids=ids)
     return features.clone()  # a tensor made in inference mode could not be saved for a backward pass
 
 

@@ -19,6 +19,7 @@ from zephyr_lab.data.sources import Folder, usable
 from zephyr_lab.losses.draft import soft_cross_entropies
 from zephyr_lab.models import draft_files, saved
 from zephyr_lab.models.draft import FeatureDraft, require_fit
+from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.scoring.representation_shift import Matrix, shift_score, shrunk_covariance
 from zephyr_lab.training import process
 from zephyr_lab.training.draft_data import TRAIN
@@ -77,7 +78,7 @@ def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once
         batch = rows[start : start + rows_at_once]
         ids = pad_sequence([torch.tensor(ids) for ids, _ in batch], batch_first=True).to(model.device)
         with torch.inference_mode():  # padding on the right: no token that counts sees it
-            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state.double().cpu().numpy()
+            hidden = last_hidden_states(model, input_ids=ids).double().cpu().numpy()
         for features, (_, mask) in zip(hidden, batch, strict=True):
             yield features[: len(mask)][np.array(mask)]
 
@@ -86,11 +87,12 @@ def draft_loss(draft: FeatureDraft, target: PreTrainedModel, row: Tokens) -> flo
     """Soft cross entropy of a draft on a row, in nats: the mean over the answer tokens that it would guess."""
     ids, mask = torch.tensor([row[0]], device=target.device), torch.tensor(row[1], device=target.device)
     require_fit(draft, target)
-    head = target.get_output_embeddings()
     with torch.inference_mode():
-        features = target.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        features = last_hidden_states(target, input_ids=ids)
         places = torch.arange(1, ids.shape[1], device=ids.device)[None]
         guessed, _ = draft(ids[:, 1:], features[:, :-1], places)
         counted = mask[2:]  # the guess at t is of the token at t + 2
-        losses = soft_cross_entropies(head(guessed[0, :-1][counted]), head(features[0, 1:-1][counted]))
+        losses = soft_cross_entropies(
+            logits_of(target, guessed[0, :-1][counted]), logits_of(target, features[0, 1:-1][counted])
+        )
     return losses.double().mean().item()

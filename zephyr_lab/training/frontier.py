@@ -16,6 +16,7 @@ from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses.kl_estimators import exact_kl
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
+from zephyr_lab.models.logits import logits_of
 from zephyr_lab.training import process
 from zephyr_lab.training.held_out_questions import held_out_prompts
 from zephyr_lab.training.loop import Context
@@ -113,4 +114,4 @@ def answer_kl(policy: PreTrainedModel, reference: PreTrainedModel, answered: Ans
 
 
 def _log_probs(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
-    return model.get_output_embeddings()(states).float().log_softmax(dim=-1)
+    return logits_of(model, states).float().log_softmax(dim=-1)

@@ -11,10 +11,12 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask
+from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask, at_least_float32
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.models.context import one_by_one, require_alike
+from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.training.zephyr_examples import PairExample
 
 
@@ -36,10 +38,13 @@ def answer_log_probs(model: PreTrainedModel, prompts: Sequence[list[int]], answe
     Only the answers' tokens meet the output head: prompts are the longer part, and the head half of a small model.
     """
     ids, mask = _rows(prompts, answers, model)
+    if len(ids) > 1 and one_by_one(model, ids.shape[1]) is not None:
+        rows = zip(prompts, answers, strict=True)
+        return torch.cat([answer_log_probs(model, [prompt], [answer]) for prompt, answer in rows])
     counted = mask[:, 1:]
     with torch.inference_mode():
-        hidden = model.eval().base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        logits = model.get_output_embeddings()(hidden[counted])
+        hidden = last_hidden_states(model.eval(), input_ids=ids)[:, :-1]
+        logits = at_least_float32(logits_of(model, hidden[counted]))
         log_probs = -cross_entropy(logits, ids[:, 1:][counted], reduction="none").double()
     return counted.double().masked_scatter(counted, log_probs).sum(dim=1).cpu()
 
@@ -78,6 +83,8 @@ def sampled_metrics(
     generator = torch.Generator().manual_seed(seed)
     answers = sample(policy, prompts, max_new_tokens=max_new_tokens, temperatures=1.0, generator=generator)
     ids, mask = _rows(prompts, [list(answer.ids) for answer in answers], policy)
+    for model in (policy, reference):
+        require_alike(model, [len(prompt) + len(answer.ids) for prompt, answer in zip(prompts, answers, strict=True)])
     with torch.inference_mode():
         logits = policy.eval()(input_ids=ids, use_cache=False).logits
         reference_logits = reference.eval()(input_ids=ids, use_cache=False).logits
@@ -93,7 +100,7 @@ def sampled_metrics(
 
 def _divergences(logits: Logits, reference_logits: Logits) -> NextTokenScores:
     """KL(p || q) in nats of the distributions of tokens 1, 2, ... of each row."""
-    log_p, log_q = logits[:, :-1].log_softmax(dim=-1), reference_logits[:, :-1].log_softmax(dim=-1)
+    log_p, log_q = (at_least_float32(one[:, :-1]).log_softmax(dim=-1) for one in (logits, reference_logits))
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 

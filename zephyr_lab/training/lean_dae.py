@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from zephyr_lab.losses.fast.fused_head import HeadLosses, Hidden, LinearHead
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.packed_attention import packed, packed_row
-from zephyr_lab.training.lean_kd import last_hidden
+from zephyr_lab.models.wrapped import causal_model
+from zephyr_lab.training.lean_kd import last_hidden, try_out
 from zephyr_lab.training.teacher_cache import TeacherCache
 
 
@@ -40,7 +40,7 @@ class Teacher:
     hidden: Callable[[Sequence[int], Sequence[Text]], Tensor]
 
 
-def online(model: PreTrainedModel, head: LinearHead) -> Teacher:
+def online(model: nn.Module, head: LinearHead) -> Teacher:
     """A teacher that reads its texts each time."""
 
     @torch.no_grad()
@@ -55,10 +55,11 @@ def cached(cache: TeacherCache, head: LinearHead, numbers: Sequence[int]) -> Tea
     return Teacher(head, lambda places, _: cache.take([numbers[place] for place in places])["hidden"])
 
 
-def counted_hidden(model: PreTrainedModel, texts: Sequence[Text]) -> Hidden:
+def counted_hidden(model: nn.Module, texts: Sequence[Text]) -> Hidden:
     """Hidden states at the positions that predict answers, text after text, (token, hidden), from one packed row."""
+    try_out(model)
     counted = torch.cat([text.counted for text in texts])[None]
-    with packed(getattr(model, "module", model), [len(text.ids) for text in texts]):
+    with packed(causal_model(model), [len(text.ids) for text in texts]):
         return last_hidden(model, packed_row([text.ids for text in texts]), counted)
 
 
@@ -69,7 +70,7 @@ def token_shares(texts: Sequence[Text]) -> list[Tensor]:
 
 
 def lean_dae_losses(
-    student: PreTrainedModel,
+    student: nn.Module,
     head: LinearHead,
     texts: Sequence[Text],
     *,

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch.utils.hooks import RemovableHandle
 
 from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sight
@@ -20,9 +21,11 @@ from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.attention_tap import LayerTap, tapping
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
+from zephyr_lab.models.logits import body_of
 from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.models.pairing import Pairing
 from zephyr_lab.models.plain_head import plain_head
+from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +47,103 @@ class Passes:
     attention: Tensor | None
 
 
-def linear_head(model: PreTrainedModel) -> LinearHead:
-    """The model's head for the fused losses. Raises ValueError as `models.plain_head`: ask once, before training."""
+def linear_head(model: nn.Module) -> LinearHead:
+    """The model's head for the fused losses. Raises ValueError as `models.plain_head`: ask once, before training and
+    before the model is wrapped for several devices."""
     head = plain_head(model)
+    try_out(model)
     return LinearHead(head.weight, head.bias)
 
 
 def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask) -> Hidden:
     """What the model's head is given at the counted positions, (token, hidden), without the logits of all positions.
 
-    The feed-forward block of the last layer runs for these positions alone: nothing else reads it. All such blocks keep
-    gate and up alone for the backward pass (`models.lean_feed_forward`). `model` may be
-    wrapped for several devices: the wrapper's own forward runs.
+    The feed-forward block of the last layer runs for these positions alone where the model has shown that nothing else
+    reads it (`_ends_by_token`). All blocks like Llama's keep gate and up alone for the backward pass
+    (`models.lean_feed_forward`). `model` may be wrapped for several devices or carry adapters: the wrapper's own
+    forward runs. Raises ValueError for a model whose logits hang on more than its last hidden states.
     """
+    causal = causal_model(model)
+    body = body_of(causal).module
+    again = body.training and body.is_activation_checkpointing  # runs the layer a second time, without these hooks
+    ends_by_token = not again and _ends_by_token(body)  # before the hooks: the first call runs the body
     caught: list[Tensor] = []
-    base = getattr(model, "module", model).base_model
-    hooks = [base.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))]
-    again = base.training and base.is_activation_checkpointing  # runs the layer a second time, without these hooks
-    if not again and isinstance(block := getattr(getattr(base, "layers", [None])[-1], "mlp", None), nn.Module):
-        hooks += [
-            block.register_forward_pre_hook(lambda module, args: (args[0][counted][None],)),
-            block.register_forward_hook(lambda module, args, output: _at(output[0], counted)),
-        ]
+    hooks = [body.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))]
+    if ends_by_token:
+        hooks += _for_counted(body, counted)
     try:
-        with nullcontext() if again else lean_feed_forward(base):
-            model(**inputs, use_cache=False, logits_to_keep=1)
+        with nullcontext() if again else lean_feed_forward(body):
+            model(**inputs, **accepted(causal, use_cache=False, logits_to_keep=1))
     finally:
         for hook in hooks:
             hook.remove()
     return caught[0][counted]
 
 
-def _at(rows: Tensor, counted: TokenMask) -> Tensor:
-    """Rows at their positions, zeros elsewhere."""
-    return rows.new_zeros(*counted.shape, rows.shape[-1]).masked_scatter(counted[..., None], rows)
+def try_out(model: nn.Module) -> None:
+    """Let the model show on a few tokens what `last_hidden` may leave out: once, and before its attention is replaced,
+    where these tokens would be taken for the batch's. Raises ValueError as `last_hidden`."""
+    _ends_by_token(body_of(model).module)
+
+
+_by_token: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _ends_by_token(body: nn.Module) -> bool:
+    """Whether the feed-forward block of the last layer treats each token for itself and nothing follows it that does
+    not: found on the first call, by comparing on a few tokens, some of which count."""
+    if body not in _by_token:
+        _by_token[body] = _last_block(body) is not None and _shown_by_token(body)
+    return _by_token[body]
+
+
+@torch.no_grad()
+def _shown_by_token(body: nn.Module) -> bool:
+    ids = torch.arange(3, 13, device=body.device).view(2, 5) % body.config.get_text_config().vocab_size
+    counted = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]], dtype=torch.bool, device=ids.device)
+    hooks = []
+    with evaluating(body):
+        whole = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+        try:
+            hooks += _for_counted(body, counted)
+            found = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False  # the block takes or gives something else than a tensor of all tokens: it runs on them all
+        finally:
+            for hook in hooks:
+                hook.remove()
+    limits = torch.finfo(whole.dtype)
+    tolerance = 64 * limits.eps * max(float(whole.nan_to_num().abs().max()), limits.tiny)
+    return torch.allclose(found, whole, rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def _last_block(body: nn.Module) -> nn.Module | None:
+    layers = getattr(body, "layers", None)
+    block = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) and len(layers) else None
+    return block if isinstance(block, nn.Module) else None
+
+
+def _for_counted(body: nn.Module, counted: TokenMask) -> list[RemovableHandle]:
+    """Hooks by which the last feed-forward block runs for the counted tokens alone."""
+    block = _last_block(body)
+    return [
+        block.register_forward_pre_hook(lambda module, args: (args[0][counted][None], *args[1:])),
+        block.register_forward_hook(lambda module, args, output: _at(output, counted)),
+    ]
+
+
+def _at(output: Any, counted: TokenMask) -> Any:
+    """Rows at their positions, zeros elsewhere; where a block gives more than its rows, the rest as it is."""
+    if isinstance(output, tuple):
+        return _at(output[0], counted), *output[1:]
+    if output.shape[:2] != (1, int(counted.sum())):
+        raise ValueError(f"a block gave {tuple(output.shape)} for {int(counted.sum())} tokens")
+    return output.new_zeros(*counted.shape, output.shape[-1]).masked_scatter(counted[..., None], output[0])
 
 
 def lean_kd_losses(
     student: nn.Module,
-    teacher: PreTrainedModel,
+    teacher: nn.Module,
     inputs: Mapping[str, Any],
     *,
     heads: tuple[LinearHead, LinearHead],
@@ -116,7 +177,7 @@ def lean_kd_losses(
 
 def both_passes(
     student: nn.Module,
-    teacher: PreTrainedModel,
+    teacher: nn.Module,
     inputs: Mapping[str, Any],
     *,
     counted: TokenMask,
@@ -127,6 +188,8 @@ def both_passes(
 
     Raises ValueError where the last position is counted, and for packed rows as `packed_attention.require_apart`.
     """
+    try_out(student)
+    try_out(teacher)
     if bool(counted[:, -1].any()):
         raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
     if "position_ids" in inputs and inputs.get("attention_mask") is None:  # packed, as transformers reads it

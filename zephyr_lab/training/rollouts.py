@@ -20,6 +20,8 @@ from zephyr_lab.data.chat import encode_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.models import reward as reward_models
+from zephyr_lab.models.context import one_by_one
+from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.training.loop import require_finite
 from zephyr_lab.training.recipes.rlhf import LEARNED, Rollouts
 from zephyr_lab.training.recipes.worlds import require_world
@@ -194,8 +196,12 @@ def hidden_states(model: PreTrainedModel, answered: Answered) -> tuple[TokenStat
     All of shape (row, token), answers aligned at their first token and padded on the right.
     """
     ids, marks = _rows(answered, model.device)
+    if len(ids) > 1 and one_by_one(model, ids.shape[1]) is not None:
+        alone = [hidden_states(model, answered.subset([row])) for row in range(len(answered))]
+        states, mask, tokens = zip(*alone, strict=True)
+        return tuple(pad_sequence([one[0] for one in parts], batch_first=True) for parts in (states, mask, tokens))
     with _autocast(model):
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1].float()
+        hidden = last_hidden_states(model, input_ids=ids)[:, :-1].float()
     counted = marks[:, 1:]
     lengths = counted.sum(dim=1)
     mask = torch.arange(int(lengths.max()), device=ids.device)[None] < lengths[:, None]
@@ -217,7 +223,7 @@ def token_log_probs(model: PreTrainedModel, answered: Answered) -> tuple[TokenSc
 def log_probs_of(model: PreTrainedModel, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> TokenScores:
     """log pi of `tokens`, each predicted from its state; 0 where `mask` is False."""
     with _autocast(model):
-        logits = model.get_output_embeddings()(states[mask])
+        logits = logits_of(model, states[mask])
     found = logits.float().log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found)
 

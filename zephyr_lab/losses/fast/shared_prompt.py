@@ -30,7 +30,7 @@ from zephyr_lab.losses.mean_log_probs import PairLengths
 # Relative difference of summed log-probabilities that rounding may make.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
 ROUNDED = 5e-2
-LONGEST_TRIAL, SHORTEST_TRIAL = 512, 64
+LONGEST_TRIAL, SHORTEST_TRIAL, LEAST_TRIAL = 512, 64, 12
 
 _tried: WeakSet[nn.Module] = WeakSet()
 
@@ -134,7 +134,9 @@ def _trial_length(config: Any) -> int:
     wanted = (window if window <= LONGEST_TRIAL else SHORTEST_TRIAL) + 16
     longest = [getattr(config, "max_position_embeddings", None) or wanted]
     longest += [limit - 1 for _, limit in rope_limits(config)]
-    return min(wanted, *longest)
+    if (length := min(wanted, *longest)) < LEAST_TRIAL:
+        raise ValueError(f"no shared prompt for this model: it takes texts of {length} tokens at most; {SLOW_PATH}")
+    return length
 
 
 def _plain_log_prob(model: nn.Module, ids: Tensor, response: int) -> Tensor:

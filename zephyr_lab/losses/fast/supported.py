@@ -39,6 +39,8 @@ def require_supported(model: nn.Module) -> PreTrainedModel:
         raise _refusal(f"{type(model).__name__} is not a transformers model: hand over the model itself, unwrapped")
     if not getattr(model, "_supports_attention_backend", False):
         raise _refusal(f"{type(model).__name__} does not take its attention from transformers' attention interface")
+    if model.base_model is model:
+        raise _refusal(f"{type(model).__name__} names no body that gives hidden states without logits")
     _require_plain_config(model)
     _require_plain_head(model)
     _require_range(model)
