@@ -219,7 +219,7 @@ def test_a_text_in_parquet_that_is_no_utf_8_costs_one_row(tmp_path):
     [
         ("a.jsonl", b"", "'a.jsonl' is empty"),
         ("a.jsonl", b"\n\n  \n", "'a.jsonl' holds no rows"),
-        ("a.jsonl.gz", gzip.compress(b""), "holds no rows"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "holds no rows"),
         ("a.json", b"[]", "holds no rows"),
         ("a.parquet", b"PAR1 this is none PAR1", "no readable parquet"),
         ("a.csv", b"id\n1\n", "'a.csv' is no known kind of file; allowed: .jsonl"),
