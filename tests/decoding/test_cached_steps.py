@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from transformers import MptConfig, MptForCausalLM
 
 import model_matrix as matrix
 from model_families import small_model
@@ -10,7 +9,6 @@ from zephyr_lab.decoding.cached_steps import CausalSteps, attention_window
 from zephyr_lab.decoding.drafting import Chain
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import speculate
-from zephyr_lab.models.context import positions_of
 
 SETTINGS = {"max_new_tokens": 4, "verify": "greedy", "temperature": 0.0, "generator": None}
 
@@ -64,10 +62,3 @@ def test_a_long_prompt_turns_no_other_prompt_s_rotary_embeddings():
 def test_the_window_of_a_model_with_parts_is_its_text_s():
     with pytest.raises(ValueError, match="layers of several kinds"):
         attention_window(small_model("gemma3"))
-
-
-def test_positions_have_other_names_in_other_configs_and_some_have_none():
-    sizes = {"n_layers": 1, "n_heads": 2, "d_model": 8, "vocab_size": 12}
-    assert positions_of(MptForCausalLM(MptConfig(max_seq_len=33, **sizes))) == 33
-    assert positions_of(small_model("whisper")) == 128
-    assert positions_of(small_model("mamba")) is None

@@ -80,6 +80,7 @@ OWN: dict[str, dict[str, Any]] = {
         "swa_kv_lora_rank": 24,
         "head_dim": 24,
     },
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     "inkling_text": {"logits_mup_width_multiplier": 2.0},
     "qwen4_exp_text": {
         "indexer_n_heads": 2,

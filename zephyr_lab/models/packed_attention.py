@@ -91,6 +91,7 @@ def _try_out(
     """Raises ValueError unless texts in one row have the hidden states that each has alone, token by token."""
     if (fault := layer_fault(model.config.get_text_config())) is not None:
         raise ValueError(f"no packing for this model: {fault}; {SLOW_PATH}")
+    body_of(model)  # found before the attention is replaced, where its own few ids would be taken for the texts
     vocabulary = model.config.get_text_config().vocab_size
     # From 1 on: the token 0 is often padding, whose embedding is 0.
     texts = [torch.arange(1, one + 1, device=model.device) * 7919 % vocabulary for one in TRIAL]

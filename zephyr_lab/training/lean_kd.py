@@ -21,7 +21,7 @@ from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
 from zephyr_lab.models.attention_tap import LayerTap, tapping
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
-from zephyr_lab.models.logits import body_of
+from zephyr_lab.models.logits import FAILURES, WHOLE, body_of
 from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.models.pairing import Pairing
 from zephyr_lab.models.plain_head import plain_head
@@ -103,7 +103,7 @@ def _shown_by_token(body: nn.Module) -> bool:
     counted = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]], dtype=torch.bool, device=ids.device)
     hooks = []
     with evaluating(body):
-        whole = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+        whole = _whole(body, ids)[counted]
         try:
             hooks += _for_counted(body, counted)
             found = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
@@ -115,6 +115,16 @@ def _shown_by_token(body: nn.Module) -> bool:
     limits = torch.finfo(whole.dtype)
     tolerance = 64 * limits.eps * max(float(whole.nan_to_num().abs().max()), limits.tiny)
     return torch.allclose(found, whole, rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def _whole(body: nn.Module, ids: Tensor) -> Tensor:
+    try:
+        return body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state
+    except FAILURES as error:  # an adapter, say, that keeps what its wrapper has read before
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"{type(body).__name__} does not read ids without what is around it ({line}); {WHOLE}"
+        ) from error
 
 
 def _last_block(body: nn.Module) -> nn.Module | None:
