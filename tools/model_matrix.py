@@ -29,7 +29,7 @@ import model_matrix as matrix  # noqa: E402
 def table() -> dict[str, Any]:
     """The whole matrix, as it is written."""
     return {
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "versions": {name: version(name).partition("+")[0] for name in ("torch", "transformers", "peft")},
         "columns": list(matrix.COLUMNS),
         "families": [
             {"family": row, "class": model_families.class_name(row), "cells": _cells(row, matrix.COLUMNS, matrix.cell)}
