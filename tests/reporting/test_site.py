@@ -176,6 +176,8 @@ MATRIX = {
             "shared prompt": {"state": "refused", "reason": "rows <leak>", "error": None},
             "packing": {"state": "absent", "reason": "no such layer", "error": None}}},
     ],
+    "adapter_columns": ["packing"],
+    "adapters": [{"adapter": "LoRA", "cells": {"packing": {"state": "exact", "reason": "", "error": 1e-6}}}],
 }  # fmt: skip
 
 
@@ -191,14 +193,15 @@ def test_the_matrix_of_model_families_is_a_page_by_word_symbol_and_reason(projec
     made = site.build("tiny")
     assert made.built  # the file is an input of the site
     said = words(page(made.index.parent, "families.html"))
-    assert "2 families, cells: 1 exact, 2 refused, 1 absent" in said
+    assert "2 families, 1 kind of adapter, cells: 2 exact, 2 refused, 1 absent" in said
+    assert "adapter packing LoRA ✓ exact 1e-06" in said
     assert "with transformers 5.0, torch 2.13 on" in said
     assert "shared prompt 1 1 0 packing 0 1 1" in said
     assert "llama LlamaForCausalLM ✓\xa0exact 2e-15 ✕\xa0refused [1]".replace("\xa0", " ") in said
     assert "gpt2 GPT2LMHeadModel ✕ refused [1] – absent [2]" in said
     assert said.count("rows <leak>") == 1  # each reason once
     index = words(page(made.index.parent, "index.html"))
-    assert "model families 2 families, cells: 1 exact, 2 refused, 1 absent" in index
+    assert "model families 2 families, 1 kind of adapter, cells: 2 exact, 2 refused, 1 absent" in index
 
 
 @pytest.mark.parametrize(

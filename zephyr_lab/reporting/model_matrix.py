@@ -1,9 +1,10 @@
-"""Which method is exact on which family of models, refused by name, or absent: benchmarks/model_matrix.json.
+"""Which method is exact on which family of models and kind of adapter, refused by name, or absent.
 
-A test of all families writes the file; here it is read and counted, nothing else.
+A test of all families writes benchmarks/model_matrix.json; here it is read and counted, nothing else.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,29 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Family:
+class Row:
+    """A family of models, with its class in transformers, or a kind of adapter of peft's, without."""
+
     name: str
-    model: str  # its class in transformers
+    model: str
     cells: dict[str, Cell]  # by column
+
+
+@dataclass(frozen=True)
+class Part:
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """How many rows have each state, by column."""
+        return {column: Counter(row.cells[column].state for row in self.rows) for column in self.columns}
 
 
 @dataclass(frozen=True)
 class Matrix:
     versions: dict[str, str]
-    columns: tuple[str, ...]
-    families: tuple[Family, ...]
+    families: Part
+    adapters: Part
 
 
 def path() -> Path:
@@ -44,28 +57,32 @@ def path() -> Path:
 def read() -> Matrix | None:
     """The committed matrix; None where there is none.
 
-    Raises ValueError for a family that lacks a column, and for a state that is none of exact, refused and absent.
+    Raises ValueError for a row that lacks a column, and for a state that is none of exact, refused and absent.
     """
     if not path().is_file():
         return None
     told = files.read_json(path())
-    columns = tuple(told["columns"])
-    return Matrix(told["versions"], columns, tuple(_family(one, columns) for one in told["families"]))
-
-
-def counts(matrix: Matrix) -> dict[str, Counter[str]]:
-    """How many families have each state, by column."""
-    return {column: Counter(family.cells[column].state for family in matrix.families) for column in matrix.columns}
+    families = _part(told["columns"], told["families"], "family")
+    adapters = _part(told.get("adapter_columns", []), told.get("adapters", []), "adapter")
+    return Matrix(told["versions"], families, adapters)
 
 
 def summary(matrix: Matrix) -> str:
-    """`61 families, 240 cells exact, 110 refused, 16 absent`."""
-    total = sum(counts(matrix).values(), start=Counter())
-    return f"{len(matrix.families)} families, cells: " + ", ".join(f"{total[state]} {state}" for state in STATES)
+    """`61 families, 12 kinds of adapter, cells: 240 exact, 110 refused, 16 absent`."""
+    parts = (matrix.families, matrix.adapters)
+    total = sum((count for part in parts for count in part.counts().values()), start=Counter())
+    kinds = len(matrix.adapters.rows)
+    adapters = f", {kinds} kind{'s' if kinds != 1 else ''} of adapter" if kinds else ""
+    states = ", ".join(f"{total[state]} {state}" for state in STATES)
+    return f"{len(matrix.families.rows)} families{adapters}, cells: {states}"
 
 
-def _family(told: dict[str, Any], columns: tuple[str, ...]) -> Family:
-    where = f"benchmarks/model_matrix.json: {told['family']}"
+def _part(columns: Sequence[str], told: Sequence[Mapping[str, Any]], key: str) -> Part:
+    return Part(tuple(columns), tuple(_row(one, one[key], columns) for one in told))
+
+
+def _row(told: Mapping[str, Any], name: str, columns: Sequence[str]) -> Row:
+    where = f"benchmarks/model_matrix.json: {name}"
     missing = [column for column in columns if column not in told["cells"]]
     if missing:
         raise ValueError(f"{where} has no cell {missing[0]!r}; it has: {', '.join(told['cells'])}")
@@ -74,4 +91,4 @@ def _family(told: dict[str, Any], columns: tuple[str, ...]) -> Family:
     strange = [cell.state for cell in cells.values() if cell.state not in STATES]
     if strange:
         raise ValueError(f"{where} has state {strange[0]!r}; allowed: {', '.join(STATES)}")
-    return Family(told["family"], told["class"], cells)
+    return Row(name, told.get("class", ""), cells)

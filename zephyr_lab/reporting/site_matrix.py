@@ -1,6 +1,6 @@
-"""The site's page of model families: which method is exact on which, refused by name, or absent. Words and layout."""
+"""The site's page of model families and adapters: which method is exact on which, refused by name, or absent."""
 
-from zephyr_lab.reporting.model_matrix import Cell, Matrix, counts, summary
+from zephyr_lab.reporting.model_matrix import Cell, Matrix, Part, summary
 from zephyr_lab.reporting.site_html import table, text
 from zephyr_lab.reporting.site_notebooks import raw
 
@@ -22,11 +22,9 @@ def page(matrix: Matrix) -> str:
         f"Causal language models of other people: {summary(matrix)}. Measured with {versions} on small random models "
         "of each family (`benchmarks/model_matrix.json`).\n",
         raw(f"<ul>{meanings}</ul>"),
-        "## Counts\n",
-        raw(_counts_table(matrix)),
-        "## Families\n",
         "A number behind a state is the largest difference that was measured; brackets name the reason below.\n",
-        raw(_families_table(matrix, reasons)),
+        *_part("Families", "family", matrix.families, reasons),
+        *(_part("Adapters", "adapter", matrix.adapters, reasons) if matrix.adapters.rows else ()),
     ]
     if reasons:
         parts += ["## Reasons\n", raw(_listed(reasons))]
@@ -35,24 +33,30 @@ def page(matrix: Matrix) -> str:
 
 def _reasons(matrix: Matrix) -> dict[str, int]:
     """Reason -> its number on the page, in order of appearance."""
-    told = dict.fromkeys(family.cells[column].reason for family in matrix.families for column in matrix.columns)
+    parts = (matrix.families, matrix.adapters)
+    told = dict.fromkeys(row.cells[column].reason for part in parts for row in part.rows for column in part.columns)
     return {reason: number for number, reason in enumerate(filter(None, told), start=1)}
 
 
-def _counts_table(matrix: Matrix) -> str:
-    rows = ([text(column), *(str(count[state]) for state in SYMBOLS)] for column, count in counts(matrix).items())
+def _part(title: str, name: str, part: Part, reasons: dict[str, int]) -> list[str]:
+    """A heading, the counts and a line a row."""
+    return [f"## {title}\n", raw(_counts_table(part)), raw(_table(name, part, reasons))]
+
+
+def _counts_table(part: Part) -> str:
+    rows = ([text(column), *(str(count[state]) for state in SYMBOLS)] for column, count in part.counts().items())
     return table(["method", *(f"{sign} {state}" for state, sign in SYMBOLS.items())], rows)
 
 
-def _families_table(matrix: Matrix, reasons: dict[str, int]) -> str:
+def _table(name: str, part: Part, reasons: dict[str, int]) -> str:
     rows = (
         [
-            f"<b>{text(family.name)}</b><br><small>{text(family.model)}</small>",
-            *(_cell(family.cells[column], reasons) for column in matrix.columns),
+            f"<b>{text(row.name)}</b><br><small>{text(row.model)}</small>",
+            *(_cell(row.cells[column], reasons) for column in part.columns),
         ]
-        for family in matrix.families
+        for row in part.rows
     )
-    return table(["family", *matrix.columns], rows, "zl-families")
+    return table([name, *part.columns], rows, "zl-families")
 
 
 def _cell(cell: Cell, reasons: dict[str, int]) -> str:
