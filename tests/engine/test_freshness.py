@@ -147,6 +147,14 @@ def test_a_deleted_input_of_a_finished_stage_is_not_built_again(copy):
     assert not (copy.root / "runs/tiny/walk").exists()
 
 
+def test_the_metrics_of_an_input_that_somebody_removed_are_made_again(copy):
+    shutil.rmtree(copy.root / "runs/tiny/walk")
+    of_a_walk = "from zephyr_lab.engine.scheduler import metrics; print(metrics(study.stages(11, 6, 0.0)[0])['value'])"
+    kept = copy.python(f"from toy_recipes import study; {of_a_walk}").stdout
+    assert float(kept.splitlines()[-1]) > 0
+    assert len(list((copy.root / "runs/tiny/walk").iterdir())) == 1
+
+
 def test_leftovers_of_a_process_killed_at_the_very_end_are_removed(copy):
     stage = next((copy.root / "runs/tiny/sum").iterdir())
     scratch = copy.root / "runs/tiny/.scratch" / f"sum-{stage.name}"
