@@ -80,7 +80,7 @@ def test_a_killed_fork_server_is_told_and_leaves_nobody(toy):
 
 def test_a_forked_worker_and_a_fresh_one_build_the_same_bytes(new_toy):
     code = "from toy_recipes import study; print(study.ends(3, 4, 0.0))"
-    fresh = "from zephyr_lab.lab import workers; workers.forks = lambda stage: False; " + code
+    fresh = "from zephyr_lab.engine import workers; workers.forks = lambda stage: False; " + code
     forked, started = new_toy(), new_toy()
     assert forked.python(code).stdout == started.python(fresh).stdout != ""
     assert forked.artefacts() == started.artefacts() != {}

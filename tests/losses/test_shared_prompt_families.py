@@ -105,10 +105,12 @@ def test_chunked_attention_is_refused_also_where_the_config_does_not_list_its_la
     ],
 )
 def test_noise_in_training_is_refused_with_the_setting_behind_it(family, changes, cause):
-    state = torch.get_rng_state()
     model = model_of(family, **changes)
-    assert_refused(model, rf"read twice in training mode is not the same.*{cause}")
-    assert torch.equal(torch.get_rng_state(), state)
+    for seed in range(3):  # a router's noise changes the choice of few tokens; it is refused all the same
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        assert_refused(model, rf"read twice in training mode is not the same.*{cause}")
+        assert torch.equal(torch.get_rng_state(), state)
     assert model.training
 
 
