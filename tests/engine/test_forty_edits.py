@@ -294,6 +294,85 @@ def test_annotations_count_where_somebody_reads_them(project):
     assert reading_now().of_cells(cell).digest != before
 
 
+UNSEEN = [
+    (
+        "two names of one assignment, swapped",
+        "LOW, HIGH = 1, 2\ndef build():\n    return LOW\n",
+        "return LOW", "return HIGH",
+    ),
+    (
+        "the order of what fills a list",
+        "X = []\nX.append(1)\nX.append(2)\ndef build():\n    return X\n",
+        "X.append(1)\nX.append(2)", "X.append(2)\nX.append(1)",
+    ),
+    (
+        "how often a constant is raised",
+        "X = 1\nX += 1\nX += 1\ndef build():\n    return X\n",
+        "X += 1\nX", "X",
+    ),
+    (
+        "when a constant is read",
+        "X = 3\nY = X\nX = 4\ndef build():\n    return Y\n",
+        "Y = X\nX = 4", "X = 4\nY = X",
+    ),
+    ("async", "def build():\n    return 1\n", "def build", "async def build"),
+    (
+        "a decorator made a base",
+        "def d(c):\n    return c\nclass B: pass\n@d\nclass A(B): pass\ndef build():\n    return A\n",
+        "@d\nclass A(B)", "class A(B, d)",
+    ),
+    (
+        "a registering method",
+        "K = []\ndef register(f):\n    K.append(f)\n    return f\nclass L:\n    @register\n    def h(x):\n"
+        "        return 1\ndef build():\n    return K[0](0)\n",
+        "        return 1", "        return 2",
+    ),
+    (
+        "the else of a branch for type checkers",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    F = 1\nelse:\n    F = 2\n"
+        "def build():\n    return F\n",
+        "    F = 2", "    F = 3",
+    ),
+    (
+        "progress of our own",
+        "S = []\ndef progress(s):\n    s.append(1)\ndef build():\n    progress(S)\n    return S\n",
+        "s.append(1)", "s.append(2)",
+    ),
+    (
+        "an error of our own",
+        "class TimeoutError(Exception): pass\ndef build():\n    raise TimeoutError('a')\n",
+        "'a'", "'b'",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "old", "new"), [one[1:] for one in UNSEEN], ids=[one[0] for one in UNSEEN])
+def test_edits_that_are_easily_missed_are_seen(project, text, old, new):
+    assert old in text
+    (project / "odd.py").write_text(text)
+    before = reading_now().of("mill.odd:build").digest
+    (project / "odd.py").write_text(text.replace(old, new, 1))
+    assert reading_now().of("mill.odd:build").digest != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from mill.maths import halve\nhalve = print(halve) or halve\ndef build():\n    return halve(1)\n",
+        "class K:\n    def a(self):\n        from mill.maths import halve\n        return halve(1)\n"
+        "def build():\n    return K\n",
+        "from mill import front\ndef build(name='halve'):\n    return getattr(front, name)(1)\n",
+        "from mill.maths import halve\ndef build(name='halve'):\n    return globals()[name](1)\n",
+        "from importlib import import_module as load\ndef build():\n    return load(name='mill.maths').halve(1)\n",
+        "import sys\nfrom mill.maths import halve\n"
+        "def build(name='halve'):\n    return getattr(sys.modules[__name__], name)\n",
+    ],
+)  # fmt: skip
+def test_a_function_that_is_reached_in_a_roundabout_way_counts(project, text):
+    (project / "odd.py").write_text(text)
+    assert "mill.maths:halve" in reading_now().of("mill.odd:build").uses
+
+
 def test_a_module_loaded_under_a_name_made_at_run_time_counts_all_it_may_be(project):
     (project / "chosen.py").write_text(
         "import importlib\n\ndef pick(name):\n    return importlib.import_module(f'mill.st{name}')\n"

@@ -106,6 +106,29 @@ def test_broken_source_that_a_stage_reaches_is_named_and_elsewhere_it_does_not_m
     assert told.returncode == 2 and "its code cannot be read: steps.py, line 1: invalid syntax" in told.stdout
 
 
+def test_an_end_record_that_was_changed_by_hand_is_carried_nowhere(copy):
+    end = next((copy.root / "runs/tiny/walk").glob("*/end.json"))
+    record = json.loads(end.read_text())
+    record["stage"]["recipe"]["length"] = 900
+    end.write_text(json.dumps(record))
+    copy.edit("toy_recipes/steps.py", *REWORDED)
+    assert "its end.json was changed by hand" in keep(copy, "walk", "--because", "a product commutes").stdout
+
+
+def test_a_module_that_moved_keeps_its_checkpoints_and_its_inputs(copy):
+    result = next((copy.root / "runs/tiny/sum").glob("*/end.json"))
+    record = json.loads(result.read_text())
+    scratch = copy.root / "runs/tiny/.scratch" / f"sum-{record['key']}"
+    (scratch / "checkpoints").mkdir(parents=True)
+    job = {"profile": "tiny", "key": record["key"], "description": record["stage"], "inputs": {}}
+    (scratch / "job.json").write_text(json.dumps(job))
+    (copy.root / "toy_recipes/arithmetic.py").rename(copy.root / "toy_recipes/numbers.py")
+    for notebook in (copy.root / "build/tiny/notebooks").glob("*.run.json"):
+        notebook.unlink()  # nothing but the job and the code itself holds the results now
+    assert "0 folders" in copy.run("clean").stdout
+    assert (scratch / "checkpoints").is_dir()
+
+
 def test_clean_lists_first_and_removes_only_what_nothing_reaches(copy):
     assert "0 folders, 0.0 MiB could go" in copy.run("clean").stdout
     copy.edit("toy_recipes/steps.py", "12345", "54321")

@@ -111,6 +111,8 @@ def test_a_recipe_that_could_change_after_its_key_was_taken_is_refused():
 
     with pytest.raises(TypeError, match="recipe must be a frozen dataclass, got Loose"):
         Stage("base", "small.train:build", Loose())
+    with pytest.raises(ValueError, match="a name is one folder"):
+        Stage("arm/base", "small.train:build", Recipe())
     with pytest.raises(ValueError, match=r"build must be 'package\.module:function', got 'small\.train'"):
         Stage("base", "small.train", Recipe())
 

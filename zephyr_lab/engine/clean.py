@@ -26,7 +26,7 @@ class Leftover:
 def leftovers(profile: str) -> list[Leftover]:
     """Everything in the store of `profile` that no notebook's last run reaches, directly or as an input of an input."""
     finished = store.finished(profile)
-    reached = _with_inputs(_used_by_notebooks(profile), finished)
+    reached = _with_inputs(_used_by_notebooks(profile) | _used_by_builds(profile), finished)
     found = []
     for key, record in finished.items():
         if key not in reached:
@@ -89,6 +89,13 @@ def _used_by_notebooks(profile: str) -> set[str]:
     return {used["key"] for path in paths_of_records if path.is_file() for used in files.read_json(path)["stages"]}
 
 
+def _used_by_builds(profile: str) -> set[str]:
+    """Keys of what is being built or would be resumed, and of its inputs: a build reads them without their locks."""
+    jobs = paths.runs_dir(profile).glob(".scratch/*/job.json")
+    tables = [files.read_json(job) for job in jobs]
+    return {key for table in tables for key in (table["key"], *table["description"]["inputs"].values())}
+
+
 def _with_inputs(keys: set[str], finished: dict[str, dict[str, Any]]) -> set[str]:
     reached, queue = set(), list(keys)
     while queue:
@@ -103,8 +110,9 @@ def _is_current(key: str, description: dict[str, Any]) -> bool:
     """Whether the key is the one that the present source and libraries give."""
     try:
         source = stages.source_digest(description)
-    except ValueError:  # its code is gone
-        return False
+    except ValueError:  # its code is gone, or stands elsewhere now under the same key
+        versions = stages.counted_versions()
+        return description["versions"] == versions and stages.is_moved(description)
     now = {**description, "schema": stages.SCHEMA, "source": source, "versions": stages.counted_versions()}
     return stages.key_of(now) == key
 

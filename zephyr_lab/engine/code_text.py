@@ -20,6 +20,7 @@ TEXT_ERRORS = frozenset(
     for name, value in vars(builtins).items()
     if isinstance(value, type) and issubclass(value, Exception) and not issubclass(value, StopIteration)
 )
+IMPORTERS = frozenset(("import_module", "__import__"))
 READS_ANNOTATIONS = frozenset(("get_type_hints", "get_annotations", "signature"))
 PLAIN_CALLS = frozenset(("float", "int", "len", "round", "str", "item", "tolist", "min", "max", "sum"))
 
@@ -128,6 +129,10 @@ class _Writer:
             self._plain(node, node._fields)
             return
         self._meant(self._resolve(chain), ".".join(chain))
+        if chain[-1] == "__annotations__" and chain[1:]:
+            for meaning in self._resolve(chain[:-1]):
+                if isinstance(meaning, Target):
+                    self._target(Target(meaning.module, meaning.name, annotated=True))
 
     def _constant(self, node: ast.Constant) -> None:
         self._parts.append(f"{type(node.value).__name__} ")
@@ -153,19 +158,27 @@ class _Writer:
         self._plain(node, fields)
         for field in ("body", "orelse", "finalbody"):
             suite = getattr(node, field, None) or []
-            self._many(inner for inner in syntax.without_docstring(suite) if not _reports_progress(inner))
+            self._many(inner for inner in syntax.without_docstring(suite) if not self._reports(inner))
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         keeps = self._annotated
         self._annotated = keeps or not all(map(syntax.is_pure_decorator, node.decorator_list))
-        self._parts.append(node.name)
+        self._parts.append(f"{'async ' if isinstance(node, ast.AsyncFunctionDef) else ''}{node.name}")
         self._many(node.decorator_list)
         self.write(node.args)
         if self._annotated and node.returns is not None:
             self.write(node.returns)
-        body = [inner for inner in syntax.without_docstring(node.body) if not _reports_progress(inner)]
+        body = [inner for inner in syntax.without_docstring(node.body) if not self._reports(inner)]
         self._many(body)
         self._annotated = keeps
+
+    def _reports(self, node: ast.stmt) -> bool:
+        """Whether a statement reports progress to the engine, by no function or method of ours."""
+        if not _reports_progress(node):
+            return False
+        chains = {syntax.attribute_chain(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+        ours = any(isinstance(one, Target) for chain in chains if chain for one in self._resolve(chain))
+        return not ours and chains.isdisjoint({("self", "progress"), ("cls", "progress")})
 
     def _arg(self, node: ast.arg) -> None:
         self._parts.append(node.arg)
@@ -175,11 +188,13 @@ class _Writer:
     def _class(self, node: ast.ClassDef) -> None:
         """Annotations of a class's fields are read by dataclasses; they count."""
         self._parts.append(f"class {node.name}")
-        self._many([*node.bases, *node.keywords, *node.decorator_list])
+        self._many([*node.bases, *node.keywords])
+        self._many(node.decorator_list)
         for inner in syntax.without_docstring(node.body):
             if isinstance(inner, ast.AnnAssign):
                 self.write(inner.annotation)
             self.write(inner)
+            self._parts.append(";")
 
     def _annotated_assignment(self, node: ast.AnnAssign) -> None:
         """Without its annotation: outside a class nothing reads it."""
@@ -190,14 +205,19 @@ class _Writer:
 
     def _raise(self, node: ast.Raise) -> None:
         self._parts.append("raise ")
-        if isinstance(node.exc, ast.Call) and syntax.attribute_chain(node.exc.func)[:1] in _TEXT_ERROR_CHAINS:
+        if isinstance(node.exc, ast.Call) and self._is_text_error(node.exc.func):
             self.write(node.exc.func)
             self._many([argument for argument in node.exc.args if not _is_text(argument)])
             self._many(node.exc.keywords)
         elif node.exc is not None:
             self.write(node.exc)
         if node.cause is not None:
+            self._parts.append(" from ")
             self.write(node.cause)
+
+    def _is_text_error(self, func: ast.expr) -> bool:
+        chain = syntax.attribute_chain(func)
+        return chain in _TEXT_ERROR_CHAINS and not self._resolve(chain)  # none of ours under a builtin's name
 
     def _assert(self, node: ast.Assert) -> None:
         self._parts.append("assert ")
@@ -210,14 +230,22 @@ class _Writer:
             return
         self._plain(node, node._fields)
         last = chain[-1] if chain else ""
-        if last in READS_ANNOTATIONS:
-            chains = [found for argument in node.args if (found := syntax.attribute_chain(argument))]
+        if chain in (("vars",), ("locals",)) and not node.args:  # of a module, as globals()
+            self._meant(self._resolve(("globals",)), "")
+        if last in READS_ANNOTATIONS or READS_ANNOTATIONS & self._last_names(chain):
+            given = (*node.args, *(keyword.value for keyword in node.keywords))
+            chains = [found for argument in given if (found := syntax.attribute_chain(argument))]
             for meaning in (meaning for found in chains for meaning in self._resolve(found)):
                 if isinstance(meaning, Target):
                     self._target(Target(meaning.module, meaning.name, annotated=True))
-        if last in ("import_module", "__import__") and node.args:
-            for module in _named_at_run_time(node.args[0], self._modules):
+        if last in IMPORTERS or IMPORTERS & self._last_names(chain):
+            named = node.args[:1] or [keyword.value for keyword in node.keywords]
+            for module in _named_at_run_time(named[0] if named else None, self._modules):
                 self._target(Target(module, ""))
+
+    def _last_names(self, chain: tuple[str, ...]) -> set[str]:
+        meanings = self._resolve(chain) if chain else []
+        return {meaning.rpartition(".")[2] for meaning in meanings if isinstance(meaning, str)}
 
     _SPECIAL: ClassVar[dict[type, Callable[..., None]]] = {
         ast.Name: _name,
@@ -258,16 +286,21 @@ def _reports_progress(node: ast.AST) -> bool:
         return False
     inner = [part for given in (*call.args, *call.keywords) for part in ast.walk(given)]
     calls = [part.func for part in inner if isinstance(part, ast.Call)]
-    return not any(isinstance(part, ast.NamedExpr | ast.Await | ast.Yield) for part in inner) and all(
+    return not any(
+        isinstance(part, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom | ast.Starred | ast.comprehension)
+        for part in inner
+    ) and all(
         (func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")) in PLAIN_CALLS for func in calls
     )
 
 
-def _named_at_run_time(argument: ast.expr, modules: Iterable[str]) -> Iterator[str]:
+def _named_at_run_time(argument: ast.expr | None, modules: Iterable[str]) -> Iterator[str]:
     """Modules that `import_module(argument)` may load: all that begin as the f-string does; all where nothing is said.
     A plain string is a target already."""
-    if syntax.is_string(argument):
+    if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and "." in argument.value.strip("."):
         return
     first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else None
-    begin = first.value if isinstance(first, ast.Constant) else ""
+    begin = first.value if isinstance(first, ast.Constant) else argument.value if syntax.is_string(argument) else ""
+    if begin.startswith("."):  # relative: to which package is not told here
+        begin = ""
     yield from (module for module in sorted(modules) if module.startswith(begin))

@@ -123,16 +123,18 @@ class _Carrier:
         record = self._finished.get(key)
         if record is None:
             raise Refused("it is not finished: run it again")
-        description = self._described_now(record)
+        description = self._described_now(key, record)
         new = stages.key_of(description)
         slots = [store.Slot(self._profile, record["stage"]["name"], name) for name in (key, new)]
         state = "current" if new == key else self._copied(*slots, record, description)
         self.outcomes[key] = Outcome(record["stage"]["name"], record["stage"]["seed"], key, new, state)
         return new
 
-    def _described_now(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _described_now(self, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
         """The description of the stage under the present source. Raises Refused where more than source differs."""
         old = record["stage"]
+        if old.get("schema") == stages.SCHEMA and stages.key_of(old) != key:
+            raise Refused("its end.json was changed by hand: it no longer describes this key")
         try:
             source = stages.source_digest(old)
         except ValueError as error:
@@ -160,7 +162,7 @@ class _Carrier:
             raise Refused("it is being built at this moment")
         try:
             there = store.end_record(new.final)
-            if there is not None:
+            if there is not None and store.is_intact(new.final):
                 if there["files"] != record["files"]:
                     raise Refused("it was built again under the present source and came out different")
                 return "current"
@@ -223,7 +225,7 @@ def _refuse_another_recipe(table: Mapping[str, Any]) -> None:
         raise Refused(f"its recipe is another one now: {error}") from error
     now = {"class": table["class"], **_as_json(dataclasses.asdict(recipe))}
     for name in sorted({*now, *table}):
-        if now.get(name) != _as_json(table.get(name)):
+        if (name in now) != (name in table) or now.get(name) != _as_json(table.get(name)):
             raise Refused(f"its recipe is another one now: {name} is {now.get(name)!r}, it was {table.get(name)!r}")
 
 

@@ -9,6 +9,7 @@ the build function nor a library is imported.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -39,6 +40,8 @@ class Stage:
         module, colon, function = self.build.partition(":")
         if not (module and colon and function):
             raise ValueError(f"stage {self.name}: build must be 'package.module:function', got {self.build!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", self.name):
+            raise ValueError(f"stage {self.name!r}: a name is one folder: letters, digits, _ . + -")
         if not (dataclasses.is_dataclass(self.recipe) and self.recipe.__dataclass_params__.frozen):  # type: ignore[attr-defined]
             raise TypeError(f"stage {self.name}: recipe must be a frozen dataclass, got {type(self.recipe).__name__}")
 
@@ -91,6 +94,14 @@ def source_digest(description: Mapping[str, Any]) -> str:
     Raises ValueError where its build function or recipe is gone or a module does not parse.
     """
     return reading_now().of(*code_of(description)).digest
+
+
+def is_moved(description: Mapping[str, Any]) -> bool:
+    """Whether code of the same names and digest stands elsewhere now; the key of the stage is the same there."""
+    reading = reading_now()
+    build, recipe = (name.partition(":")[2] for name in code_of(description))
+    pairs = [(one, other) for one in reading.defining(build) for other in reading.defining(recipe)]
+    return any(reading.of(*pair).digest == description["source"] for pair in pairs)
 
 
 def code_of(description: Mapping[str, Any]) -> tuple[str, str]:

@@ -60,7 +60,7 @@ def finished(profile: str, name: str = "*") -> dict[str, dict[str, Any]]:
     """Key -> end record of the finished stages of this name (all for "*"), oldest first."""
     ends = sorted(paths.runs_dir(profile).glob(f"{name}/*/end.json"), key=lambda path: path.stat().st_mtime_ns)
     records = {path.parent.name: end_record(path.parent) for path in ends if not path.parent.name.startswith(".")}
-    return {key: record for key, record in records.items() if record is not None}
+    return {key: record for key, record in records.items() if record is not None and "stage" in record}
 
 
 def is_intact(folder: Path) -> bool:

@@ -13,6 +13,7 @@ import ast
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class Reading:
         Raises ValueError for a module or name that does not exist, and for a module that does not parse.
         """
         if names not in self._closures:
-            self._closures[names] = self._close([self._existing(name) for name in names], ())
+            self._closures[names] = self._close([one for name in names for one in self._existing(name)], ())
         return self._closures[names]
 
     def of_cells(self, cells: Iterable[str]) -> Closure:
@@ -97,29 +98,43 @@ class Reading:
             self._closures[(name,)] = self._close([Target(name, "")], read.loads)
         return self._closures[(name,)]
 
-    def _existing(self, name: str) -> Target:
+    def defining(self, symbol: str) -> list[str]:
+        """ "module:symbol" of every module that parses and defines `symbol`."""
+        found = []
+        for name in sorted(self._names):
+            with suppress(ValueError):
+                if not is_plumbing(name) and symbol in self._module(name).symbols:
+                    self.of(f"{name}:{symbol}")
+                    found.append(f"{name}:{symbol}")
+        return found
+
+    def _existing(self, name: str) -> list[Target]:
         module, _, symbol = name.partition(":")
         if module not in self._names:
             raise ValueError(f"no module named {module!r} in the project")
         meanings = self._meanings((*module.split("."), symbol))
-        target = next((meaning for meaning in meanings if isinstance(meaning, Target) and meaning.name), None)
-        if target is None:
+        targets = [meaning for meaning in meanings if isinstance(meaning, Target) and meaning.name]
+        if not targets:
             raise ValueError(f"module {module} defines no {symbol!r}")
-        return target
+        return targets
 
     def _close(self, roots: list[Target], loads: Iterable[str]) -> Closure:
         walk = self._walk(roots)
-        targets, bodies = dict.fromkeys(walk.targets), set()
+        targets, bodies = dict.fromkeys(walk.targets), []
+        numbers = {target: number for number, target in enumerate(walk.targets)}
         queue, loaded = [*walk.loads, *loads], set()
         while queue:
             dotted = queue.pop()
             if dotted in loaded:
                 continue
             loaded.add(dotted)
-            for body in self._run_by(dotted):
-                bodies.add(body.digest)
+            runs = self._run_by(dotted)
+            for body in runs:
                 targets.update(dict.fromkeys(body.targets))
                 queue += body.loads
+            if runs:  # in their order, with the places at which they meet what the roots reach
+                met = [[(at, numbers[one]) for at, one in enumerate(body.targets) if one in numbers] for body in runs]
+                bodies.append(_sha256("\n".join(f"{body.digest} {at}" for body, at in zip(runs, met, strict=True))))
             queue += self._module(dotted).loads if dotted in self._names and not is_plumbing(dotted) else ()
             queue += self._around(dotted)
         libraries = {name.removesuffix(".*") for name in loaded if name.partition(".")[0] not in self._packages}
@@ -183,11 +198,18 @@ class Reading:
             if nodes:
                 text = code_text(nodes, resolve, self._named, self._names, annotated=target.annotated)
             else:
-                names = sorted(module.symbols)
-                targets = tuple(Target(module.name, name) for name in names)
-                text = CodeText(("", *(f"{name}," for name in names)), targets)
+                handed_on = {name: self._handed_on(module, name) for name in sorted({*module.symbols, *module.imports})}
+                pairs = [(name, one) for name, found in handed_on.items() for one in found]
+                text = CodeText(("", *(f"{name}," for name, _ in pairs)), tuple(one for _, one in pairs))
+            if len({name for node in nodes for name in syntax.defined(node)}) > 1:  # which of them is meant
+                text = CodeText((f"{target.name} of {text.pieces[0]}", *text.pieces[1:]), text.targets)
             self._texts[target] = text
         return self._texts[target]
+
+    def _handed_on(self, module: syntax.Module, name: str) -> list[Target]:
+        """What `module` gives to whoever asks it for `name`; not whole modules, which nobody gets by one name."""
+        meanings = self._meanings((*module.name.split("."), name))
+        return [one for one in meanings if isinstance(one, Target) and one.name]
 
     def _named(self, text: str) -> list[Target | str]:
         """What a string names: "package.module:name", as stages write it, or "package.module"; nothing else does."""
@@ -206,17 +228,25 @@ class Reading:
     def _seen_from(self, module: syntax.Module, inner: syntax.Names, chain: tuple[str, ...]) -> list[Target | str]:
         """What `chain` ("figures", "radar") means in `module`, where `inner` names are imported on the spot."""
         first, rest = chain[0], chain[1:]
-        if first in inner:
-            return [meaning for origin in inner[first] for meaning in self._meanings((*origin.split("."), *rest))]
-        if first in module.symbols:
-            return [Target(module.name, first), *_attributes(rest)]
-        if first in module.imports:
-            origins = module.imports[first]
-            return [meaning for origin in origins for meaning in self._meanings((*origin.split("."), *rest))]
-        if first in RUN_TIME_NAMES and module.name in self._names:
-            return [Target(module.name, ""), first]
+        origins = dict.fromkeys((*inner.get(first, ()), *module.imports.get(first, ())))
+        found = [Target(module.name, first), *_attributes(rest)] if first in module.symbols else []
+        found += [meaning for origin in origins for meaning in self._meanings((*origin.split("."), *rest))]
+        if "sys.modules" in found and module.name in self._names:
+            found.append(Target(module.name, ""))
+        if found:
+            return found
+        if first in RUN_TIME_NAMES:
+            return [*self._at_hand(module, inner), first]
         starred = [self._meanings((*star.split("."), *chain)) for star in module.stars]
         return [meaning for meanings in starred for meaning in meanings if not _is_whole(meaning)]
+
+    def _at_hand(self, module: syntax.Module, inner: syntax.Names) -> list[Target | str]:
+        """All that a name made at run time may mean in `module`: what it defines, and what it imports."""
+        own = [Target(module.name, "")] if module.name in self._names else []
+        every = (*inner.values(), *module.imports.values())
+        origins = dict.fromkeys(origin for origins in every for origin in origins)
+        meanings = [one for origin in origins for one in self._meanings(tuple(origin.split(".")))]
+        return [*own, *(one for one in meanings if isinstance(one, Target))]
 
     def _meanings(self, dotted: tuple[str, ...], depth: int = 0) -> list[Target | str]:
         """What a dotted path means: a definition, a module as a whole (also where the name is made at run time), or a
@@ -228,13 +258,23 @@ class Reading:
         if is_plumbing(name):
             return [".".join(rest) or dotted[depths[-1] - 1]]
         module = self._module(name)
-        if rest and rest[0] in module.symbols:
-            return [Target(name, rest[0]), *_attributes(rest[1:])]
+        shadow, _, last = name.rpartition(".")  # a package that defines a name as one of its modules is called
+        if len(depths) > 1 and shadow in self._names and not is_plumbing(shadow) and depth <= len(self._names):
+            around = self._module(shadow)
+            other = [Target(shadow, last), *_attributes(rest)] if last in around.symbols else []
+            for origin in around.imports.get(last, ()):
+                if origin != name:
+                    other += self._meanings((*origin.split("."), *rest), depth + 1)
+            if other:
+                return [Target(name, ""), *other]
+        own = [Target(name, rest[0]), *_attributes(rest[1:])] if rest and rest[0] in module.symbols else []
         origins = module.imports.get(rest[0], ()) if rest else ()
+        if own and not origins:
+            return own
         origins = origins or [f"{star}.{rest[0]}" for star in module.stars if rest]
         if origins:  # handed on by a module that imports it
             passed = [self._meanings((*origin.split("."), *rest[1:]), depth + 1) for origin in origins]
-            return [meaning for meanings in passed for meaning in meanings]
+            return [*own, *(meaning for meanings in passed for meaning in meanings)]
         return [Target(name, ""), *_attributes(rest)]
 
     def _module(self, name: str) -> syntax.Module:

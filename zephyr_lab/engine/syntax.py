@@ -5,6 +5,7 @@ does not parse stops nobody.
 """
 
 import ast
+import builtins
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -88,18 +89,15 @@ def parse(text: str, name: str) -> ast.Module:
 
 def module_of(tree: ast.Module, name: str, package: str, packages: frozenset[str]) -> Module:
     """`tree` sorted into definitions and what always runs; `package` is where relative imports start from."""
+    tree = _as_it_runs(tree)
+    statements = without_docstring(tree.body)
     symbols: dict[str, tuple[ast.stmt, ...]] = {}
-    body: list[ast.stmt] = []
-    for node in without_docstring(tree.body):
-        names = _defined(node)
-        for defined in names:
-            symbols[defined] = (*symbols.get(defined, ()), node)
-        if not (names or isinstance(node, ast.Import | ast.ImportFrom) or _is_for_type_checkers(node)):
-            body.append(node)
-    running = [node for node in tree.body if not isinstance(node, Definition) and not _is_for_type_checkers(node)]
-    imports = import_names((node for node in tree.body if not isinstance(node, Definition)), package)
-    own = {*symbols, *(local for local, origins in imports.items() if _is_of(origins, packages))}
-    body += [node for nodes in symbols.values() for node in nodes if _may_register(node, own)]
+    for node in statements:
+        for symbol in defined(node):
+            symbols[symbol] = (*symbols.get(symbol, ()), node)
+    running = [node for node in tree.body if not isinstance(node, Definition)]
+    imports = import_names(running, package)
+    body = _always_run(statements, symbols, _names_of_ours(tree, symbols, imports, package, packages))
     loads = tuple(dotted for node in running for dotted in imported(node, package))
     stars = tuple(dotted.removesuffix(".*") for dotted in loads if dotted.endswith(".*"))
     inside = any(
@@ -109,6 +107,37 @@ def module_of(tree: ast.Module, name: str, package: str, packages: frozenset[str
         for inner in ast.walk(node)
     )
     return Module(name, package, symbols, tuple(body), imports, loads, stars, inside)
+
+
+def _names_of_ours(
+    tree: ast.Module, symbols: Iterable[str], imports: Names, package: str, packages: frozenset[str]
+) -> set[str]:
+    """Names in a module that may mean something of the project: own and imported ones; after a star of ours any."""
+    ours = {*symbols, *(local for local, origins in imports.items() if _is_of(origins, packages))}
+    plain = [node for node in tree.body if not isinstance(node, Definition)]
+    ours |= {inner.name for node in plain for inner in ast.walk(node) if isinstance(inner, Definition)}
+    stars = [dotted for node in plain for dotted in imported(node, package) if dotted.endswith(".*")]
+    if _is_of(stars, packages):
+        ours |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(imports) - set(dir(builtins))
+    return ours
+
+
+def _always_run(
+    statements: list[ast.stmt], symbols: Mapping[str, tuple[ast.stmt, ...]], ours: set[str]
+) -> list[ast.stmt]:
+    """What counts whenever the module is imported, in order, since a later statement sees what an earlier one did.
+
+    That is: statements that define nothing, definitions that may tell somebody of themselves, and assignments of names
+    that are assigned again or used by such a statement, whose place matters then.
+    """
+    bare = [node for node in statements if not (defined(node) or isinstance(node, ast.Import | ast.ImportFrom))]
+    again = {name for name, nodes in symbols.items() if len(nodes) > 1}
+    again |= {inner.id for node in bare for inner in ast.walk(node) if isinstance(inner, ast.Name)} & set(symbols)
+    return [
+        node
+        for node in statements
+        if node in bare or (defined(node) and (_may_register(node, ours) or _assigns_what_changes(node, again)))
+    ]
 
 
 def imported(node: ast.AST, package: str) -> list[str]:
@@ -185,7 +214,7 @@ def is_pure_decorator(decorator: ast.expr) -> bool:
     return bool(chain) and chain[-1] in PURE_DECORATORS
 
 
-def _defined(node: ast.stmt) -> list[str]:
+def defined(node: ast.stmt) -> list[str]:
     """Names that a top-level statement defines; none for statements that do something else as well."""
     if isinstance(node, Definition):
         return [node.name]
@@ -195,13 +224,52 @@ def _defined(node: ast.stmt) -> list[str]:
     return names if len(names) == len(flat) else []
 
 
+def _assigns_what_changes(node: ast.stmt, again: set[str]) -> bool:
+    return not isinstance(node, Definition) and (not again.isdisjoint(defined(node)) or _uses(node, again))
+
+
+def _as_it_runs(tree: ast.Module) -> ast.Module:
+    """`tree` with what stands in the `else` of `if TYPE_CHECKING` in its place."""
+    body: list[ast.stmt] = []
+    for node in tree.body:
+        body += node.orelse if isinstance(node, ast.If) and _is_for_type_checkers(node) else [node]
+    return ast.Module(body, tree.type_ignores)
+
+
 def _may_register(node: ast.stmt, own: set[str]) -> bool:
     """Whether defining `node` runs code of the project (`own`: names of it), which may tell somebody of it: a decorator
     not known to be pure, a base class or metaclass of ours, a call of ours on the right of an assignment."""
     if isinstance(node, Definition):
         bases = [*node.bases, *node.keywords] if isinstance(node, ast.ClassDef) else []
-        return any(_uses(base, own) for base in bases) or not all(map(is_pure_decorator, node.decorator_list))
-    return any(_uses(inner.func, own) for inner in ast.walk(node) if isinstance(inner, ast.Call))
+        decorators = node.decorator_list
+        if any(_uses(base, own) for base in bases) or any(
+            not is_pure_decorator(one) or _uses(one, own) for one in decorators
+        ):
+            return True
+        if isinstance(node, ast.ClassDef):  # its suite runs
+            return any(_runs_ours(inner, own) for inner in without_docstring(node.body))
+        return False
+    return _calls_ours(node, own)
+
+
+def _runs_ours(node: ast.stmt, own: set[str]) -> bool:
+    """Whether a statement in a class's suite may tell somebody: a method with a decorator of ours, a call of ours, any
+    statement but a definition or an assignment."""
+    if isinstance(node, Definition):
+        return any(_uses(one, own) for one in node.decorator_list)
+    if isinstance(node, ast.Pass | ast.Import | ast.ImportFrom):
+        return False
+    return not defined(node) or _calls_ours(node, own)
+
+
+def _calls_ours(node: ast.AST, own: set[str]) -> bool:
+    """Whether a call in `node` is of ours, or hands something of ours to `map`."""
+    calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    return any(_uses(call.func, own) or (_is_map(call) and _uses(call, own)) for call in calls)
+
+
+def _is_map(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id in ("map", "filter")
 
 
 def _uses(node: ast.AST, names: set[str]) -> bool:
