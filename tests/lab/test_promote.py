@@ -68,7 +68,9 @@ def test_what_was_kept_over_a_change_of_source_says_so_wherever_it_is_shown(buil
         built.run("check").stdout
     )
     assert promote(built).returncode == 0
-    assert "a product commutes" in (built.root / "figures" / "provenance.json").read_text()
+    told = json.loads((built.root / "figures" / "provenance.json").read_text())["notebooks"]["10_one"]
+    assert told["kept"] == [{"because": "a product commutes", "stages": ["notebook 10", "sum", "walk"]}]
+    assert {group["name"]: group["seeds"] for group in told["stages"]} == {"walk": "0-10", "sum": "0-2"}
     assert "a product commutes" in built.run("trace", "10_one.txt").stdout
 
 

@@ -127,13 +127,18 @@ def kept_stages(used: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def reasons_kept(kept: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each reason once: {"because", "stages": names of what it let be carried over}."""
+    found: dict[str, set[str]] = {}
+    for entry in kept:
+        found.setdefault(entry["because"], set()).add(entry["stage"])
+    return [{"because": because, "stages": sorted(names)} for because, names in found.items()]
+
+
 def kept_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line for each reason for which results that these runs rest on were carried over a change of source."""
-    found: dict[str, set[str]] = {}
-    for record in records:
-        for entry in record.get("kept", []):
-            found.setdefault(entry["because"], set()).add(entry["stage"])
-    return [f"kept over a change of source ({', '.join(sorted(names))}): {reason}" for reason, names in found.items()]
+    reasons = reasons_kept(entry for record in records for entry in record.get("kept", []))
+    return [f"kept over a change of source ({', '.join(one['stages'])}): {one['because']}" for one in reasons]
 
 
 def all_records(profile: str) -> list[dict[str, Any]]:
@@ -145,7 +150,7 @@ def all_records(profile: str) -> list[dict[str, Any]]:
 
 
 def stage_groups(used: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Stages by name and code: {"name", "code", "results": count, "seeds", "keys": one digest of all keys}."""
+    """Stages by name and code: {"name", "code", "results": count, "seeds": "0-4 7", "keys": a digest of all keys}."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for stage in used:
         groups.setdefault((stage["name"], *stage["code"]), []).append(stage)
@@ -154,11 +159,22 @@ def stage_groups(used: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "name": name,
             "code": code,
             "results": len(group),
-            "seeds": sorted({stage["seed"] for stage in group}),
-            "keys": syntax.combine({stage["key"]: "" for stage in group}),
+            "seeds": ranges(stage["seed"] for stage in group),
+            "keys": syntax.combine({stage["key"]: "" for stage in group})[:24],
         }
         for (name, *code), group in sorted(groups.items())
     ]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """ "0-4 7" of 0, 1, 2, 3, 4 and 7."""
+    parts: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return " ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def _without_event(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import freshness, run_records
 from zephyr_lab.engine.notebooks import Notebook, select
-from zephyr_lab.engine.run_records import stage_groups
+from zephyr_lab.engine.run_records import reasons_kept, stage_groups
 from zephyr_lab.reporting import ledger
 
 
@@ -94,7 +94,7 @@ def _entry(record: dict[str, Any], wanted: Mapping[str, tuple[str, Path]]) -> di
     return {
         **{name: record[name] for name in ("title", "parameters", "code", "source")},
         "stages": stage_groups(record["stages"]),
-        **({"kept": record["kept"]} if record.get("kept") else {}),
+        **({"kept": reasons_kept(record["kept"])} if record.get("kept") else {}),
         "inputs": record["inputs"],
         "files": {name: files.sha256(path) for name, path in made},
         "made_with": record["provenance"],

@@ -8,7 +8,7 @@ from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.engine import freshness, run_records
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
-from zephyr_lab.engine.run_records import stage_groups
+from zephyr_lab.engine.run_records import reasons_kept, stage_groups
 from zephyr_lab.engine.symbols import reading_now
 
 _EQUATION_ROW = re.compile(r"^\|(?P<cells>.+)\|\s*$")
@@ -41,7 +41,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     ]
     told += [f"  product    {path}" for path in found["products"]]
     told += [f"  stage      {line}" for line in _stage_lines(found["stages"])]
-    told += [f"  kept       {entry['stage']}: {entry['because']}" for entry in found["kept"]]
+    told += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in found["kept"]]
     told += [f"  read       {name}{'' if digest else '  (absent)'}" for name, digest in found["inputs"].items()]
     told += [f"  equation   {row['equation']}  ->  {row['function']}  ->  {row['test']}" for row in found["equations"]]
     told += [f"  module     {name}" for name in found["modules"]]
@@ -49,10 +49,10 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _stage_lines(groups: list[dict[str, Any]]) -> list[str]:
-    """`dsft  10 results, seeds 0 1 2 3 4  zephyr_lab.training.dsft:build`."""
+    """`dsft  10 results, seeds 0-4  zephyr_lab.training.dsft:build`."""
     return [
         f"{group['name']}  {group['results']} result{'s' if group['results'] != 1 else ''}, "
-        f"seed{'s' if len(group['seeds']) != 1 else ''} {' '.join(map(str, group['seeds']))}  {group['code'][0]}"
+        f"seed{'' if group['seeds'].isdecimal() else 's'} {group['seeds']}  {group['code'][0]}"
         for group in groups
     ]
 
@@ -95,7 +95,7 @@ def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[st
         "parameters": record["parameters"],
         "products": made,
         "stages": groups,
-        "kept": record.get("kept", []),
+        "kept": reasons_kept(record.get("kept", [])) if place == "build" else record.get("kept", []),
         "inputs": record["inputs"],
         "equations": equations(used),
         "modules": sorted({name.partition(":")[0] for name in used if not name.endswith(":")}),
