@@ -125,6 +125,14 @@ def test_empty_completions_are_told_and_take_part(run, checkout):
     assert err == "zephyr-lab: 1 completions are empty and take part all the same\n"
 
 
+def test_rows_that_are_pairs_already_are_called_so(run, checkout):
+    pair = {"prompt": "Hi", "chosen": "Yes", "rejected": "No"}
+    code, _, err = run("binarise", put(checkout, [pair]))
+    assert code == 2 and "row 1, column score_chosen: is missing: the row is a pair already" in err
+    code, out, _ = run("binarise", put(checkout, [{**pair, "score_chosen": 7, "score_rejected": 3}]), "--json")
+    assert code == 0 and json.loads(out)["pairs"] == 1
+
+
 def test_bad_rows_are_counted_told_and_written_aside(run, checkout):
     code, out, err = run("filter", put(checkout, [*TALKS, "{broken", {"id": "x"}]), "--rules", "truecase", "--json")
     assert code == 0

@@ -192,6 +192,8 @@ def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[st
     """Column and problem of a row with fewer than two scored completions."""
     if len(prompt.completions) < 2:
         return "completions", "holds one completion; a pair takes two"
+    if not scored and [completion.model for completion in prompt.completions] == ["chosen", "rejected"]:
+        return "score_chosen", "is missing: the row is a pair already, which training takes as it is; nothing to choose"
     place = next(i for i, completion in enumerate(prompt.completions) if SCORES[chosen](completion) is None)
     column = f"completions[{place}].{'overall_score' if chosen == 'overall_score' else 'annotations'}"
     return column, f"{scored} of {len(prompt.completions)} completions have a score by {chosen}; a pair takes two"
