@@ -20,7 +20,7 @@ def page(matrix: Matrix) -> str:
     parts = [
         "# Model families\n",
         f"Causal language models of other people: {summary(matrix)}. Measured with {versions} on small random models "
-        "of each family (`benchmarks/model_matrix.json`).\n",
+        "of each family; some stand there in several forms (`benchmarks/model_matrix.json`).\n",
         raw(f"<ul>{meanings}</ul>"),
         "A number behind a state is the largest difference that was measured; brackets name the reason below.\n",
         *_part("Families", "family", matrix.families, reasons),
