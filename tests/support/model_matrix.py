@@ -37,6 +37,7 @@ from zephyr_lab.training.lean_dae import Text, counted_hidden, lean_dae_losses, 
 from zephyr_lab.training.lean_kd import both_passes, lean_kd_losses, linear_head
 
 EXACT, REFUSED, ABSENT, FAILED = "exact", "refused", "absent", "failed"
+READS = 6  # of one row in training mode; a router's noise changes the choice of few tokens, two reads may be alike
 # Largest relative errors of values and of gradients. Many families take norms in float32 whatever the model's type.
 TOLERANCES = {torch.float64: (1e-5, 1e-4), torch.float32: (1e-3, 5e-2)}
 BLIND, LEFT = 2, 3  # of `_batches`: the first with padding that may see nothing, and the one padded on the left
@@ -210,11 +211,11 @@ def _require_noise_refused(family: str, pairs: list) -> None:
         return
     try:
         model = small_model(family, **settings)
-    except Exception:  # settings that the family cannot have together
+    except ValueError:  # the family itself refuses the setting (DiffLlama); anything else is a failure of the cell
         return
     with torch.no_grad():
-        first, second = (row_logits(model, pairs[0][0]) for _ in range(2))
-    if torch.equal(first, second):
+        first, *others = (row_logits(model, pairs[0][0]) for _ in range(READS))
+    if all(torch.equal(first, other) for other in others):
         return
     try:
         shared_prompt.loss(model, pack(pairs), None, pair_losses.orpo(weight=0.1))
