@@ -12,8 +12,8 @@ from benchmarks import harness, naive_kd
 from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses.fast.fused_head import mean_of_tokens
+from zephyr_lab.methods.lean_kd import both_passes
 from zephyr_lab.models.pairing import pair
-from zephyr_lab.training.lean_kd import both_passes
 
 OURS, NAIVE, WITHOUT = "ours", "whole maps (kd-dae)", "same step, no attention loss"
 POSITIONS, LAYERS, ROUNDS = 2048, 4, 3

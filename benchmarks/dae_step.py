@@ -13,8 +13,8 @@ from benchmarks import harness, naive_kd
 from benchmarks.models import Product, head_products, layer_products, mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses import kd
-from zephyr_lab.training import teacher_cache
-from zephyr_lab.training.lean_dae import (
+from zephyr_lab.methods import teacher_cache
+from zephyr_lab.methods.lean_dae import (
     Teacher,
     Text,
     cached,
@@ -22,7 +22,7 @@ from zephyr_lab.training.lean_dae import (
     online,
     token_shares,
 )
-from zephyr_lab.training.lean_kd import linear_head
+from zephyr_lab.methods.lean_kd import linear_head
 
 OURS, PUBLIC, CACHED = "ours, routed", "ours, reference cached", "ours, both cached"
 NAIVE = "all on everything (kd-dae)"

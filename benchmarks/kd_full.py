@@ -10,8 +10,8 @@ from benchmarks.models import head_products, layer_products, mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses import kd
 from zephyr_lab.losses.fast.fused_head import mean_of_tokens
+from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head
 from zephyr_lab.models.pairing import pair
-from zephyr_lab.training.lean_kd import lean_kd_losses, linear_head
 
 OURS, NAIVE = "ours", "whole logits and maps (kd-dae)"
 POSITIONS, LAYERS, ENTRIES, ROUNDS = 2048, 4, 1024, 3

@@ -16,7 +16,7 @@ BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 # Files that take a minute or more. They start first, so that no process is left alone with one at the end.
-LONGEST = ("tests/test_notebooks.py", "tests/browser/", "tests/lab/", "tests/training/", "tests/reporting/test_site.py")
+LONGEST = ("tests/test_notebooks.py", "tests/browser/", "tests/lab/", "tests/methods/", "tests/reporting/test_site.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,7 @@ LEVELS = {
     "decoding": 2,
     "judges": 2,
     "reporting": 2,
-    "training": 3,
+    "methods": 3,
     "lab": 4,
     "teaching": 4,
     "cli": 5,

@@ -7,10 +7,9 @@ import pytest
 from data_rows import completion, message
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import file_steps, filters, layouts, long_tables, schemas
+from zephyr_lab.data import file_steps, filters, layouts, long_tables, schemas, splits
 from zephyr_lab.data.pairs import Binarisation
 from zephyr_lab.data.schemas import Dialogue, Message, ScoredPrompt
-from zephyr_lab.training import zephyr_data
 
 HI, GOOD, BAD = "Hi?", "Good day.", "no"
 TALK = [message("user", HI), message("assistant", GOOD)]
@@ -192,7 +191,7 @@ def related(column):
 def test_a_training_reads_pairs_of_every_layout(name, tmp_path):
     rows = [PAIRS[name], {**PAIRS[name], "rejected": None}, PAIRS[name]]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    found = zephyr_data.pair_rows(tmp_path, "train")
+    found = splits.pair_rows(tmp_path, "train")
     assert [(one.prompt, one.chosen, one.rejected) for one in found.rows] == [([TALK[0]], GOOD, BAD)] * 2
     assert found.numbers == [1, 3]
     told = found.line("2 rows, 2 used")

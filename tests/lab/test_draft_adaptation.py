@@ -13,8 +13,8 @@ from zephyr_lab.lab.draft_arms import EDA, EDA_BASE, EDA_OURS, FULL, LORA, MATCH
 from zephyr_lab.lab.draft_costs import crossing
 from zephyr_lab.lab.draft_runs import Adaptation, at_step, drafts_of
 from zephyr_lab.lab.draft_stages import CLINIC, CODE, DPO, MATH, ORIGINAL, PAPER, REGENERATED, DraftSettings
+from zephyr_lab.methods.recipes.draft_data import RANDOM
 from zephyr_lab.reporting import check, published, tables
-from zephyr_lab.training.recipes.draft_data import RANDOM
 
 SEEDS = 3
 CLAIMS = ("E2", "E3", "E4", "E5", "E6", "E7", "E8")

@@ -10,9 +10,9 @@ from zephyr_lab.lab import draft_definitions, draft_stages
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab.draft_definitions import OWN, Definitions, rate_of, same_prompts, tuned
 from zephyr_lab.lab.draft_stages import DPO, MATH, SPECIALTIES, STAGE_1
+from zephyr_lab.methods.recipes.draft_data import CHAT
 from zephyr_lab.reporting import check
 from zephyr_lab.scoring.acceptance_length import constant_rate_length
-from zephyr_lab.training.recipes.draft_data import CHAT
 
 SEEDS = 3
 LOOP_COLUMNS = ["seed", "rule", "method", "prompt", "tokens", "passes"]

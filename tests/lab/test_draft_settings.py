@@ -7,10 +7,10 @@ import pytest
 from zephyr_lab.core import settings
 from zephyr_lab.lab import draft_arms, draft_definitions, draft_stages
 from zephyr_lab.lab.draft_stages import CLINIC, CODE, MATH, PAPER, DraftSettings, TargetSettings
+from zephyr_lab.methods.recipes.draft_data import CHAT, HubQuestions
+from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.models.draft_shape import DraftShape, matching_rank, trained_share
 from zephyr_lab.reporting import published
-from zephyr_lab.training.recipes.draft_data import CHAT, HubQuestions
-from zephyr_lab.training.recipes.hub_model import HubModel
 
 STAGES = ("stage_1", "stage_2")
 

@@ -8,7 +8,7 @@ from zephyr_lab.core import files
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import kd_scores, kd_stages, zephyr_stages
 from zephyr_lab.lab.zephyr_stages import Model
-from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START
+from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START
 
 
 def answers():

@@ -11,7 +11,7 @@ from zephyr_lab.engine import stages
 from zephyr_lab.lab import kd_folders, kd_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base
-from zephyr_lab.training.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.hub_model import HubModel
 
 
 def published(recipe):

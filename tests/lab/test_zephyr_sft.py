@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from zephyr_lab.lab import zephyr_sft
-from zephyr_lab.lab.zephyr_scores import HOT, NEAR_GREEDY
+from zephyr_lab.lab.answer_scores import HOT, NEAR_GREEDY
 
 PASSED = {"capital": True, "no_preface": True, "complete": True}
 

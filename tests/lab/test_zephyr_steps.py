@@ -6,7 +6,7 @@ import pytest
 from zephyr_lab.core import files, session, settings
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import zephyr_stages, zephyr_steps, zephyr_steps_claims, zephyr_steps_figures
+from zephyr_lab.lab import point_figures, zephyr_stages, zephyr_steps, zephyr_steps_claims
 from zephyr_lab.lab.zephyr_steps import (
     BASE,
     CLOSE_DDPO,
@@ -230,7 +230,7 @@ def test_accuracy_curves_are_means_over_seeds_beside_the_released_log(running, s
 
 def test_figure_3_draws_every_line_and_the_published_points_apart(running, store):
     done = done_with(HOLDS)
-    _, right = zephyr_steps_figures.figure_3(zephyr_steps.accuracies(done), zephyr_steps.grid(done)).axes
+    _, right = point_figures.figure_3(zephyr_steps.accuracies(done), zephyr_steps.grid(done)).axes
     lines = {line.get_label(): line for line in right.get_lines()}
     assert set(lines) == {"1 SFT epoch", "1 SFT epoch, published", "2 SFT epochs", "3 SFT epochs"}
     assert lines["1 SFT epoch, published"].get_xdata().tolist() == [0, 1, 3]
@@ -240,7 +240,7 @@ def test_figure_3_draws_every_line_and_the_published_points_apart(running, store
 
 
 def test_differences_are_drawn_around_zero(running, store):
-    picture = zephyr_steps_figures.around_zero(zephyr_steps.gap(done_with(HOLDS)), {"mt_bench": "difference"})
+    picture = point_figures.around_zero(zephyr_steps.gap(done_with(HOLDS)), {"mt_bench": "difference"})
     assert [0, 0] in [list(line.get_xdata()) for line in picture.axes[0].get_lines()]
 
 

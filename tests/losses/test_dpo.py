@@ -1,4 +1,4 @@
-"""DPO's loss, rewards and margins against algebra; tests/training/test_ddpo.py holds them against TRL's trainer."""
+"""DPO's loss, rewards and margins against algebra; tests/methods/test_ddpo.py holds them against TRL's trainer."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""IPO, cDPO, KTO, ORPO and SimPO against algebra; tests/training/test_trl_loss_twins.py holds them against TRL."""
+"""IPO, cDPO, KTO, ORPO and SimPO against algebra; tests/methods/test_trl_loss_twins.py holds them against TRL."""
 
 import math
 

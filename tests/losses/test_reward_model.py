@@ -1,4 +1,4 @@
-"""Reward models: the likelihood against SciPy and closed forms; tests/training/test_reward.py holds it against TRL."""
+"""Reward models: the likelihood against SciPy and closed forms; tests/methods/test_reward.py holds it against TRL."""
 
 import math
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tiny_models import small_model, small_tokenizer
+from zephyr_lab.methods.recipes.dae import DAERecipe
+from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.methods.recipes.kd_data import MixedDialogues
+from zephyr_lab.methods.stages import kd_data, world_data
 from zephyr_lab.models import mixtral, saved
-from zephyr_lab.training import kd_data, zephyr_data
-from zephyr_lab.training.recipes.dae import DAERecipe
-from zephyr_lab.training.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
-from zephyr_lab.training.recipes.kd_data import MixedDialogues
 from zephyr_runs import DIALOGUES, TRAINING
 
 SHAPE = {"hidden": 16, "heads": 2, "kv_heads": 1, "ffn": 24}
@@ -61,7 +61,8 @@ class Run:
         return self.folder / "out"
 
     def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
-        from zephyr_lab.training import dae, dose, kd, on_policy_kd
+        from zephyr_lab.methods import dae, kd, on_policy_kd
+        from zephyr_lab.methods.stages import dose
 
         builds = {KDRecipe: kd, OnPolicyKDRecipe: on_policy_kd, DAERecipe: dae, DoseRecipe: dose}
         shutil.rmtree(self.out, ignore_errors=True)
@@ -88,7 +89,7 @@ def make_inputs(folder: Path) -> dict[str, Path]:
     mixture = mixtral.upcycle(small_model(1, **SHAPE), experts=4, top=2, noise=0.5, router_sd=0.1, seed=0)
     saved.save(mixture, small_tokenizer(), places["larger"])
     places["dialogues"].mkdir()
-    zephyr_data.build_dialogues(DIALOGUES, seed=0, inputs={}, out=places["dialogues"], context=None)
+    world_data.build_dialogues(DIALOGUES, seed=0, inputs={}, out=places["dialogues"], context=None)
     places["mixed"].mkdir()
     kd_data.build_mixed(MIXED, seed=0, inputs={}, out=places["mixed"], context=None)
     return places
@@ -98,7 +99,7 @@ def kill_once(run: Run, recipe, *, after: int) -> None:
     """Build in a process that is killed with SIGKILL after a step, then let another finish."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
-        ["zephyr_lab.training.kd", "zephyr_lab.training.dae", "zephyr_lab.training.on_policy_kd"]
+        ["zephyr_lab.methods.kd", "zephyr_lab.methods.dae", "zephyr_lab.methods.on_policy_kd"]
     )
     steps = server.Value("i", 0)
     worker = server.Process(target=_build, args=(run, recipe, steps))

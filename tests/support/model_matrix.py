@@ -28,13 +28,13 @@ from zephyr_lab.decoding.speculative import speculate
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.pair_packing import pack
 from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.methods import held_out_pairs, rollouts
+from zephyr_lab.methods.distillation_batches import Batch
+from zephyr_lab.methods.kd import followed_maps
+from zephyr_lab.methods.lean_dae import Text, counted_hidden, lean_dae_losses, online, token_shares
+from zephyr_lab.methods.lean_kd import both_passes, lean_kd_losses, linear_head
 from zephyr_lab.models import pairing
 from zephyr_lab.models.logits import body_of
-from zephyr_lab.training import held_out_pairs, rollouts
-from zephyr_lab.training.distillation_data import Batch
-from zephyr_lab.training.kd import followed_maps
-from zephyr_lab.training.lean_dae import Text, counted_hidden, lean_dae_losses, online, token_shares
-from zephyr_lab.training.lean_kd import both_passes, lean_kd_losses, linear_head
 
 EXACT, REFUSED, ABSENT, FAILED = "exact", "refused", "absent", "failed"
 READS = 6  # of one row in training mode; a router's noise changes the choice of few tokens, two reads may be alike

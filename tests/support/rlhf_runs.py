@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import zephyr_runs
-from zephyr_lab.training import zephyr_data
-from zephyr_lab.training.recipes.family import FamilyRecipe
-from zephyr_lab.training.recipes.rlhf import OnlineDPORecipe, PolicyGradientRecipe, PPORecipe, RewardRecipe
+from zephyr_lab.methods.recipes.family import FamilyRecipe
+from zephyr_lab.methods.recipes.rlhf import OnlineDPORecipe, PolicyGradientRecipe, PPORecipe, RewardRecipe
+from zephyr_lab.methods.stages import world_data
 
 ROLLOUTS = {
     "start": "",
@@ -73,7 +73,7 @@ class Run:
                 raise BrokenOff
 
         context = SimpleNamespace(checkpoints=self.folder / "checkpoints", progress=progress)
-        module = importlib.import_module(f"zephyr_lab.training.{self.module}")
+        module = importlib.import_module(f"zephyr_lab.methods.{self.module}")
         return module.build(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
 
     def contents(self) -> dict[str, bytes]:
@@ -88,5 +88,5 @@ class Run:
 def make_inputs(folder: Path) -> dict[str, Path]:
     """Pairs of the world, and a random policy."""
     (folder / "pairs").mkdir(parents=True)
-    zephyr_data.build_pairs(zephyr_runs.PAIRS, seed=0, inputs={}, out=folder / "pairs", context=None)
+    world_data.build_pairs(zephyr_runs.PAIRS, seed=0, inputs={}, out=folder / "pairs", context=None)
     return {"policy": zephyr_runs.save_start(folder / "policy"), "pairs": folder / "pairs"}

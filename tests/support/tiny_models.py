@@ -5,9 +5,9 @@ from functools import cache
 import torch
 from transformers import MistralForCausalLM, PreTrainedTokenizerFast
 
+from zephyr_lab.methods.recipes.pretrain import Pretrain
 from zephyr_lab.models import mistral
 from zephyr_lab.models.tokenizer import train
-from zephyr_lab.training.recipes.pretrain import Pretrain
 from zephyr_lab.world import corpus
 
 torch.set_num_threads(1)  # models this small only lose time to a second thread, and bits hang on the number

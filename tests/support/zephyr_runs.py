@@ -11,8 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tiny_models import small_model, small_tokenizer
+from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
 from zephyr_lab.models import saved
-from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, WorldDialogues, WorldPairs
 
 DIALOGUES = WorldDialogues(world="tiny", rows=40, held_out=10, noise="dialogues", duplicates=0.0, filters=())
 PAIRS = WorldPairs(
@@ -75,7 +77,8 @@ class Stage:
 
     def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
         """Build in this process; `progress` is called once a step, as a worker's is."""
-        from zephyr_lab.training import ddpo, dsft
+        from zephyr_lab.methods import dpo as ddpo
+        from zephyr_lab.methods import sft as dsft
 
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True)
@@ -103,7 +106,7 @@ def kill_at_random(stage: Stage, recipe, *, kills: int, seed: int) -> None:
     """
     # A fork server that has the trainers loaded makes each new process cost milliseconds.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["zephyr_lab.training.dsft", "zephyr_lab.training.ddpo"])
+    server.set_forkserver_preload(["zephyr_lab.methods.sft", "zephyr_lab.methods.dpo"])
     moments = random.Random(seed)
     done = 0
     for kill in range(kills):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
+from zephyr_lab.methods.recipes.toy import MethodKnobs
 from zephyr_lab.teaching import descent, methods, points, toy, toy_runs
 from zephyr_lab.teaching.toy import Toy
-from zephyr_lab.training.recipes.toy import MethodKnobs
 
 KNOBS = MethodKnobs(tau=0.2, label_smoothing=0.1, kto_beta=0.5, orpo_weight=0.7, simpo_beta=2.0, simpo_gamma=0.5)
 TOYS = toy.draw([0, 1], prompts=2, answers=4, beta=0.5)

@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from zephyr_lab.methods.recipes.toy import FamilyRuns, MethodKnobs, ToyRuns, ToySize
 from zephyr_lab.teaching import family_runs, toy, toy_runs
-from zephyr_lab.training.recipes.toy import FamilyRuns, MethodKnobs, ToyRuns, ToySize
 
 SIZE = ToySize(prompts=2, answers=3, beta=0.5)
 KNOBS = MethodKnobs(tau=0.2, label_smoothing=0.1, kto_beta=0.5, orpo_weight=1.0, simpo_beta=2.0, simpo_gamma=0.5)

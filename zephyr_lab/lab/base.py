@@ -2,9 +2,9 @@
 
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.training.recipes.hub_model import HubModel
-from zephyr_lab.training.recipes.pretrain import Pretrain
-from zephyr_lab.training.recipes.probe import Probe
+from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.pretrain import Pretrain
+from zephyr_lab.methods.recipes.probe import Probe
 
 HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
 
@@ -12,13 +12,15 @@ HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of 
 def base_stage(profile: str, seed: int = 0) -> Stage:
     """The base model of `profile`. `seed` decides text and weights; a model of the hub is the same for all seeds."""
     if profile in HUB_PROFILES:
-        return Stage("base", "zephyr_lab.training.hub_model:build", settings.load("zephyr", profile, "base", HubModel))
+        return Stage(
+            "base", "zephyr_lab.methods.stages.hub_model:build", settings.load("zephyr", profile, "base", HubModel)
+        )
     recipe = settings.load("zephyr", profile, "base", Pretrain)
-    return Stage("base", "zephyr_lab.training.pretrain:build", recipe, seed=seed)
+    return Stage("base", "zephyr_lab.methods.pretrain:build", recipe, seed=seed)
 
 
 def probe_stage(profile: str, seed: int = 0) -> Stage:
     """The skill probe of the base with this seed. A stage of its own: another judge must not retrain the base."""
     recipe = settings.load("zephyr", profile, "probe", Probe)
     base = base_stage(profile, seed)
-    return Stage("probe", "zephyr_lab.training.probe:build", recipe, inputs={"base": base})
+    return Stage("probe", "zephyr_lab.methods.stages.probe:build", recipe, inputs={"base": base})

@@ -12,8 +12,8 @@ from zephyr_lab.core import files, paths, session, settings
 from zephyr_lab.engine import store
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import domain_alignment, draft_stages, kd_stages, rlhf, zephyr_stages
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.domain_alignment import AlignmentSettings
 from zephyr_lab.lab.kd_scale import ALPHA_2X
 from zephyr_lab.reporting import tables

@@ -13,8 +13,8 @@ import pandas as pd
 from zephyr_lab.core import files, settings
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import kd_ablation, kd_scale, kd_scores, kd_stages, seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, EXPERT
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
@@ -287,7 +287,7 @@ def routing_stage(done: Alignment) -> Stage:
     """The stage that reads the batch with the start and the final model of seed 0."""
     run = done.stages[BETA][0]
     inputs = {**run.inputs, "aligned": run}
-    return Stage("routing", "zephyr_lab.training.routing:build", run.recipe, seed=run.seed, inputs=inputs)
+    return Stage("routing", "zephyr_lab.methods.stages.routing:build", run.recipe, seed=run.seed, inputs=inputs)
 
 
 def general_loss(shown: Routing) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zephyr_lab.core import settings
 from zephyr_lab.lab.draft_stages import ORIGINAL, PAPER, REGENERATED, Arm, Selected
-from zephyr_lab.training.recipes.draft_data import LOSS_TOP, RANDOM, SHIFT_BOTTOM, SHIFT_TOP
+from zephyr_lab.methods.recipes.draft_data import LOSS_TOP, RANDOM, SHIFT_BOTTOM, SHIFT_TOP
 
 TRAINING_FREE, FULL, LORA = "Training-Free", "Full-FT", "LoRA"
 EDA_BASE, EDA_OURS = "EDA (Base)", "EDA (Ours)"

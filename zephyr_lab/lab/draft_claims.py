@@ -16,10 +16,10 @@ from zephyr_lab.lab.draft_arms import EDA_BASE, EDA_OURS, FULL, MATCHED
 from zephyr_lab.lab.draft_costs import speedups, time_to_equal
 from zephyr_lab.lab.draft_runs import CONTROL, TIMED, Adaptation, trained_parameters
 from zephyr_lab.lab.draft_stages import MATH, ORIGINAL, SPECIALTIES
+from zephyr_lab.methods.recipes.draft_data import RANDOM, SHIFT_TOP
 from zephyr_lab.reporting import check, tables
 from zephyr_lab.reporting.check_shown import Finding
 from zephyr_lab.scoring.intervals import t_interval
-from zephyr_lab.training.recipes.draft_data import RANDOM, SHIFT_TOP
 
 MATCHED_LORA = arms.name(MATCHED, ORIGINAL)
 NOT_PRINTED = "nothing of the kind is printed; measured here"

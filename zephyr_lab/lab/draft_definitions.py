@@ -17,12 +17,12 @@ from zephyr_lab.lab import draft_stages as stages
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, SPECIALTIES, STAGE_1, ScoreSettings
+from zephyr_lab.methods.recipes.draft_data import CHAT
+from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
+from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.acceptance_length import constant_rate_length
 from zephyr_lab.scoring.intervals import EXACT, clopper_pearson
-from zephyr_lab.training.recipes.draft_data import CHAT
-from zephyr_lab.training.recipes.draft_lossless import DraftLossless
-from zephyr_lab.training.recipes.draft_scores import PROMPTS, TARGET
 
 OWN = "chat target, chat prompts"  # what the draft was made for
 TAU, AUTHORS = "tau", "tau, authors' script"
@@ -259,4 +259,4 @@ def _lossless(profile: str, seed: int, name: str) -> Stage:
     table = settings.load(PAPER, profile, "lossless", LosslessSettings)
     recipe = DraftLossless(target_folder=model.folder, draft_folder=draft.folder, **vars(table))
     inputs = {TARGET: model.stage, "draft": draft.stage, PROMPTS: stages.pool(profile, seed, name)}
-    return Stage("lossless", "zephyr_lab.training.draft_lossless:build", recipe, seed=seed, inputs=inputs)
+    return Stage("lossless", "zephyr_lab.methods.stages.draft_lossless:build", recipe, seed=seed, inputs=inputs)

@@ -15,8 +15,8 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, changed
-from zephyr_lab.training.recipes.draft import DraftRecipe
-from zephyr_lab.training.recipes.draft_data import (
+from zephyr_lab.methods.recipes.draft import DraftRecipe
+from zephyr_lab.methods.recipes.draft_data import (
     CHAT,
     HubQuestions,
     Regeneration,
@@ -24,9 +24,9 @@ from zephyr_lab.training.recipes.draft_data import (
     Selection,
     SpecialtyDialogues,
 )
-from zephyr_lab.training.recipes.draft_scores import PROMPTS, TARGET, DraftScores
-from zephyr_lab.training.recipes.hub_model import HubModel
-from zephyr_lab.training.recipes.zephyr import DSFTRecipe
+from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores
+from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.sft import DSFTRecipe
 
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made")
@@ -130,14 +130,14 @@ def target(profile: str, seed: int, name: str) -> Model:
     named = settings.load(PAPER, profile, "targets", TargetSettings)
     if model := getattr(named, name):
         return Model(
-            Stage("target", "zephyr_lab.training.hub_model:build", HubModel(model=model, revision=named.revision))
+            Stage("target", "zephyr_lab.methods.stages.hub_model:build", HubModel(model=model, revision=named.revision))
         )
     if name == CHAT:
         return Model(zephyr_stages.dsft(profile, seed))
     start = target(profile, seed, CHAT)
     tuning = changed(settings.load(PAPER, profile, "tuning", DSFTRecipe), {"start": start.folder})
     inputs = {"base": start.stage, "dialogues": _dialogues(profile, seed, name, "tuning_data")}
-    return Model(Stage("target", "zephyr_lab.training.dsft:build", tuning, seed=seed, inputs=inputs))
+    return Model(Stage("target", "zephyr_lab.methods.sft:build", tuning, seed=seed, inputs=inputs))
 
 
 def targets(profile: str) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ def regenerated(profile: str, seed: int, name: str) -> Stage:
     table = settings.load(PAPER, profile, "regeneration", RegenerationSettings)
     recipe = Regeneration(folder=model.folder, **dataclasses.asdict(table))
     inputs = {TARGET: model.stage, "pool": pool(profile, seed, name)}
-    return Stage("regenerated", "zephyr_lab.training.draft_regenerate:build", recipe, seed=seed, inputs=inputs)
+    return Stage("regenerated", "zephyr_lab.methods.stages.draft_regenerate:build", recipe, seed=seed, inputs=inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ def row_scores(profile: str, seed: int, name: str) -> Stage:
         "draft": stage_1(profile, seed).stage,
         "data": regenerated(profile, seed, name),
     }
-    return Stage("row_scores", "zephyr_lab.training.draft_row_scores:build", recipe, inputs=inputs)
+    return Stage("row_scores", "zephyr_lab.methods.stages.draft_row_scores:build", recipe, inputs=inputs)
 
 
 @remembered
@@ -220,7 +220,7 @@ def selected(profile: str, seed: int, name: str, which: Selected) -> Stage:
     """The regenerated rows of a target that `which` keeps."""
     inputs = {"data": regenerated(profile, seed, name), "scores": row_scores(profile, seed, name)}
     recipe = Selection(rule=which.rule, share=which.share)
-    return Stage("selected", "zephyr_lab.training.draft_selection:build", recipe, seed=seed, inputs=inputs)
+    return Stage("selected", "zephyr_lab.methods.stages.draft_selection:build", recipe, seed=seed, inputs=inputs)
 
 
 def data(profile: str, seed: int, name: str, which: str | Selected) -> Stage:
@@ -264,7 +264,7 @@ def scores(profile: str, seed: int, name: str, drafts: Mapping[str, Draft], **ch
     )
     inputs = {by_stage[key]: stage for key, stage in roles.items()}
     inputs |= {TARGET: model.stage, PROMPTS: pool(profile, seed, asked)}
-    build = "zephyr_lab.training.draft_scores:build"
+    build = "zephyr_lab.methods.stages.draft_scores:build"
     return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
@@ -345,7 +345,7 @@ def _trained(
     inputs = {TARGET: model.stage, **{role: data(profile, seed, name, kind) for kind, role in rows.items()}}
     if draft:
         inputs["draft"] = draft.stage
-    build = "zephyr_lab.training.draft:build"
+    build = "zephyr_lab.methods.draft:build"
     return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
@@ -353,7 +353,7 @@ def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
     """Dialogues of a specialty by the table `section`; in hub profiles a table for each target, `section`_`name`."""
     if profile in HUB_PROFILES:
         recipe = settings.load(PAPER, profile, f"{section}_{name}", HubQuestions)
-        return Stage(section, "zephyr_lab.training.draft_hub_data:build", recipe, seed=seed)
+        return Stage(section, "zephyr_lab.methods.stages.draft_hub_data:build", recipe, seed=seed)
     table = settings.load(PAPER, profile, section, WorldSettings)
     drawn = SpecialtyDialogues(specialty=name, **dataclasses.asdict(table))
-    return Stage(section, "zephyr_lab.training.draft_data:build_dialogues", drawn, seed=seed)
+    return Stage(section, "zephyr_lab.methods.stages.draft_data:build_dialogues", drawn, seed=seed)

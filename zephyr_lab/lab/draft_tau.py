@@ -15,8 +15,8 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.seed_means import SOURCE
+from zephyr_lab.methods.recipes.draft_scores import DRAWN, GREEDY
 from zephyr_lab.scoring.acceptance_length import acceptance_estimate, acceptance_length
-from zephyr_lab.training.recipes.draft_scores import DRAWN, GREEDY
 
 RULES = {0: GREEDY, 1: DRAWN}  # by temperature
 

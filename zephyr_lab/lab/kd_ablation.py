@@ -14,13 +14,13 @@ import pandas as pd
 from zephyr_lab.core import settings
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import kd_scores, kd_stages, zephyr_stages
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import published, tables
 from zephyr_lab.scoring import spread
-from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench
 from zephyr_lab.world.judge import RubricJudge
 
@@ -64,7 +64,7 @@ class AblationSettings:
 
 @dataclass(frozen=True)
 class Ablation:
-    """All arms, trained and asked. answers: frame of `zephyr_scores`; repeated: the arms of K2 under twice as many
+    """All arms, trained and asked. answers: frame of `answer_scores`; repeated: the arms of K2 under twice as many
     seeds; again: one model of each asked several times, the number of the time as "seed"; teachers: asked once.
     stages: by arm, one a seed; questions: what all were asked."""
 

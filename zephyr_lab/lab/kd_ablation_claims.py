@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import kd_scores, seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.kd_ablation import (
     ALIGNED,
     ATTENTION,

@@ -15,7 +15,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_stages, zephyr_stages
 from zephyr_lab.lab.kd_ablation import ATTENTION, BASE, KD, PREDICTION, Ablation
 from zephyr_lab.lab.zephyr_stages import Model
-from zephyr_lab.training.recipes.attention_maps import AttentionMaps
+from zephyr_lab.methods.recipes.attention_maps import AttentionMaps
 
 TEACHER = "same-size teacher"
 SHOWN = (BASE, KD, TEACHER)
@@ -59,7 +59,7 @@ def stage(profile: str, done: Ablation) -> Stage:
     )
     inputs = {name: model.stage for name, model in models.items()}
     inputs["dialogues"] = kd_stages.random_dialogues(profile, 0)
-    return Stage("attention_maps", "zephyr_lab.training.attention_maps:build", recipe, inputs=inputs)
+    return Stage("attention_maps", "zephyr_lab.methods.stages.attention_maps:build", recipe, inputs=inputs)
 
 
 def row_divergence(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:

@@ -12,15 +12,15 @@ import pandas as pd
 from zephyr_lab.core import settings
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import chat_benchmarks, domain_alignment, kd_scale, kd_scores, zephyr_chat
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.chat_benchmarks import ChatScores
 from zephyr_lab.lab.domain_alignment import ALIGNED, ALIGNED_BETA, BETA, BETA_2X, AlignmentSettings
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, BASE, EXPERT, LARGER, SAME
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import figures, published, tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.scoring.intervals import PERCENT
-from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench
 
 MODELS = (BASE, ALIGNED, ALIGNED_BETA, ALPHA, BETA, ALPHA_2X, BETA_2X, SAME, LARGER, EXPERT)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.training.recipes.kd_data import FolderMix, FolderPairs
+from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs
 
 Recipe = TypeVar("Recipe", FolderMix, FolderPairs)
 

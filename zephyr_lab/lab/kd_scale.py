@@ -10,8 +10,8 @@ import pandas as pd
 
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import kd_ablation, kd_scores, kd_stages, seed_means, zephyr_stages
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
 

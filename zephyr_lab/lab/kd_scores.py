@@ -1,6 +1,6 @@
 """Scores of KD and DAE models: chat, domain by aspects, how far from a start; and curves of their losses.
 
-Beside `zephyr_scores`, whose measures and frames these are. Arms may have fewer seeds than others: differences are
+Beside `answer_scores`, whose measures and frames these are. Arms may have fewer seeds than others: differences are
 taken over the seeds that both sides have, and each number says how many those are.
 """
 
@@ -14,15 +14,15 @@ import pandas as pd
 from zephyr_lab.core import files, settings
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab import zephyr_scores as scores
+from zephyr_lab.lab.answer_scores import HOT, Measure
 from zephyr_lab.lab.kd_stages import as_model, random_dialogues
-from zephyr_lab.lab.zephyr_scores import HOT, Measure
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.evaluate import PAIRS
+from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.domain import ASPECTS
-from zephyr_lab.training.recipes.evaluate import PAIRS
-from zephyr_lab.training.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 
 DOMAIN = Measure("ecomm_eval", "domain", within=scores.JUDGED)  # the name under which Table 1 prints theirs
 HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=scores.JUDGED)
@@ -76,16 +76,16 @@ def evaluation(
         hot=hot,
         start=folder,
     )
-    return Stage("kd_evaluation", "zephyr_lab.training.kd_evaluate:build", recipe, seed=seed, inputs=inputs)
+    return Stage("kd_evaluation", "zephyr_lab.methods.stages.kd_evaluate:build", recipe, seed=seed, inputs=inputs)
 
 
 def chat_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
-    """Every answer to a chat question, as `zephyr_scores.answers`, which numbers stages; here the stage's own seed."""
+    """Every answer to a chat question, as `answer_scores.answers`, which numbers stages; here the stage's own seed."""
     return _joined(evaluations, "answers.json")
 
 
 def domain_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
-    """Every answer to a domain question, as `zephyr_scores.answers`; those columns, and group, aspects and domain."""
+    """Every answer to a domain question, as `answer_scores.answers`; those columns, and group, aspects and domain."""
     return _joined(evaluations, "domain.json")
 
 

@@ -14,11 +14,12 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_folders
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base, changed
-from zephyr_lab.training.recipes.dae import DAERecipe
-from zephyr_lab.training.recipes.hub_data import HubDialogues
-from zephyr_lab.training.recipes.hub_model import HubModel
-from zephyr_lab.training.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
-from zephyr_lab.training.recipes.kd_data import (
+from zephyr_lab.methods.recipes.dae import DAERecipe
+from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.hub_data import HubDialogues
+from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.methods.recipes.kd_data import (
     DomainPairs,
     FolderMix,
     FolderPairs,
@@ -27,8 +28,9 @@ from zephyr_lab.training.recipes.kd_data import (
     PublicMix,
     QualityDialogues,
 )
-from zephyr_lab.training.recipes.mixtures import Merge, Upcycle
-from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, WorldDialogues
+from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
+from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.world_data import WorldDialogues
 
 PAPER = "kd_dae"
 TEACHER_SEED = 0  # of teachers and expert: one of each a profile
@@ -39,8 +41,8 @@ TEACHER_SEED = 0  # of teachers and expert: one of each a profile
 def random_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """ "R" of Table 2: dialogues as they come, unfiltered. Changes: `WorldDialogues` (`HubDialogues` of the hub)."""
     if profile in HUB_PROFILES:
-        return _data("random_dialogues", "hub_data:build_dialogues", HubDialogues, profile, seed, changes)
-    return _data("random_dialogues", "zephyr_data:build_dialogues", WorldDialogues, profile, seed, changes)
+        return _data("random_dialogues", "stages.hub_data:build_dialogues", HubDialogues, profile, seed, changes)
+    return _data("random_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, seed, changes)
 
 
 def qa_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
@@ -49,15 +51,15 @@ def qa_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     Changes: `QualityDialogues`, e.g. least_score=9.0. Of the hub, without a judge, the filters alone (`HubDialogues`).
     """
     if profile in HUB_PROFILES:
-        return _data("qa_dialogues", "hub_data:build_dialogues", HubDialogues, profile, seed, changes)
-    return _data("qa_dialogues", "kd_data:build_quality", QualityDialogues, profile, seed, changes)
+        return _data("qa_dialogues", "stages.hub_data:build_dialogues", HubDialogues, profile, seed, changes)
+    return _data("qa_dialogues", "stages.kd_data:build_quality", QualityDialogues, profile, seed, changes)
 
 
 def scale_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """The data of KD at scale (3.1.2): more of the world, or the six public sets. Changes: their recipe's fields."""
     if profile in HUB_PROFILES:
-        return _data("scale_dialogues", "kd_public_data:build", PublicMix, profile, seed, changes)
-    return _data("scale_dialogues", "zephyr_data:build_dialogues", WorldDialogues, profile, seed, changes)
+        return _data("scale_dialogues", "stages.kd_public_data:build", PublicMix, profile, seed, changes)
+    return _data("scale_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, seed, changes)
 
 
 def own_answers(profile: str, seed: int, *, teacher: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
@@ -69,7 +71,7 @@ def own_answers(profile: str, seed: int, *, teacher: Model | Stage, data: Stage 
     recipe = settings.load(PAPER, profile, "own_answers", OwnAnswers)
     return Stage(
         "own_answers",
-        "zephyr_lab.training.own_answers:build",
+        "zephyr_lab.methods.stages.own_answers:build",
         changed(recipe, {"teacher": asked.folder, **changes}),
         seed=seed,
         inputs={"teacher": asked.stage, "dialogues": data or random_dialogues(profile, seed)},
@@ -90,14 +92,16 @@ def mixed_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
 
 def teacher_dialogues(profile: str, **changes: Any) -> Stage:
     """Clean dialogues that the world's teachers learn from. Changes: `WorldDialogues`. The hub's teachers need none."""
-    return _data("teacher_dialogues", "zephyr_data:build_dialogues", WorldDialogues, profile, TEACHER_SEED, changes)
+    return _data(
+        "teacher_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, TEACHER_SEED, changes
+    )
 
 
 def same_size_teacher(profile: str, **changes: Any) -> Stage:
     """The base trained on clean dialogues: Mistral-7B-Instruct's place. Changes: `DSFTRecipe`."""
     if profile in HUB_PROFILES:
         return _hub_model(profile, "same_size_teacher", changes)
-    return _teacher(profile, "same_size_teacher", "dsft:build", DSFTRecipe, base(profile), changes)
+    return _teacher(profile, "same_size_teacher", "sft:build", DSFTRecipe, base(profile), changes)
 
 
 def larger_teacher(profile: str, **changes: Any) -> Stage:
@@ -107,7 +111,7 @@ def larger_teacher(profile: str, **changes: Any) -> Stage:
     """
     if profile in HUB_PROFILES:
         return _hub_model(profile, "larger_teacher", changes)
-    return _teacher(profile, "larger_teacher", "dose:build", DoseRecipe, Model(upcycled(profile)), changes)
+    return _teacher(profile, "larger_teacher", "stages.dose:build", DoseRecipe, Model(upcycled(profile)), changes)
 
 
 def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
@@ -116,7 +120,7 @@ def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | N
     recipe = settings.load(PAPER, profile, "upcycle", Upcycle)
     return Stage(
         "upcycle",
-        "zephyr_lab.training.mixtures:build_upcycle",
+        "zephyr_lab.methods.stages.mixtures:build_upcycle",
         changed(recipe, {"start": dense.folder, **changes}),
         seed=seed,
         inputs={"dense": dense.stage},
@@ -131,7 +135,7 @@ def domain_expert(profile: str, **changes: Any) -> Stage:
     recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe)
     return Stage(
         "expert",
-        "zephyr_lab.training.ddpo:build",
+        "zephyr_lab.methods.dpo:build",
         changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"policy": expert_sft(profile), "pairs": expert_pairs(profile)},
@@ -144,7 +148,7 @@ def expert_sft(profile: str, **changes: Any) -> Stage:
     start = _hub_model(profile, "expert_base", {}) if profile in HUB_PROFILES else base(profile).stage
     return Stage(
         "expert_sft",
-        "zephyr_lab.training.dsft:build",
+        "zephyr_lab.methods.sft:build",
         changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"base": start, "dialogues": expert_dialogues(profile)},
@@ -159,9 +163,9 @@ def expert_dialogues(profile: str, **changes: Any) -> Stage:
 def expert_pairs(profile: str, **changes: Any) -> Stage:
     """The expert's preference pairs. Changes: `DomainPairs` (`FolderPairs` of the hub)."""
     if profile in HUB_PROFILES:
-        stage = _data("expert_pairs", "kd_public_data:build_pairs", FolderPairs, profile, TEACHER_SEED, changes)
+        stage = _data("expert_pairs", "stages.kd_public_data:build_pairs", FolderPairs, profile, TEACHER_SEED, changes)
         return dataclasses.replace(stage, recipe=kd_folders.with_digest(stage.recipe))
-    return _data("expert_pairs", "kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED, changes)
+    return _data("expert_pairs", "stages.kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED, changes)
 
 
 # --- students ---------------------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ def sft(
     recipe = settings.load(PAPER, profile, "sft", DSFTRecipe)
     return Stage(
         "sft",
-        "zephyr_lab.training.dsft:build",
+        "zephyr_lab.methods.sft:build",
         changed(recipe, {"start": student.folder, **changes}),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or random_dialogues(profile, seed)},
@@ -261,7 +265,7 @@ def merged(
     if recipe.router == "hidden":
         general, domain = prompts or (random_dialogues(profile, seed), expert_dialogues(profile))
         inputs |= {"first_prompts": general, "second_prompts": domain}
-    return Stage("merge", "zephyr_lab.training.mixtures:build_merge", recipe, seed=seed, inputs=inputs)
+    return Stage("merge", "zephyr_lab.methods.stages.mixtures:build_merge", recipe, seed=seed, inputs=inputs)
 
 
 def dae(
@@ -295,7 +299,7 @@ def dae(
         raise ValueError("domain_share belongs to the data: give it to mixed_dialogues, or leave data out")
     inputs["dialogues"] = data or mixed_dialogues(profile, seed, **share)
     recipe = changed(recipe, {**folders, **changes})
-    return Stage("dae", "zephyr_lab.training.dae:build", recipe, seed=seed, inputs=inputs)
+    return Stage("dae", "zephyr_lab.methods.dae:build", recipe, seed=seed, inputs=inputs)
 
 
 def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
@@ -308,7 +312,7 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
     recipe = settings.load(PAPER, profile, "tuned", DoseRecipe)
     return Stage(
         "tuned",
-        "zephyr_lab.training.dose:build",
+        "zephyr_lab.methods.stages.dose:build",
         changed(recipe, {"start": student.folder, **changes}),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or mixed_dialogues(profile, seed)},
@@ -338,7 +342,7 @@ def _distilled(
     recipe = settings.load(PAPER, profile, name, kind)
     return Stage(
         name,
-        f"zephyr_lab.training.{build}",
+        f"zephyr_lab.methods.{build}",
         changed(recipe, {"start": learns.folder, "teacher": teaches.folder, **changes}),
         seed=seed,
         inputs={
@@ -351,7 +355,7 @@ def _distilled(
 
 def _data(section: str, build: str, kind: type, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
     recipe = changed(settings.load(PAPER, profile, section, kind), changes)
-    return Stage(section, f"zephyr_lab.training.{build}", recipe, seed=seed)
+    return Stage(section, f"zephyr_lab.methods.{build}", recipe, seed=seed)
 
 
 def _teacher(
@@ -360,7 +364,7 @@ def _teacher(
     recipe = settings.load(PAPER, profile, section, kind)
     return Stage(
         section,
-        f"zephyr_lab.training.{build}",
+        f"zephyr_lab.methods.{build}",
         changed(recipe, {"start": start.folder, **changes}),
         seed=TEACHER_SEED,
         inputs={"base": start.stage, "dialogues": teacher_dialogues(profile)},
@@ -370,15 +374,15 @@ def _teacher(
 def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
     """General and e-commerce rows by the settings of `section`; of the hub, a folder beside the general rows."""
     if profile in HUB_PROFILES:
-        stage = _data(section, "kd_public_data:build_mix", FolderMix, profile, seed, changes)
+        stage = _data(section, "stages.kd_public_data:build_mix", FolderMix, profile, seed, changes)
         recipe = kd_folders.with_digest(stage.recipe)
         return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, seed)})
-    return _data(section, "kd_data:build_mixed", MixedDialogues, profile, seed, changes)
+    return _data(section, "stages.kd_data:build_mixed", MixedDialogues, profile, seed, changes)
 
 
 def _hub_model(profile: str, section: str, changes: Mapping[str, Any]) -> Stage:
     recipe = changed(settings.load(PAPER, profile, section, HubModel), changes)
-    return Stage(section, "zephyr_lab.training.hub_model:build", recipe)
+    return Stage(section, "zephyr_lab.methods.stages.hub_model:build", recipe)
 
 
 def as_model(model: Model | Stage) -> Model:

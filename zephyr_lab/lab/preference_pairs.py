@@ -16,8 +16,8 @@ from zephyr_lab.data.pairs_splits import split_pairs
 from zephyr_lab.data.schemas import ASPECTS, ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import published, tables
-from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.completions import completions
 
 PLACES = range(4)

@@ -14,8 +14,8 @@ import pandas as pd
 from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import rlhf_costs, rlhf_stages, seed_means, zephyr_stages
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.rlhf_stages import Model
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring import best_of_n, frontiers
@@ -40,7 +40,7 @@ class Comparison:
     """All arms, trained and measured.
 
     points: a row a seed, arm and policy it left: point, kl, quality, learned, brief, words, tokens, win (% against the
-    start's answers to the same questions, ties half). answers: frame of `zephyr_scores` for the final policies. costs:
+    start's answers to the same questions, ties half). answers: frame of `answer_scores` for the final policies. costs:
     a row a seed and arm, `rlhf_costs.COLUMNS`. By seed: stages, arm -> its trainings; pools, the answers that best-of-n
     picks from.
     """

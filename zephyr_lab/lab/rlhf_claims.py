@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.engine.scheduler import metrics
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import rlhf_costs, seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.rlhf import (
     DPO,
     PPO,

@@ -13,7 +13,8 @@ from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.zephyr_stages import Model
-from zephyr_lab.training.recipes.rlhf import (
+from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.rlhf import (
     LEARNED,
     BestOfN,
     Frontier,
@@ -24,7 +25,8 @@ from zephyr_lab.training.recipes.rlhf import (
     RewardRecipe,
     Rollouts,
 )
-from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, WorldPairs
+from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.world_data import WorldPairs
 
 PAPER = "teaching"
 Recipe = TypeVar("Recipe", bound=Rollouts)
@@ -100,7 +102,7 @@ def start(profile: str, seed: int) -> Model:
 def pairs(profile: str, seed: int, *, table: str = "pairs") -> Stage:
     """The preference pairs; in the world's profiles those of `zephyr_stages`. table: "pairs" or "poor_pairs"."""
     recipe = settings.load(PAPER, profile, table, WorldPairs)
-    return Stage("pairs", "zephyr_lab.training.zephyr_data:build_pairs", recipe, seed=seed)
+    return Stage("pairs", "zephyr_lab.methods.stages.world_data:build_pairs", recipe, seed=seed)
 
 
 def judged_pairs(profile: str, seed: int, *, objective: str) -> Stage:
@@ -108,7 +110,7 @@ def judged_pairs(profile: str, seed: int, *, objective: str) -> Stage:
     given = settings.load(PAPER, profile, "pairs", WorldPairs)
     judge = settings.load(PAPER, profile, "judge", JudgeSettings)
     recipe = JudgedPairs(**dataclasses.asdict(given), objective=objective, judge_sd=judge.sd)
-    return Stage("judged-pairs", "zephyr_lab.training.judged_pairs:build", recipe, seed=seed)
+    return Stage("judged-pairs", "zephyr_lab.methods.stages.judged_pairs:build", recipe, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ def reward(profile: str, seed: int, *, data: Stage | None = None, **changes: Any
     begun = start(profile, seed)
     return Stage(
         "reward",
-        "zephyr_lab.training.reward:build",
+        "zephyr_lab.methods.reward:build",
         dataclasses.replace(recipe, start=begun.folder, **changes),
         seed=seed,
         inputs={"start": begun.stage, "pairs": data or pairs(profile, seed)},
@@ -165,7 +167,7 @@ def dpo(profile: str, seed: int, *, data: Stage | None = None, **changes: Any) -
     made = zephyr_stages.ddpo(
         profile, seed, start=start(profile, seed), data=data or pairs(profile, seed), **{**own, **changes}
     )
-    return dataclasses.replace(made, build="zephyr_lab.training.metered:build_ddpo")
+    return dataclasses.replace(made, build="zephyr_lab.methods.stages.metered:build_ddpo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +192,7 @@ def sft(profile: str, seed: int, *, on_chosen: bool, **changes: Any) -> Stage:
         rate = rates.longer_dsft[0]
     own = {"learning_rate": rate, "epochs": epochs, "keep_epochs": True}
     made = zephyr_stages.dsft(profile, seed, start=start(profile, seed), data=data, **{**own, **changes})
-    return dataclasses.replace(made, build="zephyr_lab.training.metered:build_dsft")
+    return dataclasses.replace(made, build="zephyr_lab.methods.stages.metered:build_dsft")
 
 
 def frontier(
@@ -215,7 +217,7 @@ def frontier(
     inputs = {name: model.stage for name, model in models.items()} | {"reference": start(profile, seed).stage}
     if reward_model is not None:
         inputs["reward"] = reward_model
-    return Stage("frontier", "zephyr_lab.training.frontier:build", recipe, seed=seed, inputs=inputs)
+    return Stage("frontier", "zephyr_lab.methods.stages.frontier:build", recipe, seed=seed, inputs=inputs)
 
 
 def best_of_n(profile: str, seed: int, *, reward_model: Stage) -> Stage:
@@ -231,7 +233,7 @@ def best_of_n(profile: str, seed: int, *, reward_model: Stage) -> Stage:
         device=table.device,
     )
     inputs = {"policy": start(profile, seed).stage, "reward": reward_model}
-    return Stage("best-of-n", "zephyr_lab.training.best_of_n:build", recipe, seed=seed, inputs=inputs)
+    return Stage("best-of-n", "zephyr_lab.methods.stages.best_of_n:build", recipe, seed=seed, inputs=inputs)
 
 
 def rollout_recipe(stage: Stage) -> Rollouts | DDPORecipe | DSFTRecipe:
@@ -271,5 +273,5 @@ def _on_rollouts(
 ) -> Stage:
     begun = start(profile, seed)
     inputs = {"policy": begun.stage} | ({"reward": reward_model} if reward_model else {})
-    build = f"zephyr_lab.training.{module}:build"
+    build = f"zephyr_lab.methods.{module}:build"
     return Stage(name or module.replace("_", "-"), build, dataclasses.replace(recipe, start=begun.folder), seed, inputs)

@@ -16,8 +16,8 @@ from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.numbers import Known
+from zephyr_lab.methods.recipes.toy import MethodKnobs, ToyRuns, ToySize
 from zephyr_lab.reporting import tables
-from zephyr_lab.training.recipes.toy import MethodKnobs, ToyRuns, ToySize
 
 SOURCE = "exact toy"
 Results = Mapping[str, list[dict[str, Any]]]

@@ -12,8 +12,8 @@ from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.toy import KL, LOST, REWARD, SOURCE, knobs, size
+from zephyr_lab.methods.recipes.toy import FamilyRuns
 from zephyr_lab.reporting import tables
-from zephyr_lab.training.recipes.toy import FamilyRuns
 
 Results = Mapping[str, list[dict[str, Any]]]
 KNOBS = {

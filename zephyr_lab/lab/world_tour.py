@@ -15,9 +15,9 @@ from zephyr_lab.core import settings
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.skills import skills
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.intervals import EXACT, all_equal, clopper_pearson
-from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world import catalogue
 from zephyr_lab.world.answers import render
 from zephyr_lab.world.completions import Completions, completions, prompts

@@ -14,13 +14,13 @@ import pandas as pd
 from zephyr_lab.core import files, settings
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import zephyr_scores as scores
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.zephyr_chat import BASE, DDPO, DDPO_1, DSFT
+from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.intervals import PERCENT, Scale
 from zephyr_lab.scoring.multiple_choice import normalised, share, summed
-from zephyr_lab.training.recipes.multiple_choice import MultipleChoice
 from zephyr_lab.world.choices import SHOTS
 
 # Column of Table 2 -> the world's set that stands for it.
@@ -131,7 +131,7 @@ def _asked(profile: str, seed: int) -> Stage:
         folders=tuple(model.folder for model in models.values()),
     )
     inputs = {name: model.stage for name, model in models.items()}
-    return Stage("choices", "zephyr_lab.training.multiple_choice:build", recipe, seed=seed, inputs=inputs)
+    return Stage("choices", "zephyr_lab.methods.stages.multiple_choice:build", recipe, seed=seed, inputs=inputs)
 
 
 def _percent(
@@ -141,7 +141,7 @@ def _percent(
 
 
 def _grid(scored: pd.DataFrame, model: str, rule: str, task: str | None = None) -> pd.DataFrame:
-    """A row a seed, a column a question, as `zephyr_scores.estimate` takes it.
+    """A row a seed, a column a question, as `answer_scores.estimate` takes it.
 
     Over all sets every set counts the same, as each has the same number of questions.
     """

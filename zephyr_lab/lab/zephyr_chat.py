@@ -12,10 +12,11 @@ import pandas as pd
 
 from zephyr_lab.core import settings
 from zephyr_lab.data import released
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
-from zephyr_lab.lab.zephyr_scores import NEAR_GREEDY
+from zephyr_lab.lab.answer_scores import NEAR_GREEDY
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.scoring import annotations
@@ -23,7 +24,6 @@ from zephyr_lab.scoring.annotations import Annotation
 from zephyr_lab.scoring.intervals import PERCENT
 from zephyr_lab.scoring.length_bias import length_bias
 from zephyr_lab.scoring.length_control import length_controlled_win_rate
-from zephyr_lab.training.recipes.worlds import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench, written_answers
 from zephyr_lab.world.defects import MEDIUM
 from zephyr_lab.world.pairwise import PairJudge
@@ -42,7 +42,7 @@ RESAMPLES = 1000
 
 
 def answers(profile: str, seeds: int) -> pd.DataFrame:
-    """Graded answers of the four models, columns as in `zephyr_scores.answers`; trains what is missing."""
+    """Graded answers of the four models, columns as in `answer_scores.answers`; trains what is missing."""
     return scores.answers([stages.evaluation(profile, seed, _models(profile, seed)) for seed in range(seeds)])
 
 
@@ -165,7 +165,7 @@ def _models(profile: str, seed: int) -> dict[str, stages.Model]:
 
 
 def _grid(won: pd.DataFrame, model: str, column: str, scale: float = 1.0) -> pd.DataFrame:
-    """A row a seed, a column a question, as `zephyr_scores.estimate` takes it."""
+    """A row a seed, a column a question, as `answer_scores.estimate` takes it."""
     return scale * won[won["model"] == model].pivot(index="seed", columns="question_id", values=column)
 
 

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import published_logs, seed_means
 from zephyr_lab.lab import zephyr_chat as chat
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.numbers import Known
+from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.pair_accuracy import PairAccuracy
 from zephyr_lab.reporting import figures, published, tables
 from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.training.recipes.pair_accuracy import PairAccuracy
-from zephyr_lab.training.recipes.zephyr import DDPORecipe
-from zephyr_lab.training.zephyr_data import TEST, TRAIN
 
 # The published log -> the setting of our run that answers it.
 SETTINGS = {"beta_log": stages.PAPER, "alpha_log": "alpha card"}
@@ -288,7 +288,7 @@ def _ranking(run: Stage) -> Stage:
         device=made.device,
     )
     inputs = {"policy": run, "reference": run.inputs["policy"], "pairs": run.inputs["pairs"]}
-    return Stage("pair_accuracy", "zephyr_lab.training.pair_accuracy:build", asked, seed=run.seed, inputs=inputs)
+    return Stage("pair_accuracy", "zephyr_lab.methods.stages.pair_accuracy:build", asked, seed=run.seed, inputs=inputs)
 
 
 def _epochs(log: pd.DataFrame, batch_epochs: pd.Series, batch_losses: pd.Series) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from textwrap import shorten
 from typing import Any, TypeVar
 
 from zephyr_lab.core import files
+from zephyr_lab.data.splits import TRAIN, Messages, read_dialogues
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.reporting.pipeline_figure import Answer, Moved, PipelineRows
-from zephyr_lab.training.zephyr_data import TRAIN, Messages, read_dialogues
 from zephyr_lab.world.completions import PER_PROMPT
 
 Row = TypeVar("Row")

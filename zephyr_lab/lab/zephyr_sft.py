@@ -10,15 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from zephyr_lab.core import files
+from zephyr_lab.data.splits import TRAIN, read_dialogues
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import numbers, seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
-from zephyr_lab.lab.zephyr_scores import HOT, NEAR_GREEDY, Measure
+from zephyr_lab.lab.answer_scores import HOT, NEAR_GREEDY, Measure
 from zephyr_lab.reporting import published, tables
 from zephyr_lab.scoring.intervals import PERCENT
-from zephyr_lab.training.zephyr_data import TRAIN, read_dialogues
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import Turn
 

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.base import HUB_PROFILES, base_stage
-from zephyr_lab.training.recipes.evaluate import PAIRS, Evaluation
-from zephyr_lab.training.recipes.hub_data import HubDialogues, HubPairs
-from zephyr_lab.training.recipes.zephyr import DDPORecipe, DSFTRecipe, Training, WorldDialogues, WorldPairs
-from zephyr_lab.training.recipes.zephyr_settings import at_scale, named
+from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
+from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
+from zephyr_lab.methods.recipes.zephyr_settings import at_scale, named
 
 Recipe = TypeVar("Recipe")
 PAPER = "paper"  # the recipe setting that settings.toml states
@@ -73,7 +76,7 @@ def dsft(
     start = start or base(profile)
     return Stage(
         "dsft",
-        "zephyr_lab.training.dsft:build",
+        "zephyr_lab.methods.sft:build",
         changed(recipe, {"start": start.folder, **changes}),
         seed=seed,
         inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
@@ -97,7 +100,7 @@ def ddpo(
     start = start or Model(dsft(profile, seed, setting=setting))
     return Stage(
         "ddpo",
-        "zephyr_lab.training.ddpo:build",
+        "zephyr_lab.methods.dpo:build",
         changed(recipe, {"start": start.folder, **changes}),
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
@@ -110,7 +113,7 @@ def evaluation(
     """The benchmark asked of `models` (name -> model) in one worker; `seed` decides the draws, the same for all.
 
     `held_out`: pairs on whose test split each model's own ranking is measured too. The stage's answers.json names the
-    models as here; `zephyr_scores` reads it.
+    models as here; `answer_scores` reads it.
     """
     table = settings.load("zephyr", profile, "evaluation", EvaluationSettings)
     asked = {name: model if isinstance(model, Model) else Model(model) for name, model in models.items()}
@@ -123,7 +126,7 @@ def evaluation(
     inputs = {name: model.stage for name, model in asked.items()}
     if held_out is not None:
         inputs[PAIRS] = held_out
-    build = "zephyr_lab.training.evaluate:build"
+    build = "zephyr_lab.methods.stages.evaluate:build"
     return Stage("evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
@@ -141,8 +144,8 @@ class EvaluationSettings:
 def _data(profile: str, world: type[Recipe], hub: type[Recipe]) -> tuple[str, type[Recipe]]:
     """The module that builds a profile's data and the recipe it takes."""
     if profile in HUB_PROFILES:
-        return "zephyr_lab.training.hub_data", hub
-    return "zephyr_lab.training.zephyr_data", world
+        return "zephyr_lab.methods.stages.hub_data", hub
+    return "zephyr_lab.methods.stages.world_data", world
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:

@@ -14,8 +14,8 @@ import pandas as pd
 from zephyr_lab.core import files, session, settings
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import published, tables
@@ -52,7 +52,7 @@ class StepsSettings:
 
 @dataclass(frozen=True)
 class Steps:
-    """All arms, trained and asked. answers, held_out: frames of `zephyr_scores`; bases: answers of three models on each
+    """All arms, trained and asked. answers, held_out: frames of `answer_scores`; bases: answers of three models on each
     base, the base's number as "seed"; ddpo, pairs: the stages by arm, one a seed."""
 
     arms: StepsSettings

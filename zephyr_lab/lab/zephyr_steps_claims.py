@@ -7,8 +7,8 @@ import pandas as pd
 
 from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab import zephyr_scores as scores
 from zephyr_lab.lab.zephyr_steps import BASE, DDPO, DSFT, SECOND, TABLE_3, WITHOUT, Steps, cell, rejecting, with_beta
 from zephyr_lab.scoring.intervals import PERCENT
 

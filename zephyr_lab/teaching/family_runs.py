@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from zephyr_lab.core import files
+from zephyr_lab.methods.recipes.toy import FamilyRuns, MethodKnobs
 from zephyr_lab.teaching import few_preferences as few
 from zephyr_lab.teaching import methods, toy, toy_runs
 from zephyr_lab.teaching.descent import adam_path, log_spaced
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers
-from zephyr_lab.training.recipes.toy import FamilyRuns, MethodKnobs
 
 Rows = list[dict[str, Any]]
 FRONTIER_POINTS = 60

@@ -18,8 +18,8 @@ from zephyr_lab.losses.mean_log_probs import PairLengths
 from zephyr_lab.losses.orpo import orpo_loss
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.losses.simpo import simpo_loss
+from zephyr_lab.methods.recipes.toy import MethodKnobs
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers, every_pair, kl, objective
-from zephyr_lab.training.recipes.toy import MethodKnobs
 
 PairLoss = Callable[[PairLogProbs, PairLogProbs], PairScores]
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from zephyr_lab.core import files
+from zephyr_lab.methods.recipes.toy import MethodKnobs, ToyRuns
 from zephyr_lab.teaching import few_preferences as few
 from zephyr_lab.teaching import methods, points, rollouts, toy
 from zephyr_lab.teaching.descent import bottom, log_spaced, natural_path, path
 from zephyr_lab.teaching.toy import Table, Toy
-from zephyr_lab.training.recipes.toy import MethodKnobs, ToyRuns
 
 Rows = list[dict[str, Any]]
 RESULTS = "results.json"

@@ -1,0 +1,155 @@
+"""Scores over seeds: means, paired differences and win rates by hand, and what one seed may not say."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t as student
+
+from zephyr_lab.core import files, session
+from zephyr_lab.lab import answer_scores, zephyr_stages
+from zephyr_lab.lab.answer_scores import HOT, NEAR_GREEDY, Measure
+from zephyr_lab.reporting import check
+
+QUESTIONS = (81, 82, 161)  # the last is beyond the official 80
+
+
+def answered(scores, *, run=NEAR_GREEDY):
+    """Answers of models to QUESTIONS: scores[model][seed][question] is a pair, the scores of both turns."""
+    rows = []
+    for model, seeds in scores.items():
+        for seed, questions in enumerate(seeds):
+            for question, turns in zip(QUESTIONS, questions, strict=True):
+                for turn, score in enumerate(turns, start=1):
+                    rows.append({
+                        "seed": seed, "model": model, "run": run, "question_id": question,
+                        "category": "math" if question == 81 else "stem", "turn": turn, "score": float(score),
+                        "core": score / 10, "finished": score > 5,
+                    })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+TWO = answered({
+    "old": [[(4, 6), (2, 2), (8, 4)], [(5, 5), (3, 3), (9, 5)], [(6, 6), (1, 3), (7, 7)]],
+    "new": [[(5, 7), (2, 4), (9, 9)], [(5, 5), (5, 3), (9, 9)], [(8, 8), (1, 3), (6, 7)]],
+})  # fmt: skip
+
+
+def test_a_models_number_is_a_mean_over_questions_and_its_interval_over_seeds():
+    (line,) = answer_scores.scores(TWO, models=["old"]).to_dict("records")
+    by_seed = np.array([(5 + 2 + 6) / 3, (5 + 3 + 7) / 3, (6 + 2 + 7) / 3])
+    half = student.ppf(0.975, 2) * by_seed.std(ddof=1) / np.sqrt(3)
+    assert (line["value"], line["high"] - line["low"]) == pytest.approx((by_seed.mean(), 2 * half))
+    assert (line["n"], line["seeds"], line["interval"], line["kind"]) == (3, 3, "3 seeds, t 95 %", "retrained")
+
+
+def test_differences_are_paired_by_seed():
+    line = answer_scores.differences(TWO, {"new - old": ("new", "old")}).iloc[0]
+    by_seed = np.array([(6 + 3 + 9) - 13, (5 + 4 + 9) - 15, (8 + 2 + 6.5) - 15]) / 3
+    half = student.ppf(0.975, 2) * by_seed.std(ddof=1) / np.sqrt(3)
+    assert (line["value"], line["low"], line["high"]) == pytest.approx(
+        (by_seed.mean(), by_seed.mean() - half, by_seed.mean() + half)
+    )
+
+
+def test_the_official_size_and_single_turns_are_parts_of_the_same_answers():
+    official = answer_scores.grid(TWO, "old", Measure("80", official=True))
+    assert list(official.columns) == [81, 82]
+    assert official.loc[0].tolist() == [5, 2]
+    assert answer_scores.grid(TWO, "old", Measure("second", turn=2)).loc[0].tolist() == [6, 2, 4]
+    assert answer_scores.grid(TWO, "old", Measure("%", "finished", scale=100.0)).loc[0].tolist() == [50, 0, 50]
+
+
+def test_runs_are_never_mixed():
+    both = pd.concat([TWO, answered({"old": [[(10, 10)] * 3] * 3}, run=HOT)])
+    assert answer_scores.grid(both, "old").equals(answer_scores.grid(TWO, "old"))
+    assert answer_scores.grid(both, "old", answer_scores.HOT_SCORE).to_numpy().tolist() == [[10] * 3] * 3
+
+
+def test_a_win_is_decided_on_the_first_turn_and_a_draw_is_half():
+    assert answer_scores.wins(TWO, "new", "old").to_numpy().tolist() == [[100, 50, 100], [50, 100, 50], [100, 50, 0]]
+    line = answer_scores.win_rates(TWO, ["old", "new"], against="old").set_index("row")
+    assert line.loc["old", "value"] == 50
+    assert line.loc["new", "value"] == pytest.approx(600 / 9)
+
+
+def test_categories_are_parts_of_the_whole():
+    frame = answer_scores.by_category(TWO, ["old"]).set_index("metric")
+    assert frame.loc["math", "value"] == pytest.approx((5 + 5 + 6) / 3)
+    assert frame.loc["stem", "n"] == 2
+
+
+def test_the_order_of_answers_changes_nothing():
+    shuffled = TWO.sample(frac=1.0, random_state=0)
+    pd.testing.assert_frame_equal(
+        answer_scores.scores(shuffled, models=["new"]), answer_scores.scores(TWO, models=["new"])
+    )
+
+
+def test_one_seed_has_a_bootstrap_over_questions_that_says_so():
+    one = TWO[TWO["seed"] == 0]
+    line = answer_scores.scores(one, models=["old"]).iloc[0]
+    assert line["interval"] == "1 seed: 3 questions, bootstrap 95 %"
+    assert (line["low"], line["high"]) == (2, 6)  # the best and worst question drawn three times
+    assert line["seeds"] == 1
+
+
+def test_seeds_that_are_equal_leave_the_questions_to_vary():
+    # one model asked under three seeds, as the shared base is: questions of 2, 4 and 6
+    same = answered({"base": [[(2, 2), (4, 4), (6, 6)]] * 3})
+    line = answer_scores.scores(same, models=["base"]).iloc[0]
+    assert line["interval"] == "3 equal seeds: 3 questions, bootstrap 95 %"
+    assert (line["low"], line["value"], line["high"]) == (2, 4, 6)
+
+
+def test_answers_that_are_all_equal_leave_room_to_the_ends_of_the_scale():
+    top = answered({"base": [[(10, 10)] * 3] * 3})
+    line = answer_scores.scores(top, models=["base"]).iloc[0]
+    assert (line["low"], line["high"]) == pytest.approx((10 - 9 * (1 - 0.025 ** (1 / 3)), 10))
+    assert line["interval"] == "3 equal seeds: 3 questions, Clopper-Pearson 95 %"
+
+
+def test_a_model_draws_with_itself_by_definition():
+    line = answer_scores.win_rates(TWO, ["new"], against="new").iloc[0]
+    assert (line["low"], line["value"], line["high"]) == (50, 50, 50)
+    assert line["interval"] == "against itself: 50 by definition"
+
+
+def test_one_seed_decides_no_claim(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "_current", session.Session("tiny", 1, "test"))
+    monkeypatch.setattr(session.Session, "build", property(lambda self: tmp_path))
+
+    def verdict(frame):
+        metric = "chat score (1-10): dDPO, 1 epoch - dSFT"
+        difference = answer_scores.grid(frame, "new") - answer_scores.grid(frame, "old")
+        return repr(
+            check.claims("zephyr", ["Z1"], answer_scores.effects([answer_scores.effect("Z1", metric, difference)]))
+        )
+
+    assert "not resolved: one seed gives no interval" in verdict(TWO[TWO["seed"] == 0])
+    better = answered({"old": [[(1, 1)] * 3] * 3, "new": [[(2, 2)] * 3, [(3, 3)] * 3, [(2, 3)] * 3]})
+    assert verdict(better).startswith("Z1  reproduced")
+    worse = better.replace({"model": {"old": "new", "new": "old"}})
+    assert verdict(worse).startswith("Z1  contradicted")
+
+
+def test_an_unknown_model_is_named_with_those_that_are_there():
+    with pytest.raises(ValueError, match=r"^no answers of a model named 'newer'; there are old, new$"):
+        answer_scores.grid(TWO, "newer")
+
+
+def test_answers_of_several_seeds_are_joined_in_the_order_of_seeds(tmp_path, monkeypatch):
+    counter = itertools.count()
+
+    def get_many(stages):
+        folders = [tmp_path / str(next(counter)) for _ in stages]
+        for place, folder in enumerate(folders):
+            files.write_json(folder / "answers.json", {"model": ["m"], "score": [place]})
+            files.write_json(folder / "pairs.json", [{"model": "m", "sum": 0.5 + place, "mean": 0.5, "pairs": 2.0}])
+        return folders
+
+    monkeypatch.setattr(answer_scores, "get_many", get_many)
+    two = [zephyr_stages.dialogues("tiny", seed) for seed in range(2)]  # any stages: the store is not asked
+    assert answer_scores.answers(two).to_dict("list") == {"seed": [0, 1], "model": ["m", "m"], "score": [0, 1]}
+    assert answer_scores.held_out(two)["sum"].tolist() == [0.5, 1.5]

@@ -1,0 +1,36 @@
+"""Token counts of a metered dDPO: what each path reads, by hand from the pairs."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+import zephyr_runs
+from tiny_models import small_tokenizer
+from zephyr_lab.data import splits
+from zephyr_lab.methods.examples import pair_examples
+from zephyr_lab.methods.stages import metered, world_data
+from zephyr_runs import DDPO, PAIRS
+
+SHORT = replace(DDPO, epochs=2, evaluate_every=0, sampled_prompts=1)
+
+
+@pytest.mark.parametrize(("shared_prompt", "prompts"), [(True, 1), (False, 2)])
+def test_a_shared_prompt_is_read_once(tmp_path, shared_prompt, prompts):
+    for name in ("pairs", "out", "checkpoints"):
+        (tmp_path / name).mkdir()
+    world_data.build_pairs(PAIRS, seed=0, inputs={}, out=tmp_path / "pairs", context=None)
+    pairs, _ = splits.read_pairs(tmp_path / "pairs", splits.TRAIN)
+    limits = {name: getattr(DDPO, name) for name in ("max_length", "max_prompt_length", "long_prompts")}
+    examples, _ = pair_examples(small_tokenizer(), pairs, **limits, equal_answers="keep", system_turn=False)
+    found = metered.build_ddpo(
+        replace(SHORT, shared_prompt=shared_prompt),
+        seed=0,
+        inputs={"policy": zephyr_runs.save_start(tmp_path / "policy"), "pairs": tmp_path / "pairs"},
+        out=tmp_path / "out",
+        context=SimpleNamespace(checkpoints=tmp_path / "checkpoints", progress=lambda *steps, **numbers: None),
+    )
+    answers = sum(len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
+    expected = answers + prompts * sum(len(one.prompt_ids) for one in examples)
+    assert found["tokens_scored"] == expected and found["tokens_trained"] == 2 * expected
+    assert found["cpu_seconds"] > 0

@@ -1,0 +1,128 @@
+"""PPO, RLOO, GRPO, online DPO and the family: broken off and resumed they end in the same bytes, and halt at a NaN."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import rlhf_runs
+from rlhf_runs import BrokenOff, Run
+from zephyr_lab.core.files import read_json
+from zephyr_lab.losses import policy_gradient as pure
+from zephyr_lab.losses.ppo import whitened
+from zephyr_lab.methods import online_dpo, policy_gradient, ppo, rollouts
+from zephyr_lab.methods.rollouts import Questions
+from zephyr_lab.models import saved
+
+METHODS = {
+    "ppo": (rlhf_runs.PPO, 6),
+    "online_dpo": (rlhf_runs.ONLINE, 3),
+    "preference": (rlhf_runs.FAMILY, 3),
+    "policy_gradient": (rlhf_runs.RLOO, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return rlhf_runs.make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.mark.parametrize("module", METHODS)
+def test_broken_off_and_resumed_it_ends_in_the_same_bytes(module, inputs, tmp_path):
+    recipe, step = METHODS[module]
+    whole, broken = Run(tmp_path / "whole", module, inputs), Run(tmp_path / "broken", module, inputs)
+    whole.build(recipe)
+    with pytest.raises(BrokenOff):
+        broken.build(recipe, until=step)
+    broken.build(recipe)
+    assert broken.contents() == whole.contents()
+    if module != "preference":
+        assert (whole.out / "steps" / "2" / "model.safetensors").is_file()
+        assert [row["step"] for row in read_json(whole.out / "log.json")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("module", ["ppo", "online_dpo", "policy_gradient"])
+def test_a_reward_that_is_no_number_halts_it(module, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        rollouts.JudgeReward, "__call__", lambda self, answered: [float("nan")] * len(answered)
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="reward is nan at step 0: training halted"):
+        Run(tmp_path, module, inputs).build(METHODS[module][0])
+
+
+@pytest.mark.parametrize("module", ["ppo", "policy_gradient"])
+def test_it_climbs_a_reward_for_short_answers(module, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        rollouts.JudgeReward,
+        "__call__",
+        lambda self, answered: [-float(sum(id_ % 2 for id_ in ids)) for ids in answered.answers],
+    )
+    recipe = replace(METHODS[module][0], steps=16, batch=16, learning_rate=2e-2, beta=0.0, keep=(), checkpoint_every=16)
+    run = Run(tmp_path, module, inputs)
+    run.build(recipe)
+    rewards = [row["reward"] for row in read_json(run.out / "log.json")]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5  # even ids are learned
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_trls_advantages_are_ours(algorithm, inputs, tmp_path):
+    recipe = replace(rlhf_runs.RLOO, algorithm=algorithm, steps=1, warmup=0, keep=(), samples=3)
+    policy, tokenizer = saved.load_model(inputs["policy"]), saved.load_tokenizer(inputs["policy"])
+    questions = Questions.of_pairs(tokenizer, world="tiny", prompts=recipe.prompts, seed=0)
+    trainer = policy_gradient.make_trainer(recipe, policy, tokenizer, seed=0, folder=tmp_path / "trainer")
+    log = policy_gradient.PolicyLog(tmp_path)
+    rng = torch.Generator().manual_seed(0)
+
+    def rewards(answered):
+        return torch.randn(len(answered), generator=rng).tolist()
+
+    trainer.begin(recipe, questions, rewards, log, 0)
+    context = type("Context", (), {"checkpoints": tmp_path, "progress": staticmethod(lambda *a, **k: None)})()
+    policy_gradient.trl_adapters.run(trainer, context, epochs=None)
+    given = torch.tensor(list(trainer._logs["rewards"]["rewards"])).view(-1, 3)
+    theirs = torch.tensor(list(trainer._logs["advantages"])).view(-1, 3)
+    # the policy is still the reference, so that no KL enters
+    ours = pure.rloo_advantages(given) if algorithm == "rloo" else pure.grpo_advantages(given)
+    assert torch.allclose(theirs, ours, atol=1e-5)
+
+
+def test_ppos_first_step_is_the_policy_gradient(inputs):
+    recipe = replace(rlhf_runs.PPO, value_weight=0.0)
+    actor = ppo.ActorCritic(saved.load_model(inputs["policy"]))
+    tokenizer = saved.load_tokenizer(inputs["policy"])
+    questions = Questions.of_pairs(tokenizer, world="tiny", prompts=8, seed=0)
+    answered = rollouts.answer(actor.policy, questions, [0, 1, 2, 3], max_new_tokens=6, seed=0)
+    reference = rollouts.scored(actor.policy, answered)
+    rewards = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    rollout = ppo.make_rollout(actor, answered, reference, rewards, recipe)
+    ppo.minibatch_loss(actor, rollout, recipe).backward()
+    clipped = actor.policy.get_input_embeddings().weight.grad.clone()
+    actor.zero_grad()
+    log_probs, _, mask = actor(answered)
+    # no KL yet, no values yet: the advantage of a token is the centred reward, decayed by lambda from the last token on
+    lengths = mask.sum(dim=1, keepdim=True)
+    places = torch.arange(mask.shape[1])[None]
+    centred = (rewards - rewards.mean())[:, None] * 0.95 ** (lengths - 1 - places).clamp(min=0)
+    advantages = whitened(torch.where(mask, centred, 0.0), mask)
+    assert torch.allclose(rollout.advantages, advantages, atol=1e-5)
+    (-(advantages * log_probs).sum() / mask.sum()).backward()
+    assert torch.allclose(clipped, actor.policy.get_input_embeddings().weight.grad, atol=1e-6)
+
+
+def test_a_checkpoint_amid_a_rollout_is_refused():
+    with pytest.raises(RuntimeError, match="resumed amid the updates of a rollout"):
+        ppo.require_drawn(None)
+
+
+def test_of_each_question_the_best_and_the_worst_answer_make_the_pair():
+    chosen, rejected = online_dpo.best_and_worst([1.0, 3.0, 2.0, 5.0, 5.0, 4.0], samples=3)
+    assert (chosen, rejected) == ([1, 3], [0, 5])
+
+
+def test_a_reference_that_is_another_model_is_refused(inputs):
+    policy, other = (saved.load_model(inputs["policy"]) for _ in range(2))
+    policy_gradient.require_reference(policy, other)
+    with torch.no_grad():
+        other.get_input_embeddings().weight.add_(1e-3)
+    with pytest.raises(ValueError, match="the reference is not the policy's start"):
+        policy_gradient.require_reference(policy, other)

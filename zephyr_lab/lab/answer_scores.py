@@ -1,0 +1,221 @@
+"""Scores of evaluated models as tidy frames: means, differences and win rates, each with its interval over seeds.
+
+A model's number on one seed is a mean over all questions of the benchmark; its interval is Student's t over seeds, of
+differences paired by seed where two models are compared. One seed alone has no such interval, and neither have equal
+values on all seeds (a base that all of them share): tables then carry an interval over questions, which says so. With
+one seed claims stay undecided.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zephyr_lab.core import files
+from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import seed_means
+from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.intervals import (
+    PERCENT,
+    SHARE,
+    Estimate,
+    Scale,
+    mean_estimate,
+    share_estimate,
+    t_interval,
+)
+
+NEAR_GREEDY, HOT = "near-greedy", "hot"  # runs of `methods.stages.evaluate`
+OFFICIAL = 160  # the last id of the first 80 questions, MT-Bench's size
+SOURCE = "embedded world, exact judge"
+ITSELF = "against itself: 50 by definition"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a model on one seed: the mean of `column` over the answers of `run`, times `scale`.
+
+    `metric` names it in the tidy frame. turn: 1 or 2 alone, None for both; official: the first 80 questions alone;
+    within: the ends of what an answer can get, after scaling, None where it has none.
+    """
+
+    metric: str
+    column: str = "score"
+    run: str = NEAR_GREEDY
+    turn: int | None = None
+    official: bool = False
+    scale: float = 1.0
+    within: Scale | None = None
+
+
+JUDGED = Scale(1.0, 10.0)  # what a judge gives
+SCORE = Measure("mt_bench", within=JUDGED)  # the name under which Tables 1 and 3 print theirs
+HOT_SCORE = Measure("score at T = 0.7", run=HOT, within=JUDGED)
+OFFICIAL_SCORE = Measure("score, 80 questions", official=True, within=JUDGED)
+CORE = Measure("core", "core")
+EXPLANATION = Measure("explanation", "explanation")
+STYLE = Measure("style", "style")
+COST = Measure("cost", "cost")
+WORDS = Measure("words", "words")
+PARTS = (CORE, EXPLANATION, STYLE, COST, WORDS)
+
+
+def answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
+    """Every graded answer of the evaluation stages, one a seed in the order of seeds; runs what is missing.
+
+    Columns: seed, then those of `methods.stages.evaluate` (model, run, question_id, category, turn, text, ...).
+    """
+    found = []
+    for seed, folder in enumerate(get_many(evaluations)):
+        columns = files.read_json(folder / "answers.json")
+        found.append(pd.DataFrame({"seed": seed, **columns}))
+    return pd.concat(found, ignore_index=True)
+
+
+def held_out(evaluations: Sequence[Stage]) -> pd.DataFrame:
+    """Held-out ranking of the evaluation stages that were given pairs: columns seed, model, sum, mean, pairs."""
+    found = []
+    for seed, folder in enumerate(get_many(evaluations)):
+        found += [{"seed": seed, **row} for row in files.read_json(folder / "pairs.json")]
+    return pd.DataFrame(found)
+
+
+def grid(answered: pd.DataFrame, model: str, measure: Measure = SCORE) -> pd.DataFrame:
+    """The measure of one model: a row a seed, a column a question (mean of its turns).
+
+    Raises ValueError for a model that was not evaluated.
+    """
+    known = list(dict.fromkeys(answered["model"]))
+    if model not in known:
+        raise ValueError(f"no answers of a model named {model!r}; there are {', '.join(known)}")
+    wanted = (answered["model"] == model) & (answered["run"] == measure.run)
+    if measure.turn is not None:
+        wanted &= answered["turn"] == measure.turn
+    if measure.official:
+        wanted &= answered["question_id"] <= OFFICIAL
+    chosen = answered[wanted]
+    values = measure.scale * chosen[measure.column].astype(float)
+    return values.groupby([chosen["seed"], chosen["question_id"]]).mean().unstack()
+
+
+def wins(answered: pd.DataFrame, model: str, against: str, *, run: str = NEAR_GREEDY) -> pd.DataFrame:
+    """First turns judged beside those of `against` on the same seed: 100 won, 50 drawn, 0 lost; as `grid`."""
+    first = Measure("first turn", run=run, turn=1)
+    return 50 * (np.sign(grid(answered, model, first) - grid(answered, against, first)) + 1)
+
+
+def estimate(values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None) -> dict[str, Any]:
+    """{"value", "low", "high", "n", "seeds", "interval"} of a grid: t over its rows, seeds or what `unit` calls them.
+
+    One row alone, or rows of equal means: an interval over questions instead, and "interval" says so; where all
+    questions are equal too, it needs the ends of the scale, `within`, and without them the ends are the value, which
+    "interval" says. n counts the questions.
+    """
+    by_seed = values.mean(axis=1).to_numpy(float)
+    seeds, questions = values.shape
+    numbers = {"value": float(by_seed.mean()), "n": questions, "seeds": seeds}
+    interval, name = t_interval(by_seed), f"{seeds} {unit}s, t 95 %"
+    if interval is None:
+        found = _over_questions(values.mean(axis=0), within)
+        of = f"1 {unit}" if seeds == 1 else f"{seeds} equal {unit}s"
+        interval, name = found.interval, f"{of}: {questions} questions, {found.method}"
+    low, high = interval or (numbers["value"], numbers["value"])
+    # equal values: the last bit of a mean may fall beside them
+    return {**numbers, "low": min(low, numbers["value"]), "high": max(high, numbers["value"]), "interval": name}
+
+
+def number(
+    row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None
+) -> dict[str, Any]:
+    """A retrained number as a row of the tidy frame, from a grid of its values; arguments as `estimate`."""
+    found = estimate(values, unit=unit, within=within)
+    return {"row": row, "metric": metric, "kind": "retrained", **found, "source": SOURCE}
+
+
+def _over_questions(values: pd.Series, within: Scale | None) -> Estimate:
+    """The mean over questions of one row, or of rows that are one."""
+    asked = list(values.index)
+    if within in (SHARE, PERCENT):
+        return share_estimate(values, asked, seed=0, scale=within)
+    return mean_estimate(values, asked, seed=0, scale=within)
+
+
+def counted(row: str, metric: str, by_seed: Sequence[float], *, n: int) -> list[dict[str, Any]]:
+    """A number that each seed's training gives by itself, of `n` things: one row, or none for fewer than two seeds."""
+    return seed_means.number(row, metric, by_seed, n=n, source=SOURCE)
+
+
+def scores(
+    answered: pd.DataFrame, measures: Iterable[Measure] = (SCORE,), *, models: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """Tidy frame of the measures of `models` (all), a row each."""
+    wanted = list(dict.fromkeys(answered["model"])) if models is None else list(models)
+    return tables.frame(
+        number(model, measure.metric, grid(answered, model, measure), within=measure.within)
+        for model in wanted
+        for measure in measures
+    )
+
+
+def by_category(answered: pd.DataFrame, models: Iterable[str], *, run: str = NEAR_GREEDY) -> pd.DataFrame:
+    """Tidy frame of the mean score in each category, the category as metric."""
+    parts = dict(tuple(answered.groupby("category", sort=False)))
+    return tables.frame(
+        number(model, category, grid(part, model, Measure(category, run=run)), within=JUDGED)
+        for model in models
+        for category, part in parts.items()
+    )
+
+
+def win_rates(
+    answered: pd.DataFrame, models: Iterable[str], *, against: str, run: str = NEAR_GREEDY, metric: str = "win_rate"
+) -> pd.DataFrame:
+    """Tidy frame of win rates in % against the model `against` of the same seed, ties half.
+
+    Against itself a model draws by definition, and the row says so.
+    """
+    rows = [(model, wins(answered, model, against, run=run)) for model in models]
+    return tables.frame(
+        number(model, metric, won, within=PERCENT)
+        | ({"low": 50.0, "high": 50.0, "interval": ITSELF} if model == against else {})
+        for model, won in rows
+    )
+
+
+def differences(
+    answered: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], measures: Iterable[Measure] = (SCORE,)
+) -> pd.DataFrame:
+    """Tidy frame of ours - theirs, paired by seed: `pairs` gives each row's name its two models."""
+    return tables.frame(
+        number(
+            row,
+            measure.metric,
+            grid(answered, ours, measure) - grid(answered, theirs, measure),
+            within=of_difference(measure.within),
+        )
+        for row, (ours, theirs) in pairs.items()
+        for measure in measures
+    )
+
+
+def of_difference(within: Scale | None) -> Scale | None:
+    """The ends of a difference of two such values."""
+    return None if within is None else Scale(within.low - within.high, within.high - within.low)
+
+
+def effect(claim: str, metric: str, values: pd.DataFrame) -> dict[str, Any]:
+    """One part of a claim for `check.claims`, from a grid of differences (a row a seed).
+
+    `metric` is that of claims.toml, word for word. One seed gives no interval, so the verdict stays open. Equal seeds
+    leave the questions to vary; where these are equal too the effect decides as a count does.
+    """
+    measured = number(claim, metric, values)
+    return measured if measured["seeds"] > 1 else {**measured, "low": None, "high": None}
+
+
+def effects(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The frame that `check.claims` takes, of rows made by `effect`."""
+    return pd.DataFrame([dict(row) for row in rows])

@@ -1,0 +1,198 @@
+"""What KD and DAE share in training: transformers' Trainer with a loss of ours, its parts in the log, models kept.
+
+The stage's habits (progress, checkpoints, the halt at the first NaN, equal bytes after a kill) are `trl_adapters`'.
+"""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+
+from zephyr_lab.losses import kd as plain
+from zephyr_lab.losses.fast import kd as fast
+from zephyr_lab.methods import stack_muon, trl_adapters
+from zephyr_lab.methods.distillation_batches import Batch, Collator
+from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.recipes.kd import Distillation
+from zephyr_lab.models import saved
+from zephyr_lab.models.packed_attention import require_apart
+
+STEPS = "steps"
+
+
+class KeepSteps(TrainerCallback):
+    """Saves the model after some steps in folder/N, before the checkpoint of the same step, so no kill loses one."""
+
+    def __init__(self, steps: Iterable[int], folder: Path) -> None:
+        self._steps = frozenset(steps)
+        self._folder = folder
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+        if state.global_step in self._steps:
+            saved.save(objects["model"], objects["processing_class"], self._folder / str(state.global_step))
+
+
+class DistillationTrainer(trl_adapters.StageTrainer):
+    """A stage's trainer whose loss is made by `losses`; a subclass says how.
+
+    `losses` notes the parts of the loss by name; each log row has their means since the last one.
+    """
+
+    recipe: Distillation
+
+    def __init__(self, recipe: Distillation, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.recipe = recipe
+        self.model_accepts_loss_kwargs = False  # our losses are means: the trainer divides by the accumulation steps
+        self._noted: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of one micro-batch, its parts noted."""
+        raise NotImplementedError
+
+    def note(self, name: str, value: Tensor, *, weight: float = 1.0) -> None:
+        """Count `value` in the mean that the next log row has under `name`."""
+        noted = self._noted[name]
+        noted[0] += weight * value.item()
+        noted[1] += weight
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
+        return self.losses(model, inputs)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor, None, None]:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.losses(model, self._prepare_inputs(inputs)), None, None
+
+    def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
+        prefix = "" if self.model.training else "eval_"
+        means = {f"{prefix}{name}": total / weight for name, (total, weight) in self._noted.items() if weight}
+        self._noted.clear()
+        super().log({**logs, **means}, *arguments, **named)
+
+    def wants_norms(self) -> bool:
+        """Whether this step's log is to have the gradient norm of each part of the loss."""
+        every = self.recipe.gradient_norms_every
+        return self.model.training and every > 0 and self.state.global_step % every == 0
+
+    def note_norms(self, **parts: Tensor) -> None:
+        """Note the gradient norm of each part, over all weights, as <name>_grad_norm."""
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        for name, part in parts.items():
+            if part.requires_grad:
+                found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
+                squares = [gradient.double().square().sum() for gradient in found if gradient is not None]
+                self.note(f"{name}_grad_norm", torch.stack(squares).sum().sqrt())
+
+
+def trainer(
+    kind: type[DistillationTrainer],
+    recipe: Distillation,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: dict[str, Dataset],
+    *,
+    seed: int,
+    folder: Path,
+) -> DistillationTrainer:
+    """A trainer of the kind, with checkpoints in `folder`. `rows`: "train" and "test", see `distillation_data`."""
+    if recipe.packed:
+        require_apart(student, recipe.max_length)
+    arguments = trl_adapters.trainer_arguments(
+        recipe, seed=seed, folder=folder, held_out=len(rows["test"]), measure_start=recipe.evaluate_every > 0
+    )
+    return kind(
+        recipe,
+        model=student,
+        args=TrainingArguments(**arguments, remove_unused_columns=False),
+        data_collator=Collator(),
+        train_dataset=rows["train"],
+        eval_dataset=rows["test"],
+        processing_class=tokenizer,
+        optimizers=(stack_muon.optimizer(recipe, student), None),
+    )
+
+
+def run(trainer: DistillationTrainer, context: Context) -> list[dict[str, float | int]]:
+    """Train to the end, keeping the recipe's steps beside the checkpoints; returns the log (see `trl_adapters.run`).
+
+    Raises ValueError for a step to keep that the run does not reach.
+    """
+    keep_steps(trainer, trainer.recipe.keep_steps, context)
+    return trl_adapters.run(trainer, context, epochs=None)
+
+
+def keep_steps(trainer: trl_adapters.StageTrainer, steps: Sequence[int], context: Context) -> None:
+    """Let `trainer` keep the models of `steps`. Raises ValueError for a step beyond its last."""
+    per_epoch = -(
+        -len(trainer.train_dataset) // (trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps)
+    )
+    last = per_epoch * round(trainer.args.num_train_epochs)
+    if steps and max(steps) > last:
+        raise ValueError(f"keep_steps names step {max(steps)}, but training ends at step {last}")
+    trainer.add_callback(KeepSteps(steps, context.checkpoints / STEPS))
+
+
+def save(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: Context, out: Path) -> None:
+    """Write the model to `out`, and the kept steps to out/steps/N."""
+    saved.save(student, tokenizer, out)
+    if (context.checkpoints / STEPS).is_dir():
+        shutil.copytree(context.checkpoints / STEPS, out / STEPS)
+
+
+def load_teacher(folder: Path, device: torch.device) -> PreTrainedModel:
+    """A frozen model, in bfloat16 on a GPU."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return saved.load_model(folder, dtype=dtype).to(device).requires_grad_(False)
+
+
+def require_input(inputs: dict[str, Path], role: str, why: str) -> Path:
+    """The folder of an input. Raises ValueError where it is missing."""
+    if role not in inputs:
+        raise ValueError(f"no input {role!r}: {why}; there are {', '.join(sorted(inputs))}")
+    return inputs[role]
+
+
+def divergence(recipe: Distillation, student: Tensor, teacher: Tensor) -> Tensor:
+    """The recipe's divergence of each position (eq. 2), shape (row, position)."""
+    kl = fast.forward_kl if recipe.divergence == "forward" else fast.reverse_kl
+    return kl(student, teacher, temperature=recipe.temperature)
+
+
+def reduced(recipe: Distillation, scores: Tensor, counted: Tensor) -> Tensor:
+    """The recipe's mean of `scores`."""
+    mean = plain.mean_of_tokens if recipe.reduction == "tokens" else plain.mean_of_sequences
+    return mean(scores, counted)
+
+
+def logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Next-token logits of a batch, (row, position, entry)."""
+    return model(**batch.inputs()).logits
+
+
+@torch.no_grad()
+def teacher_logits(teacher: PreTrainedModel, batch: Batch) -> Tensor:
+    """Next-token logits of a frozen model. Raises ValueError where it would read on from one packed text to another."""
+    if batch.places is not None:
+        require_apart(teacher, int(batch.places.max()) + 1)
+    return logits(teacher, batch)
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """No gradients, and evaluation mode inside."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,213 @@
+"""Token rows for dSFT and dDPO with our own exact masks, and an account of every row that needed a remark.
+
+The trainers get ids and labels ready made: left to themselves they drop rows whose prompt fills the limit without a
+word, and content that spells "<|user|>" could forge a turn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from zephyr_lab.data.chat import encode_dialogues, encode_prompts
+from zephyr_lab.data.splits import Messages, Preference
+
+IGNORED = -100  # a label that no loss counts
+SHOWN = 10
+
+
+@dataclass(slots=True)
+class Finding:
+    """A remark on rows: how many it concerns, the first of them by number (from 1), and whether they were set aside."""
+
+    rows: int = 0
+    first: list[int] = field(default_factory=list)
+    set_aside: bool = False
+
+
+@dataclass(slots=True)
+class Account:
+    """`read` rows were there, `used` of them became examples; `findings` says what was found, by name."""
+
+    read: int
+    used: int = 0
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    def note(self, what: str, number: int, *, set_aside: bool = False) -> None:
+        """Count row `number` under `what`."""
+        finding = self.findings.setdefault(what, Finding(set_aside=set_aside))
+        finding.rows += 1
+        if len(finding.first) < SHOWN:
+            finding.first.append(number)
+
+    def metrics(self) -> dict[str, float]:
+        """{"rows", "used", "<finding>": count, ...}, names with "_" for spaces."""
+        found = {what.replace(" ", "_"): float(finding.rows) for what, finding in self.findings.items()}
+        return {"rows": float(self.read), "used": float(self.used), **found}
+
+    def line(self) -> str:
+        """One line for people: `1500 rows, 1498 used; equal answers: 3 (rows 4, 9, 17)`."""
+        parts = [f"{self.read} rows, {self.used} used"]
+        for what, finding in self.findings.items():
+            places = ", ".join(map(str, finding.first)) + (", ..." if finding.rows > len(finding.first) else "")
+            parts.append(f"{what}: {finding.rows}{' set aside' if finding.set_aside else ''} (rows {places})")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueExample:
+    """Ids of a dialogue; `labels` are the ids that count in the loss, IGNORED elsewhere."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PairExample:
+    """Ids of a prompt up to where the answer begins, and of both answers, each with its </s>."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longer of the two whole rows."""
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+
+def dialogue_examples(
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Messages],
+    *,
+    max_length: int,
+    answers_only: bool,
+    system_turn: bool,
+    numbers: Sequence[int] | None = None,
+) -> tuple[list[DialogueExample], Account]:
+    """Examples in the dialogues' order. A row beyond `max_length` loses its end; one that keeps no answer is set aside.
+
+    `numbers`: what the account calls the dialogues, 1, 2, ... unless given. Raises ValueError where no row is left.
+    """
+    examples, account = each_dialogue(
+        tokenizer,
+        dialogues,
+        max_length=max_length,
+        answers_only=answers_only,
+        system_turn=system_turn,
+        numbers=numbers,
+    )
+    kept = [example for example in examples if example is not None]
+    require_some(account, max_length=max_length)
+    return kept, account
+
+
+def each_dialogue(
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Messages],
+    *,
+    max_length: int,
+    answers_only: bool,
+    system_turn: bool,
+    numbers: Sequence[int] | None = None,
+) -> tuple[list[DialogueExample | None], Account]:
+    """As `dialogue_examples`, one entry a dialogue, None where it is set aside; all of them may be."""
+    account = Account(len(dialogues))
+    examples: list[DialogueExample | None] = []
+    encoded = encode_dialogues(tokenizer, [_with_system(dialogue, system_turn) for dialogue in dialogues])
+    for number, dialogue, whole in zip(_numbers(dialogues, numbers), dialogues, encoded, strict=True):
+        if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in dialogue):
+            account.note("empty answer", number)
+        ids, mask = whole.ids[:max_length], whole.answer_mask[:max_length]
+        # The first token has none before it that could predict it.
+        if not any(mask[1:]):
+            account.note("no answer within the limit", number, set_aside=True)
+            examples.append(None)
+            continue
+        if len(whole.ids) > max_length:
+            account.note("end cut off", number)
+        counted = mask if answers_only else (True,) * len(ids)
+        examples.append(
+            DialogueExample(list(ids), [id_ if counts else IGNORED for id_, counts in zip(ids, counted, strict=True)])
+        )
+        account.used += 1
+    return examples, account
+
+
+def pair_examples(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Preference],
+    *,
+    max_length: int,
+    max_prompt_length: int,
+    long_prompts: str,
+    equal_answers: str,
+    system_turn: bool,
+    numbers: Sequence[int] | None = None,
+) -> tuple[list[PairExample], Account]:
+    """Examples in the pairs' order. Empty answers are noted and stay: the end token alone is an answer too.
+
+    Pairs of equal texts stay or are set aside (`equal_answers` "keep" or "set_aside"). A prompt beyond
+    `max_prompt_length` loses its beginning (`long_prompts` "cut_left") or is set aside with its pair ("set_aside"); an
+    answer that reaches over `max_length` loses its end; a pair whose prompt leaves it no token is set aside. `numbers`:
+    what the account calls the pairs, 1, 2, ... unless given. Raises ValueError where no pair is left.
+    """
+    account = Account(len(pairs))
+    examples = []
+    before = [_with_system(pair.prompt, system_turn) for pair in pairs]
+    prompts = encode_prompts(tokenizer, before)
+    chosen = _answers(tokenizer, before, [pair.chosen for pair in pairs], prompts)
+    rejected = _answers(tokenizer, before, [pair.rejected for pair in pairs], prompts)
+    sides = zip(_numbers(pairs, numbers), pairs, prompts, chosen, rejected, strict=True)
+    for number, pair, prompt, good, bad in sides:
+        if pair.chosen == pair.rejected:
+            account.note("equal answers", number, set_aside=equal_answers == "set_aside")
+            if equal_answers == "set_aside":
+                continue
+        if not pair.chosen.strip() or not pair.rejected.strip():
+            account.note("empty answer", number)
+        if len(prompt) > max_prompt_length:
+            if long_prompts == "set_aside":
+                account.note("prompt beyond the limit", number, set_aside=True)
+                continue
+            account.note("beginning of the prompt cut off", number)
+            prompt = prompt[-max_prompt_length:]
+        room = max_length - len(prompt)
+        if room < 1:
+            account.note("no room for an answer behind the prompt", number, set_aside=True)
+            continue
+        if max(len(good), len(bad)) > room:
+            account.note("end of an answer cut off", number)
+        examples.append(PairExample(prompt, good[:room], bad[:room]))
+        account.used += 1
+    require_some(account, max_length=max_length)
+    return examples, account
+
+
+def require_some(account: Account, *, max_length: int) -> None:
+    """Raises ValueError, saying what was found in which rows, where none of them became an example."""
+    if not account.used:
+        raise ValueError(f"none of {account.read} rows can be trained on at max_length {max_length}: {account.line()}")
+
+
+def _with_system(dialogue: Messages, wanted: bool) -> Messages:
+    """The dialogue, an empty system turn put first if it is wanted and there is none."""
+    if wanted and dialogue and dialogue[0]["role"] != "system":
+        return [{"role": "system", "content": ""}, *dialogue]
+    return dialogue
+
+
+def _answers(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], texts: Sequence[str], before: Sequence[list[int]]
+) -> list[list[int]]:
+    """Ids of each answer after its prompt, </s> included, without the line break that closes the turn."""
+    dialogues = [[*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, texts, strict=True)]
+    encoded = encode_dialogues(tokenizer, dialogues)
+    return [
+        [id_ for id_, counts in zip(whole.ids[len(ids) :], whole.answer_mask[len(ids) :], strict=True) if counts]
+        for whole, ids in zip(encoded, before, strict=True)
+    ]
+
+
+def _numbers(rows: Sequence[object], numbers: Sequence[int] | None) -> Sequence[int]:
+    return range(1, len(rows) + 1) if numbers is None else numbers

@@ -1,0 +1,271 @@
+"""One step of KD without whole logits and without maps, for any training loop: equations (1) to (5) of 2406.19112.
+
+Both models run by sdpa; the attention loss is taken layer by layer from queries and keys, the prediction loss from the
+hidden states of the positions that count. Equal to the step of `methods.kd` (tested). Its gradients are those of the
+whole loss: add losses, call backward once.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from zephyr_lab.core.shapes import TokenMask
+from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sight
+from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
+from zephyr_lab.losses.fast.kd_head import kd_head_losses
+from zephyr_lab.models.attention_tap import LayerTap, tapping
+from zephyr_lab.models.lean_feed_forward import lean_feed_forward
+from zephyr_lab.models.logits import FAILURES, WHOLE, body_of
+from zephyr_lab.models.packed_attention import require_apart
+from zephyr_lab.models.pairing import Pairing
+from zephyr_lab.models.plain_head import plain_head
+from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
+
+
+@dataclass(frozen=True, slots=True)
+class LeanParts:
+    """The loss to train on, and what it is made of as plain numbers; attention None where none was asked for."""
+
+    loss: Tensor
+    prediction: Tensor
+    cross_entropy: Tensor
+    attention: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Hidden states of both models at the positions that count, (token, hidden), and the attention loss if any."""
+
+    hidden: Tensor
+    teacher_hidden: Tensor
+    attention: Tensor | None
+
+
+def linear_head(model: nn.Module) -> LinearHead:
+    """The model's head for the fused losses. Raises ValueError as `models.plain_head`: ask once, before training and
+    before the model is wrapped for several devices."""
+    head = plain_head(model)
+    try_out(model)
+    return LinearHead(head.weight, head.bias)
+
+
+def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask) -> Hidden:
+    """What the model's head is given at the counted positions, (token, hidden), without the logits of all positions.
+
+    The feed-forward block of the last layer runs for these positions alone where the model has shown that nothing else
+    reads it (`_ends_by_token`). All blocks like Llama's keep gate and up alone for the backward pass
+    (`models.lean_feed_forward`). `model` may be wrapped for several devices or carry adapters: the wrapper's own
+    forward runs. Raises ValueError for a model whose logits hang on more than its last hidden states.
+    """
+    causal = causal_model(model)
+    body = body_of(causal).module
+    again = body.training and body.is_activation_checkpointing  # runs the layer a second time, without these hooks
+    ends_by_token = not again and _ends_by_token(body)  # before the hooks: the first call runs the body
+    caught: list[Tensor] = []
+    hooks = [body.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))]
+    if ends_by_token:
+        hooks += _for_counted(body, counted)
+    try:
+        with nullcontext() if again else lean_feed_forward(body):
+            model(**inputs, **accepted(causal, use_cache=False, logits_to_keep=1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught[0][counted]
+
+
+def try_out(model: nn.Module) -> None:
+    """Let the model show on a few tokens what `last_hidden` may leave out: once, and before its attention is replaced,
+    where these tokens would be taken for the batch's. Raises ValueError as `last_hidden`."""
+    _ends_by_token(body_of(model).module)
+
+
+_by_token: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _ends_by_token(body: nn.Module) -> bool:
+    """Whether the feed-forward block of the last layer treats each token for itself and nothing follows it that does
+    not: found on the first call, by comparing on a few tokens, some of which count."""
+    if body not in _by_token:
+        _by_token[body] = _last_block(body) is not None and _shown_by_token(body)
+    return _by_token[body]
+
+
+@torch.no_grad()
+def _shown_by_token(body: nn.Module) -> bool:
+    ids = torch.arange(3, 13, device=body.device).view(2, 5) % body.config.get_text_config().vocab_size
+    counted = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]], dtype=torch.bool, device=ids.device)
+    hooks = []
+    with evaluating(body):
+        whole = _whole(body, ids)[counted]
+        try:
+            hooks += _for_counted(body, counted)
+            found = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False  # the block takes or gives something else than a tensor of all tokens: it runs on them all
+        finally:
+            for hook in hooks:
+                hook.remove()
+    limits = torch.finfo(whole.dtype)
+    tolerance = 64 * limits.eps * max(float(whole.nan_to_num().abs().max()), limits.tiny)
+    return torch.allclose(found, whole, rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def _whole(body: nn.Module, ids: Tensor) -> Tensor:
+    try:
+        return body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state
+    except FAILURES as error:  # an adapter, say, that keeps what its wrapper has read before
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"{type(body).__name__} does not read ids without what is around it ({line}); {WHOLE}"
+        ) from error
+
+
+def _last_block(body: nn.Module) -> nn.Module | None:
+    layers = getattr(body, "layers", None)
+    block = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) and len(layers) else None
+    return block if isinstance(block, nn.Module) else None
+
+
+def _for_counted(body: nn.Module, counted: TokenMask) -> list[RemovableHandle]:
+    """Hooks by which the last feed-forward block runs for the counted tokens alone."""
+    block = _last_block(body)
+    return [
+        block.register_forward_pre_hook(lambda module, args: (args[0][counted][None], *args[1:])),
+        block.register_forward_hook(lambda module, args, output: _at(output, counted)),
+    ]
+
+
+def _at(output: Any, counted: TokenMask) -> Any:
+    """Rows at their positions, zeros elsewhere; where a block gives more than its rows, the rest as it is."""
+    if isinstance(output, tuple):
+        return _at(output[0], counted), *output[1:]
+    if output.shape[:2] != (1, int(counted.sum())):
+        raise ValueError(f"a block gave {tuple(output.shape)} for {int(counted.sum())} tokens")
+    return output.new_zeros(*counted.shape, output.shape[-1]).masked_scatter(counted[..., None], output[0])
+
+
+def lean_kd_losses(
+    student: nn.Module,
+    teacher: nn.Module,
+    inputs: Mapping[str, Any],
+    *,
+    heads: tuple[LinearHead, LinearHead],
+    counted: TokenMask,
+    shares: TokenShares,
+    pairing: Pairing | None,
+    prediction_weight: float,
+    attention_weight: float,
+    ce_weight: float,
+    temperature: float,
+) -> LeanParts:
+    """Equation (5) over the positions in `counted`, each loss summed with their `shares`.
+
+    inputs: what both models' forward takes (input_ids; attention_mask where padding is on the left or within;
+    position_ids that start anew where texts are packed). heads: student's and teacher's, by `linear_head`. pairing:
+    whose maps each layer and head follows (`models.pairing.pair`); None leaves the attention loss out.
+    """
+    passes = both_passes(student, teacher, inputs, counted=counted, shares=shares, pairing=pairing)
+    ids = inputs["input_ids"]
+    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)[counted]  # the last position never counts
+    head, teacher_head = heads
+    found = kd_head_losses(
+        passes.hidden, head, teacher_hidden=passes.teacher_hidden, teacher_head=teacher_head, next_ids=following,
+        shares=shares, prediction_weight=prediction_weight, ce_weight=ce_weight, temperature=temperature,
+    )  # fmt: skip
+    if passes.attention is None:
+        return LeanParts(found.loss, found.prediction, found.cross_entropy, None)
+    loss = found.loss + attention_weight * passes.attention
+    return LeanParts(loss, found.prediction, found.cross_entropy, passes.attention.detach())
+
+
+def both_passes(
+    student: nn.Module,
+    teacher: nn.Module,
+    inputs: Mapping[str, Any],
+    *,
+    counted: TokenMask,
+    shares: TokenShares,
+    pairing: Pairing | None,
+) -> Passes:
+    """Both models' forward passes and the attention loss on the way, the mean over layers and heads (eq. 4, 5).
+
+    Raises ValueError where the last position is counted, and for packed rows as `packed_attention.require_apart`.
+    """
+    try_out(student)
+    try_out(teacher)
+    if bool(counted[:, -1].any()):
+        raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
+    if "position_ids" in inputs and inputs.get("attention_mask") is None:  # packed, as transformers reads it
+        longest = int(inputs["position_ids"].max()) + 1
+        for model in (student, teacher):
+            require_apart(getattr(model, "module", model), longest)
+    if pairing is None:
+        with torch.no_grad():
+            teacher_hidden = last_hidden(teacher, inputs, counted)
+        return Passes(last_hidden(student, inputs, counted), teacher_hidden, None)
+    taps: dict[int, LayerTap] = {}
+    wanted = set(pairing.layers)
+
+    def keep(tap: LayerTap) -> None:
+        if tap.layer in wanted:
+            taps[tap.layer] = tap
+
+    with torch.no_grad(), tapping(teacher, keep):
+        teacher_hidden = last_hidden(teacher, inputs, counted)
+    follower = _Follower(taps, pairing, _spread(shares, counted), inputs)
+    with tapping(getattr(student, "module", student), follower):
+        hidden = last_hidden(student, inputs, counted)
+    return Passes(hidden, teacher_hidden, torch.stack(follower.found).sum())
+
+
+class _Follower:
+    """Listens to the student and takes each layer's divergence from the teacher's paired layer."""
+
+    def __init__(self, taps: dict[int, LayerTap], pairing: Pairing, shares: Tensor, inputs: Mapping[str, Any]) -> None:
+        self._taps, self._pairing, self._shares, self._inputs = taps, pairing, shares, inputs
+        self._plain = pairing.heads == tuple(range(len(pairing.heads)))
+        self._sights: dict[int | None, Sight] = {}
+        self.found: list[Tensor] = []
+
+    def __call__(self, tap: LayerTap) -> None:
+        asked = self._pairing.layers
+        # Kept no longer than some layer follows it: by the end of the pass none is.
+        again = asked[tap.layer] in asked[tap.layer + 1 :]
+        theirs = self._taps[asked[tap.layer]] if again else self._taps.pop(asked[tap.layer])
+        queries, keys = theirs.queries, theirs.keys
+        if not self._plain:
+            heads = torch.tensor(self._pairing.heads, device=queries.device)
+            keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)[:, heads]
+            queries = queries[:, heads]
+        self.found.append(
+            attention_kl_sum(
+                tap.queries, tap.keys, self._sight(tap, theirs), self._shares / (len(asked) * tap.queries.shape[1]),
+                scale=tap.scale, teacher_queries=queries, teacher_keys=keys, teacher_scale=theirs.scale,
+            )
+        )  # fmt: skip
+
+    def _sight(self, tap: LayerTap, theirs: LayerTap) -> Sight:
+        """What both models see: of two windows the smaller."""
+        window = min((one for one in (tap.window, theirs.window) if one is not None), default=None)
+        if window not in self._sights:
+            mask, places = self._inputs.get("attention_mask"), self._inputs.get("position_ids")
+            rows, _, positions, _ = tap.queries.shape
+            self._sights[window] = sight(
+                rows, positions, window=window, real=None if mask is None else mask.bool(),
+                places=places if mask is None else None, device=tap.queries.device,
+            )  # fmt: skip
+        return self._sights[window]
+
+
+def _spread(shares: Tensor, counted: Tensor) -> Tensor:
+    """Shares at their positions, (row, position), 0 elsewhere."""
+    spread = torch.zeros(counted.shape, dtype=shares.dtype, device=shares.device)
+    spread[counted] = shares
+    return spread

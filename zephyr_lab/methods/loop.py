@@ -1,0 +1,93 @@
+"""The loop that plain recipes share: steps, gradient clipping, progress, checkpoints, and a halt at the first NaN.
+
+A recipe hands in the loss of step 0, 1, ... as a function of the step alone. So a run that was killed and resumed takes
+the same steps as an unbroken one, bit for bit (same machine, one thread, float32).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from zephyr_lab.methods import checkpoints
+from zephyr_lab.methods.optimizers import Schedule
+
+
+@runtime_checkable
+class Context(Protocol):
+    """What a stage's build function gets from its worker, as far as training uses it."""
+
+    checkpoints: Path
+
+    @property
+    def progress(self) -> Callable[..., None]: ...
+
+
+def train(
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    batch_loss: Callable[[int], Tensor],
+    *,
+    schedule: Schedule,
+    clip: float,
+    checkpoint_every: int,
+    context: Context,
+) -> list[float]:
+    """Train `model` in place for `schedule.steps` steps and return the loss of each; resumes from a checkpoint.
+
+    `batch_loss(step)`: scalar loss to descend. `clip`: largest gradient norm, over all parameters. The learning rates
+    given to the optimizers are peaks. Raises ValueError at the first loss or gradient that is not finite.
+    """
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    losses = _resume(model, optimizers, context.checkpoints)
+    model.train()
+    for step in range(len(losses), schedule.steps):
+        share = schedule.share(step)
+        for optimizer, rates in zip(optimizers, peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = peak * share
+        loss = batch_loss(step)
+        losses.append(require_finite("loss", loss.item(), step))
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        require_finite("gradient norm", norm.item(), step)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        done = step + 1
+        context.progress(done, schedule.steps, loss=losses[-1])
+        if done % checkpoint_every == 0 or done == schedule.steps:
+            _save(model, optimizers, losses, context.checkpoints)
+    return losses
+
+
+def require_finite(name: str, value: float, step: int) -> float:
+    """`value`, or ValueError naming the step: training on from a NaN would fill every weight with it."""
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{name} is {value} at step {step}: training halted; a smaller learning_rate or a longer warm-up helps"
+        )
+    return value
+
+
+def _save(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], losses: list[float], folder: Path) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "losses": losses,
+    }
+    checkpoints.save(folder, len(losses), state)
+
+
+def _resume(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], folder: Path) -> list[float]:
+    """Load the newest checkpoint, if any; returns the losses of the steps already taken."""
+    state = checkpoints.load_newest(folder)
+    if state is None:
+        return []
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["losses"]

@@ -1,0 +1,17 @@
+"""Recipe of distilled supervised fine-tuning (dSFT), Zephyr's first step. Plain values, no torch."""
+
+from dataclasses import dataclass
+
+from zephyr_lab.methods.recipes.training import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSFTRecipe(Training):
+    """Distilled supervised fine-tuning on dialogues.
+
+    answers_only: loss on the assistant's tokens (the paper's objective), or on all (what its code did). packed: rows
+    filled up with several dialogues that do not see each other.
+    """
+
+    answers_only: bool
+    packed: bool

@@ -1,0 +1,98 @@
+"""What a draft's training rows can be selected by: how far the target moved away from the base on them, and the loss
+of the draft that is to adapt.
+
+The shift is `scoring.representation_shift`; here both models' features are taken on the same rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from zephyr_lab.core import files
+from zephyr_lab.data import schemas
+from zephyr_lab.data.chat import encode_dialogues
+from zephyr_lab.data.sources import Folder, usable
+from zephyr_lab.losses.draft import soft_cross_entropies
+from zephyr_lab.methods import process
+from zephyr_lab.methods.examples import SHOWN
+from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.recipes.draft_data import LABEL, RowScores
+from zephyr_lab.methods.stages.draft_data import TRAIN
+from zephyr_lab.models import draft_files, saved
+from zephyr_lab.models.draft import FeatureDraft, require_fit
+from zephyr_lab.models.logits import last_hidden_states, logits_of
+from zephyr_lab.scoring.representation_shift import Matrix, shift_score, shrunk_covariance
+
+Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong to an answer
+
+
+def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Score the training rows of `inputs["data"]`; `inputs`: base, target (one vocabulary and width), draft.
+
+    Writes scores.json: columns id, benchmark, shift, loss, in the rows' order. Metrics: rows, mean_shift, mean_loss.
+
+    Raises ValueError for models of unlike vocabulary or width, and for a row without an answer token (named).
+    """
+    del seed, context  # nothing is drawn, and two passes are short
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    target_at = inputs["target"] / recipe.target_folder
+    base = saved.load_model(inputs["base"] / recipe.base_folder).to(device)
+    target = saved.load_model(target_at).to(device)
+    draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
+    sizes = [(model.config.vocab_size, model.config.hidden_size) for model in (base, target)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
+    dialogues, _ = usable(Folder(inputs["data"]), TRAIN, schemas.dialogue)
+    messages = [[{"role": one.role, "content": one.content} for one in dialogue.messages] for dialogue in dialogues]
+    encoded = encode_dialogues(saved.load_chat_tokenizer(target_at), messages)
+    rows = [(list(one.ids[: recipe.max_length]), list(one.answer_mask[: recipe.max_length])) for one in encoded]
+    require_guessable(rows, [dialogue.row.number for dialogue in dialogues], max_length=recipe.max_length)
+    before, after = (list(answer_features(model, rows, recipe.rows_at_once)) for model in (base, target))
+    covariance = shrunk_covariance(np.concatenate(before), shrinkage=recipe.shrinkage)
+    shifts = [shift_score(*both, covariance) for both in zip(before, after, strict=True)]
+    columns = {name: [dialogue.row.data.get(name) for dialogue in dialogues] for name in ("id", LABEL)}
+    losses = [draft_loss(draft, target, row) for row in rows]
+    files.write_json(out / "scores.json", {**columns, "shift": shifts, "loss": losses})
+    return {"rows": float(len(rows)), "mean_shift": float(np.mean(shifts)), "mean_loss": float(np.mean(losses))}
+
+
+def require_guessable(rows: Sequence[Tokens], numbers: Sequence[int], *, max_length: int) -> None:
+    """Raises ValueError, naming rows by their numbers, where a draft could guess no answer token of some of them."""
+    mute = [str(number) for number, (_, mask) in zip(numbers, rows, strict=True) if not any(mask[2:])]
+    if mute:
+        raise ValueError(
+            f"{len(mute)} of {len(rows)} rows have no answer token within max_length {max_length} (rows "
+            f"{', '.join(mute[:SHOWN])}{', ...' if len(mute) > SHOWN else ''}): raise max_length, or take them out of "
+            "the data; a selection wants a score for each row"
+        )
+
+
+def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once: int) -> Iterator[Matrix]:
+    """The last layer's features (after the final norm) on the answer tokens of each row, shape (token, width)."""
+    for start in range(0, len(rows), rows_at_once):
+        batch = rows[start : start + rows_at_once]
+        ids = pad_sequence([torch.tensor(ids) for ids, _ in batch], batch_first=True).to(model.device)
+        with torch.inference_mode():  # padding on the right: no token that counts sees it
+            hidden = last_hidden_states(model, input_ids=ids).double().cpu().numpy()
+        for features, (_, mask) in zip(hidden, batch, strict=True):
+            yield features[: len(mask)][np.array(mask)]
+
+
+def draft_loss(draft: FeatureDraft, target: PreTrainedModel, row: Tokens) -> float:
+    """Soft cross entropy of a draft on a row, in nats: the mean over the answer tokens that it would guess."""
+    ids, mask = torch.tensor([row[0]], device=target.device), torch.tensor(row[1], device=target.device)
+    require_fit(draft, target)
+    with torch.inference_mode():
+        features = last_hidden_states(target, input_ids=ids)
+        places = torch.arange(1, ids.shape[1], device=ids.device)[None]
+        guessed, _ = draft(ids[:, 1:], features[:, :-1], places)
+        counted = mask[2:]  # the guess at t is of the token at t + 2
+        losses = soft_cross_entropies(
+            logits_of(target, guessed[0, :-1][counted]), logits_of(target, features[0, 1:-1][counted])
+        )
+    return losses.double().mean().item()

@@ -1,0 +1,117 @@
+"""Where policies stand between reward and KL: one answer at temperature 1 to each held-out question, and what it costs.
+
+The objective of RLHF is an expectation under the policy itself, so its two terms are measured on the same draws: the
+true reward by the exact judge, and KL(policy || start) by the exact divergence of the next-token distributions.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zephyr_lab.core import files
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.losses.kl_estimators import exact_kl
+from zephyr_lab.methods import process
+from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.recipes.rlhf import Frontier
+from zephyr_lab.methods.rollouts import (
+    ROWS_AT_ONCE,
+    Answered,
+    LearnedReward,
+    Questions,
+    answer,
+    answer_texts,
+    hidden_states,
+)
+from zephyr_lab.methods.stages.held_out_questions import held_out_prompts
+from zephyr_lab.models import reward as reward_models
+from zephyr_lab.models import saved
+from zephyr_lab.models.logits import logits_of
+from zephyr_lab.world.judge import grade
+from zephyr_lab.world.objectives import OBJECTIVES, value
+
+REFERENCE, REWARD = "reference", "reward"  # inputs beside the models
+
+
+def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Ask the models of `recipe.models` and grade what they answer; `inputs["reference"]` is what their KL is to.
+
+    With an input "reward" the learned reward is told too. Writes frontier.json, a row a model: model, kl (nats an
+    answer), kl_error (standard error), and a list with one entry an answer for each of quality, brief, words, finished,
+    text, and learned where there is a reward model. Metrics: each model's mean quality, and the
+    reference's "parameters".
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    reference = saved.load_model(inputs[REFERENCE]).to(device)
+    learned = LearnedReward(reward_models.load(inputs[REWARD]).to(device)) if REWARD in inputs else None
+    prompts = held_out_prompts(recipe)
+    rows: list[dict[str, Any]] = []
+    starts = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
+    tokenizers = [saved.load_chat_tokenizer(start) for start in starts]  # all of them before the first is asked
+    for place, (name, start, tokenizer) in enumerate(zip(recipe.models, starts, tokenizers, strict=True)):
+        done = context.checkpoints / f"model-{place}.json"
+        if not done.is_file():
+            policy = saved.load_model(start).to(device)
+            questions = Questions.of(tokenizer, prompts)
+            answered = answer(
+                policy,
+                questions,
+                range(len(prompts)),
+                max_new_tokens=recipe.max_new_tokens,
+                seed=derive(seed, "frontier"),
+            )
+            row = graded(questions, tokenizer, answered)
+            divergences = answer_kl(policy, reference, answered)
+            row |= {
+                "kl": divergences.mean().item(),
+                "kl_error": divergences.std().item() / math.sqrt(len(divergences)),
+            }
+            if learned is not None:
+                row["learned"] = learned(answered)
+            files.write_json(done, row)
+        rows.append({"model": name, **files.read_json(done)})
+        context.progress(place + 1, len(recipe.models))
+    files.write_json(out / "frontier.json", rows)
+    means = {row["model"]: sum(row["quality"]) / len(row["quality"]) for row in rows}
+    return {**means, "parameters": float(sum(one.numel() for one in reference.parameters()))}
+
+
+def graded(questions: Questions, tokenizer: PreTrainedTokenizerBase, answered: Answered) -> dict[str, Any]:
+    """Lists with one entry an answer: the judge's objectives, words, whether it ended, its text."""
+    texts = answer_texts(tokenizer, answered)
+    verdicts = [
+        grade(questions.prompts[place].turn, text, ended=ended)
+        for place, text, ended in zip(answered.places, texts, answered.finished, strict=True)
+    ]
+    return {
+        **{name: [round(value(verdict, name), 6) for verdict in verdicts] for name in OBJECTIVES},
+        "words": [verdict.words for verdict in verdicts],
+        "tokens": [len(ids) for ids in answered.answers],
+        "finished": answered.finished,
+        "text": texts,
+    }
+
+
+def answer_kl(policy: PreTrainedModel, reference: PreTrainedModel, answered: Answered) -> torch.Tensor:
+    """KL of each answer in nats, on the CPU in float64: exact divergences of the next token, summed over its places.
+
+    The mean over answers drawn from the policy estimates KL(policy || reference) of whole answers without bias, with
+    far less noise than log-ratios.
+    """
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(answered), ROWS_AT_ONCE):
+            part = answered.subset(range(start, min(start + ROWS_AT_ONCE, len(answered))))
+            own, mask, _ = hidden_states(policy, part)
+            other, _, _ = hidden_states(reference, part)
+            by_token = exact_kl(_log_probs(policy, own[mask]), _log_probs(reference, other[mask])).double()
+            found.append(torch.zeros(mask.shape, dtype=torch.float64).masked_scatter(mask.cpu(), by_token.cpu()).sum(1))
+    return torch.cat(found)
+
+
+def _log_probs(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+    return logits_of(model, states).float().log_softmax(dim=-1)

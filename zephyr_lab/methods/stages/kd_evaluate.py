@@ -1,0 +1,187 @@
+"""What distilled models answer in general and in the domain, and how far they went from where they started.
+
+Chat questions as in `evaluate`; two-turn e-commerce questions judged by four aspects; and, as retention, the
+divergence from the start on held-out general dialogues, which falls on every token and not on greedy answers alone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zephyr_lab.core import files
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.core.shapes import NextLogits
+from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues, encode_prompts
+from zephyr_lab.data.splits import TEST, Messages, read_dialogues
+from zephyr_lab.decoding.sampling import sample
+from zephyr_lab.losses.kd import forward_kl
+from zephyr_lab.methods import process
+from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.recipes.evaluate import PAIRS
+from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
+from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.stages import evaluate
+from zephyr_lab.methods.stages.evaluate import HOT, NEAR_GREEDY
+from zephyr_lab.models import saved
+from zephyr_lab.scoring.domain import domain_score
+from zephyr_lab.world.benchmark import Question, domain, mt_bench
+from zephyr_lab.world.judge import grade
+from zephyr_lab.world.ratings import domain_aspects
+from zephyr_lab.world.task import Turn
+
+ROWS_AT_ONCE = 32
+
+
+def build(recipe: KDEvaluation, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Ask the models named in `recipe.models`, folders of `inputs`, and grade what they answer.
+
+    Writes answers.json, columns with one entry an answer to a chat question, as `evaluate.build`; domain.json, the same
+    of e-commerce questions, with group, the four aspects, and domain, their mean. With an input "pairs" also
+    pairs.json (`evaluate.held_out_accuracy`), with inputs "start" and "dialogues" divergence.json, a row a model: kl,
+    mean KL(start || model) in nats a token of the held-out answers, and how many tokens those are. Metrics: each
+    model's mean near-greedy chat score.
+
+    Raises ValueError for a model without input, and for a start without dialogues.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    missing = sorted({*recipe.models, *([DIALOGUES] if START in inputs else [])} - set(inputs))
+    if missing:
+        raise ValueError(f"no input {missing[0]!r}; there are {', '.join(sorted(inputs))}")
+    start = saved.load_model(inputs[START] / recipe.start).to(device) if START in inputs else None
+    found: dict[str, list[dict[str, Any]]] = {"answers": [], "domain": [], "pairs": [], "divergence": []}
+    places = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
+    tokenizers = [saved.load_chat_tokenizer(model_at) for model_at in places]  # all of them before the first is asked
+    asked = zip(recipe.models, places, tokenizers, recipe.system_turns, strict=True)
+    for place, (name, model_at, tokenizer, system_turn) in enumerate(asked):
+        done = context.checkpoints / f"model-{place}.json"
+        if not done.is_file():
+            model = saved.load_model(model_at).to(device)
+            files.write_json(done, _measured(model, tokenizer, start, recipe, inputs, system_turn, seed))
+        for kind, rows in files.read_json(done).items():
+            found[kind] += [{"model": name, **row} for row in rows]
+        context.progress(place + 1, len(recipe.models))
+    for kind in ("answers", "domain"):
+        if rows := found[kind]:
+            files.write_json(out / f"{kind}.json", {column: [row[column] for row in rows] for column in rows[0]})
+    for kind in ("pairs", "divergence"):
+        if rows := found[kind]:
+            files.write_json(out / f"{kind}.json", rows)
+    return {name: _mean_score(found["answers"], name) for name in recipe.models}
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    recipe: KDEvaluation,
+    *,
+    system_turn: bool,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """One graded answer a run, question and turn, as `evaluate.ask`; the hot run only where the recipe wants it.
+
+    The draws of the near-greedy run do not depend on whether there is a hot one. A prompt that leaves no room for an
+    answer loses its beginning: a first answer full of role tags is long once it is read as text.
+    """
+    room = model.config.max_position_embeddings - recipe.max_new_tokens
+    graded = []
+    for run in (NEAR_GREEDY, HOT) if recipe.hot else (NEAR_GREEDY,):
+        temperatures = [recipe.temperature if run == HOT else question.temperature for question in questions]
+        dialogues: list[Messages] = [[{"role": "system", "content": ""}] if system_turn else [] for _ in questions]
+        for turn in (0, 1):
+            for dialogue, question in zip(dialogues, questions, strict=True):
+                dialogue.append({"role": "user", "content": question.prompts[turn]})
+            answers = sample(
+                model,
+                [prompt[-room:] for prompt in encode_prompts(tokenizer, dialogues)],
+                max_new_tokens=recipe.max_new_tokens,
+                temperatures=temperatures,
+                generator=torch.Generator().manual_seed(derive(seed, "answers", run, turn)),
+            )
+            for dialogue, question, answer in zip(dialogues, questions, answers, strict=True):
+                seen = answer.ids[:-1] if answer.finished else answer.ids
+                dialogue.append({"role": "assistant", "content": tokenizer.decode(list(seen))})
+                graded.append({
+                    "run": run, "question_id": question.question_id, "category": question.category, "turn": turn + 1,
+                    "prompt": question.prompts[turn], "text": dialogue[-1]["content"], "finished": answer.finished,
+                    "tokens": len(answer.ids), **_parts(question, turn, dialogue[-1]["content"], answer.finished),
+                })  # fmt: skip
+    return graded
+
+
+def domain_parts(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
+    """Group, the four aspects and the domain score of a graded answer to `turn`."""
+    aspects = domain_aspects(grade(turn, answer["text"], ended=answer["finished"]))
+    return {"group": turn.group, **aspects, "domain": domain_score(aspects)}
+
+
+def divergence(
+    start: PreTrainedModel, model: PreTrainedModel, dialogues: Sequence[EncodedDialogue]
+) -> dict[str, float]:
+    """{"kl", "tokens"}: the mean KL(start || model), in nats, of the distributions of the answers' tokens.
+
+    Raises ValueError where no answer has a token.
+    """
+    by_length = sorted(dialogues, key=lambda one: len(one.ids))
+    total, tokens = 0.0, 0
+    for place in range(0, len(by_length), ROWS_AT_ONCE):
+        rows = by_length[place : place + ROWS_AT_ONCE]
+        theirs, ours = (_answer_logits(one, rows).double()[None] for one in (start, model))  # as one long row
+        total += forward_kl(ours, theirs, temperature=1.0).sum().item()
+        tokens += ours.shape[1]
+    if not tokens:
+        raise ValueError("no token of an answer among the held-out dialogues")
+    return {"kl": total / tokens, "tokens": float(tokens)}
+
+
+def _answer_logits(model: PreTrainedModel, rows: Sequence[EncodedDialogue]) -> NextLogits:
+    """Logits of every answer token of `rows`, one after the other; padding is on the right, which none of them sees."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows])
+    counted = torch.tensor([[*row.answer_mask, *[False] * (width - len(row.ids))] for row in rows])[:, 1:]
+    with torch.inference_mode():
+        logits = model.eval()(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
+    return logits[counted.to(model.device)].cpu()
+
+
+def _measured(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    start: PreTrainedModel | None,
+    recipe: KDEvaluation,
+    inputs: dict[str, Path],
+    system_turn: bool,
+    seed: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """Everything that is measured of one model: file -> rows."""
+    size = require_world(recipe.world)
+    chat = ask(model, tokenizer, mt_bench(recipe.questions, size=size), recipe, system_turn=system_turn, seed=seed)
+    found: dict[str, list[dict[str, Any]]] = {"answers": chat}
+    if recipe.per_group:
+        questions = domain(recipe.per_group, size=size)
+        turns = {(one.question_id, place): turn for one in questions for place, turn in enumerate(one.turns, 1)}
+        answers = ask(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed)
+        found["domain"] = [
+            {**answer, **domain_parts(turns[answer["question_id"], answer["turn"]], answer)} for answer in answers
+        ]
+    if PAIRS in inputs:
+        found["pairs"] = [evaluate.held_out_accuracy(model, tokenizer, inputs[PAIRS], system_turn)]
+    if start is not None:
+        dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
+        found["divergence"] = [divergence(start, model, encode_dialogues(tokenizer, dialogues))]
+    return found
+
+
+def _parts(question: Question, turn: int, text: str, finished: bool) -> dict[str, Any]:
+    verdict = grade(question.turns[turn], text, ended=finished)
+    names = ("score", "core", "explanation", "complete", "capital", "no_preface", "style", "cost", "words")
+    return {name: getattr(verdict, name) for name in names}
+
+
+def _mean_score(answers: Sequence[dict[str, Any]], name: str) -> float:
+    scores = [row["score"] for row in answers if row["model"] == name and row["run"] == NEAR_GREEDY]
+    return sum(scores) / len(scores)

@@ -1,0 +1,269 @@
+"""A thin layer on TRL's trainers: stages that show progress, stop at the first NaN and resume to the same bytes.
+
+Every override here answers a measured fault of the installed versions; tests/methods/test_trl_canaries.py holds one
+canary for each. Imported by workers alone: the trainers take seconds to load.
+"""
+
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl.trainer.utils as trl_utils
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import DPOConfig, DPOTrainer, SFTTrainer
+
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.methods import checkpoints
+from zephyr_lab.methods.joined_optimizers import JoinedOptimizers
+from zephyr_lab.methods.loop import Context, require_finite
+from zephyr_lab.methods.optimizers import muon_and_adamw
+from zephyr_lab.methods.pair_rows import require_answers
+from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.models import saved
+
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+# The rest of the log is wall-clock time, or counts that start anew when a run is resumed.
+TIMINGS = ("runtime", "per_second", "total_flos", "num_tokens")
+LARGEST_POOL, FEWEST_POOLS = 50, 4
+
+
+def trainer_arguments(
+    recipe: Training, *, seed: int, folder: Path, held_out: int, measure_start: bool
+) -> dict[str, Any]:
+    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints; held_out: rows of the held-out set.
+
+    measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
+    """
+    on_cpu = recipe.device == "cpu"
+    return {
+        "output_dir": str(folder),
+        "seed": derive(seed, "trainer") % 2**32,  # what NumPy takes
+        "num_train_epochs": recipe.epochs,
+        "per_device_train_batch_size": recipe.micro_batch,
+        "per_device_eval_batch_size": even_batch(held_out, most=recipe.micro_batch),
+        "gradient_accumulation_steps": recipe.batch // recipe.micro_batch,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": SCHEDULES[recipe.schedule],
+        "warmup_steps": recipe.warmup,  # below 1: a share of all steps
+        "optim": "rmsprop" if recipe.optimizer == "rmsprop" else "adamw_torch",
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.clip,
+        "use_cpu": on_cpu,
+        "bf16": not on_cpu,
+        "gradient_checkpointing": False,
+        "use_cache": True,  # what the saved config says; the default would slow down every later generation
+        "dataloader_pin_memory": not on_cpu,
+        "logging_steps": recipe.log_every,
+        "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
+        "eval_on_start": measure_start and checkpoints.newest_complete(folder) is None,
+        "eval_strategy": "steps" if recipe.evaluate_every else "no",
+        "eval_steps": recipe.evaluate_every or None,
+        "save_strategy": "steps",
+        "save_steps": recipe.checkpoint_every,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def even_batch(rows: int, *, most: int) -> int:
+    """The largest batch up to `most` that divides `rows`; `most` where only batches below a quarter of it would.
+
+    Held-out curves are means of batch means: a short last batch would weigh its rows more than the others'.
+    """
+    dividing = [size for size in range(1, most + 1) if rows % size == 0]
+    return dividing[-1] if 4 * dividing[-1] >= min(most, rows) else most
+
+
+def optimizer(recipe: Training, model: nn.Module) -> torch.optim.Optimizer | None:
+    """Muon with AdamW as one optimiser where the recipe asks for it; None leaves the trainer to its `optim`."""
+    if recipe.optimizer != "muon":
+        return None
+    return JoinedOptimizers(muon_and_adamw(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay))
+
+
+class LengthBuckets(Sampler[int]):
+    """Row numbers in random order, rows of like length side by side, so that a batch needs little padding.
+
+    Rows are shuffled, cut into four pools or more, of fifty batches at most, sorted by length within a pool and dealt
+    out as batches, which come in random order. Seed and epoch alone decide: a resumed epoch goes on where it stopped.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch = batch
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader at the start of each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(derive(self._seed, "order", self._epoch))
+        rows = list(range(len(self._lengths)))
+        rng.shuffle(rows)
+        batches: list[list[int]] = []
+        pool = self._batch * min(max(len(rows) // (self._batch * FEWEST_POOLS), 1), LARGEST_POOL)
+        for start in range(0, len(rows), pool):
+            by_length = sorted(rows[start : start + pool], key=self._lengths.__getitem__)
+            batches += [by_length[place : place + self._batch] for place in range(0, len(by_length), self._batch)]
+        short = [batch for batch in batches if len(batch) < self._batch]
+        full = [batch for batch in batches if len(batch) == self._batch]
+        rng.shuffle(full)
+        # Rows left over come last: amid the others they would shift the borders of all batches after them.
+        return (row for batch in (*full, *short) for row in batch)
+
+
+class StageCallback(TrainerCallback):
+    """Progress, finite gradients, and the model of each epoch where it is to be kept."""
+
+    def __init__(self, context: Context, *, epochs: Path | None) -> None:
+        self.loss = float("nan")
+        self._context = context
+        self._epochs = epochs
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        self._context.progress(state.global_step, state.max_steps, loss=self.loss)
+        # Here and not at the epoch's end, so that it comes before the checkpoint of this step: a run resumed from that
+        # one would not pass here again.
+        if self._epochs is not None and float(state.epoch).is_integer():
+            saved.save(objects["model"], objects["processing_class"], self._epochs / str(round(state.epoch)))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if "grad_norm" in logs:
+            require_finite("gradient norm", logs["grad_norm"], state.global_step - 1)
+
+
+class StageTrainer(Trainer):
+    """What both trainers do in a stage. `stage_callback` is set by `run`."""
+
+    stage_callback: StageCallback
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthBuckets:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return LengthBuckets(row_lengths(rows), batch=self.args.train_batch_size, seed=self.args.seed)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.stage_callback.loss = require_finite("loss", loss.item(), self.state.global_step)
+        return loss
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir)
+        newest = folder / f"checkpoint-{self.state.global_step}"
+        checkpoints.mark_complete(newest, self.state.global_step)
+        remove_others(folder, newest)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the end record says more, and the card costs a tenth of a second a checkpoint."""
+
+    def _send_telemetry(self) -> None:
+        """None is sent, whatever the environment says."""
+
+
+class StageSFTTrainer(StageTrainer, SFTTrainer):
+    """TRL's SFTTrainer in a stage."""
+
+
+class StageDPOTrainer(StageTrainer, DPOTrainer):
+    """TRL's DPOTrainer in a stage, fed with ids: its own preparation takes texts only, and drops rows in silence.
+
+    Raises ValueError, when made, for rows whose answers have no token within the settings' `max_length`.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
+        if {"prompt_ids", "chosen_ids", "rejected_ids"} <= set(dataset.column_names):
+            require_answers(dataset, max_length=args.max_length, truncation_mode=args.truncation_mode)
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """`dataset` with the reference's log-probabilities, in memory; a kill would leave the usual file behind."""
+        chosen, rejected = [], []
+        for rows in dataset.iter(batch_size):
+            batch = self.data_collator([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])
+            of_chosen, of_rejected = self.compute_ref_log_probs(
+                self.ref_model or self.model, self._prepare_inputs(batch)
+            )
+            chosen += of_chosen.tolist()
+            rejected += of_rejected.tolist()
+        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
+
+
+def run(trainer: StageTrainer, context: Context, *, epochs: Path | None) -> list[dict[str, float | int]]:
+    """Train to the end, from the newest complete checkpoint if there is one; returns the log.
+
+    One row a log, {"step", "epoch", "loss", ...}; rows on held-out data have the prefix "eval_". `epochs`: a folder
+    for the model of each epoch. Afterwards the model's forward is its own again. Raises ValueError at a NaN.
+    """
+    trainer.stage_callback = StageCallback(context, epochs=epochs)
+    trainer.add_callback(trainer.stage_callback)
+    trainer.remove_callback(PrinterCallback)
+    folder = Path(trainer.args.output_dir)
+    newest = checkpoints.newest_complete(folder)
+    remove_others(folder, newest)
+    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    own_forward(trainer.model)
+    return [_timeless(row) for row in trainer.state.log_history if "train_runtime" not in row]
+
+
+def require_all_tokens(given: Dataset, trainer: Trainer) -> None:
+    """Raises ValueError where the trainer's own preparation dropped rows or cut them: it would do so without a word."""
+    before, after = _tokens(given), _tokens(trainer.train_dataset)
+    if after != before:
+        raise ValueError(f"the trainer dropped {before - after} of {before} tokens while preparing the rows")
+
+
+def row_lengths(rows: Dataset) -> list[int]:
+    """Tokens of each row: of the dialogue, or of the prompt with the longer answer."""
+    if "input_ids" in rows.column_names:
+        return [len(ids) for ids in rows["input_ids"]]
+    columns = zip(rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"], strict=True)
+    return [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in columns]
+
+
+def _tokens(rows: Dataset) -> int:
+    """Ids in all columns of ids."""
+    return sum(len(ids) for name in rows.column_names if name.endswith("_ids") for ids in rows[name])
+
+
+def score_labelled_positions_only() -> None:
+    """Let TRL's fused output head leave out positions without a label on the CPU too, as it does on GPUs.
+
+    It scores all of them elsewhere to spare one kind of accelerator recompilation. On the tiny model that is a quarter
+    of a step; values and gradients are the same (a canary holds them side by side).
+    """
+    if not hasattr(trl_utils, "_use_triton"):
+        raise AttributeError("trl.trainer.utils lacks _use_triton: see score_labelled_positions_only")
+    trl_utils._use_triton = lambda device: True
+
+
+def own_forward(model: nn.Module) -> None:
+    """Take TRL's fused forward off the instance: it is bound to this model, and a deep copy would keep running it."""
+    model.__dict__.pop("forward", None)
+
+
+def remove_others(folder: Path, keep: Path | None) -> None:
+    """Remove all checkpoints in `folder` but `keep`: older ones, and those that a kill left half-saved."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint != keep:
+            shutil.rmtree(checkpoint)
+
+
+def _timeless(row: dict[str, float | int]) -> dict[str, float | int]:
+    """A row of the log without what differs between two equal runs, in one order: checkpoints sort the names."""
+    names = sorted(name for name in row if name != "step" and not any(mark in name for mark in TIMINGS))
+    return {"step": int(row["step"]), **{name: float(row[name]) for name in names}}
