@@ -98,7 +98,7 @@ def test_held_out_pairs_are_an_input_of_their_own():
 
 
 def test_a_change_that_no_recipe_knows_is_refused():
-    with pytest.raises(ValueError, match=r"^DDPORecipe has no field 'betas'; it has start, .*beta"):
+    with pytest.raises(ValueError, match=r"^DDPORecipe has no field 'betas'; it has epochs, .*beta"):
         zephyr_stages.ddpo("tiny", 0, betas=0.1)
     assert zephyr_stages.dialogues("tiny", 0, filters=()).recipe == dataclasses.replace(
         zephyr_stages.dialogues("tiny", 0).recipe, filters=()

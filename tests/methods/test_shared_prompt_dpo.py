@@ -49,7 +49,9 @@ class Context:
 def trainer_of(kind, folder, *, policy=None, reference=None, **changes):
     start = zephyr_runs.save_start(folder / "start")
     rows = Dataset.from_list([asdict(pair) for pair in PAIRS])
-    arguments = trl_adapters.trainer_arguments(RECIPE, seed=0, folder=folder / "run", held_out=16, measure_start=False)
+    arguments = trl_adapters.trainer_arguments(
+        RECIPE, device=torch.device("cpu"), seed=0, folder=folder / "run", held_out=16, measure_start=False
+    )
     return kind(
         model=policy or saved.load_model(start),
         ref_model=reference or saved.load_model(zephyr_runs.save_start(folder / "reference", seed=1)),

@@ -107,7 +107,12 @@ def trainer(
     if recipe.packed:
         require_apart(student, recipe.max_length)
     arguments = trl_adapters.trainer_arguments(
-        recipe, seed=seed, folder=folder, held_out=len(rows["test"]), measure_start=recipe.evaluate_every > 0
+        recipe,
+        device=student.device,
+        seed=seed,
+        folder=folder,
+        held_out=len(rows["test"]),
+        measure_start=recipe.evaluate_every > 0,
     )
     return kind(
         recipe,

@@ -115,7 +115,7 @@ def make_trainer(
         ref_model=reference,
         args=DPOConfig(
             **trl_adapters.trainer_arguments(
-                recipe, seed=seed, folder=folder, held_out=len(rows[TEST]), measure_start=True
+                recipe, device=policy.device, seed=seed, folder=folder, held_out=len(rows[TEST]), measure_start=True
             ),
             max_length=None,  # rows are cut already, and the cuts counted
             beta=recipe.beta,

@@ -18,9 +18,9 @@ from zephyr_lab.methods.optimizers import Schedule
 
 @runtime_checkable
 class Context(Protocol):
-    """What a stage's build function gets from its worker, as far as training uses it."""
+    """What a training gets from its caller: a folder for checkpoints, None for none, and whom to tell of each step."""
 
-    checkpoints: Path
+    checkpoints: Path | None
 
     @property
     def progress(self) -> Callable[..., None]: ...
@@ -59,7 +59,7 @@ def train(
             optimizer.zero_grad()
         done = step + 1
         context.progress(done, schedule.steps, loss=losses[-1])
-        if done % checkpoint_every == 0 or done == schedule.steps:
+        if context.checkpoints is not None and (done % checkpoint_every == 0 or done == schedule.steps):
             _save(model, optimizers, losses, context.checkpoints)
     return losses
 
@@ -82,9 +82,9 @@ def _save(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], losses:
     checkpoints.save(folder, len(losses), state)
 
 
-def _resume(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], folder: Path) -> list[float]:
+def _resume(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], folder: Path | None) -> list[float]:
     """Load the newest checkpoint, if any; returns the losses of the steps already taken."""
-    state = checkpoints.load_newest(folder)
+    state = None if folder is None else checkpoints.load_newest(folder)
     if state is None:
         return []
     model.load_state_dict(state["model"])

@@ -88,6 +88,7 @@ def make_trainer(
         args=RewardConfig(
             **trl_adapters.trainer_arguments(
                 recipe,
+                device=model.device,
                 seed=seed,
                 folder=folder,
                 held_out=len(rows[TEST]),

@@ -105,6 +105,7 @@ def make_trainer(
         args=SFTConfig(
             **trl_adapters.trainer_arguments(
                 recipe,
+                device=model.device,
                 seed=seed,
                 folder=folder,
                 held_out=len(rows[TEST]),

@@ -34,16 +34,17 @@ LARGEST_POOL, FEWEST_POOLS = 50, 4
 
 
 def trainer_arguments(
-    recipe: Training, *, seed: int, folder: Path, held_out: int, measure_start: bool
+    recipe: Training, *, device: torch.device, seed: int, folder: Path | None, held_out: int, measure_start: bool
 ) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints; held_out: rows of the held-out set.
+    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints, None for none; device: the model's.
 
-    measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
+    held_out: rows of the held-out set, 0 where there is none. measure_start: evaluate held-out rows before the first
+    step; a resumed run has done so already.
     """
-    on_cpu = recipe.device == "cpu"
+    on_cpu = device.type == "cpu"
     return {
-        "output_dir": str(folder),
-        "seed": derive(seed, "trainer") % 2**32,  # what NumPy takes
+        "output_dir": None if folder is None else str(folder),
+        "seed": trainer_seed(seed),
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.micro_batch,
         "per_device_eval_batch_size": even_batch(held_out, most=recipe.micro_batch),
@@ -61,14 +62,19 @@ def trainer_arguments(
         "dataloader_pin_memory": not on_cpu,
         "logging_steps": recipe.log_every,
         "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
-        "eval_on_start": measure_start and checkpoints.newest_complete(folder) is None,
+        "eval_on_start": measure_start and (folder is None or checkpoints.newest_complete(folder) is None),
         "eval_strategy": "steps" if recipe.evaluate_every else "no",
         "eval_steps": recipe.evaluate_every or None,
-        "save_strategy": "steps",
+        "save_strategy": "no" if folder is None else "steps",
         "save_steps": recipe.checkpoint_every,
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def trainer_seed(seed: int) -> int:
+    """The seed that a library's trainer gets: NumPy takes no larger ones."""
+    return derive(seed, "trainer") % 2**32
 
 
 def even_batch(rows: int, *, most: int) -> int:
@@ -212,9 +218,11 @@ def run(trainer: StageTrainer, context: Context, *, epochs: Path | None) -> list
     trainer.stage_callback = StageCallback(context, epochs=epochs)
     trainer.add_callback(trainer.stage_callback)
     trainer.remove_callback(PrinterCallback)
-    folder = Path(trainer.args.output_dir)
-    newest = checkpoints.newest_complete(folder)
-    remove_others(folder, newest)
+    newest = None
+    if context.checkpoints is not None:
+        folder = Path(trainer.args.output_dir)
+        newest = checkpoints.newest_complete(folder)
+        remove_others(folder, newest)
     trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     own_forward(trainer.model)
     return [_timeless(row) for row in trainer.state.log_history if "train_runtime" not in row]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes.kd import REDUCTIONS, Distillation
 from zephyr_lab.methods.recipes.limits import require_one_of, require_share
+from zephyr_lab.methods.recipes.training import Staged
 
 DOMAIN_TEACHERS = ("expert", "general")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DAERecipe(Distillation):
+class DAERecipe(Staged, Distillation):
     """Domain rows follow the expert, the others the general teacher, which is the frozen start unless another is given.
 
     reference_term: whether general rows count at all (the second sum of eq. 6). domain_teacher: "expert", or "general"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share, require_steps
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.methods.recipes.training import Staged, Training
 
 DIVERGENCES = ("forward", "reverse")
 TOKENS = ("all", "answers", "answers_unshifted")
@@ -55,7 +55,7 @@ class Distillation(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KDRecipe(Distillation):
+class KDRecipe(Staged, Distillation):
     """Distillation from one teacher (eq. 5): the weighted sum of prediction, attention and cross-entropy loss.
 
     Weights as printed: 1, 1 and 0. The code's lambda is `ce_weight` = 1 - lambda and lambda for the others. A loss of

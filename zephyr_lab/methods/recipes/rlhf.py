@@ -7,7 +7,7 @@ subclass is a knob that this method has beyond that.
 import dataclasses
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.methods.recipes.training import Staged, Training
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world.objectives import OBJECTIVES
@@ -25,7 +25,7 @@ HOUSEKEEPING = frozenset({
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardRecipe(Training):
+class RewardRecipe(Staged, Training):
     """A reward model (Bradley-Terry) on pairs, started from a causal model whose head is replaced by a single number.
 
     pairs: how many of the training pairs it sees, 0 for all. centring: weight of the penalty on the mean reward.

@@ -39,7 +39,7 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     start = inputs["student"] / recipe.start
     flagged, _ = read_flagged(inputs["dialogues"], TRAIN)
     rows, _ = dae.rows_of(recipe, saved.load_chat_tokenizer(start), flagged, seed=derive(seed, "misrouted", TRAIN))
-    number, places = first_mixed(rows["is_domain"], order(recipe, len(rows), seed, context), size=batch_rows(recipe))
+    number, places = first_mixed(rows["is_domain"], order(len(rows), seed), size=batch_rows(recipe))
     parts = [
         {name: value.to(device) for name, value in Collator()([rows[place] for place in some]).items()}
         for some in cut(places, recipe.micro_batch)
@@ -65,12 +65,9 @@ def batch_rows(recipe: DAERecipe) -> int:
     return min(recipe.batch, MOST_ROWS)
 
 
-def order(recipe: DAERecipe, rows: int, seed: int, context: Context) -> RandomOrder:
-    """The order in which the run of `recipe` and `seed` saw its `rows` rows in its first epoch."""
-    arguments = trl_adapters.trainer_arguments(
-        recipe, seed=seed, folder=context.checkpoints, held_out=1, measure_start=False
-    )
-    return RandomOrder(rows, seed=arguments["seed"])
+def order(rows: int, seed: int) -> RandomOrder:
+    """The order in which a run of `seed` saw its `rows` rows in its first epoch."""
+    return RandomOrder(rows, seed=trl_adapters.trainer_seed(seed))
 
 
 def first_mixed(is_domain: Sequence[bool], places: Iterable[int], *, size: int) -> tuple[int, list[int]]:

@@ -1,0 +1,195 @@
+"""What every training function shares: settings by keyword, a log as a frame, and a run that needs no stage.
+
+A stage hands in its checkpoints and its progress; somebody at a prompt hands in nothing, gets a progress bar, and no
+file is written.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from zephyr_lab.core.libraries import COUNTED_VERSIONS
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Progress = Callable[..., None]  # (step, of, **numbers)
+
+
+def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
+    """Let a function with a parameter `recipe: kind` take the fields of `kind`, a frozen dataclass, as keywords too.
+
+    `recipe` is an instance of `kind` or of a subclass, by default `kind()`; keywords win over it. A keyword that is
+    neither a field nor a parameter raises TypeError naming the settings there are.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+
+    def decorate(function: Function) -> Function:
+        own = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            recipe = keywords.pop("recipe", None)
+            known = fields if recipe is None else {field.name for field in dataclasses.fields(recipe)}
+            changes = {name: keywords.pop(name) for name in list(keywords) if name in known}
+            for name in keywords:
+                if name not in own.parameters:
+                    raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters]))
+            made = kind(**changes) if recipe is None else dataclasses.replace(recipe, **changes)
+            return function(*arguments, recipe=made, **keywords)
+
+        call.__signature__ = _signature(own, fields.values())
+        return call
+
+    return decorate
+
+
+def _signature(own: inspect.Signature, fields: Iterable[dataclasses.Field]) -> inspect.Signature:
+    """The function's own parameters, then a keyword a field, then `recipe`: what help and completion show."""
+    given = [parameter for name, parameter in own.parameters.items() if name != "recipe"]
+    settings = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in fields
+    ]
+    recipe = own.parameters["recipe"].replace(kind=inspect.Parameter.KEYWORD_ONLY, default=None)
+    return own.replace(parameters=[*given, *settings, recipe])
+
+
+def _unknown(function: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{function} has no setting {name!r}{hint} Settings: {', '.join(sorted(set(known) - {'recipe'}))}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training keeps its checkpoints (None: nowhere, it cannot be resumed) and whom it tells of each step."""
+
+    checkpoints: Path | None
+    progress: Progress
+
+    @classmethod
+    def of(cls, name: str, checkpoints: Path | None, progress: Progress | None) -> "Run":
+        """The run of a call: the folder is made where it is missing, and without a listener a bar shows."""
+        if checkpoints is not None:
+            checkpoints = Path(checkpoints)
+            checkpoints.mkdir(parents=True, exist_ok=True)
+        return cls(checkpoints, bar(name) if progress is None else progress)
+
+    def folder(self, name: str) -> Path | None:
+        """A folder of its own inside the checkpoints, not made yet."""
+        return None if self.checkpoints is None else self.checkpoints / name
+
+
+def bar(name: str) -> Progress:
+    """A listener that shows steps, loss, rate and the time left, in a terminal or a notebook."""
+    shown: list[tqdm] = []
+
+    def progress(step: int, of: int, **numbers: float) -> None:
+        if not shown:
+            shown.append(tqdm(total=of, desc=name, unit="step"))
+        shown[0].set_postfix({key: f"{value:.4g}" for key, value in numbers.items()}, refresh=False)
+        shown[0].update(step - shown[0].n)
+        if step >= of:
+            shown[0].close()
+
+    return progress
+
+
+def log_frame(
+    rows: Iterable[Mapping[str, float | int]],
+    *,
+    method: str,
+    recipe: Any,
+    seed: int,
+    **notes: Any,
+) -> pd.DataFrame:
+    """The log: a row an optimiser step, `step` from 1, each loss that of the weights before the step's update.
+
+    Rows of held-out measurements ("eval_...") stand apart, in `attrs["held_out"]`. `attrs` says, besides, what makes
+    the log again: method, settings, seed and library versions; and the `notes`.
+    """
+    rows = [dict(row) for row in rows]
+    frame = pd.DataFrame([row for row in rows if not _is_held_out(row)])
+    frame.attrs = {
+        "method": method,
+        "settings": dataclasses.asdict(recipe),
+        "seed": seed,
+        "versions": versions(),
+        "held_out": [row for row in rows if _is_held_out(row)],
+        **notes,
+    }
+    return frame
+
+
+def log_rows(log: pd.DataFrame) -> list[dict[str, float | int]]:
+    """The rows of a log as plain values in the order of time, those of held-out measurements where they were made."""
+    trained = [
+        {
+            "step": int(row["step"]),
+            **{name: row[name] for name in sorted(row) if name != "step" and pd.notna(row[name])},
+        }
+        for row in log.to_dict("records")
+    ]
+    return sorted([*trained, *log.attrs["held_out"]], key=lambda row: (row["step"], _is_held_out(row)))
+
+
+def _row(cells: Mapping[str, float]) -> dict[str, float | int]:
+    """A row as it was before it shared columns with others: the step first, then what it has, by name."""
+    return {"step": int(cells["step"]), **{name: cells[name] for name in sorted(cells) if _is_a_number_of(cells, name)}}
+
+
+def _is_a_number_of(cells: Mapping[str, float], name: str) -> bool:
+    return name != "step" and bool(pd.notna(cells[name]))
+
+
+def _is_held_out(row: Mapping[str, Any]) -> bool:
+    return any(name.startswith("eval_") for name in row)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries whose arithmetic shows."""
+    found = {}
+    for name in COUNTED_VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The one device of a model. Raises ValueError where its weights lie on several."""
+    devices = sorted({str(weight.device) for weight in model.parameters()})
+    if len(devices) != 1 or "meta" in devices:
+        raise ValueError(
+            f"the model's weights lie on {', '.join(devices)}; training takes a model on one device: model.to(...), or "
+            "load it without device_map"
+        )
+    return torch.device(devices[0])
+
+
+def require_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError where the tokenizer has ids that the model has no embedding for."""
+    entries = model.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= entries:
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} has ids up to {largest}, the model embeddings for {entries}: "
+            "they are not of one kind; take the model's own tokenizer, or model.resize_token_embeddings(len(tokenizer))"
+        )
