@@ -75,7 +75,9 @@ def _read(rows: Iterable[Any], read: Callable[[Row], Read]) -> Split[Read]:
         try:
             good.append((number, read(Row(number, dict(data)))))
         except BadColumn as error:
-            bad.append(BadRow(number, str(error)))
+            bad.append(BadRow(number, error.column, str(error), ""))
+    if not good:
+        raise ValueError(f"no usable row among {len(bad)}: {'; '.join(map(str, bad[:SHOWN]))}")
     return Split([one for _, one in good], [number for number, _ in good], bad)
 
 

@@ -5,7 +5,7 @@ Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023, arXiv 2
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import DPOConfig
 from trl.trainer.utils import disable_dropout_in_model
 
+from zephyr_lab.core.shapes import PairScores
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Preference, Split
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
-from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.supported import require_lengths
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
@@ -45,7 +45,7 @@ def train_dpo(
     *,
     recipe: DPO,
     reference: PreTrainedModel | None = None,
-    loss: PairLoss | None = None,
+    loss: Callable[..., PairScores] | None = None,
     held_out: Any = None,
     seed: int = 0,
     checkpoints: Path | None = None,
@@ -60,8 +60,9 @@ def train_dpo(
     one holds the model closer to the reference), epochs, batch, learning_rate.
 
     reference: the frozen model to compare with; without it the model as it starts, whose log-probabilities are computed
-    once, before the first step (of adapters fresh from peft that is the model without them). loss: of (policy,
-    reference, lengths), a number a pair (`losses.fast.pair_losses`), by default DPO's with `beta`. held_out: pairs that
+    once, before the first step (of adapters fresh from peft that is the model without them). loss: a function of
+    (policy, reference), both `PairLogProbs`, that gives one loss a pair, shape (pair,); by default DPO's with `beta`;
+    others are in `losses.fast.pair_losses`. held_out: pairs that
     `evaluate_every` measures on. checkpoints: a folder to resume from after a kill. progress: called with (step, steps,
     loss=...) instead of a bar.
 
@@ -79,7 +80,8 @@ def train_dpo(
         log["rewards/margins"].plot()
     """
     device = device_of(model)
-    require_fit(model, tokenizer)
+    for one in (model, *([] if reference is None else [reference])):
+        require_fit(one, tokenizer)
     run = Run.of("DPO", checkpoints, progress)
     examples, accounts = {}, {}
     for split, rows in ((TRAIN, pairs), (TEST, held_out)):
@@ -130,7 +132,7 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     examples: dict[str, list[PairExample]],
     *,
-    loss: PairLoss | None = None,
+    loss: Callable[..., PairScores] | None = None,
     seed: int,
     folder: Path | None,
 ) -> tuple[PairLossTrainer, str]:
@@ -159,8 +161,10 @@ def make_trainer(
         processing_class=tokenizer,
         optimizers=(trl_adapters.optimizer(recipe, policy), None),
     )
+    if "ref" in getattr(policy, "peft_config", {}):  # TRL's copy of the adapter, whose log-probabilities are taken
+        policy.delete_adapter("ref")
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
-    trainer.pair_loss = loss or pair_losses.dpo(beta=recipe.beta)
+    trainer.pair_loss = pair_losses.dpo(beta=recipe.beta) if loss is None else pair_losses.as_pair_loss(loss)
     return trainer, f"plain: {fault}" if fault else LEAN
 
 

@@ -8,7 +8,9 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -44,7 +46,7 @@ def trainer_arguments(
     """
     on_cpu = device.type == "cpu"
     return {
-        "output_dir": None if folder is None else str(folder),
+        "output_dir": nowhere() if folder is None else str(folder),
         "seed": trainer_seed(seed),
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.micro_batch,
@@ -71,6 +73,16 @@ def trainer_arguments(
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+@cache
+def _empty_folder() -> TemporaryDirectory:
+    return TemporaryDirectory(prefix="zephyr_lab-")
+
+
+def nowhere() -> str:
+    """A folder for trainers that save nothing and make one all the same; gone when the process ends."""
+    return _empty_folder().name
 
 
 def trainer_seed(seed: int) -> int:
