@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.base import HUB_PROFILES, base_stage
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
@@ -90,21 +90,29 @@ def ddpo(
     start: Model | None = None,
     data: Stage | None = None,
     setting: str = PAPER,
+    loss: str | None = None,
     **changes: Any,
 ) -> Stage:
     """dDPO of `start` (the dSFT of the same setting), which is also the reference, on `data` (the setting's pairs).
 
     `setting` names whose recipe, carried over to this scale; `changes` are fields of `DDPORecipe`, e.g. beta=0.01.
+    `loss`: another than DPO's, as `engine.own_code.captured` made it of a function.
     """
     recipe = at_scale(setting, settings.load("zephyr", profile, "ddpo", DDPORecipe))
     start = start or Model(dsft(profile, seed, setting=setting))
+    recipe = changed(recipe, {"start": start.folder, **changes})
     return Stage(
         "ddpo",
         "zephyr_lab.methods.stages.dpo:build",
-        changed(recipe, {"start": start.folder, **changes}),
+        recipe if loss is None else OwnLossDPO(**dataclasses.asdict(recipe), own_loss=loss),
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
     )
+
+
+def evaluation_of(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:
+    """As `evaluation`, of one model alone, whatever an experiment calls it: arms of several notebooks share it."""
+    return evaluation(profile, seed, {"model": model}, held_out=held_out, **changes)
 
 
 def evaluation(

@@ -40,7 +40,8 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def call(*arguments: Any, **keywords: Any) -> Any:
             recipe = keywords.pop("recipe", None)
-            known = fields if recipe is None else {field.name for field in dataclasses.fields(recipe)}
+            known = set(fields) if recipe is None else {field.name for field in dataclasses.fields(recipe)}
+            known -= own.parameters.keys()  # of a stage's recipe with a field of that name
             changes = {name: keywords.pop(name) for name in list(keywords) if name in known}
             for name in keywords:
                 if name not in own.parameters:

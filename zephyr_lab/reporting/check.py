@@ -74,12 +74,23 @@ def claims(
     as what the claim's `later` announced. What is not given is "not measured yet", or "not testable here" with why.
     Raises ValueError for an id that the paper does not have, and for an effect that no `later` announced.
     """
+    return shown_claims(decided(paper, ids, measured), registry.everything())
+
+
+def decided(
+    paper: str,
+    ids: Iterable[str],
+    measured: Mapping[str, Measured | Sequence[Measured]] | pd.DataFrame | None = None,
+) -> list[dict[str, Any]]:
+    """As `claims`, which shows them: the entries of the ledger, with verdict, effect, interval, n, seeds and why."""
     known = {claim.id: claim for claim in registry.load(paper)}
     wanted = list(ids)
     unknown = [id for id in wanted if id not in known]
     if unknown:
         raise ValueError(f"{paper} has no claim {unknown[0]!r}; known: {', '.join(known)}")
-    return _record_claims([_entry(known[id], _effects(known[id], measured)) for id in wanted])
+    entries = [_entry(known[id], _effects(known[id], measured)) for id in wanted]
+    _record("claims", entries)
+    return entries
 
 
 def statements(ids: Iterable[str] | None = None) -> Shown:

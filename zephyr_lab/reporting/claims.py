@@ -28,12 +28,18 @@ VERDICTS = (*MEASURED_VERDICTS, NOT_TESTABLE, NOT_MEASURED, *STATEMENT_VERDICTS)
 
 @dataclass(frozen=True)
 class Part:
-    """A further effect that must hold for the claim to hold."""
+    """A further effect that must hold for the claim to hold.
+
+    arms: the two whose difference it is, first minus second; measure: of what (`lab.answers.MEASURES`). Without them
+    the effect is about something else than answers.
+    """
 
     metric: str
     direction: str
     margin: float
     margin_reason: str
+    arms: tuple[str, ...] = ()
+    measure: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Claim:
     direction: str | None = None
     margin: float | None = None
     margin_reason: str | None = None
+    arms: tuple[str, ...] = ()
+    measure: str = ""
     also: tuple[Part, ...] = ()
     decided_by: str = "measurement"
     not_testable: str | None = None
@@ -67,7 +75,8 @@ class Claim:
         """Every effect that the claim needs, the first one first; none for a claim that measurement cannot decide."""
         if self.metric is None or self.direction is None or self.margin is None:
             return ()
-        return (Part(self.metric, self.direction, self.margin, self.margin_reason or ""), *self.also)
+        first = Part(self.metric, self.direction, self.margin, self.margin_reason or "", self.arms, self.measure)
+        return (first, *self.also)
 
 
 @dataclass(frozen=True)

@@ -59,3 +59,10 @@ class DDPORecipe(Staged, DPO):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, sampled_prompts=self.sampled_prompts, sampled_tokens=self.sampled_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLossDPO(DDPORecipe):
+    """`DPO` as a stage, with a loss from a notebook (the text that `engine.own_code` made of it) in place of DPO's."""
+
+    own_loss: str

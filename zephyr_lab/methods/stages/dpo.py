@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
+from zephyr_lab.engine import own_code
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.methods import process
 from zephyr_lab.methods.calling import log_rows
@@ -21,7 +22,7 @@ from zephyr_lab.methods.dpo import LN_2_TOLERANCE, LN_2_TOLERANCE_ELSEWHERE, Sta
 from zephyr_lab.methods.examples import PairExample, counts
 from zephyr_lab.methods.held_out_pairs import pair_log_probs, pair_metrics, sampled_metrics
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.trl_adapters import KeepEpochs
 from zephyr_lab.models import saved
 
@@ -48,6 +49,7 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     callbacks = []
     if not recipe.other_reference:
         require_same_weights(policy, reference)
+    if not recipe.other_reference and not isinstance(recipe, OwnLossDPO):
         callbacks.append(StartsAtLn2(LN_2_TOLERANCE.get(device.type, LN_2_TOLERANCE_ELSEWHERE)))
     kept = context.checkpoints / "epochs" if recipe.keep_epochs else None
     if kept is not None:
@@ -63,6 +65,7 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
             pairs[TRAIN],
             recipe=recipe,
             reference=reference,
+            loss=own_code.restored(recipe.own_loss) if isinstance(recipe, OwnLossDPO) else None,
             held_out=pairs[TEST],
             seed=seed,
             checkpoints=context.checkpoints,

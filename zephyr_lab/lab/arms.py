@@ -1,0 +1,140 @@
+"""Arms of an experiment: a model, or a set of rows, under every seed, not made before it is asked for.
+
+Two arms of equal recipes share their stages, whatever the notebook that named them. An arm opens in the kernel:
+its log, its model of one seed, the rows that it learned from.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from zephyr_lab.core import files
+from zephyr_lab.data.splits import TRAIN, Messages, Preference, dialogue_rows, pair_rows
+from zephyr_lab.engine import stages, store
+from zephyr_lab.engine.own_code import name_of
+from zephyr_lab.engine.scheduler import get, get_many, metrics
+from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab.zephyr_stages import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Dialogues or preference pairs under every seed. `of` gives the stage of a seed."""
+
+    kind: str
+    profile: str
+    seeds: int
+    of: Callable[[int], Stage]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def stage(self, seed: int) -> Stage:
+        """What makes the rows of one seed."""
+        return self.of(require_seed(seed, self.seeds))
+
+    def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
+        """The rows of one seed, read as a training reads them; made now where they are missing."""
+        read = dialogue_rows if self.kind == "dialogues" else pair_rows
+        return read(get(self.stage(seed)), split).rows
+
+    def chosen(self) -> "Rows":
+        """The pairs' chosen answers as dialogues, for supervised fine-tuning on them."""
+        return dataclasses.replace(self, kind="dialogues")
+
+    def numbers(self) -> pd.DataFrame:
+        """What making them counted: a row a seed."""
+        return pd.DataFrame({"seed": seed, **metrics(self.stage(seed))} for seed in range(self.seeds))
+
+    def __repr__(self) -> str:
+        return f"{self.kind} under {_seeds(self.seeds)}{_told(self.changes)}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model under every seed. `of` gives the model of a seed, `changes` what it has beside the settings."""
+
+    method: str
+    profile: str
+    seeds: int
+    of: Callable[[int], Model]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def stage(self, seed: int) -> Stage:
+        """What trains the model of one seed."""
+        return self.of(require_seed(seed, self.seeds)).stage
+
+    def folder(self, seed: int = 0) -> Path:
+        """Where the model of one seed lies; trained now where it is missing."""
+        one = self.of(require_seed(seed, self.seeds))
+        return get(one.stage) / one.folder
+
+    def model(self, seed: int = 0) -> "PreTrainedModel":
+        """The model of one seed, loaded here, in evaluation mode."""
+        from zephyr_lab.models import saved
+
+        return saved.load_model(self.folder(seed))
+
+    def tokenizer(self, seed: int = 0) -> "PreTrainedTokenizerBase":
+        """The tokenizer of one seed's model."""
+        from zephyr_lab.models import saved
+
+        return saved.load_chat_tokenizer(self.folder(seed))
+
+    def log(self) -> pd.DataFrame:
+        """The training logs of all seeds, a row a log, the seed in the first column; trained now where missing."""
+        folders = get_many([self.stage(seed) for seed in range(self.seeds)])
+        logs = [
+            pd.DataFrame(files.read_json(folder / "log.json")).assign(seed=seed) for seed, folder in enumerate(folders)
+        ]
+        log = pd.concat(logs, ignore_index=True)
+        return log[["seed", *(name for name in log.columns if name != "seed")]]
+
+    def numbers(self) -> pd.DataFrame:
+        """What the training counted and measured: a row a seed."""
+        get_many([self.stage(seed) for seed in range(self.seeds)])
+        return pd.DataFrame({"seed": seed, **metrics(self.stage(seed))} for seed in range(self.seeds))
+
+    def after_epoch(self, epoch: int) -> "Arm":
+        """The same run as it stood after some epoch. Raises ValueError where the run keeps no epochs."""
+        recipe = self.stage(0).recipe
+        if not getattr(recipe, "keep_epochs", False) or not 1 <= epoch < recipe.epochs:
+            raise ValueError(
+                f"no model after epoch {epoch}: the run has {getattr(recipe, 'epochs', 0)} epochs"
+                f"{'' if getattr(recipe, 'keep_epochs', False) else ' and keep_epochs is false'}"
+            )
+
+        def of(seed: int) -> Model:
+            return Model(self.of(seed).stage, f"epochs/{epoch}")
+
+        return dataclasses.replace(self, of=of, changes={**self.changes, "after epoch": epoch})
+
+    def trained(self) -> int:
+        """For how many seeds the model is finished."""
+        wanted = [self.stage(seed) for seed in range(self.seeds)]
+        slots = [store.Slot(self.profile, stage.name, stages.key(stage)) for stage in wanted]
+        return sum(store.end_record(slot.final) is not None for slot in slots)
+
+    def __repr__(self) -> str:
+        return f"{self.method} under {_seeds(self.seeds)}{_told(self.changes)}, {self.trained()} trained"
+
+
+def require_seed(seed: int, seeds: int) -> int:
+    """`seed`, or ValueError naming those there are."""
+    if not 0 <= seed < seeds:
+        raise ValueError(f"seed must be from 0 to {seeds - 1}, got {seed}")
+    return seed
+
+
+def _seeds(count: int) -> str:
+    return "seed 0" if count == 1 else f"seeds 0 to {count - 1}"
+
+
+def _told(changes: Mapping[str, Any]) -> str:
+    parts = [f"{name} {name_of(value) if name == 'loss' else value}" for name, value in changes.items()]
+    return f": {', '.join(parts)}" if parts else ""
