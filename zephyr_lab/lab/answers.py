@@ -64,6 +64,14 @@ class Answers:
         """Tidy frame: each measure (the score) of each arm, with its interval over seeds."""
         return scores.scores(self.frame, measures or (SCORE,), models=arms)
 
+    def named(self, names: Mapping[str, str]) -> "Answers":
+        """The answers of some arms under other names, in that order: `names` gives each new name its arm."""
+        frames = [self.frame[self.frame["model"] == arm].assign(model=name) for name, arm in names.items()]
+        lacking = [arm for arm in names.values() if arm not in self.arms]
+        if lacking:
+            raise ValueError(f"no answers of an arm named {lacking[0]!r}; there are {', '.join(self.arms)}")
+        return Answers(pd.concat(frames, ignore_index=True), self.held_out)
+
     def parts(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """What the score is made of: core, explanation, style, cost, words."""
         return self.means(*PARTS, arms=arms)

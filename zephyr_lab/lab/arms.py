@@ -18,6 +18,7 @@ from zephyr_lab.engine import stages, store
 from zephyr_lab.engine.own_code import name_of
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.zephyr_stages import Model
 
 if TYPE_CHECKING:
@@ -94,6 +95,20 @@ class Arm:
         ]
         log = pd.concat(logs, ignore_index=True)
         return log[["seed", *(name for name in log.columns if name != "seed")]]
+
+    def curve(self, column: str, *, series: str) -> pd.DataFrame:
+        """A line for `figures.curves`: a column of the log over epochs, the mean over seeds at each step, with its t
+        interval where there are several. The first log is left out: before any update policy and reference are equal.
+        """
+        log = self.log().dropna(subset=[column])
+        points = []
+        for _, rows in log[log["step"] > log["step"].min()].groupby("step"):
+            low, high = seed_means.band(rows[column].to_numpy(float))
+            points.append({
+                "series": series, "kind": "retrained", "x": rows["epoch"].mean(), "y": rows[column].mean(),
+                "low": low, "high": high, "interval": f"{len(rows)} seeds, t 95 %" if len(rows) > 1 else None,
+            })  # fmt: skip
+        return pd.DataFrame(points)
 
     def numbers(self) -> pd.DataFrame:
         """What the training counted and measured: a row a seed."""

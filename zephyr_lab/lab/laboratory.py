@@ -7,19 +7,25 @@ answers = lab.ask({"dSFT": sft, "dDPO": dpo})     # trains what is missing, all 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from zephyr_lab.core import session
+import pandas as pd
+
+from zephyr_lab.core import session, settings
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.engine.own_code import captured
-from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_stages as stages
+from zephyr_lab.lab.answer_scores import SOURCE
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.claims import Claims
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.reporting import tables
 
 PAPERS = ("zephyr",)
+Settings = TypeVar("Settings")
 
 
 class Lab:
@@ -106,6 +112,20 @@ class Lab:
         }
         get_many([stage for of_arm in asked.values() for stage in of_arm])
         return Answers.of(asked)
+
+    def sizes(self, table: str, kind: type[Settings]) -> Settings:
+        """A table of the paper's settings at this profile: which further arms there are, how many of what."""
+        return settings.load(self.paper, self.profile, table, kind)
+
+    def trained(self, arms: Mapping[str, Arm], metric: str, *, name: str, n: str) -> pd.DataFrame:
+        """Tidy frame of a number that each arm's training measured, over seeds; `n`: the recipe's field that it is a
+        mean over. No row for one seed, which has no interval."""
+        get_many([arm.stage(seed) for arm in arms.values() for seed in range(self.seeds)])
+        rows = []
+        for row, arm in arms.items():
+            values = [metrics(arm.stage(seed))[metric] for seed in range(self.seeds)]
+            rows += seed_means.number(row, name, values, n=getattr(arm.stage(0).recipe, n), source=SOURCE)
+        return tables.frame(rows)
 
     def _arm(self, method: str, of: Callable[[int], Model], changes: Mapping[str, Any]) -> Arm:
         arm = Arm(method, self.profile, self.seeds, of, changes)
