@@ -113,6 +113,7 @@ def bar(name: str) -> Progress:
 
 def log_frame(
     rows: Iterable[Mapping[str, float | int]],
+    /,
     *,
     method: str,
     recipe: Any,
