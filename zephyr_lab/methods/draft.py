@@ -90,7 +90,7 @@ def train_draft(
     steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
     return log_frame(
         [*steps, *measured],
-        method="draft",
+        method="train_draft",
         recipe=recipe,
         seed=seed,
         rows=account,

@@ -61,7 +61,7 @@ def _feature_loss(
     settings: DraftSteps, draft: FeatureDraft, target: PreTrainedModel, batch: Batch, noise: torch.Generator | None
 ) -> Tensor:
     """feature_weight x SmoothL1 + token_weight x soft cross entropy over the pairs that count."""
-    features = batch.features[:, :-1]
+    features = batch.features[:, :-1].to(draft.fc.weight.dtype)  # a draft in float32 of a target in bfloat16, say
     if noise is not None:
         features = features + input_noise(features, batch.lengths, width=settings.noise, generator=noise)
     following = batch.ids[:, 1:]
@@ -69,7 +69,8 @@ def _feature_loss(
     guessed, _ = draft(following, features, places)
     counted = _counted(settings, batch, _ahead(draft))
     guessed, true = guessed[counted[:, :-1]], batch.features[:, 1:][counted[:, :-1]]
-    tokens = soft_cross_entropies(logits_of(target, guessed).float(), logits_of(target, true).float())
+    said = logits_of(target, guessed.to(true.dtype))
+    tokens = soft_cross_entropies(said.float(), logits_of(target, true).float())
     whole = settings.feature_weight * feature_losses(guessed.float(), true.float()) + settings.token_weight * tokens
     return _reduced(settings, whole, batch)
 

@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zephyr_lab.core.columns import shown
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.packing import document_positions, pack, predictable
@@ -33,10 +34,10 @@ SHOWN = 3  # unusable texts told in a line
 def train_base(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Iterable[str],
+    texts: Iterable[object],
     *,
     recipe: BaseTraining,
-    held_out: Iterable[str] | None = None,
+    held_out: Iterable[object] | None = None,
     seed: int = 0,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
@@ -72,7 +73,7 @@ def train_base(
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             return packed_loss(model, tokenizer, batch)
 
-    def measured(step: int) -> list[dict[str, float]]:
+    def measured(step: int) -> list[dict[str, float | int]]:
         return [] if tests is None else [{"step": step, "eval_loss": _whole_loss(model, tokenizer, tests, recipe.rows)}]
 
     before = measured(0)
@@ -88,7 +89,7 @@ def train_base(
     model.eval()
     steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
     rows_log = [*steps, *before, *measured(recipe.steps)]
-    return log_frame(rows_log, method="base", recipe=recipe, seed=seed, rows=account, path=PATH)
+    return log_frame(rows_log, method="train_base", recipe=recipe, seed=seed, rows=account, path=PATH)
 
 
 def packed_rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, length: int) -> TokenIds:
@@ -153,15 +154,12 @@ def _require_room(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
     require_apart(causal, length)
 
 
-def _usable(texts: Iterable[str], name: str) -> tuple[list[str], dict[str, float]]:
+def _usable(texts: Iterable[object], name: str) -> tuple[list[str], dict[str, float]]:
     """The texts that can be read; prints which cannot. Raises ValueError where none can."""
-    kept: list[str] = []
-    bad: list[str] = []
-    for number, text in enumerate(texts, start=1):
-        if (fault := _fault(text)) is None:
-            kept.append(text)
-        else:
-            bad.append(f"row {number}: {fault}")
+    read = list(texts)
+    faults = {number: fault for number, text in enumerate(read, start=1) if (fault := _fault(text)) is not None}
+    kept = [str(text) for number, text in enumerate(read, start=1) if number not in faults]
+    bad = [f"row {number}: {fault}" for number, fault in faults.items()]
     if not kept:
         raise ValueError(f"none of {len(bad)} {name} can be trained on" + (f": {bad[0]}" if bad else ""))
     if bad:
@@ -171,7 +169,7 @@ def _usable(texts: Iterable[str], name: str) -> tuple[list[str], dict[str, float
 
 def _fault(text: object) -> str | None:
     if not isinstance(text, str):
-        return f"must be a text, got {type(text).__name__}"
+        return f"must be a text, got {shown(text)}"
     if not text:
         return "is empty"
     try:
