@@ -4,10 +4,10 @@ A folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's o
 kept apart, with their numbers and reasons.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import BadRow, Row
@@ -53,22 +53,6 @@ def dialogue_rows(folder: Path, split: str) -> Split[Messages]:
 def pair_rows(folder: Path, split: str) -> Split[Preference]:
     """The pairs of a split, in H4's layout or TRL's. Raises ValueError where no row is one."""
     return _split(folder, split, _preference)
-
-
-def dialogues(rows: Split[Messages] | Iterable[Mapping[str, Any]]) -> Split[Messages]:
-    """Rows in any layout of dialogues, numbered from 1; a split comes back as it is.
-
-    Raises ValueError where none is usable.
-    """
-    if isinstance(rows, Split):
-        return rows
-    numbered = (Row(number, dict(row)) for number, row in enumerate(rows, start=1))
-    read = list(schemas.checked(numbered, lambda row: (row.number, _messages(schemas.dialogue(row).messages))))
-    bad = [row for row in read if isinstance(row, BadRow)]
-    good = [row for row in read if not isinstance(row, BadRow)]
-    if not good:
-        raise ValueError(f"none of {len(read)} rows is a dialogue" + (f": {bad[0]}" if bad else ""))
-    return Split([messages for _, messages in good], [number for number, _ in good], bad)
 
 
 def read_dialogues(folder: Path, split: str) -> tuple[list[Messages], int]:

@@ -15,7 +15,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, changed
-from zephyr_lab.methods.recipes.draft import DraftRecipe, DraftSettings
+from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.recipes.draft_data import (
     CHAT,
     HubQuestions,
@@ -24,7 +24,7 @@ from zephyr_lab.methods.recipes.draft_data import (
     Selection,
     SpecialtyDialogues,
 )
-from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores, ScoreSettings
+from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores
 from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 
@@ -266,6 +266,63 @@ def scores(profile: str, seed: int, name: str, drafts: Mapping[str, Draft], **ch
     inputs |= {TARGET: model.stage, PROMPTS: pool(profile, seed, asked)}
     build = "zephyr_lab.methods.stages.draft_scores:build"
     return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """Fields of `DraftScores` that a profile sets; see there."""
+
+    prompts: int
+    max_new_tokens: int
+    lengths: tuple[int, ...]
+    temperature: float
+    samples: int
+    loop_prompts: int
+    loop_length: int
+    tree_top: int
+    tree_depth: int
+    tree_nodes: int
+    timed: bool
+    extra_layers: int
+    rows_at_once: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftSettings:
+    """Fields of `DraftRecipe` that a profile sets; see there."""
+
+    kind: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    shared_experts: int
+    private_experts: int
+    shared_width: int
+    private_width: int
+    top: int
+    routers: bool
+    embedding: str
+    feature_weight: float
+    token_weight: float
+    reduction: str
+    counted: str
+    noise: float
+    steps: int
+    batch: int
+    micro_batch: int
+    learning_rate: float
+    warmup: int
+    final_share: float
+    optimizer: str
+    weight_decay: float
+    clip: float
+    keep_at: tuple[int, ...]
+    max_length: int
+    features: str
+    checkpoint_every: int
+    device: str
 
 
 def _trained(

@@ -113,7 +113,6 @@ def bar(name: str) -> Progress:
 
 def log_frame(
     rows: Iterable[Mapping[str, float | int]],
-    /,
     *,
     method: str,
     recipe: Any,

@@ -106,9 +106,17 @@ class DraftTraining(DraftSteps):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DraftSettings(DraftSteps):
-    """What a profile sets of a `DraftRecipe`: besides the steps, the model and what is kept of it.
+class DraftRecipe(DraftSteps):
+    """Drafts of one target, one an arm; all arms take the same number of steps over the same kind of rows.
 
+    Arms (tuples of equal length, a place an arm):
+    arms: names, folders of the result. parts: what each trains, see `DraftTraining`, or "none". ranks: LoRA's rank, 0
+    for other parts. starts: "new" (random weights), "draft" (all weights of input "draft"), "fresh_private" (those,
+    but private experts and their router random again: the paper's second stage). data: the stage's input that holds
+    the arm's dialogues.
+
+    Model:
+    target_folder, draft_folder: folders inside inputs "target" and "draft"; a draft's folder is its arm's name.
     kind: "feature" (the paper's) or "causal" (a small Mistral of `layers` layers, which has no private part).
     hidden, layers: of a causal draft, 0 for a feature draft, which has the target's width and one layer.
     heads, kv_heads, shared_experts, private_experts, shared_width, private_width, top, routers: see `DraftShape`; a
@@ -116,8 +124,16 @@ class DraftSettings(DraftSteps):
     it is "fresh_private" only private_experts and private_width may differ.
     embedding: whose the frozen embedding of an adapted draft is; "draft" is what the authors' code ends with.
     keep_at: steps after which a copy is kept beside the final draft, to compare arms at equal time.
+    system_turn: the target's, see `DraftTraining`.
     """
 
+    arms: tuple[str, ...]
+    parts: tuple[str, ...]
+    ranks: tuple[int, ...]
+    starts: tuple[str, ...]
+    data: tuple[str, ...]
+    target_folder: str
+    draft_folder: str
     kind: str
     hidden: int
     layers: int
@@ -132,42 +148,6 @@ class DraftSettings(DraftSteps):
     embedding: str
     keep_at: tuple[int, ...]
     device: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_one_of("kind", self.kind, KINDS)
-        require_one_of("embedding", self.embedding, EMBEDDINGS)
-        require_one_of("device", self.device, DEVICES)
-        require_at_least(1, heads=self.heads, kv_heads=self.kv_heads, shared_width=self.shared_width)
-        if any(not 1 <= step < self.steps for step in self.keep_at):
-            raise ValueError(f"keep_at must lie from 1 to steps - 1 = {self.steps - 1}, got {self.keep_at}")
-        if self.kind == "causal" and (min(self.hidden, self.layers) < 1 or self.private_experts):
-            raise ValueError("a causal draft needs hidden and layers of at least 1 and private_experts 0")
-        if self.kind == "feature" and (self.hidden or self.layers):
-            raise ValueError("a feature draft has the target's width and one layer: hidden and layers must be 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DraftRecipe(DraftSettings):
-    """Drafts of one target, one an arm; all arms take the same number of steps over the same kind of rows.
-
-    Arms (tuples of equal length, a place an arm):
-    arms: names, folders of the result. parts: what each trains, see `DraftTraining`, or "none". ranks: LoRA's rank, 0
-    for other parts. starts: "new" (random weights), "draft" (all weights of input "draft"), "fresh_private" (those,
-    but private experts and their router random again: the paper's second stage). data: the stage's input that holds
-    the arm's dialogues.
-
-    target_folder, draft_folder: folders inside inputs "target" and "draft"; a draft's folder is its arm's name.
-    system_turn: the target's, see `DraftTraining`.
-    """
-
-    arms: tuple[str, ...]
-    parts: tuple[str, ...]
-    ranks: tuple[int, ...]
-    starts: tuple[str, ...]
-    data: tuple[str, ...]
-    target_folder: str
-    draft_folder: str
     system_turn: bool
 
     def __post_init__(self) -> None:
@@ -180,6 +160,16 @@ class DraftRecipe(DraftSettings):
                 raise ValueError(f"{name}: need one for each of {len(self.arms)} arms, got {len(column)}")
         for arm, part, rank, start in zip(self.arms, self.parts, self.ranks, self.starts, strict=True):
             self._require_arm(arm, part, rank, start)
+        require_one_of("kind", self.kind, KINDS)
+        require_one_of("embedding", self.embedding, EMBEDDINGS)
+        require_one_of("device", self.device, DEVICES)
+        require_at_least(1, heads=self.heads, kv_heads=self.kv_heads, shared_width=self.shared_width)
+        if any(not 1 <= step < self.steps for step in self.keep_at):
+            raise ValueError(f"keep_at must lie from 1 to steps - 1 = {self.steps - 1}, got {self.keep_at}")
+        if self.kind == "causal" and (min(self.hidden, self.layers) < 1 or self.private_experts):
+            raise ValueError("a causal draft needs hidden and layers of at least 1 and private_experts 0")
+        if self.kind == "feature" and (self.hidden or self.layers):
+            raise ValueError("a feature draft has the target's width and one layer: hidden and layers must be 0")
 
     def training(self, part: str, rank: int) -> DraftTraining:
         """The settings of one arm's training."""

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
-
 TARGET, PROMPTS = "target", "prompts"  # the inputs that are no drafts
 GREEDY, DRAWN, CANDIDATES = "greedy", "drawn", "candidates"  # how drafts are made and verified
 DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSettings:
-    """What a profile sets of `DraftScores`.
+class DraftScores:
+    """Acceptance lengths of several drafts against one target on the prompts of dialogues.
 
-    prompts: at most how many dialogues of the split, 0 for all; each is asked up to its last answer.
+    drafts: names in the result; inputs: the stage's input that holds each; folders: the draft's folder inside it (the
+    arm's name, or "<arm>/steps/<n>"). target_folder: folder inside input "target". split: "train" or "test" of input
+    "prompts"; prompts: at most how many dialogues of it, 0 for all; each is asked up to its last answer.
     lengths: drafted tokens of a pass, all measured from the same answers. temperature: of the sampled answers (the
     greedy ones come besides); samples: sampled answers a prompt.
 
@@ -23,7 +23,13 @@ class ScoreSettings:
     nothing. rows_at_once: rows of a batch of the loop; published speed-ups are at 1.
     """
 
+    drafts: tuple[str, ...]
+    inputs: tuple[str, ...]
+    folders: tuple[str, ...]
+    target_folder: str
+    split: str
     prompts: int
+    system_turn: bool
     max_new_tokens: int
     lengths: tuple[int, ...]
     temperature: float
@@ -39,41 +45,6 @@ class ScoreSettings:
     device: str
 
     def __post_init__(self) -> None:
-        if not self.lengths or min(self.lengths) < 1:
-            raise ValueError(f"lengths must be draft lengths of at least 1, got {self.lengths}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature of the sampled answers must be positive, got {self.temperature}")
-        require_at_least(
-            1, max_new_tokens=self.max_new_tokens, loop_length=self.loop_length, rows_at_once=self.rows_at_once
-        )
-        for name in ("prompts", "samples", "loop_prompts", "extra_layers", "tree_top", "tree_depth", "tree_nodes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if len({bool(self.tree_top), bool(self.tree_depth), bool(self.tree_nodes)}) > 1:
-            raise ValueError("tree_top, tree_depth and tree_nodes must all be 0 (chains alone) or all at least 1")
-        if self.timed and not self.loop_prompts:
-            raise ValueError("timed needs loop_prompts of at least 1: time is measured in the real loop")
-        require_one_of("device", self.device, DEVICES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DraftScores(ScoreSettings):
-    """Acceptance lengths of several drafts against one target on the prompts of dialogues.
-
-    drafts: names in the result; inputs: the stage's input that holds each; folders: the draft's folder inside it (the
-    arm's name, or "<arm>/steps/<n>"). target_folder: folder inside input "target". split: "train" or "test" of input
-    "prompts". system_turn: put an empty system turn first.
-    """
-
-    drafts: tuple[str, ...]
-    inputs: tuple[str, ...]
-    folders: tuple[str, ...]
-    target_folder: str
-    split: str
-    system_turn: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.drafts or len(set(self.drafts)) < len(self.drafts):
             raise ValueError(f"drafts must be different names, at least one, got {', '.join(self.drafts) or 'none'}")
         if not len(self.drafts) == len(self.inputs) == len(self.folders):
@@ -83,3 +54,19 @@ class DraftScores(ScoreSettings):
             )
         if self.split not in ("train", "test"):
             raise ValueError(f"split must be train or test, got {self.split!r}")
+        if not self.lengths or min(self.lengths) < 1:
+            raise ValueError(f"lengths must be draft lengths of at least 1, got {self.lengths}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature of the sampled answers must be positive, got {self.temperature}")
+        for name in ("max_new_tokens", "loop_length", "rows_at_once"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("prompts", "samples", "loop_prompts", "extra_layers", "tree_top", "tree_depth", "tree_nodes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if len({bool(self.tree_top), bool(self.tree_depth), bool(self.tree_nodes)}) > 1:
+            raise ValueError("tree_top, tree_depth and tree_nodes must all be 0 (chains alone) or all at least 1")
+        if self.timed and not self.loop_prompts:
+            raise ValueError("timed needs loop_prompts of at least 1: time is measured in the real loop")
+        if self.device not in DEVICES:
+            raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
