@@ -19,6 +19,7 @@ from zephyr_lab.methods.draft_batches import Row
 from zephyr_lab.methods.optimizers import ADAM_BETAS
 from zephyr_lab.methods.recipes import draft as recipes
 from zephyr_lab.methods.recipes.draft import DraftTraining
+from zephyr_lab.methods.stages import draft as stages_draft
 from zephyr_lab.models.draft import FeatureDraft
 
 FAMILIES = ("llama", "qwen2", "gemma", "gpt2")
@@ -215,6 +216,15 @@ def test_stopped_and_called_again_it_ends_in_the_same_bits(tmp_path):
     assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in again.state_dict().items())
 
 
+def test_checkpoints_of_other_settings_are_refused(tmp_path):
+    target = target_of("llama")
+    train(new_draft(target), target, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"another run: learning_rate was 0\.01 and is 0\.02; take another folder"):
+        train(new_draft(target), target, checkpoints=tmp_path, learning_rate=0.02)
+    with pytest.raises(ValueError, match="seed was 0 and is 1"):
+        train(new_draft(target), target, checkpoints=tmp_path, seed=1)
+
+
 def test_after_each_step_the_draft_can_be_looked_at():
     target, seen = target_of("llama"), []
     draft = new_draft(target)
@@ -264,7 +274,7 @@ def test_a_nan_halts_and_leaves_no_checkpoint(tmp_path):
     draft.fc.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="loss is nan at step 0: training halted"):
         train(draft, target, checkpoints=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("step-*")) == []
 
 
 # --- settings ---
@@ -275,6 +285,7 @@ def test_each_name_of_a_setting_stands_for_a_function():
     assert tuple(draft_loss.COUNTED) == recipes.COUNTED
     assert tuple(draft_batches.FEATURES) == recipes.FEATURES
     assert tuple(draft_parts.OPTIMIZERS) == recipes.OPTIMIZERS
+    assert tuple(stages_draft.STARTS) == recipes.KINDS
 
 
 def test_the_warm_up_is_the_authors_share_of_the_steps():

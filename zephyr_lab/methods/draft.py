@@ -52,7 +52,8 @@ def train_draft(
     draft: a `FeatureDraft`, or a small causal LM of the target's vocabulary. target: a causal LM, which stays as it is.
     dialogues: rows of messages as TRL has them, a `Split`, or `draft_batches.Row`s, whose features are used where they
     have them. after_step: called with the number of steps taken and the draft, adapters and all. checkpoints: a folder;
-    a call that finds it filled goes on where the last one was stopped, to the same bytes.
+    a call that finds it filled goes on where the last one was stopped, to the same bytes, and refuses those of other
+    settings.
 
     The log has one row an optimiser step: `step` from 1 and `loss`, in nats where `feature_weight` is 0, before the
     step's update. attrs: "held_out" (eval_loss before and after), "parameters" (how many trained), "seconds" (CPU, of
@@ -72,7 +73,7 @@ def train_draft(
     Raises ValueError for a draft, a target and a tokenizer that do not belong together, on two devices, for a part that
     the draft does not have, where no row is usable, and at the first loss that is not finite.
     """
-    run = Run.of("draft", checkpoints, progress)
+    run = Run.of("draft", checkpoints, progress, recipe=recipe, seed=seed)
     model = draft if isinstance(draft, FeatureDraft) else causal_model(draft)
     device = require_fit(model, target, tokenizer)
     with frozen(target):

@@ -46,7 +46,7 @@ def train_base(
 
     texts: documents, each followed by the tokenizer's end token and read as plain text, whatever it spells; longer ones
     than a row are cut into several. All are read once before any is read again. checkpoints: a folder; a call that
-    finds it filled goes on where the last one was stopped, to the same bytes.
+    finds it filled goes on where the last one was stopped, to the same bytes, and refuses those of other settings.
 
     The log has one row an optimiser step: `step` from 1 and `loss`, in nats a token, before the step's update. attrs:
     "held_out" (eval_loss before and after, over all tokens of `held_out`), "rows", "path", settings, seed, versions.
@@ -57,7 +57,7 @@ def train_base(
     reads on from one document to the next or has fewer positions than a row, where no text is usable, and at the first
     loss that is not finite.
     """
-    run = Run.of("base", checkpoints, progress)
+    run = Run.of("base", checkpoints, progress, recipe=recipe, seed=seed)
     device = device_of(model)
     require_fit(model, tokenizer)
     _require_room(model, tokenizer, recipe.row_length)

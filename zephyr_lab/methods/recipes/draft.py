@@ -35,8 +35,8 @@ class DraftSteps:
     Training: steps of `batch` rows, `micro_batch` of them through the models at once (a choice of memory);
     learning_rate: the peak, reached after `warmup` steps (None: the authors' share of all, 2000 of 5046), `final_share`
     of it at the end (of their linear decay over 800,000 steps, where 5046 end). clip: largest gradient norm.
-    max_length: tokens of a row. features: "kept" computes each row's features once and keeps them in memory,
-    "each_step" computes them in each step. checkpoint_every: in steps.
+    max_length: tokens of a row. system_turn: put an empty system turn first. features: "kept" computes each row's
+    features once and keeps them in memory, "each_step" computes them in each step. checkpoint_every: in steps.
     """
 
     feature_weight: float = 1.0
@@ -54,6 +54,7 @@ class DraftSteps:
     weight_decay: float = 0.0
     clip: float = 0.5
     max_length: int = 2048
+    system_turn: bool = False
     features: str = "each_step"
     checkpoint_every: int = 250
 
@@ -88,13 +89,11 @@ class DraftTraining(DraftSteps):
 
     part: what trains, of `models.draft_shape.PARTS` but "none": "all", "lora" (adapters of `rank` on every linear map;
     a causal draft has these two), "private" (the private experts and their router), "private_and_fc" (EDA's second
-    stage, as the authors' scripts run it), "fc". rank: LoRA's, 0 for other parts. system_turn: put an empty system turn
-    first.
+    stage, as the authors' scripts run it), "fc". rank: LoRA's, 0 for other parts.
     """
 
     part: str = "all"
     rank: int = 0
-    system_turn: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +123,6 @@ class DraftRecipe(DraftSteps):
     it is "fresh_private" only private_experts and private_width may differ.
     embedding: whose the frozen embedding of an adapted draft is; "draft" is what the authors' code ends with.
     keep_at: steps after which a copy is kept beside the final draft, to compare arms at equal time.
-    system_turn: the target's, see `DraftTraining`.
     """
 
     arms: tuple[str, ...]
@@ -148,7 +146,6 @@ class DraftRecipe(DraftSteps):
     embedding: str
     keep_at: tuple[int, ...]
     device: str
-    system_turn: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,7 +172,7 @@ class DraftRecipe(DraftSteps):
         """The settings of one arm's training."""
         shared = {field.name for field in fields(DraftSteps)}
         steps = {name: value for name, value in asdict(self).items() if name in shared}
-        return DraftTraining(part=part, rank=rank, system_turn=self.system_turn, **steps)
+        return DraftTraining(part=part, rank=rank, **steps)
 
     def _require_arm(self, arm: str, part: str, rank: int, start: str) -> None:
         if part not in PARTS:
