@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import Messages, Split
+from zephyr_lab.decoding.drafting import require_pair
 from zephyr_lab.methods import calling, draft_batches, draft_loss, draft_parts, loop
 from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
 from zephyr_lab.methods.draft_batches import Row
@@ -102,8 +103,9 @@ def train_draft(
 
 
 def new_draft(target: PreTrainedModel | PeftModel, *, private_experts: int = 1, seed: int = 0) -> FeatureDraft:
-    """A fresh feature draft of `target`, on its device: one layer of the target's width and heads.
+    """A fresh feature draft of `target`, on its device: one layer of the target's width and heads, in float32.
 
+    It trains so whatever the target's type is; to decode beside a target in bfloat16, `draft.to(target.dtype)` then.
     Its shared expert is as wide as the target's feed-forward network, a private one half as wide, as the sizes quoted
     for EDA have it (papers/eda/NOTES.md 1); `private_experts` 0 makes EAGLE's plain draft. Other sizes:
     `models.draft.shape_for` and `build`. Raises ValueError for a target that they do not know.
@@ -132,15 +134,7 @@ def require_fit(draft: Draft, target: PreTrainedModel | PeftModel, tokenizer: Pr
     devices = calling.device_of(draft), calling.device_of(target)
     if devices[0] != devices[1]:
         raise ValueError(f"the draft is on {devices[0]}, the target on {devices[1]}; both must be on one device")
-    if isinstance(draft, FeatureDraft):
-        feature_draft.require_fit(draft, target)
-        return devices[0]
-    entries = [model.get_input_embeddings().weight.shape[0] for model in (draft, target)]
-    if entries[0] != entries[1]:
-        raise ValueError(
-            f"draft and target have different vocabularies: {entries[0]} and {entries[1]} entries; take a draft of the "
-            "target's own vocabulary"
-        )
+    require_pair(draft, causal_model(target))
     return devices[0]
 
 
