@@ -107,7 +107,7 @@ def examples(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def _asked(profile: str, seed: int) -> Stage:
-    sft, dpo = stages.dsft(profile, seed), stages.ddpo(profile, seed)
+    sft, dpo = stages.dsft(profile, seed), stages.three_epochs(profile, seed)
     models = {DSFT: stages.Model(sft), DDPO_1: stages.Model(dpo, "epochs/1"), DDPO: stages.Model(dpo)}
     if seed == 0:
         models = {BASE: stages.base(profile), **models}

@@ -154,7 +154,7 @@ def gpt4_length_effect() -> pd.DataFrame:
 
 
 def _models(profile: str, seed: int) -> dict[str, stages.Model]:
-    sft, dpo = stages.dsft(profile, seed), stages.ddpo(profile, seed)
+    sft, dpo = stages.dsft(profile, seed), stages.three_epochs(profile, seed)
     return {
         BASE: stages.base(profile),
         DSFT: stages.Model(sft),

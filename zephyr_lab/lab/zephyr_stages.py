@@ -20,6 +20,7 @@ from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 Recipe = TypeVar("Recipe")
+DDPO_EPOCHS = 3  # of the paper's final model, after which rows are called
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,20 @@ def ddpo(
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
     )
+
+
+def three_epochs(profile: str, seed: int, **changes: Any) -> Stage:
+    """`ddpo` for a row that is called after its three epochs; `changes` as there.
+
+    Raises ValueError where the settings say another number: the row would not be what it is called.
+    """
+    stage = ddpo(profile, seed, **changes)
+    if stage.recipe.epochs != DDPO_EPOCHS:
+        raise ValueError(
+            f"papers/zephyr/settings.toml [ddpo] has epochs = {stage.recipe.epochs} in {profile!r}, and rows of tables "
+            f"are called after {DDPO_EPOCHS}; leave it, and train an arm of its own: ddpo(profile, seed, epochs=...)"
+        )
+    return stage
 
 
 def evaluation(
