@@ -76,7 +76,7 @@ def dsft(
     recipe = in_setting(setting, "dsft", settings.load("zephyr", profile, "dsft", DSFTRecipe, start=start.folder))
     return Stage(
         "dsft",
-        "zephyr_lab.methods.sft:build",
+        "zephyr_lab.methods.stages.sft:build",
         changed(recipe, changes),
         seed=seed,
         inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
@@ -100,7 +100,7 @@ def ddpo(
     recipe = in_setting(setting, "ddpo", settings.load("zephyr", profile, "ddpo", DDPORecipe, start=start.folder))
     return Stage(
         "ddpo",
-        "zephyr_lab.methods.dpo:build",
+        "zephyr_lab.methods.stages.dpo:build",
         changed(recipe, changes),
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},

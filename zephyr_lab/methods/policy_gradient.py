@@ -136,7 +136,7 @@ def build(
         trainer = make_trainer(recipe, policy, tokenizer, seed=seed, folder=context.checkpoints / "trainer")
         trainer.begin(recipe, questions, reward, log, seed)
         trainer.add_callback(KeepPolicies(recipe, log))
-        told = trl_adapters.run(trainer, context, epochs=None)
+        told = trl_adapters.run(trainer, context)
     saved.save(policy, tokenizer, out)
     log.finish(out)
     files.write_json(out / "trl_log.json", told)

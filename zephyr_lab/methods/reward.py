@@ -55,7 +55,7 @@ def build(recipe: RewardRecipe, *, seed: int, inputs: dict[str, Path], out: Path
         examples[TRAIN] = examples[TRAIN][: recipe.pairs]
     with metered() as cost:
         trainer = make_trainer(recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer")
-        log = trl_adapters.run(trainer, context, epochs=None)
+        log = trl_adapters.run(trainer, context)
     saved.save(model, tokenizer, out)
     found = held_out(model, examples[TEST], rows_at_once=recipe.micro_batch)
     files.write_json(out / "log.json", log)
