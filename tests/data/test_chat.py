@@ -300,9 +300,7 @@ def test_bos_stands_where_the_wording_of_the_template_has_it(template, begins):
 
 
 def test_a_tokenizer_without_a_template_says_that_its_dialogues_are_zephyrs():
-    with pytest.warns(
-        UserWarning, match="'' has no chat template; its dialogues are written in Zephyr's"
-    ):
+    with pytest.warns(UserWarning, match="'' has no chat template; its dialogues are written in Zephyr's"):
         encode(with_template(None), ONE)
 
 

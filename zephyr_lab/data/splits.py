@@ -75,7 +75,7 @@ def pair_rows(folder: Path, split: str) -> Split[Preference]:
     return _split(folder, split, _preference)
 
 
-def dialogues(rows: Split[Talk] | Iterable[Mapping[str, Any]]) -> Split[Talk]:
+def dialogues(rows: Split[Talk] | Iterable[Any]) -> Split[Talk]:
     """Dialogues of a caller's rows, numbered from 1: mappings (a `datasets.Dataset` has such), or a Split as it is.
 
     A row holds messages (`dialogue_rows` tells the layouts), a text ({text}), or a prompt and its completion ({prompt,
@@ -85,7 +85,7 @@ def dialogues(rows: Split[Talk] | Iterable[Mapping[str, Any]]) -> Split[Talk]:
     return rows if isinstance(rows, Split) else _read(rows, _talk, "a dialogue")
 
 
-def pairs(rows: Split[Preference] | Iterable[Mapping[str, Any]]) -> Split[Preference]:
+def pairs(rows: Split[Preference] | Iterable[Any]) -> Split[Preference]:
     """Preference pairs of a caller's rows, as `dialogues` reads those.
 
     A row's `chosen` and `rejected` are two texts after the text `prompt`, two lists of one assistant's message after
@@ -124,7 +124,7 @@ def _messages(messages: Iterable[schemas.Message]) -> Messages:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _read(rows: Iterable[Mapping[str, Any]], read: Callable[[Row], Read], what: str) -> Split[Read]:
+def _read(rows: Iterable[Any], read: Callable[[Row], Read], what: str) -> Split[Read]:
     """The usable rows of one layout. Raises ValueError where there is none."""
     good: list[Read] = []
     numbers: list[int] = []
@@ -148,7 +148,7 @@ def _read(rows: Iterable[Mapping[str, Any]], read: Callable[[Row], Read], what: 
     return Split(good, numbers, bad)
 
 
-def _numbered(rows: Iterable[Mapping[str, Any]]) -> Iterator[Row | BadRow]:
+def _numbered(rows: Iterable[Any]) -> Iterator[Row | BadRow]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Mapping):
             yield Row(number, dict(row))
