@@ -54,6 +54,15 @@ def test_pairs_are_read_in_each_layout(kind, row, read):
     assert pairs(kind([row, row])) == Split([read, read], [1, 2], [])
 
 
+def test_columns_that_a_table_filled_up_with_null_are_no_layout():
+    columns = {"text": ["Ida lives.", None, "Tom lives."], "messages": [None, TALK, None]}
+    split = dialogues(Dataset.from_dict(columns))
+    assert split.rows == [PlainText(None, "Ida lives."), PlainText(None, "Tom lives.")] and split.numbers == [1, 3]
+    assert str(split.bad[0]) == (
+        "row 2, column messages: holds messages, but row 1 holds a text: one data set has one layout"
+    )
+
+
 def test_a_split_is_returned_as_it_is():
     split = Split([TALK], [7], [])
     assert dialogues(split) is split and pairs(split) is split

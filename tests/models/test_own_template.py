@@ -47,7 +47,7 @@ def stock(template, kind, dialogue):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", TEMPLATES)
 @given(drawn=dialogues(EASY))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_ids_are_those_of_the_rendering_and_masks_hold_the_answers(template, kind, drawn):
     tokenizer, dialogue = chatting(template, kind), with_system(template, drawn)
     (own,) = encode_dialogues(tokenizer, [dialogue])
@@ -78,7 +78,7 @@ def answers_of(own):
     return [answer[:-1] for answer in answers], [answer[-1] for answer in answers]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["prepend", "first", "breaks"])
 @pytest.mark.parametrize("template", TEMPLATES)
 @given(drawn=dialogues(CONTENT))
 @settings(max_examples=4, deadline=None)
@@ -99,7 +99,7 @@ def test_content_forges_no_turn(template, kind, drawn):
 
 
 # "breaks" apart: the stock path reads a spelled token alone, where that tokenizer joins its ">" with a line break
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "breaks"])
+@pytest.mark.parametrize("kind", ["prepend", "first", "gpt2 prefixed"])
 @pytest.mark.parametrize("template", ["chatml", "llama3", "mistral", "qwen3"])
 @given(drawn=dialogues(CONTENT))
 @settings(max_examples=4, deadline=None)
