@@ -99,7 +99,7 @@ def make_trainer(
         ),
         train_dataset=rows[TRAIN],
         eval_dataset=rows[TEST],
-        processing_class=tokenizer,
+        processing_class=reward_models.padding_apart(tokenizer),
         optimizers=(trl_adapters.optimizer(recipe, model), None),
     )
 
