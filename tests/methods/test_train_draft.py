@@ -240,10 +240,10 @@ def test_a_bad_row_is_named_and_the_rest_trains(capsys):
     silent = {"messages": [{"role": "user", "content": "hi"}]}
     target = target_of("llama")
     log = train(new_draft(target), target, [{"text": 3}, *CHATS, silent])
-    assert log.attrs["rows"]["used"] == 3 and log.attrs["rows"]["unusable"] == 1
+    assert log.attrs["rows"]["used"] == 3 and log.attrs["rows"]["unusable"] == 2
     told = capsys.readouterr().out
-    assert "unusable: row 1" in told and "no answer within the limit: 1 set aside (rows 5)" in told
-    with pytest.raises(ValueError, match="none of 1 rows"):
+    assert "unusable: row 1" in told and "row 5, column messages: has no assistant's turn to learn from" in told
+    with pytest.raises(ValueError, match="row 1, column messages: has no assistant's turn"):
         train(new_draft(target), target, [silent])
 
 
