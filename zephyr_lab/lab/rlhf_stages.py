@@ -14,15 +14,13 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.rlhf import (
+from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier, JudgedPairs
+from zephyr_lab.methods.recipes.rollouts import (
     LEARNED,
-    BestOfN,
-    Frontier,
-    JudgedPairs,
     OnlineDPORecipe,
     PolicyGradientRecipe,
     PPORecipe,
-    RewardRecipe,
     Rollouts,
 )
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
@@ -126,7 +124,7 @@ def reward(profile: str, seed: int, *, data: Stage | None = None, **changes: Any
     begun = start(profile, seed)
     return Stage(
         "reward",
-        "zephyr_lab.methods.reward:build",
+        "zephyr_lab.methods.stages.reward:build",
         dataclasses.replace(recipe, start=begun.folder, **changes),
         seed=seed,
         inputs={"start": begun.stage, "pairs": data or pairs(profile, seed)},
@@ -273,5 +271,5 @@ def _on_rollouts(
 ) -> Stage:
     begun = start(profile, seed)
     inputs = {"policy": begun.stage} | ({"reward": reward_model} if reward_model else {})
-    build = f"zephyr_lab.methods.{module}:build"
+    build = f"zephyr_lab.methods.stages.{module}:build"
     return Stage(name or module.replace("_", "-"), build, dataclasses.replace(recipe, start=begun.folder), seed, inputs)
