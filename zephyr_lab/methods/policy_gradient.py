@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import positions
@@ -52,6 +52,31 @@ REFERENCE_ADAPTER = "ref"  # that TRL puts beside a policy's own
 TOLERANCE = 1e-2  # of logits: a token at another position moves them by more, rounding by less
 
 AdvantagesOf = Callable[[GroupRewards], GroupRewards]
+
+
+class PromptOrder(RepeatSampler):
+    """TRL's order of prompts, which hangs on seed and epoch alone: a run resumed in a later epoch goes on in its order.
+
+    TRL's own sampler begins anew with the first epoch's.
+    """
+
+    @classmethod
+    def of(cls, sampler: RepeatSampler) -> "PromptOrder":
+        """The same order, told by epoch."""
+        return cls(
+            sampler.data_source,
+            sampler.mini_repeat_count,
+            sampler.batch_size,
+            sampler.repeat_count,
+            sampler.shuffle,
+            sampler.seed,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.generator.manual_seed(self.seed)
+        for _ in range(epoch):
+            torch.randperm(self.num_samples, generator=self.generator)
 
 
 class OwnAnswers(trl_adapters.StageTrainer):
@@ -129,7 +154,7 @@ class StageRLOOTrainer(OwnAnswers, RLOOTrainer):
     """TRL's RLOOTrainer in a stage."""
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
-        return RLOOTrainer._get_train_sampler(self, dataset)
+        return PromptOrder.of(RLOOTrainer._get_train_sampler(self, dataset))
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
         return self.own_answers()
@@ -139,7 +164,7 @@ class StageGRPOTrainer(OwnAnswers, GRPOTrainer):
     """TRL's GRPOTrainer in a stage."""
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
-        return GRPOTrainer._get_train_sampler(self, dataset)
+        return PromptOrder.of(GRPOTrainer._get_train_sampler(self, dataset))
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
         return self.own_answers(), None
@@ -352,7 +377,7 @@ def placed_by_mask(*models: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def _reads_alike(model: nn.Module) -> bool:
     """Whether padding on the left leaves the logits as they are."""
-    ids = probe_ids(model)
+    ids = probe_ids(causal_model(model))
     padded = torch.cat([torch.zeros_like(ids), ids], dim=1)
     mask = torch.cat([torch.zeros_like(ids), torch.ones_like(ids)], dim=1)
     with evaluating(model):
@@ -360,7 +385,7 @@ def _reads_alike(model: nn.Module) -> bool:
             model(input_ids=one, attention_mask=seen, **accepted(model, use_cache=False)).logits[:, -1].float()
             for one, seen in ((ids, torch.ones_like(ids)), (padded, mask))
         )
-    tolerance = max(TOLERANCE, 16 * torch.finfo(model.dtype).eps)
+    tolerance = max(TOLERANCE, 16 * torch.finfo(causal_model(model).dtype).eps)
     return bool((alone - beside).abs().max() <= tolerance * alone.abs().max().clamp(min=1e-6))
 
 

@@ -124,7 +124,7 @@ def make_trainer(
     folder: Path | None,
 ) -> StageRewardTrainer:
     """The trainer, with checkpoints in `folder`."""
-    trainer = StageRewardTrainer(
+    return StageRewardTrainer(
         model=model,
         args=RewardConfig(
             **trl_adapters.trainer_arguments(
@@ -140,28 +140,26 @@ def make_trainer(
         ),
         train_dataset=_dataset(examples),
         eval_dataset=_dataset(held_out) if held_out else None,
-        processing_class=tokenizer if tokenizer.pad_token is not None else copy.deepcopy(tokenizer),  # it sets one
+        processing_class=padding_apart(tokenizer, [*examples, *held_out]),
         optimizers=(trl_adapters.optimizer(recipe, model), None),
     )
-    padding = unused_id(tokenizer, [*examples, *held_out])
-    trainer.data_collator.pad_token_id = padding
-    causal_model(model).config.get_text_config().pad_token_id = padding
-    return trainer
 
 
-def unused_id(tokenizer: PreTrainedTokenizerBase, examples: Sequence[PairExample]) -> int:
-    """An id that no row holds, the tokenizer's padding where it is one.
+def padding_apart(tokenizer: PreTrainedTokenizerBase, examples: Sequence[PairExample]) -> PreTrainedTokenizerBase:
+    """The tokenizer, or a copy whose padding is an id that no row holds.
 
     The model reads the reward off the last id that is no padding: where the end token pads, off the one before the
     answer's end, and the end itself, which counts elsewhere, would never be trained.
     """
     used = {id_ for one in examples for ids in (one.prompt_ids, one.chosen_ids, one.rejected_ids) for id_ in ids}
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in used:
-        return tokenizer.pad_token_id
+        return tokenizer
     free = next((id_ for id_ in range(len(tokenizer)) if id_ not in used), None)
     if free is None:
         raise ValueError("the rows use every id of the tokenizer, so none can stand for padding; give it a pad_token")
-    return free
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token = tokenizer.convert_ids_to_tokens(free)
+    return padded
 
 
 def measured(model: nn.Module, examples: Sequence[PairExample], *, rows_at_once: int) -> dict[str, float]:
