@@ -124,7 +124,7 @@ def test_keys_and_settings_and_the_command_line_need_no_torch():
         "from zephyr_lab.engine import stages, store\n"
         "import zephyr_lab.engine.runner, zephyr_lab.engine.scheduler, zephyr_lab.cli.lab\n"
         "from zephyr_lab.engine.symbols import reading_now\n"
-        "print(reading_now().of('zephyr_lab.methods.sft:build').digest)\n"
+        "print(reading_now().of('zephyr_lab.methods.stages.sft:build').digest)\n"
         "heavy = {'torch', 'pandas', 'matplotlib', 'transformers', 'papermill', 'scipy'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )

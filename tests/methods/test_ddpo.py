@@ -16,6 +16,7 @@ from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.methods import dpo as ddpo
 from zephyr_lab.methods import held_out_pairs
 from zephyr_lab.methods.examples import PairExample, pair_examples
+from zephyr_lab.methods.stages import dpo as stage_dpo
 from zephyr_lab.methods.stages import world_data
 from zephyr_lab.models import saved
 from zephyr_runs import DDPO, PAIRS, Stage
@@ -87,10 +88,10 @@ def test_beta_comes_back_from_the_log(inputs, tmp_path, beta):
 def test_no_text_is_generated_in_training_and_generation_would_be_seen(unbroken, inputs):
     assert unbroken[1]["generation_calls"] == 0
     model = saved.load_model(inputs["policy"])
-    with ddpo.counting_generation(model) as counted:
+    with stage_dpo.counting_generation(model) as counted:
         model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, min_new_tokens=3)
     assert counted.calls == 3
-    with ddpo.counting_generation(model) as counted:
+    with stage_dpo.counting_generation(model) as counted:
         held_out_pairs.sample(model, [[5, 6]], max_new_tokens=1, temperatures=0.0, generator=None)
     assert counted.calls == 1
 
@@ -294,4 +295,5 @@ def make_trainer(inputs, folder, recipe=DDPO, **changes):
             equal_answers=recipe.equal_answers,
             system_turn=recipe.system_turn,
         )
-    return ddpo.make_trainer(recipe, policy, reference, tokenizer, examples, seed=0, folder=folder), policy, reference
+    trainer, _ = ddpo.make_trainer(recipe, policy, reference, tokenizer, examples, seed=0, folder=folder)
+    return trainer, policy, reference

@@ -8,7 +8,8 @@ from trl import DPOConfig, DPOTrainer
 
 from dpo_trainers import QUIET, farthest, losses, made, text_pairs, weights
 from packed_models import packed_model
-from zephyr_lab.methods import shared_prompt_dpo
+from zephyr_lab.methods import pair_trainer, shared_prompt_dpo
+from zephyr_lab.methods.pair_trainer import PairLossTrainer
 from zephyr_lab.methods.shared_prompt_dpo import SharedPromptDPOTrainer
 
 # Fields that change the loss, the gradient or the steps, a group to a run beside TRL's with the same settings.
@@ -138,9 +139,10 @@ def test_a_refused_field_is_named_when_the_trainer_is_made(name, tmp_path):
 
 
 def test_fields_of_elsewhere_are_read_by_nothing_of_ours():
-    source = inspect.getsource(shared_prompt_dpo)
+    source = inspect.getsource(shared_prompt_dpo) + inspect.getsource(pair_trainer)
     assert not [name for name in ELSEWHERE if f"args.{name}" in source or f"settings.{name}" in source]
-    overridden = {name for name in vars(SharedPromptDPOTrainer) if name in dir(DPOTrainer)} - {"__module__", "__doc__"}
+    own = {**vars(PairLossTrainer), **vars(SharedPromptDPOTrainer)}
+    overridden = {name for name in own if name in dir(DPOTrainer)} - {"__module__", "__doc__", "__annotations__"}
     assert overridden == {"__init__", "compute_ref_log_probs", "_prepare_dataset", "_compute_loss"}
     for name in ("compute_ref_log_probs", "_compute_loss"):  # of TRL's: what those read is tried, refused or not needed
         theirs = inspect.getsource(getattr(DPOTrainer, name))

@@ -83,7 +83,7 @@ def test_trls_advantages_are_ours(algorithm, inputs, tmp_path):
 
     trainer.begin(recipe, Questions.of(rows, policy, tokenizer, recipe), Reward(rewards), log, 0)
     context = type("Context", (), {"checkpoints": tmp_path, "progress": staticmethod(lambda *a, **k: None)})()
-    policy_gradient.trl_adapters.run(trainer, context, epochs=None)
+    policy_gradient.trl_adapters.run(trainer, context)
     given = torch.tensor(list(trainer._logs["rewards"]["rewards"])).view(-1, 3)
     theirs = torch.tensor(list(trainer._logs["advantages"])).view(-1, 3)
     # the policy is still the reference, so that no KL enters

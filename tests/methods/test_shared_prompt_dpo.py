@@ -14,6 +14,7 @@ from tiny_models import small_tokenizer
 from zephyr_lab.methods import dpo as ddpo
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.examples import PairExample
+from zephyr_lab.methods.plain_pairs import PlainPairTrainer
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
 from zephyr_lab.methods.trl_adapters import StageDPOTrainer
 from zephyr_lab.models import saved
@@ -64,7 +65,7 @@ def trainer_of(kind, folder, *, policy=None, reference=None, **changes):
 
 def run(kind, folder, **changes):
     trainer = trainer_of(kind, folder, **changes)
-    log = trl_adapters.run(trainer, Context(folder / "run"), epochs=None)
+    log = trl_adapters.run(trainer, Context(folder / "run"))
     return log, {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
 
 
@@ -96,7 +97,7 @@ def test_logs_have_trl_s_names_and_values(runs):
 def test_a_run_broken_off_and_resumed_ends_at_the_same_bytes(runs, tmp_path):
     broken = trainer_of(StageSharedPromptDPOTrainer, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        trl_adapters.run(broken, Context(tmp_path / "run", stop_at=9), epochs=None)
+        trl_adapters.run(broken, Context(tmp_path / "run", stop_at=9))
     _, weights = run(StageSharedPromptDPOTrainer, tmp_path)
     assert all(torch.equal(weights[name], one) for name, one in runs[StageSharedPromptDPOTrainer][1].items())
 
@@ -127,14 +128,14 @@ def test_settings_that_need_trl_s_own_path_are_refused(changes, reason, tmp_path
 
 def test_the_recipe_s_setting_chooses_the_path_and_both_end_alike(tmp_path):
     models = {}
-    for shared_prompt, kind in ((True, StageSharedPromptDPOTrainer), (False, StageDPOTrainer)):
+    for shared_prompt, kind in ((True, StageSharedPromptDPOTrainer), (False, PlainPairTrainer)):
         start = zephyr_runs.save_start(tmp_path / str(shared_prompt) / "start")
-        trainer = ddpo.make_trainer(
+        trainer, _ = ddpo.make_trainer(
             replace(RECIPE, shared_prompt=shared_prompt), saved.load_model(start), saved.load_model(start),
             small_tokenizer(), {"train": PAIRS, "test": PAIRS[:4]}, seed=0, folder=start.parent / "run",
         )  # fmt: skip
         assert type(trainer) is kind
-        trl_adapters.run(trainer, Context(start.parent / "run"), epochs=None)
+        trl_adapters.run(trainer, Context(start.parent / "run"))
         models[shared_prompt] = trainer.model.state_dict()
     begun = saved.load_model(start).state_dict()
     assert max((models[True][name] - one).abs().max().item() for name, one in begun.items()) > 10 * WEIGHT_TOLERANCE

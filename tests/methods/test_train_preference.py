@@ -134,7 +134,7 @@ def test_a_bad_row_is_named_and_the_rest_trains(capsys):
 
 
 def test_rows_of_which_none_can_be_used_are_refused():
-    with pytest.raises(ValueError, match=r"no usable rows: 2 unusable rows; .*row 1, column chosen"):
+    with pytest.raises(ValueError, match="row 1, column chosen"):
         train(small("llama"), small_tokenizer(), [{"prompt": "Hi"}] * 2, loss=pair_losses.dpo(beta=0.1))
 
 

@@ -68,9 +68,10 @@ def raw_dpo(model, rows, folder, *, reference=None, **changes):
 
 
 def our_dpo(policy, reference, folder, recipe=DDPO):
-    return ddpo.make_trainer(
+    trainer, _ = ddpo.make_trainer(
         recipe, policy, reference, small_tokenizer(), {"train": PAIRS, "test": PAIRS[:4]}, seed=0, folder=folder
     )
+    return trainer
 
 
 def our_sft(model, folder, recipe=DSFT, train=DIALOGUES):
@@ -120,7 +121,7 @@ def test_t1_guard_a_start_away_from_ln_2_halts(start, tmp_path):
     reference.lm_head.weight.data.mul_(1.5)
     trainer = our_dpo(policy, reference, tmp_path / "trainer")
     with pytest.raises(ValueError, match=r"^DPO's loss before the first step is \d\.\d+ instead of ln 2 = 0\.693147"):
-        trl_adapters.run(trainer, Nothing(tmp_path), epochs=None)
+        trl_adapters.run(trainer, Nothing(tmp_path), callbacks=[ddpo.StartsAtLn2(1e-4)])
 
 
 # --- T2: a copy of a trained model runs the original's weights --------------------------------------------------------
@@ -143,7 +144,7 @@ def test_t2_left_alone_a_copy_runs_the_original_s_weights(tmp_path):
 
 def test_t2_guard_after_a_run_the_model_s_forward_is_its_own(tmp_path):
     model = small_model()
-    trl_adapters.run(our_sft(model, tmp_path / "trainer"), Nothing(tmp_path), epochs=None)
+    trl_adapters.run(our_sft(model, tmp_path / "trainer"), Nothing(tmp_path))
     assert zeroed_copy_differs(model)
 
 
@@ -304,7 +305,7 @@ def test_nan_guard_halts_at_the_step_itself(tmp_path):
     trainer.args.eval_on_start = False
     poison(model, step=3)  # two halves of a batch make a step
     with pytest.raises(ValueError, match=r"^loss is nan at step 1: training halted"):
-        trl_adapters.run(trainer, Nothing(tmp_path), epochs=None)
+        trl_adapters.run(trainer, Nothing(tmp_path))
     assert not model.lm_head.weight.isnan().any()
 
 
@@ -323,7 +324,7 @@ def test_checkpoint_left_alone_a_half_saved_one_is_resumed_from(tmp_path):
 
 def test_checkpoint_guard_a_half_saved_one_does_not_count(tmp_path):
     trainer = our_sft(small_model(), tmp_path / "trainer")
-    trl_adapters.run(trainer, Nothing(tmp_path), epochs=None)
+    trl_adapters.run(trainer, Nothing(tmp_path))
     (whole,) = (tmp_path / "trainer").iterdir()
     assert checkpoints.newest_complete(tmp_path / "trainer") == whole
     (whole / "optimizer.pt").unlink()
@@ -331,11 +332,11 @@ def test_checkpoint_guard_a_half_saved_one_does_not_count(tmp_path):
 
 
 def test_checkpoint_guard_states_are_loaded_as_plain_tensors(tmp_path, monkeypatch):
-    trl_adapters.run(our_sft(small_model(), tmp_path / "trainer"), Nothing(tmp_path), epochs=None)
+    trl_adapters.run(our_sft(small_model(), tmp_path / "trainer"), Nothing(tmp_path))
     loaded = []
     load = torch.load
     monkeypatch.setattr(torch, "load", lambda *args, **options: loaded.append(options) or load(*args, **options))
-    trl_adapters.run(our_sft(small_model(), tmp_path / "trainer"), Nothing(tmp_path), epochs=None)
+    trl_adapters.run(our_sft(small_model(), tmp_path / "trainer"), Nothing(tmp_path))
     assert loaded and all(options["weights_only"] for options in loaded)
 
 
@@ -364,7 +365,7 @@ def test_token_counts_left_alone_start_anew_when_resumed(tmp_path):
 
 
 def test_token_counts_guard_ours_are_not_in_the_log(tmp_path):
-    log = trl_adapters.run(our_sft(small_model(), tmp_path / "trainer"), Nothing(tmp_path), epochs=None)
+    log = trl_adapters.run(our_sft(small_model(), tmp_path / "trainer"), Nothing(tmp_path))
     assert not [name for row in log for name in row if "num_tokens" in name]
 
 

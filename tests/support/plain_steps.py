@@ -6,7 +6,7 @@ import torch
 
 from model_families import family_model
 from tiny_models import small_tokenizer
-from zephyr_lab.data.prompt_rows import pairs
+from zephyr_lab.data.splits import pairs
 from zephyr_lab.methods.examples import pair_examples
 
 FAMILIES = ("llama", "qwen2", "gemma", "gpt2")

@@ -77,14 +77,13 @@ class Stage:
 
     def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
         """Build in this process; `progress` is called once a step, as a worker's is."""
-        from zephyr_lab.methods import dpo as ddpo
-        from zephyr_lab.methods import sft as dsft
+        from zephyr_lab.methods.stages import dpo, sft
 
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True)
         self.checkpoints.mkdir(exist_ok=True)
         context = SimpleNamespace(checkpoints=self.checkpoints, progress=progress)
-        function = dsft.build if isinstance(recipe, DSFTRecipe) else ddpo.build
+        function = sft.build if isinstance(recipe, DSFTRecipe) else dpo.build
         return function(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
 
     def contents(self) -> dict[str, bytes]:
@@ -106,7 +105,7 @@ def kill_at_random(stage: Stage, recipe, *, kills: int, seed: int) -> None:
     """
     # A fork server that has the trainers loaded makes each new process cost milliseconds.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["zephyr_lab.methods.sft", "zephyr_lab.methods.dpo"])
+    server.set_forkserver_preload(["zephyr_lab.methods.stages.sft", "zephyr_lab.methods.stages.dpo"])
     moments = random.Random(seed)
     done = 0
     for kill in range(kills):

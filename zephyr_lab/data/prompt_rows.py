@@ -5,11 +5,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.data.chat import encode_prompts, require_turns
-from zephyr_lab.data.splits import Messages, Preference, Split
-from zephyr_lab.data.splits import _preference as preference
+from zephyr_lab.data.splits import Messages, Split
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE
 
 Prompt = Messages | str
@@ -85,20 +83,3 @@ def _problem(row: Any, first: Prompt | None) -> str | None:
 
 def _kind(prompt: Prompt) -> str:
     return "a text" if isinstance(prompt, str) else "messages"
-
-
-def pairs(rows: Split[Preference] | Iterable[Mapping[str, Any]]) -> Split[Preference]:
-    """The pairs of rows {"prompt", "chosen", "rejected"}, TRL's layout or H4's; rows that cannot be used kept apart.
-
-    Raises ValueError where none can be used.
-    """
-    if isinstance(rows, Split):
-        return rows
-    found: Split[Preference] = Split([], [], [])
-    for number, row in enumerate(rows, start=1):
-        try:
-            found.rows.append(preference(Row(number, dict(row))))
-            found.numbers.append(number)
-        except BadColumn as error:
-            found.bad.append(Row(number, dict(row)).refused(error.column, str(error)))
-    return require_some(found)

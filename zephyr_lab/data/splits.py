@@ -7,7 +7,7 @@ kept apart, with their numbers and reasons.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import BadRow, Row
@@ -53,6 +53,32 @@ def dialogue_rows(folder: Path, split: str) -> Split[Messages]:
 def pair_rows(folder: Path, split: str) -> Split[Preference]:
     """The pairs of a split, in H4's layout or TRL's. Raises ValueError where no row is one."""
     return _split(folder, split, _preference)
+
+
+def pairs(rows: Any) -> Split[Preference]:
+    """The pairs of a split, or of rows in any layout. Raises ValueError where no row is one."""
+    if isinstance(rows, Split):
+        return rows
+    return _read(rows, _preference)
+
+
+def dialogues(rows: Any) -> Split[Messages]:
+    """The dialogues of a split, or of rows in any layout. Raises ValueError where no row is one."""
+    if isinstance(rows, Split):
+        return rows
+    return _read(rows, lambda row: _messages(schemas.dialogue(row).messages))
+
+
+def _read(rows: Iterable[Any], read: Callable[[Row], Read]) -> Split[Read]:
+    good, bad = [], []
+    for number, data in enumerate(rows, start=1):
+        try:
+            good.append((number, read(Row(number, dict(data)))))
+        except BadColumn as error:
+            bad.append(BadRow(number, error.column, str(error), ""))
+    if not good:
+        raise ValueError(f"no usable row among {len(bad)}: {'; '.join(map(str, bad[:SHOWN]))}")
+    return Split([one for _, one in good], [number for number, _ in good], bad)
 
 
 def read_dialogues(folder: Path, split: str) -> tuple[list[Messages], int]:

@@ -137,7 +137,7 @@ def target(profile: str, seed: int, name: str) -> Model:
     start = target(profile, seed, CHAT)
     tuning = changed(settings.load(PAPER, profile, "tuning", DSFTRecipe), {"start": start.folder})
     inputs = {"base": start.stage, "dialogues": _dialogues(profile, seed, name, "tuning_data")}
-    return Model(Stage("target", "zephyr_lab.methods.sft:build", tuning, seed=seed, inputs=inputs))
+    return Model(Stage("target", "zephyr_lab.methods.stages.sft:build", tuning, seed=seed, inputs=inputs))
 
 
 def targets(profile: str) -> tuple[str, ...]:

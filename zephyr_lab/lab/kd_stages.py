@@ -101,7 +101,7 @@ def same_size_teacher(profile: str, **changes: Any) -> Stage:
     """The base trained on clean dialogues: Mistral-7B-Instruct's place. Changes: `DSFTRecipe`."""
     if profile in HUB_PROFILES:
         return _hub_model(profile, "same_size_teacher", changes)
-    return _teacher(profile, "same_size_teacher", "sft:build", DSFTRecipe, base(profile), changes)
+    return _teacher(profile, "same_size_teacher", "stages.sft:build", DSFTRecipe, base(profile), changes)
 
 
 def larger_teacher(profile: str, **changes: Any) -> Stage:
@@ -135,7 +135,7 @@ def domain_expert(profile: str, **changes: Any) -> Stage:
     recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe)
     return Stage(
         "expert",
-        "zephyr_lab.methods.dpo:build",
+        "zephyr_lab.methods.stages.dpo:build",
         changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"policy": expert_sft(profile), "pairs": expert_pairs(profile)},
@@ -148,7 +148,7 @@ def expert_sft(profile: str, **changes: Any) -> Stage:
     start = _hub_model(profile, "expert_base", {}) if profile in HUB_PROFILES else base(profile).stage
     return Stage(
         "expert_sft",
-        "zephyr_lab.methods.sft:build",
+        "zephyr_lab.methods.stages.sft:build",
         changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"base": start, "dialogues": expert_dialogues(profile)},
@@ -182,7 +182,7 @@ def sft(
     recipe = settings.load(PAPER, profile, "sft", DSFTRecipe)
     return Stage(
         "sft",
-        "zephyr_lab.methods.sft:build",
+        "zephyr_lab.methods.stages.sft:build",
         changed(recipe, {"start": student.folder, **changes}),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or random_dialogues(profile, seed)},

@@ -49,7 +49,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _stage_lines(groups: list[dict[str, Any]]) -> list[str]:
-    """`dsft  10 results, seeds 0-4  zephyr_lab.methods.sft:build`."""
+    """`dsft  10 results, seeds 0-4  zephyr_lab.methods.stages.sft:build`."""
     return [
         f"{group['name']}  {group['results']} result{'s' if group['results'] != 1 else ''}, "
         f"seed{'' if group['seeds'].isdecimal() else 's'} {group['seeds']}  {group['code'][0]}"

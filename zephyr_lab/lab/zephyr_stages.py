@@ -76,7 +76,7 @@ def dsft(
     start = start or base(profile)
     return Stage(
         "dsft",
-        "zephyr_lab.methods.sft:build",
+        "zephyr_lab.methods.stages.sft:build",
         changed(recipe, {"start": start.folder, **changes}),
         seed=seed,
         inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
@@ -100,7 +100,7 @@ def ddpo(
     start = start or Model(dsft(profile, seed, setting=setting))
     return Stage(
         "ddpo",
-        "zephyr_lab.methods.dpo:build",
+        "zephyr_lab.methods.stages.dpo:build",
         changed(recipe, {"start": start.folder, **changes}),
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},

@@ -112,7 +112,7 @@ def bar(name: str) -> Progress:
 
 
 def log_frame(
-    rows: Iterable[Mapping[str, float | int]],
+    logged: Iterable[Mapping[str, float | int]],
     *,
     method: str,
     recipe: Any,
@@ -124,14 +124,14 @@ def log_frame(
     Rows of held-out measurements ("eval_...") stand apart, in `attrs["held_out"]`. `attrs` says, besides, what makes
     the log again: method, settings, seed and library versions; and the `notes`.
     """
-    rows = [dict(row) for row in rows]
-    frame = pd.DataFrame([row for row in rows if not _is_held_out(row)])
+    logged = [dict(row) for row in logged]
+    frame = pd.DataFrame([row for row in logged if not _is_held_out(row)])
     frame.attrs = {
         "method": method,
         "settings": dataclasses.asdict(recipe),
         "seed": seed,
         "versions": versions(),
-        "held_out": [row for row in rows if _is_held_out(row)],
+        "held_out": [row for row in logged if _is_held_out(row)],
         **notes,
     }
     return frame

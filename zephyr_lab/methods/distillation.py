@@ -34,6 +34,10 @@ class KeepSteps(TrainerCallback):
         self._steps = frozenset(steps)
         self._folder = folder
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._steps and max(self._steps) > state.max_steps:
+            raise ValueError(f"keep_steps names step {max(self._steps)}, but training ends at step {state.max_steps}")
+
     def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if state.global_step in self._steps:
             saved.save(objects["model"], objects["processing_class"], self._folder / str(state.global_step))
@@ -132,7 +136,7 @@ def run(trainer: DistillationTrainer, context: Context) -> list[dict[str, float 
     Raises ValueError for a step to keep that the run does not reach.
     """
     keep_steps(trainer, trainer.recipe.keep_steps, context)
-    return trl_adapters.run(trainer, context, epochs=None)
+    return trl_adapters.run(trainer, context)
 
 
 def keep_steps(trainer: trl_adapters.StageTrainer, steps: Sequence[int], context: Context) -> None:

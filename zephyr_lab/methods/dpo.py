@@ -1,214 +1,211 @@
-"""Distilled direct preference optimisation (dDPO), Zephyr's last step: TRL's DPOTrainer on pairs that a teacher ranked.
+"""Direct preference optimisation (DPO), Zephyr's last step: TRL's DPOTrainer with our loss, on pairs somebody ranked.
 
-Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023. Ids are ours, the loop is TRL's. The loss is
-that of `losses.fast.shared_prompt`, each pair's prompt computed once, or with `shared_prompt = false` TRL's own. The
-reference is always handed over, never left to the trainer, and its log-probabilities are computed once.
+Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023, arXiv 2305.18290. The loss is
+`losses.dpo.dpo_loss`, or one handed over; each pair's prompt is computed once where the model allows it.
 """
 
 import math
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import pandas as pd
 from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import DPOConfig
+from trl.trainer.utils import disable_dropout_in_model
 
-from zephyr_lab.core import files
-from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.methods import process, trl_adapters
-from zephyr_lab.methods.examples import PairExample, pair_examples
-from zephyr_lab.methods.held_out_pairs import pair_log_probs, pair_metrics, sampled_metrics
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.core.shapes import PairScores
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TEST, TRAIN, Preference, Split
+from zephyr_lab.losses.fast import pair_losses, shared_prompt
+from zephyr_lab.losses.fast.supported import require_lengths
+from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.examples import Account, PairExample, pair_examples
+from zephyr_lab.methods.pair_trainer import PairLossTrainer
+from zephyr_lab.methods.plain_pairs import PlainPairTrainer
+from zephyr_lab.methods.recipes.dpo import DPO
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
-from zephyr_lab.models import saved
+from zephyr_lab.models.modes import in_mode
 
-START, FINAL = "start", "final"  # rows of held_out.json, beside "epochs/N"
+LEAN = "lean: each pair's prompt is computed once"
 # Two forward passes of equal weights differ by the order of their sums: in float32, and under bfloat16 autocast.
-LN_2_TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2}
+LN_2_TOLERANCE = {"cpu": 1e-4}
+LN_2_TOLERANCE_ELSEWHERE = 1e-2
 
 
-def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Train `inputs["policy"]` on the pairs of `inputs["pairs"]` (train.jsonl, test.jsonl in H4's layout).
+@settings_by_keyword(DPO)
+def train_dpo(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Any,
+    *,
+    recipe: DPO,
+    reference: PreTrainedModel | None = None,
+    loss: Callable[..., PairScores] | None = None,
+    held_out: Any = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """Train `model` in place on preference pairs, and return the log, a row an optimiser step.
 
-    `inputs["reference"]`, where given, takes the place of the policy's start as the reference; unlike weights are
-    refused unless the recipe allows them. Writes the model with its tokenizer to `out`, log.json (a row a log; "eval_"
-    marks held-out pairs), rows.json (what was found in the pairs), held_out.json (a row each for the start, the kept
-    epochs and the final model) and epochs/N where the recipe keeps them. Metrics: steps; rows, used, and a count for
-    each finding in the training pairs; generation_calls during training; the final row of held_out.json.
+    model: a causal language model of transformers on one device, whole or with peft adapters. pairs: rows as TRL has
+    them, {"prompt", "chosen", "rejected"} as strings or messages, or whole dialogues without "prompt"; rows that cannot
+    be used are counted and named, the others train. Settings: the fields of `DPO`, e.g. beta=0.1 (Zephyr's; a larger
+    one holds the model closer to the reference), epochs, batch, learning_rate.
 
-    Raises ValueError where no pair can be trained on, for a foreign reference, and at the first loss that is no number.
+    reference: the frozen model to compare with; without it the model as it starts, whose log-probabilities are computed
+    once, before the first step (of adapters fresh from peft that is the model without them). loss: a function of
+    (policy, reference), both `PairLogProbs`, that gives one loss a pair, shape (pair,); by default DPO's with `beta`;
+    others are in `losses.fast.pair_losses`. held_out: pairs that
+    `evaluate_every` measures on. checkpoints: a folder to resume from after a kill. progress: called with (step, steps,
+    loss=...) instead of a bar.
+
+    The log has loss, rewards/chosen, rewards/rejected, rewards/margins, rewards/accuracies, logps/..., learning_rate
+    and grad_norm: nats, means over the step's pairs before its update, the first row those of the starting model
+    (loss ln 2). `log.attrs` has the settings, what was found in the rows, and the path: lean, or plain and why.
+
+    Raises ValueError where no pair can be trained on, for a model on two devices, a tokenizer of another vocabulary,
+    a start away from ln 2, and at the first loss that is not finite.
+
+        model = AutoModelForCausalLM.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
+        tokenizer = AutoTokenizer.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
+        pairs = [{"prompt": "Capital of France?", "chosen": "Paris.", "rejected": "Lyon."}, ...]
+        log = train_dpo(model, tokenizer, pairs, beta=0.1, epochs=1, learning_rate=5e-7)
+        log["rewards/margins"].plot()
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    policy, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    # Read from files of its own: a copy of a model that a trainer has touched would run that model's weights.
-    reference = saved.load_model(inputs.get("reference", start)).to(device)
-    if not recipe.other_reference:
-        require_same_weights(policy, reference)
+    device = device_of(model)
+    for one in (model, *([] if reference is None else [reference])):
+        require_fit(one, tokenizer)
+    run = Run.of("DPO", checkpoints, progress)
     examples, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        found = pair_rows(inputs["pairs"], split)
-        examples[split], accounts[split] = pair_examples(
-            tokenizer,
-            found.rows,
-            max_length=recipe.max_length,
-            max_prompt_length=recipe.max_prompt_length,
-            long_prompts=recipe.long_prompts,
-            equal_answers=recipe.equal_answers,
-            system_turn=recipe.system_turn,
-            numbers=found.numbers,
+    for split, rows in ((TRAIN, pairs), (TEST, held_out)):
+        if rows is not None:
+            found = splits.pairs(rows)
+            examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
+            print(f"{split}: {found.line(accounts[split].line())}")
+    with trl_adapters.own_forwards(model, reference):
+        trainer, path = make_trainer(
+            recipe, model, reference, tokenizer, examples, loss=loss, seed=seed, folder=run.folder("trainer")
         )
-        print(f"{split}: {found.line(accounts[split].line())}")
-    held_out = HeldOut.against(reference, examples[TEST], recipe, seed=seed)
-    measured = [held_out.row(START, policy)]
-    trainer = make_trainer(
-        recipe, policy, reference, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer"
+        if reference is None and loss is None:
+            trainer.add_callback(StartsAtLn2(LN_2_TOLERANCE.get(device.type, LN_2_TOLERANCE_ELSEWHERE)))
+        print(f"DPO, {path}")
+        log = trl_adapters.run(trainer, run, callbacks=callbacks)
+    model.eval()
+    return log_frame(
+        log,
+        method="train_dpo",
+        recipe=recipe,
+        seed=seed,
+        path=path,
+        steps=trainer.state.global_step,
+        rows={split: asdict(account) for split, account in accounts.items()},
     )
-    kept = context.checkpoints / "epochs" if recipe.keep_epochs else None
-    with counting_generation(policy) as generated:
-        log = trl_adapters.run(trainer, context, epochs=kept)
-    saved.save(policy, tokenizer, out)
-    if kept is not None:
-        shutil.copytree(kept, out / "epochs")
-        measured += [
-            held_out.row(f"epochs/{epoch}", saved.load_model(kept / str(epoch)).to(device))
-            for epoch in range(1, recipe.epochs)
-        ]
-    measured.append(held_out.row(FINAL, policy))
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "held_out.json", measured)
-    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
-    return {
-        "steps": float(trainer.state.global_step),
-        "generation_calls": float(generated.calls),
-        **accounts[TRAIN].metrics(),
-        **{f"held_out_{name}": value for name, value in measured[-1].items() if name != "model"},
-    }
+
+
+def read_examples(
+    recipe: DPO, tokenizer: PreTrainedTokenizerBase, pairs: Split[Preference]
+) -> tuple[list[PairExample], Account]:
+    """The pairs as the recipe wants them, and what was found in them."""
+    return pair_examples(
+        tokenizer,
+        pairs.rows,
+        max_length=recipe.max_length,
+        max_prompt_length=recipe.max_prompt_length,
+        long_prompts=recipe.long_prompts,
+        equal_answers=recipe.equal_answers,
+        system_turn=recipe.system_turn,
+        numbers=pairs.numbers,
+    )
 
 
 def make_trainer(
-    recipe: DDPORecipe,
-    policy: PreTrainedModel,
-    reference: PreTrainedModel,
+    recipe: DPO,
+    policy: nn.Module,
+    reference: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     examples: dict[str, list[PairExample]],
     *,
+    loss: Callable[..., PairScores] | None = None,
     seed: int,
-    folder: Path,
-) -> trl_adapters.StageDPOTrainer:
-    """The trainer, with checkpoints in `folder`; the reference's log-probabilities are computed here, once."""
+    folder: Path | None,
+) -> tuple[PairLossTrainer, str]:
+    """The trainer, with checkpoints in `folder`, and its path; the reference's log-probabilities are computed here."""
     trl_adapters.score_labelled_positions_only()
     rows = {split: _dataset(given) for split, given in examples.items()}
-    kind = StageSharedPromptDPOTrainer if recipe.shared_prompt else trl_adapters.StageDPOTrainer
-    trainer = kind(
+    fault = lean_fault(recipe, policy, reference, longest=max(example.longest for example in examples[TRAIN]))
+    trainer = (PlainPairTrainer if fault else StageSharedPromptDPOTrainer)(
         model=policy,
         ref_model=reference,
         args=DPOConfig(
             **trl_adapters.trainer_arguments(
-                recipe, device=policy.device, seed=seed, folder=folder, held_out=len(rows[TEST]), measure_start=True
+                recipe,
+                device=device_of(policy),
+                seed=seed,
+                folder=folder,
+                held_out=len(rows.get(TEST, ())),
+                measure_start=TEST in rows,
             ),
             max_length=None,  # rows are cut already, and the cuts counted
             beta=recipe.beta,
-            loss_type="sigmoid",
             precompute_ref_log_probs=True,
         ),
         train_dataset=rows[TRAIN],
-        eval_dataset=rows[TEST],
+        eval_dataset=rows.get(TEST),
         processing_class=tokenizer,
         optimizers=(trl_adapters.optimizer(recipe, policy), None),
     )
+    if "ref" in getattr(policy, "peft_config", {}):  # TRL's copy of the adapter, whose log-probabilities are taken
+        policy.delete_adapter("ref")
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
-    if not recipe.other_reference:
-        trainer.add_callback(StartsAtLn2(LN_2_TOLERANCE[recipe.device]))
-    return trainer
+    trainer.pair_loss = pair_losses.dpo(beta=recipe.beta) if loss is None else pair_losses.as_pair_loss(loss)
+    return trainer, f"plain: {fault}" if fault else LEAN
+
+
+def lean_fault(recipe: DPO, policy: nn.Module, reference: nn.Module | None, *, longest: int) -> str:
+    """Why the shared prompt is not for these models and rows of up to `longest` tokens; "" where it is.
+
+    Dropout is switched off here, as TRL does for DPO: else the two answers to a prompt would differ by chance.
+    """
+    if not recipe.shared_prompt:
+        return "shared_prompt is false"
+    for model in (policy, *([] if reference is None else [reference])):
+        disable_dropout_in_model(model)
+        try:
+            with in_mode(model, training=model is policy):
+                require_lengths(shared_prompt.require_exact(model), longest)
+        except ValueError as error:
+            return str(error)
+    if getattr(policy.config, "output_router_logits", False):
+        return "a mixture's balancing loss would count shared prompts once"
+    return ""
 
 
 class StartsAtLn2(TrainerCallback):
-    """Halts unless the held-out loss before the first step is ln 2: else the reference is not the policy's start."""
+    """Halts unless the loss before the first step is ln 2: else the reference is not the policy's start."""
 
     def __init__(self, tolerance: float) -> None:
         self._tolerance = tolerance
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        if state.global_step == 0 and abs(metrics["eval_loss"] - math.log(2)) > self._tolerance:
+        if state.global_step == 0:
+            self._require(metrics["eval_loss"])
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        if state.global_step == 1 and "loss" in logs and args.logging_steps == 1:
+            self._require(logs["loss"])
+
+    def _require(self, loss: float) -> None:
+        if not abs(loss - math.log(2)) <= self._tolerance:
             raise ValueError(
-                f"DPO's loss before the first step is {metrics['eval_loss']:.6f} instead of ln 2 = {math.log(2):.6f}: "
+                f"DPO's loss before the first step is {loss:.6f} instead of ln 2 = {math.log(2):.6f}: "
                 "the reference is not the policy's start"
-            )
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Measures models on the held-out pairs, all against one reference and with the same draws."""
-
-    recipe: DDPORecipe
-    seed: int
-    examples: Sequence[PairExample]
-    reference: PreTrainedModel
-    reference_log_probs: PairLogProbs
-
-    @classmethod
-    def against(
-        cls, reference: PreTrainedModel, examples: Sequence[PairExample], recipe: DDPORecipe, *, seed: int
-    ) -> "HeldOut":
-        log_probs = pair_log_probs(reference, examples, rows_at_once=recipe.micro_batch)
-        return cls(recipe, seed, examples, reference, log_probs)
-
-    def row(self, name: str, policy: PreTrainedModel) -> dict[str, Any]:
-        """{"model": name, loss, accuracy, ..., kl, length, ...}; see `held_out_pairs`."""
-        if name == START and not self.recipe.other_reference:
-            log_probs = self.reference_log_probs
-        else:
-            log_probs = pair_log_probs(policy, self.examples, rows_at_once=self.recipe.micro_batch)
-        sampled = sampled_metrics(
-            policy,
-            self.reference,
-            [example.prompt_ids for example in self.examples[: self.recipe.sampled_prompts]],
-            max_new_tokens=self.recipe.sampled_tokens,
-            seed=derive(self.seed, "sampled answers"),
-        )
-        return {"model": name, **pair_metrics(log_probs, self.reference_log_probs, beta=self.recipe.beta), **sampled}
-
-
-@dataclass
-class GenerationCalls:
-    """Forward passes that continued a text from its cache."""
-
-    calls: int = 0
-
-
-@contextmanager
-def counting_generation(model: nn.Module) -> Iterator[GenerationCalls]:
-    """Counts forward passes of `model` with a cache: every way of generating text makes them, and no training does."""
-    counted = GenerationCalls()
-
-    def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        counted.calls += bool(kwargs.get("use_cache")) or kwargs.get("past_key_values") is not None
-
-    hook = model.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        yield counted
-    finally:
-        hook.remove()
-
-
-def require_same_weights(policy: nn.Module, reference: nn.Module) -> None:
-    """Raises ValueError naming the first tensor in which the two models differ."""
-    ours, theirs = policy.state_dict(), reference.state_dict()
-    for name in sorted(ours.keys() | theirs.keys()):
-        if name not in ours or name not in theirs or not torch.equal(ours[name], theirs[name]):
-            raise ValueError(
-                f"the reference is not the policy's start: {name} differs; set other_reference = true if that is meant"
             )
 
 

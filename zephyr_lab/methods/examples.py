@@ -4,8 +4,9 @@ The trainers get ids and labels ready made: left to themselves they drop rows wh
 word, and content that spells "<|user|>" could forge a turn.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -42,8 +43,7 @@ class Account:
 
     def metrics(self) -> dict[str, float]:
         """{"rows", "used", "<finding>": count, ...}, names with "_" for spaces."""
-        found = {what.replace(" ", "_"): float(finding.rows) for what, finding in self.findings.items()}
-        return {"rows": float(self.read), "used": float(self.used), **found}
+        return counts(asdict(self))
 
     def line(self) -> str:
         """One line for people: `1500 rows, 1498 used; equal answers: 3 (rows 4, 9, 17)`."""
@@ -52,6 +52,12 @@ class Account:
             places = ", ".join(map(str, finding.first)) + (", ..." if finding.rows > len(finding.first) else "")
             parts.append(f"{what}: {finding.rows}{' set aside' if finding.set_aside else ''} (rows {places})")
         return "; ".join(parts)
+
+
+def counts(account: Mapping[str, Any]) -> dict[str, float]:
+    """`Account.metrics` of an account that was written down as plain values."""
+    found = {what.replace(" ", "_"): float(finding["rows"]) for what, finding in account["findings"].items()}
+    return {"rows": float(account["read"]), "used": float(account["used"]), **found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,8 @@ def train_policy_gradient(
         held_to = causal_model(reference).eval()
     elif recipe.beta > 0 and not hasattr(model, "disable_adapter"):
         held_to = frozen_copy(model)
-    with without_dropout(model), placed_by_mask(*(one for one in (model, held_to) if one is not None)):
+    models = [one for one in (model, held_to) if one is not None]
+    with without_dropout(model), placed_by_mask(*models), trl_adapters.own_forwards(*models):
         trainer = make_trainer(
             recipe,
             model,
@@ -244,11 +245,7 @@ def train_policy_gradient(
             folder=run.folder("trainer"),
         )
         trainer.begin(recipe, questions, worth, log, seed, form.own)
-        for callback in (*callbacks, *([] if watch is None else [Watching(watch)])):
-            trainer.add_callback(callback)
-        told = trl_adapters.run(trainer, run, epochs=None)
-    if held_to is not None:
-        trl_adapters.own_forward(held_to)
+        told = trl_adapters.run(trainer, run, callbacks=[*callbacks, *([] if watch is None else [Watching(watch)])])
     model.eval()
     losses = [row["loss"] for row in told if "loss" in row]
     return log.frame(

@@ -4,13 +4,16 @@ A row is written as it is made, so that a resumed run finds the rows of the step
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from zephyr_lab.core import files
+from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.methods import calling
+from zephyr_lab.methods.examples import Account
 from zephyr_lab.methods.rollouts import Work
 
 LOG = "rollouts.json"
@@ -34,7 +37,7 @@ class PolicyLog:
             files.write_json(self._path, self._rows)
 
     def frame(
-        self, losses: Sequence[float], *, method: str, recipe: Any, seed: int, account: str, **notes: Any
+        self, losses: Sequence[float], *, method: str, recipe: Any, seed: int, account: Account, **notes: Any
     ) -> pd.DataFrame:
         """`calling.log_frame` of the rows in order, `losses` beside them, one a rollout; attrs["rows"]: `account`."""
         ordered = sorted(self._rows.items(), key=lambda item: int(item[0]))
@@ -42,9 +45,8 @@ class PolicyLog:
             {"step": int(rollout) + 1, **row, "loss": loss}
             for (rollout, row), loss in zip(ordered, losses, strict=True)
         ]
-        log = calling.log_frame(rows, method=method, recipe=recipe, seed=seed, path=PATH, **notes)
-        log.attrs["rows"] = account
-        return log
+        accounts = {TRAIN: asdict(account)}
+        return calling.log_frame(rows, method=method, recipe=recipe, seed=seed, path=PATH, rows=accounts, **notes)
 
 
 def rows(log: pd.DataFrame) -> list[dict[str, float]]:

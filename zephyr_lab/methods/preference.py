@@ -6,7 +6,7 @@ difference is the loss's. Log-probabilities are summed over an answer's tokens; 
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import RowNumbers
-from zephyr_lab.data.prompt_rows import pairs as read_pairs
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
 from zephyr_lab.losses.log_probs import PairLogProbs
@@ -147,7 +148,7 @@ def train_preference(
     reference: by default the model as it stands now, a peft model with its adapters off; its log-probabilities are
     computed once.
 
-    Returns a row an optimiser step: step, loss (before the update). attrs: "rows" (an account), "pairs",
+    Returns a row an optimiser step: step, loss (before the update). attrs: "rows" (an account a split), "pairs",
     "tokens_trained" and "tokens_scored" (read with and without a gradient).
 
     Raises ValueError for a loss of another shape or one that is not finite, naming the step or the pair; for a model
@@ -163,7 +164,7 @@ def train_preference(
     require_fit(model, tokenizer)
     run = Run.of("preference", checkpoints, progress)
     form = loss if isinstance(loss, KTO) else OfPairs(as_pair_loss(loss))
-    found = read_pairs(pairs)
+    found = splits.pairs(pairs)
     examples, account = pair_examples(
         tokenizer,
         found.rows,
@@ -174,7 +175,7 @@ def train_preference(
         system_turn=False,
         numbers=found.numbers,
     )
-    print(f"train: {found.line(account.line())}")
+    print(f"{TRAIN}: {found.line(account.line())}")
     with without_dropout(model):
         trainer = Trainer(recipe, seed, model, reference, examples, form)
         losses = train(
@@ -189,17 +190,16 @@ def train_preference(
             context=run,
         )  # fmt: skip
     model.eval()
-    log = log_frame(
+    return log_frame(
         [{"step": step, "loss": value} for step, value in enumerate(losses, start=1)],
         method="train_preference",
         recipe=recipe,
         seed=seed,
         path="plain: one loop for all losses",
+        rows={TRAIN: asdict(account)},
         pairs=len(examples),
         **trainer.work(),
     )
-    log.attrs["rows"] = account.line()
-    return log
 
 
 def train_kto(

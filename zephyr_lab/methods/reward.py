@@ -5,6 +5,7 @@ Bradley-Terry (Rafailov et al. 2023, eq. 2). Ids are ours, so that content which
 
 import copy
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from zephyr_lab.data.prompt_rows import pairs as read_pairs
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
@@ -66,7 +68,7 @@ def train_reward(
     pairs are trained on, the first ones; None for all.
 
     Returns a row an optimiser step: step, loss (before the update), learning rate, gradient norm and what TRL logs
-    besides; attrs: "rows" (an account), "pairs" and "tokens_trained" (read with a gradient).
+    besides; attrs: "rows" (an account a split), "pairs" and "tokens_trained" (read with a gradient).
 
     Raises ValueError for a model with other labels, on two devices or of another vocabulary, where no pair can be used,
     and at the first loss that is not finite.
@@ -77,30 +79,27 @@ def train_reward(
     require_fit(model, tokenizer)
     require_one_label(model)
     run = Run.of("reward model", checkpoints, progress)
-    examples, account = read_examples(recipe, tokenizer, pairs, name="train")
+    examples, account = read_examples(recipe, tokenizer, pairs, name=TRAIN)
     examples = examples[:most]
-    kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name="test")
+    kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)
     if recipe.evaluate_every and not kept:
         raise ValueError("evaluate_every asks for a curve on held-out pairs: hand over held_out")
-    trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
-    for callback in callbacks:
-        trainer.add_callback(callback)
-    told = trl_adapters.run(trainer, run, epochs=None)
+    with trl_adapters.own_forwards(model):
+        trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
+        told = trl_adapters.run(trainer, run, callbacks=callbacks)
     model.eval()
     read = sum(2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
-    log = log_frame(
+    return log_frame(
         told,
         method="train_reward",
         recipe=recipe,
         seed=seed,
         path="plain: a reward model has no vocabulary to spare",
-        held_out_rows=None if kept_account is None else kept_account.line(),
+        rows={TRAIN: asdict(account), **({} if kept_account is None else {TEST: asdict(kept_account)})},
         pairs=len(examples),
         tokens_trained=read * recipe.epochs,
         held_out_metrics=measured(model, kept, rows_at_once=recipe.micro_batch) if kept else {},
     )
-    log.attrs["rows"] = account.line()
-    return log
 
 
 def require_one_label(model: nn.Module) -> None:
@@ -181,7 +180,7 @@ def read_examples(
     recipe: Reward, tokenizer: PreTrainedTokenizerBase, pairs: Any, *, name: str
 ) -> tuple[list[PairExample], Account]:
     """The usable pairs as ids, and what was found in the rows, which is printed under `name`."""
-    found = read_pairs(pairs)
+    found = splits.pairs(pairs)
     examples, account = pair_examples(
         tokenizer,
         found.rows,

@@ -24,6 +24,7 @@ from zephyr_lab.data.prompt_rows import prompts as read_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.methods import calling
+from zephyr_lab.methods.examples import Account
 from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.context import one_by_one, positions_of
@@ -38,11 +39,11 @@ REWARD_FORMS = "write reward(prompts, answers), or reward(answered), or hand ove
 
 @dataclass(frozen=True)
 class Questions:
-    """Prompts with their ids: the place in the list, from 0, names a question from here on. `account`: for people."""
+    """Prompts with their ids: the place in the list, from 0, names a question from here on."""
 
     prompts: list[Prompt]
     ids: list[list[int]]
-    account: str
+    account: Account
 
     @classmethod
     def of(cls, rows: Any, model: nn.Module, tokenizer: PreTrainedTokenizerBase, settings: OnAnswers) -> "Questions":
@@ -55,15 +56,15 @@ class Questions:
         room = positions_of(causal_model(model)) or math.inf
         fits = [0 < len(one) <= room - settings.max_new_tokens for one in ids]
         kept = [place for place, fit in enumerate(fits) if fit]
-        long = [number for number, fit in zip(found.numbers, fits, strict=True) if not fit]
-        used = f"{len(ids) + len(found.bad)} rows, {len(kept)} used"
-        if long:
-            used += f"; no room for {settings.max_new_tokens} tokens in {room} positions: {len(long)} (rows {long[:5]})"
-        account = found.line(used)
-        if found.bad or long:
-            print(f"prompts: {account}")
+        account = Account(len(ids), used=len(kept))
+        for number, fit in zip(found.numbers, fits, strict=True):
+            if not fit:
+                account.note("no room for an answer behind the prompt", number, set_aside=True)
+        told = found.line(account.line())
+        if found.bad or account.findings:
+            print(f"prompts: {told}")
         if len(kept) < settings.batch:
-            raise ValueError(f"batch must be at most the number of usable prompts, got {settings.batch}: {account}")
+            raise ValueError(f"batch must be at most the number of usable prompts, got {settings.batch}: {told}")
         return cls([found.rows[place] for place in kept], [ids[place] for place in kept], account)
 
 

@@ -1,97 +1,129 @@
-"""Distilled supervised fine-tuning (dSFT), Zephyr's first step: TRL's SFTTrainer on dialogues that a teacher answered.
+"""Supervised fine-tuning (SFT), Zephyr's first step: TRL's SFTTrainer on dialogues that somebody answered.
 
 Tunstall et al. 2023, arXiv 2310.16944, section 3. Ids and labels are ours, the loss and the loop are TRL's.
 """
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import pandas as pd
 import torch
 from datasets import Dataset
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import Optimizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
-from zephyr_lab.core import files
-from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.methods import process, trl_adapters
+from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
 from zephyr_lab.methods.examples import IGNORED, Account, DialogueExample, dialogue_examples
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.models import saved
+from zephyr_lab.methods.recipes.sft import SFT
 from zephyr_lab.models.packed_attention import require_apart
 
 Kind = TypeVar("Kind", bound=trl_adapters.StageSFTTrainer)
 
 
-def build(recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Fine-tune `inputs["base"]` on the dialogues of `inputs["dialogues"]` (train.jsonl, test.jsonl).
+@settings_by_keyword(SFT)
+def train_sft(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Any,
+    *,
+    recipe: SFT,
+    held_out: Any = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    kind: type[trl_adapters.StageSFTTrainer] = trl_adapters.StageSFTTrainer,
+    make_optimizer: Callable[[nn.Module], Optimizer | None] | None = None,
+) -> pd.DataFrame:
+    """Fine-tune `model` in place on dialogues, and return the log, a row an optimiser step.
 
-    Writes the model with its tokenizer to `out`, log.json (a row a log; "eval_" marks held-out rows), rows.json (what
-    was found in the data) and epochs/N where the recipe keeps them. Metrics: steps; rows, used, and a count for each
-    finding in the training rows; held_out_loss before ("_start") and after, in nats a token.
+    model: a causal language model of transformers on one device, whole or with peft adapters. dialogues: rows as TRL
+    has them, {"messages": [...]} or prompt and completion; rows that cannot be used are counted and named, the others
+    train. Settings: the fields of `SFT`, e.g. answers_only=True (loss on the assistant's tokens and their end, Zephyr's
+    objective), packed, epochs, batch, learning_rate.
 
-    Raises ValueError where no row can be trained on, and at the first loss that is not finite.
+    held_out: dialogues that `evaluate_every` measures on. checkpoints: a folder to resume from after a kill. progress:
+    called with (step, steps, loss=...) instead of a bar. kind: another trainer than TRL's;
+    make_optimizer: another optimiser of the model (None: the recipe's).
+
+    The log has loss (nats, the mean over the step's labelled tokens before its update), learning_rate and grad_norm.
+    `log.attrs` has the settings and what was found in the rows.
+
+    Raises ValueError where no row can be trained on, for a model on two devices, a tokenizer of another vocabulary, a
+    model that reads on from one packed dialogue to the next, and at the first loss that is not finite.
+
+        log = train_sft(model, tokenizer, [{"messages": [
+            {"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris."},
+        ]}], epochs=1, learning_rate=2e-5)
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["base"] / recipe.start
-    model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    examples, accounts = read_examples(recipe, inputs["dialogues"], tokenizer)
-    before = held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
-    trainer = make_trainer(recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer")
-    kept = context.checkpoints / "epochs" if recipe.keep_epochs else None
-    log = trl_adapters.run(trainer, context, epochs=kept)
-    after = held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
-    saved.save(model, tokenizer, out)
-    if kept is not None:
-        shutil.copytree(kept, out / "epochs")
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
-    return {
-        "steps": float(trainer.state.global_step),
-        **accounts[TRAIN].metrics(),
-        "held_out_loss_start": before,
-        "held_out_loss": after,
-    }
+    device_of(model)
+    require_fit(model, tokenizer)
+    run = Run.of("SFT", checkpoints, progress)
+    examples, accounts = {}, {}
+    for split, rows in ((TRAIN, dialogues), (TEST, held_out)):
+        if rows is not None:
+            found = splits.dialogues(rows)
+            examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
+            print(f"{split}: {found.line(accounts[split].line())}")
+    with trl_adapters.own_forwards(model):
+        trainer = make_trainer(
+            recipe,
+            model,
+            tokenizer,
+            examples,
+            seed=seed,
+            folder=run.folder("trainer"),
+            kind=kind,
+            make_optimizer=make_optimizer,
+        )
+        log = trl_adapters.run(trainer, run, callbacks=callbacks)
+    model.eval()
+    return log_frame(
+        log,
+        method="train_sft",
+        recipe=recipe,
+        seed=seed,
+        path="lean: labelled positions alone meet the head",
+        steps=trainer.state.global_step,
+        rows={split: asdict(account) for split, account in accounts.items()},
+    )
 
 
 def read_examples(
-    recipe: DSFTRecipe, folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> tuple[dict[str, list[DialogueExample]], dict[str, Account]]:
-    """The examples of both splits as the recipe wants them, and what was found in their rows, which is printed."""
-    examples, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        found = dialogue_rows(folder, split)
-        examples[split], accounts[split] = dialogue_examples(
-            tokenizer,
-            found.rows,
-            max_length=recipe.max_length,
-            answers_only=recipe.answers_only,
-            system_turn=recipe.system_turn,
-            numbers=found.numbers,
-        )
-        print(f"{split}: {found.line(accounts[split].line())}")
-    return examples, accounts
+    recipe: SFT, tokenizer: PreTrainedTokenizerBase, dialogues: Split[Messages]
+) -> tuple[list[DialogueExample], Account]:
+    """The dialogues as the recipe wants them, and what was found in them."""
+    return dialogue_examples(
+        tokenizer,
+        dialogues.rows,
+        max_length=recipe.max_length,
+        answers_only=recipe.answers_only,
+        system_turn=recipe.system_turn,
+        numbers=dialogues.numbers,
+    )
 
 
 def make_trainer(
-    recipe: DSFTRecipe,
-    model: PreTrainedModel,
+    recipe: SFT,
+    model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     examples: dict[str, list[DialogueExample]],
     *,
     seed: int,
-    folder: Path,
+    folder: Path | None,
     kind: type[Kind] = trl_adapters.StageSFTTrainer,
-    optimizer: Optimizer | None = None,
+    make_optimizer: Callable[[nn.Module], Optimizer | None] | None = None,
 ) -> Kind:
-    """A trainer of this kind, with checkpoints in `folder`; `optimizer`: another than the recipe's own.
+    """A trainer of this kind, with checkpoints in `folder`; `make_optimizer`: another than the recipe's own.
 
     Raises ValueError if its own preparation drops tokens, and for a model that reads on from one packed text to the
     next.
@@ -105,11 +137,11 @@ def make_trainer(
         args=SFTConfig(
             **trl_adapters.trainer_arguments(
                 recipe,
-                device=model.device,
+                device=device_of(model),
                 seed=seed,
                 folder=folder,
-                held_out=len(rows[TEST]),
-                measure_start=recipe.evaluate_every > 0,
+                held_out=len(rows.get(TEST, ())),
+                measure_start=TEST in rows and recipe.evaluate_every > 0,
             ),
             max_length=recipe.max_length if recipe.packed else None,  # rows are cut already, and the cuts counted
             packing=recipe.packed,
@@ -117,9 +149,9 @@ def make_trainer(
             eval_packing=False,
         ),
         train_dataset=rows[TRAIN],
-        eval_dataset=rows[TEST],
+        eval_dataset=rows.get(TEST),
         processing_class=tokenizer,
-        optimizers=(optimizer or trl_adapters.optimizer(recipe, model), None),
+        optimizers=(trl_adapters.optimizer(recipe, model) if make_optimizer is None else make_optimizer(model), None),
     )
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
     return trainer

@@ -7,16 +7,11 @@ differ from TRL's own by rounding. Settings and models that this cannot do exact
 import functools
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from trl import DPOConfig, DPOTrainer
-from trl.trainer.utils import use_adapter
 
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.pair_head import HeadLoss
@@ -26,14 +21,13 @@ from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
 from zephyr_lab.methods.pair_rows import require_answers
+from zephyr_lab.methods.pair_trainer import BATCH, PairLossTrainer
 from zephyr_lab.methods.trl_adapters import StageDPOTrainer
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 from zephyr_lab.models.modes import in_mode
 
 PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer (in a recipe shared_prompt = false)"
 IDS = {"prompt_ids", "chosen_ids", "rejected_ids"}
-# What a batch may hold; all else would go to the model by TRL's own path.
-BATCH = {"input_ids", "attention_mask", "completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
 # Settings of DPOConfig that TRL's own path knows and this one does not. All others are TRL's or are heeded here: a test
 # walks over every field.
 NEEDED = {
@@ -49,7 +43,7 @@ NEEDED = {
 }
 
 
-class SharedPromptDPOTrainer(DPOTrainer):
+class SharedPromptDPOTrainer(PairLossTrainer):
     """TRL's DPOTrainer on packed pairs, with its arguments, rows, logs and files; rows of ids are taken as they are.
 
     Without `ref_model` the reference is TRL's: of an adapter the model without it, else the model's start. Raises
@@ -63,7 +57,7 @@ class SharedPromptDPOTrainer(DPOTrainer):
         super().__init__(*args, **kwargs)
         if self._is_vision_dataset:
             raise _refusal("rows with images need more than ids")
-        self._pair_loss = _pair_loss(self.loss_types, self.loss_weights, self.beta)
+        self.pair_loss = _pair_loss(self.loss_types, self.loss_weights, self.beta)
         if self.aux_loss_enabled:
             raise _refusal("a mixture's balancing loss would count shared prompts once; set router_aux_loss_coef to 0")
         # Not in the first step: there accelerate's autocast is on, and one that is entered twice stays on for good.
@@ -71,21 +65,12 @@ class SharedPromptDPOTrainer(DPOTrainer):
             shared_prompt.require_exact(self.model)
         accept_packed(self.model)
 
-    def compute_ref_log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The reference's log-probabilities of both responses, shape (pair,) each, in the batches' float32."""
-        with torch.no_grad(), self._reference_adapter(), self.accelerator.autocast():
-            found = shared_prompt.pair_log_probs(self.accelerator.unwrap_model(model), _packed(inputs))
-        return found.chosen.float(), found.rejected.float()
+    def scored(self, model: nn.Module, inputs: dict[str, Tensor], reference: PairLogProbs) -> tuple[HeadLoss, Tensor]:
+        packed = _packed(inputs)
+        return model(packed_loss=(packed, reference, self.pair_loss)), packed.of_chosen()
 
-    @contextmanager
-    def _reference_adapter(self) -> Iterator[None]:
-        """Within, a model with adapters and no reference beside it is its own: TRL's copy of the adapter, or none."""
-        if self.ref_model is not None or not is_peft_model(self.model):
-            yield
-            return
-        model = self.accelerator.unwrap_model(self.model)
-        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
-            yield
+    def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> PairLogProbs:
+        return shared_prompt.pair_log_probs(model, _packed(inputs))
 
     def _prepare_dataset(
         self, dataset: Dataset | IterableDataset, processing_class: Any, args: DPOConfig, dataset_name: str
@@ -104,56 +89,6 @@ class SharedPromptDPOTrainer(DPOTrainer):
                 )
             require_answers(prepared, max_length=args.max_length, truncation_mode=args.truncation_mode)
         return prepared
-
-    def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
-        packed = _packed(inputs)
-        if self.precompute_ref_logps:
-            reference = PairLogProbs(inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
-        else:
-            own = self.model if self.ref_model is None else self.ref_model
-            reference = PairLogProbs(*self.compute_ref_log_probs(own, inputs))
-        found = model(packed_loss=(packed, reference, self._pair_loss))
-        self._log_rewards(found.log_probs, reference)
-        self._log_responses(found, packed, inputs["attention_mask"])
-        if not return_outputs:
-            return found.loss
-        with torch.no_grad():  # whole logits for compute_metrics, by a pass of their own as in TRL
-            rows = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            return found.loss, model(**rows, use_cache=False)
-
-    def _log_rewards(self, policy: PairLogProbs, reference: PairLogProbs) -> None:
-        chosen = self.accelerator.gather(self.beta * (policy.chosen - reference.chosen))
-        rejected = self.accelerator.gather(self.beta * (policy.rejected - reference.rejected))
-        self._note("rewards/chosen", chosen.mean())
-        self._note("rewards/rejected", rejected.mean())
-        self._note("rewards/accuracies", (chosen > rejected).double().mean())
-        self._note("rewards/margins", (chosen - rejected).mean())
-        self._note("logps/chosen", self.accelerator.gather(policy.chosen).mean())
-        self._note("logps/rejected", self.accelerator.gather(policy.rejected).mean())
-
-    def _log_responses(self, found: HeadLoss, packed: PackedPairs, attention_mask: Tensor) -> None:
-        """Means over the tokens of responses, under TRL's names."""
-        statistics, of_chosen = found.statistics, packed.of_chosen()
-        self._note("entropy", self._mean(statistics.entropy))
-        self._note("mean_token_accuracy", self._mean(statistics.likeliest[of_chosen].double()))
-        self._note("logits/chosen", self._mean(statistics.mean_logit[of_chosen]))
-        self._note("logits/rejected", self._mean(statistics.mean_logit[~of_chosen]))
-        if self.model.training:
-            tokens = self.accelerator.gather_for_metrics(attention_mask.sum()).sum().item()
-            self._total_train_tokens += tokens // self._tp_size
-        self._metrics[self._mode()]["num_tokens"] = [self._total_train_tokens]
-
-    def _mean(self, values: Tensor) -> Tensor:
-        """The mean over the values of all processes, which may have unlike numbers of them."""
-        both = torch.stack([values.double().sum(), torch.tensor(float(len(values)), device=values.device)])
-        total, count = self.accelerator.gather(both).view(-1, 2).sum(dim=0)
-        return total / count
-
-    def _note(self, name: str, value: Tensor) -> None:
-        self._metrics[self._mode()][name].append(value.item())
-
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
 
 
 class StageSharedPromptDPOTrainer(StageDPOTrainer, SharedPromptDPOTrainer):

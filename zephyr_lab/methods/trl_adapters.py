@@ -7,7 +7,10 @@ canary for each. Imported by workers alone: the trainers take seconds to load.
 import random
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -43,7 +46,7 @@ def trainer_arguments(
     """
     on_cpu = device.type == "cpu"
     return {
-        "output_dir": None if folder is None else str(folder),
+        "output_dir": nowhere() if folder is None else str(folder),
         "seed": trainer_seed(seed),
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.micro_batch,
@@ -70,6 +73,16 @@ def trainer_arguments(
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+@cache
+def _empty_folder() -> TemporaryDirectory:
+    return TemporaryDirectory(prefix="zephyr_lab-")
+
+
+def nowhere() -> str:
+    """A folder for trainers that save nothing and make one all the same; gone when the process ends."""
+    return _empty_folder().name
 
 
 def trainer_seed(seed: int) -> int:
@@ -130,27 +143,37 @@ class LengthBuckets(Sampler[int]):
 
 
 class StageCallback(TrainerCallback):
-    """Progress, finite gradients, and the model of each epoch where it is to be kept."""
+    """Progress and finite gradients."""
 
-    def __init__(self, context: Context, *, epochs: Path | None) -> None:
+    def __init__(self, context: Context) -> None:
         self.loss = float("nan")
         self._context = context
-        self._epochs = epochs
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._context.progress(state.global_step, state.max_steps, loss=self.loss)
-        # Here and not at the epoch's end, so that it comes before the checkpoint of this step: a run resumed from that
-        # one would not pass here again.
-        if self._epochs is not None and float(state.epoch).is_integer():
-            saved.save(objects["model"], objects["processing_class"], self._epochs / str(round(state.epoch)))
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
         if "grad_norm" in logs:
             require_finite("gradient norm", logs["grad_norm"], state.global_step - 1)
+
+
+class KeepEpochs(TrainerCallback):
+    """Saves the model after each epoch in folder/N.
+
+    At the end of the epoch's last step and not at the epoch's own, so that it comes before the checkpoint of that step:
+    a run resumed from there would not pass here again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        if float(state.epoch).is_integer():
+            saved.save(objects["model"], objects["processing_class"], self._folder / str(round(state.epoch)))
 
 
 class StageTrainer(Trainer):
@@ -209,14 +232,17 @@ class StageDPOTrainer(StageTrainer, DPOTrainer):
         return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
 
-def run(trainer: StageTrainer, context: Context, *, epochs: Path | None) -> list[dict[str, float | int]]:
+def run(
+    trainer: StageTrainer, context: Context, *, callbacks: Sequence[TrainerCallback] = ()
+) -> list[dict[str, float | int]]:
     """Train to the end, from the newest complete checkpoint if there is one; returns the log.
 
-    One row a log, {"step", "epoch", "loss", ...}; rows on held-out data have the prefix "eval_". `epochs`: a folder
-    for the model of each epoch. Afterwards the model's forward is its own again. Raises ValueError at a NaN.
+    One row a log, {"step", "epoch", "loss", ...}; rows on held-out data have the prefix "eval_". Afterwards the model's
+    forward is its own again. Raises ValueError at a NaN.
     """
-    trainer.stage_callback = StageCallback(context, epochs=epochs)
-    trainer.add_callback(trainer.stage_callback)
+    trainer.stage_callback = StageCallback(context)
+    for callback in (trainer.stage_callback, *callbacks):
+        trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)
     newest = None
     if context.checkpoints is not None:
@@ -262,6 +288,20 @@ def score_labelled_positions_only() -> None:
 def own_forward(model: nn.Module) -> None:
     """Take TRL's fused forward off the instance: it is bound to this model, and a deep copy would keep running it."""
     model.__dict__.pop("forward", None)
+
+
+@contextmanager
+def own_forwards(*models: nn.Module | None) -> Iterator[None]:
+    """Within, trainers may replace what models run; afterwards each runs what it ran before."""
+    modules = [module for model in models if model is not None for module in model.modules()]
+    before = [vars(module).get("forward") for module in modules]
+    try:
+        yield
+    finally:
+        for module, forward in zip(modules, before, strict=True):
+            vars(module).pop("forward", None)
+            if forward is not None:
+                module.forward = forward
 
 
 def remove_others(folder: Path, keep: Path | None) -> None:

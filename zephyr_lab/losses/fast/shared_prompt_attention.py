@@ -129,7 +129,7 @@ def _registered(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    dropout: float = 0.0,
+    dropout: float | int = 0.0,
     scaling: float | None = None,
     packed_pairs: PackedPairs | None = None,
     **arguments: Any,
@@ -145,7 +145,7 @@ def _registered(
     return attend(query, key, value, spans, packed_pairs.shapes, scale=scale, window=window), None
 
 
-def window_of(module: nn.Module, dropout: float, arguments: dict[str, Any]) -> int | None:
+def window_of(module: nn.Module, dropout: float | int, arguments: dict[str, Any]) -> int | None:
     """The sliding window that a model hands to its attention. Raises ValueError for what `attend` does not compute."""
     for name, what in NOT_COMPUTED.items():
         if arguments.get(name) is not None:

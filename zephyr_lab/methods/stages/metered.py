@@ -6,22 +6,21 @@ What a comparison of methods needs of the two that are trained elsewhere without
 from pathlib import Path
 
 from zephyr_lab.data.splits import TRAIN, read_dialogues, read_pairs
-from zephyr_lab.methods import dpo as ddpo
-from zephyr_lab.methods import sft as dsft
 from zephyr_lab.methods.examples import dialogue_examples, pair_examples
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.stages import dpo, sft
 from zephyr_lab.models import saved
 
 
 def build_dsft(
     recipe: DSFTRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """`dsft.build`, and the metrics tokens_trained, cpu_seconds, peak_mib."""
+    """`stages.sft.build`, and the metrics tokens_trained, cpu_seconds, peak_mib."""
     with metered() as cost:
-        metrics = dsft.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
+        metrics = sft.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
     dialogues, _ = read_dialogues(inputs["dialogues"], TRAIN)
     examples, _ = dialogue_examples(
         saved.load_tokenizer(out),
@@ -37,12 +36,12 @@ def build_dsft(
 def build_ddpo(
     recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """`ddpo.build`, and the metrics tokens_trained, tokens_scored (the reference, once), cpu_seconds, peak_mib.
+    """`stages.dpo.build`, and the metrics tokens_trained, tokens_scored (the reference, once), cpu_seconds, peak_mib.
 
     A pair's prompt is read once where the recipe shares it, else with each answer.
     """
     with metered() as cost:
-        metrics = ddpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
+        metrics = dpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
     pairs, _ = read_pairs(inputs["pairs"], TRAIN)
     examples, _ = pair_examples(
         saved.load_tokenizer(out),
