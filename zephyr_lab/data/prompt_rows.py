@@ -13,7 +13,7 @@ from zephyr_lab.models.tokenizer import CHAT_TEMPLATE
 Prompt = Messages | str
 
 
-def prompts(rows: Split[Prompt] | Iterable[Mapping[str, Any]]) -> Split[Prompt]:
+def prompts(rows: Split[Prompt] | Iterable[Any]) -> Split[Prompt]:
     """The prompts of rows {"prompt": text} or {"prompt": messages that end with the user's}; other columns are left.
 
     All are texts or all are messages, as the first usable row has it. Rows that cannot be used are kept apart with
