@@ -16,10 +16,11 @@ from zephyr_lab.core.shapes import RowNumbers
 from zephyr_lab.models.context import one_by_one
 
 
-def from_causal(folder: Path, *, pad_id: int) -> PreTrainedModel:
+def from_causal(folder: Path, *, pad_id: int | None) -> PreTrainedModel:
     """The model in `folder` with a reward head of zeros, in float32 on the CPU: every reward is 0, no pair decided.
 
-    `pad_id`: the id that stands for padding; the reward is read off the last token that is none.
+    `pad_id`: the id that stands for padding in batches of the library's own; the reward is read off the last token
+    that is none. None where the trainer names it.
     """
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=1, local_files_only=True, dtype=torch.float32
@@ -69,8 +70,8 @@ def rewards(
         for start in range(0, len(by_length), rows_at_once):
             places = by_length[start : start + rows_at_once]
             rows = [torch.tensor([*prompts[place], *answers[place]]) for place in places]
-            ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0).to(model.device)
-            # Padding on the right: no token that counts sees it.
+            ids = pad_sequence(rows, batch_first=True, padding_value=0).to(model.device)
+            # Padding on the right, of any id: no token that counts sees it.
             hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
             last = torch.tensor([lengths[place] - 1 for place in places], device=model.device)
             picked = hidden[torch.arange(len(places), device=model.device), last]
