@@ -76,8 +76,9 @@ def advantages_of(method, rewards):
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", ["rloo", "grpo"])
+@pytest.mark.parametrize(
+    ("method", "family"), [("rloo", "llama"), ("rloo", "gpt2"), ("grpo", "qwen2"), ("grpo", "gemma"), ("grpo", "gpt2")]
+)
 def test_a_step_of_rloo_and_grpo_is_a_plain_loops(method, family):
     model, reward = small(family), Recorded()
     start = copy.deepcopy(model)
@@ -156,7 +157,7 @@ def test_a_reference_in_memory_is_taken_as_it_is():
     assert log.attrs["trainer"][0]["kl"] == pytest.approx(ratios.sum().item() / tokens, rel=1e-3)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["rloo", "online"])
 @pytest.mark.parametrize(
     ("reward", "problem"),
     [
@@ -222,7 +223,7 @@ def test_too_few_prompts_for_a_batch_are_refused():
         train("rloo", small("llama"), Recorded(), batch=5, samples=2)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["ppo", "rloo"])
 def test_broken_off_and_resumed_it_ends_as_unbroken(method, tmp_path):
     settings = {"steps": 4, "batch": 2, "samples": 2, "max_new_tokens": 3, "checkpoint_every": 1}
 

@@ -1,14 +1,14 @@
 """Prompts that a policy is to answer while it learns: rows as TRL has them, read, checked, and as token ids."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.row_types import Row
-from zephyr_lab.data.chat import encode_prompts, require_turns
+from zephyr_lab.data.chat import attempt_prompts, require_turns
 from zephyr_lab.data.splits import Messages, Split
-from zephyr_lab.models.tokenizer import CHAT_TEMPLATE
+from zephyr_lab.models.own_template import Unwritable
 
 Prompt = Messages | str
 
@@ -43,20 +43,16 @@ def require_some(found: Split[Any]) -> Split[Any]:
     return found
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, given: Iterable[Prompt]) -> list[list[int]]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, given: Sequence[Prompt]) -> list[list[int] | Unwritable]:
     """Ids of each prompt up to where the answer begins: a text as the tokenizer reads it, messages by its template.
 
-    A tokenizer without a chat template reads messages by Zephyr's.
+    What the template cannot write stands in the place of its ids.
     """
-    given = list(given)
-    if given and isinstance(given[0], str):
-        return [list(ids) for ids in tokenizer(given)["input_ids"]]
-    if tokenizer.chat_template in (None, CHAT_TEMPLATE):
-        return encode_prompts(tokenizer, given)
-    return [
-        list(tokenizer.apply_chat_template(one, add_generation_prompt=True, return_dict=True)["input_ids"])
-        for one in given
-    ]
+    if not given:
+        return []
+    if isinstance(given[0], str):
+        return [list(ids) for ids in tokenizer(list(given))["input_ids"]]
+    return attempt_prompts(tokenizer, given)
 
 
 def _problem(row: Any, first: Prompt | None) -> str | None:

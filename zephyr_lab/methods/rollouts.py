@@ -29,6 +29,7 @@ from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.context import one_by_one, positions_of
 from zephyr_lab.models.logits import last_hidden_states, logits_of
+from zephyr_lab.models.own_template import Unwritable
 from zephyr_lab.models.wrapped import causal_model, evaluating
 
 ROWS_AT_ONCE = 64
@@ -47,19 +48,23 @@ class Questions:
 
     @classmethod
     def of(cls, rows: Any, model: nn.Module, tokenizer: PreTrainedTokenizerBase, settings: OnAnswers) -> "Questions":
-        """The usable prompts of `rows`; a prompt that leaves no room for an answer is set aside.
+        """The usable prompts of `rows`; one that leaves no room for an answer, or that the tokenizer's chat template
+        cannot write, is set aside.
 
         Says what was set aside. Raises ValueError where too few are left for a batch.
         """
         found = read_prompts(rows)
         ids = prompt_ids(tokenizer, found.rows)
         room = positions_of(causal_model(model)) or math.inf
-        fits = [0 < len(one) <= room - settings.max_new_tokens for one in ids]
-        kept = [place for place, fit in enumerate(fits) if fit]
-        account = Account(len(ids), used=len(kept))
-        for number, fit in zip(found.numbers, fits, strict=True):
-            if not fit:
+        account, kept = Account(len(ids)), []
+        for place, (number, one) in enumerate(zip(found.numbers, ids, strict=True)):
+            if isinstance(one, Unwritable):
+                account.note(one.kind, number, set_aside=True)
+            elif not one or len(one) > room - settings.max_new_tokens:
                 account.note("no room for an answer behind the prompt", number, set_aside=True)
+            else:
+                kept.append(place)
+        account.used = len(kept)
         told = found.line(account.line())
         if found.bad or account.findings:
             print(f"prompts: {told}")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.prompt_rows import prompt_ids
+from zephyr_lab.data.chat import encode_prompts
 from zephyr_lab.data.splits import TRAIN, Messages, Split
 from zephyr_lab.methods import policy_log
 from zephyr_lab.methods.recipes.rollouts import LEARNED, Rollouts
@@ -46,7 +46,7 @@ class WorldQuestions:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> "WorldQuestions":
         """These prompts, encoded."""
-        return cls(list(prompts), prompt_ids(tokenizer, [prompt.messages for prompt in prompts]))
+        return cls(list(prompts), encode_prompts(tokenizer, [prompt.messages for prompt in prompts]))
 
     @property
     def rows(self) -> Split[Messages]:
