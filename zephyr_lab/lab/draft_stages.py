@@ -345,7 +345,7 @@ def _trained(
     inputs = {TARGET: model.stage, **{role: data(profile, seed, name, kind) for kind, role in rows.items()}}
     if draft:
         inputs["draft"] = draft.stage
-    build = "zephyr_lab.methods.draft:build"
+    build = "zephyr_lab.methods.stages.draft:build"
     return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
