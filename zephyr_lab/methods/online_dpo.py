@@ -74,7 +74,7 @@ def train_online_dpo(
     """
     device_of(model)
     require_fit(model, tokenizer)
-    run = Run.of("online DPO", checkpoints, progress)
+    run = Run.of("online DPO", checkpoints, progress, recipe=recipe, seed=seed)
     questions = Questions.of(prompts, model, tokenizer, recipe)
     worth = as_reward(reward, questions, tokenizer)
     with without_dropout(model):

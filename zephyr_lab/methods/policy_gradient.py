@@ -220,7 +220,7 @@ def train_policy_gradient(
     """
     device_of(model)
     require_fit(model, tokenizer)
-    run = Run.of("policy gradient", checkpoints, progress)
+    run = Run.of("policy gradient", checkpoints, progress, recipe=recipe, seed=seed)
     questions = Questions.of(prompts, model, tokenizer, recipe)
     require_alike(model, [len(ids) + recipe.max_new_tokens for ids in questions.ids])
     form = advantages if isinstance(advantages, Advantages) else replace(GRPO, own=advantages)

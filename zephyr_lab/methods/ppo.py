@@ -78,7 +78,7 @@ def train_ppo(
     """
     device_of(model)
     require_fit(model, tokenizer)
-    run = Run.of("PPO", checkpoints, progress)
+    run = Run.of("PPO", checkpoints, progress, recipe=recipe, seed=seed)
     questions = Questions.of(prompts, model, tokenizer, recipe)
     worth = as_reward(reward, questions, tokenizer)
     with without_dropout(model):

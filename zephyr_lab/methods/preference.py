@@ -162,7 +162,7 @@ def train_preference(
     """
     device_of(model)
     require_fit(model, tokenizer)
-    run = Run.of("preference", checkpoints, progress)
+    run = Run.of("preference", checkpoints, progress, recipe=recipe, seed=seed)
     form = loss if isinstance(loss, KTO) else OfPairs(as_pair_loss(loss))
     found = splits.pairs(pairs)
     examples, account = pair_examples(

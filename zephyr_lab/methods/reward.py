@@ -78,7 +78,7 @@ def train_reward(
     device_of(model)
     require_fit(model, tokenizer)
     require_one_label(model)
-    run = Run.of("reward model", checkpoints, progress)
+    run = Run.of("reward model", checkpoints, progress, recipe=recipe, seed=seed)
     examples, account = read_examples(recipe, tokenizer, pairs, name=TRAIN)
     examples = examples[:most]
     kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)
