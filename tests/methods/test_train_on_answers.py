@@ -146,6 +146,15 @@ def test_adapters_learn_and_the_model_without_them_is_the_reference(method):
         assert log["kl"].iloc[0] == pytest.approx(0.0, abs=1e-5) and abs(log["kl"].iloc[1]) > 1e-6
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_in_bfloat16_trains_and_stays_so(method):
+    model = small("llama").bfloat16()
+    before = model.lm_head.weight.clone()
+    log = train(method, model, Recorded(), samples=2, learning_rate=1e-2)
+    assert math.isfinite(log["loss"][0]) and model.dtype == torch.bfloat16
+    assert not torch.equal(model.lm_head.weight, before)
+
+
 def test_a_reference_in_memory_is_taken_as_it_is():
     # one that is not the start: RLOO's rewards lose beta * log-ratio, and the log shows it
     model, other, reward = small("gpt2"), small("gpt2", seed=1), Recorded()

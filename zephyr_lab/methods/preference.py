@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -82,7 +82,7 @@ class OfPairs:
     """A loss of each pair, on its own."""
 
     loss: NamedLoss
-    reads: int = 0
+    reads: ClassVar[int] = 0
 
     @property
     def needs_reference(self) -> bool:
@@ -99,8 +99,8 @@ class KTO:
     are not. Its reference point comes from the batch's chosen answers, each behind the next pair's prompt."""
 
     beta: float
-    needs_reference: bool = True
-    reads: int = 1  # by policy and reference, one answer a prompt: as much as both answers once
+    needs_reference: ClassVar[bool] = True
+    reads: ClassVar[int] = 1  # by policy and reference, one answer a prompt: as much as both answers once
 
     def __call__(self, own: PairLogProbs, batch: Batch, policy: nn.Module, reference: Reference) -> RowNumbers:
         if len(batch.chosen) < 2:

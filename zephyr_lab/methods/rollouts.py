@@ -333,7 +333,7 @@ def token_log_probs(model: nn.Module, answered: Answered) -> tuple[TokenScores, 
 def log_probs_of(model: nn.Module, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> TokenScores:
     """log pi of `tokens`, each predicted from its state; 0 where `mask` is False."""
     with _autocast(model):
-        logits = logits_of(model, states[mask])
+        logits = logits_of(model, states[mask].to(causal_model(model).dtype))
     found = logits.float().log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found)
 
