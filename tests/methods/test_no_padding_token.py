@@ -10,8 +10,9 @@ import rlhf_runs
 import zephyr_runs
 from tiny_models import small_tokenizer
 from zephyr_lab.core.files import read_json
-from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.methods import reward
+from zephyr_lab.methods.examples import PairExample
 from zephyr_lab.methods.stages import world_data
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
@@ -61,12 +62,17 @@ def test_what_is_trained_hangs_on_no_padding_token(inputs, tmp_path, recipe, oth
 @pytest.mark.parametrize("name", PADS)
 def test_a_reward_is_read_off_the_end_of_an_answer_whatever_pads(inputs, tmp_path, name):
     tokenizer = saved.load_tokenizer(inputs / name)
-    assert reward_models.padding_apart(tokenizer).pad_token == {"own": "<pad>"}.get(name, "<s>")
     model = reward_models.from_causal(inputs / name, pad_id=tokenizer.pad_token_id)
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
     recipe = rlhf_runs.REWARD
-    examples = {split: reward._examples(recipe, tokenizer, inputs / "pairs", split) for split in (TRAIN, TEST)}
-    trainer = reward.make_trainer(recipe, model, tokenizer, examples, seed=0, folder=tmp_path)
+    examples = {
+        split: reward.read_examples(recipe, tokenizer, pair_rows(inputs / "pairs", split), name=split)[0]
+        for split in (TRAIN, TEST)
+    }
+    trainer = reward.make_trainer(
+        recipe, model, tokenizer, examples[TRAIN], examples[TEST], seed=0, folder=tmp_path
+    )  # fmt: skip
+    assert model.config.pad_token_id != tokenizer.eos_token_id
     model.eval()
     rows = [trainer.train_dataset[place] for place in range(4)]
     batch = trainer.data_collator(rows)
@@ -81,8 +87,10 @@ def test_a_reward_is_read_off_the_end_of_an_answer_whatever_pads(inputs, tmp_pat
     assert ours.tolist() == pytest.approx(alone[:4], rel=1e-4, abs=1e-6)
 
 
-def test_a_tokenizer_whose_one_special_token_ends_answers_cannot_pad():
+def test_what_pads_is_an_id_that_no_row_holds():
     tokenizer = small_tokenizer()
     bare = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
-    with pytest.raises(ValueError, match=r"has no special token that could pad: .*; add one"):
-        reward_models.padding_apart(bare)
+    padded = reward.padding_apart(bare, [PairExample([0, 1, 2], [3, 4], [6])])
+    assert padded.pad_token_id == 5 and bare.pad_token is None
+    with pytest.raises(ValueError, match="the rows use every id of the tokenizer"):
+        reward.padding_apart(bare, [PairExample(list(range(len(bare))), [3], [4])])

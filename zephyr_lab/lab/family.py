@@ -16,7 +16,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, seed_means, sweeps, zephyr_stages
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
 from zephyr_lab.lab.sweeps import Trial
-from zephyr_lab.methods.recipes.family import FamilyRecipe
+from zephyr_lab.methods.recipes.preference import FamilyRecipe
 from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture
 
@@ -162,7 +162,7 @@ def trained(
     )
     recipe = zephyr_stages.changed(recipe, knobs)
     inputs = {"policy": begun.stage, "pairs": rlhf_stages.pairs(profile, seed)}
-    return Stage("family", "zephyr_lab.methods.preference:build", recipe, seed=seed, inputs=inputs)
+    return Stage("family", "zephyr_lab.methods.stages.preference:build", recipe, seed=seed, inputs=inputs)
 
 
 def sweep(profile: str, *, again: bool) -> pd.DataFrame:

@@ -15,15 +15,13 @@ from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.rlhf import (
+from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier, JudgedPairs
+from zephyr_lab.methods.recipes.rollouts import (
     LEARNED,
-    BestOfN,
-    Frontier,
-    JudgedPairs,
     OnlineDPORecipe,
     PolicyGradientRecipe,
     PPORecipe,
-    RewardRecipe,
     Rollouts,
 )
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
@@ -77,7 +75,7 @@ def reward(profile: str, seed: int, *, data: Stage | None = None, **changes: Any
     recipe = settings.load(PAPER, profile, "reward", RewardRecipe, start=begun.folder)
     return Stage(
         "reward",
-        "zephyr_lab.methods.reward:build",
+        "zephyr_lab.methods.stages.reward:build",
         changed(recipe, changes),
         seed=seed,
         inputs={"start": begun.stage, "pairs": data or pairs(profile, seed)},
@@ -228,4 +226,4 @@ def _on_rollouts(
     steps = changes.get("steps", recipe.steps)
     recipe = changed(recipe, {**changes, "keep": tuple(step for step in keep if step < steps)})
     inputs = {"policy": start(profile, seed).stage} | ({"reward": reward_model} if reward_model else {})
-    return Stage(name or module.replace("_", "-"), f"zephyr_lab.methods.{module}:build", recipe, seed, inputs)
+    return Stage(name or module.replace("_", "-"), f"zephyr_lab.methods.stages.{module}:build", recipe, seed, inputs)

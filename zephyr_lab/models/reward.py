@@ -6,32 +6,14 @@ from pathlib import Path
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 from zephyr_lab.core.shapes import RowNumbers
 from zephyr_lab.models.context import one_by_one
-from zephyr_lab.models.own_template import OwnTemplate, serves
-from zephyr_lab.models.tokenizer import writes_zephyrs_turns
-
-
-def padding_apart(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer, or a copy that pads with another token where it has none or its answers end with it.
-
-    The library reads the reward off the last token that is no padding. Raises ValueError where every special token ends
-    answers.
-    """
-    own = not writes_zephyrs_turns(tokenizer) and serves(tokenizer)
-    ends = {tokenizer.eos_token_id, OwnTemplate(tokenizer).end_id if own else tokenizer.eos_token_id}
-    named = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token, *tokenizer.all_special_tokens)
-    for token in named:
-        if token is not None and tokenizer.convert_tokens_to_ids(token) not in ends:
-            padded = tokenizer if token == tokenizer.pad_token else copy.deepcopy(tokenizer)
-            padded.pad_token = token
-            return padded
-    raise ValueError(
-        f"the tokenizer {tokenizer.name_or_path!r} has no special token that could pad: its answers end with the only "
-        "one, off which the reward is read; add one: tokenizer.add_special_tokens({'pad_token': '<pad>'})"
-    )
 
 
 def from_causal(folder: Path, *, pad_id: int | None) -> PreTrainedModel:
@@ -47,6 +29,25 @@ def from_causal(folder: Path, *, pad_id: int | None) -> PreTrainedModel:
     with torch.no_grad():
         model.score.weight.zero_()
     return model
+
+
+def of_causal(model: PreTrainedModel) -> PreTrainedModel:
+    """A reward model with the body of `model`, a causal LM, and a reward head of zeros; on its device, in its type.
+
+    The weights are copied: no training of the one touches the other. Raises ValueError for a kind of model that has no
+    form with a single number as its head.
+    """
+    config = copy.deepcopy(model.config.get_text_config())
+    config.num_labels = 1
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ValueError(f"{type(model).__name__} has no form with one number as its head; take another kind of model")
+    made = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)](config).to(dtype=model.dtype, device=model.device)
+    if not hasattr(made, "score") or made.base_model is made:
+        raise ValueError(f"{type(made).__name__} has no head `score` on a body of its own; take another kind of model")
+    made.base_model.load_state_dict(model.base_model.state_dict())
+    with torch.no_grad():
+        made.score.weight.zero_()
+    return made.eval()
 
 
 def load(folder: Path) -> PreTrainedModel:
