@@ -8,10 +8,10 @@ import torch
 from transformers import GenerationConfig, MistralForCausalLM
 
 from benchmarks import harness
+from benchmarks.assisted import assisted
 from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
-from zephyr_lab.decoding.assisted import assisted
 from zephyr_lab.decoding.drafting import Chain
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import speculate

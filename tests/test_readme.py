@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import sync_readme
+from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
+from zephyr_lab.core.settings import ALONE
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -159,8 +161,11 @@ def models_of(profile: str) -> list[str]:
     """Names of models in the tables of a profile, all papers, inherited ones included."""
     found = []
     for path in sorted((ROOT / "papers").glob("*/settings.toml")):
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get(profile, {}).values()
-        found += [value for table in tables for value in table.values() if isinstance(value, str) and "/" in value]
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        scopes = (tables, tables.get(group_of(profile), {}), tables.get(profile, {}))
+        for name in {name for scope in scopes for name in scope if name not in (*GROUPS, *PROFILES, ALONE)}:
+            merged = {key: value for scope in scopes for key, value in scope.get(name, {}).items()}
+            found += [value for value in merged.values() if isinstance(value, str) and "/" in value]
     return found
 
 

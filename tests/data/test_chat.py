@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chat_templates import chatting
 from other_tokenizers import KINDS, other
 from tiny_models import small_tokenizer
-from zephyr_lab.data.chat import encode_dialogues, encode_prompts, require_turns
+from zephyr_lab.data.chat import encode_dialogues, encode_prompts, end_of_answer, require_turns, turn_tags
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, content_ids, decode
 
 LITERALS = (
@@ -258,10 +259,6 @@ def changed(change):
     return made
 
 
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 # As published with zephyr-7b-beta: another wording of the same turns.
 PUBLISHED = """{% for message in messages %}
 {% if message['role'] == 'user' %}
@@ -275,7 +272,6 @@ PUBLISHED = """{% for message in messages %}
 {{ '<|assistant|>' }}
 {% endif %}
 {% endfor %}"""
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
 
 
 def with_template(template):
@@ -286,14 +282,32 @@ def with_template(template):
     return made
 
 
-@pytest.mark.parametrize("read", [lambda t: encode_dialogues(t, [ONE]), lambda t: encode_prompts(t, [ONE[:1]])])
-@pytest.mark.parametrize("template, shown", [(CHATML, "im_start"), (NO_SYSTEM + CHATML, "refuses a plain dialogue")])
-def test_a_tokenizer_with_another_chat_template_is_refused(read, template, shown):
-    with pytest.raises(ValueError, match=f"has a chat template of its own, which .*{shown}") as error:
-        read(with_template(template))
-    assert "\n" not in str(error.value)
-
-
+@pytest.mark.filterwarnings("ignore:the tokenizer .* has no chat template")
 @pytest.mark.parametrize("template", [None, PUBLISHED, CHAT_TEMPLATE, "{{ bos_token }}" + CHAT_TEMPLATE])
 def test_the_same_template_in_other_words_is_taken(template):
     assert encode(with_template(template), ONE) == encode(other("prepend"), ONE)
+
+
+@pytest.mark.parametrize("template, begins", [(CHAT_TEMPLATE, False), ("{{ bos_token }}" + CHAT_TEMPLATE, True)])
+def test_bos_stands_where_the_wording_of_the_template_has_it(template, begins):
+    import copy
+
+    made = copy.deepcopy(other("first", bos=False))
+    made.chat_template = template
+    for ids in (encode(made, ONE).ids, encode_prompts(made, [ONE[:1]])[0]):
+        assert (made.bos_token_id in ids[:1], ids.count(made.bos_token_id)) == (begins, int(begins))
+    assert list(encode(made, ONE).ids) == made.apply_chat_template(ONE)["input_ids"]
+
+
+def test_a_tokenizer_without_a_template_says_that_its_dialogues_are_zephyrs():
+    with pytest.warns(UserWarning, match="'' has no chat template; its dialogues are written in Zephyr's"):
+        encode(with_template(None), ONE)
+
+
+def test_an_answer_ends_with_the_token_of_its_template(tokenizer):
+    assert end_of_answer(tokenizer) == tokenizer.eos_token_id
+    assert turn_tags(tokenizer) == {tokenizer.convert_tokens_to_ids(tag) for tag in ROLE_TOKENS.values()}
+    assert turn_tags(other("prepend")) == set()  # its tags are text, and <unk> is none of them
+    chatml = chatting("chatml", "breaks")
+    assert end_of_answer(chatml) == chatml.convert_tokens_to_ids("<|im_end|>") != chatml.eos_token_id
+    assert turn_tags(chatml) == {chatml.convert_tokens_to_ids("<|im_start|>")}

@@ -12,8 +12,8 @@ import pytest
 
 from data_rows import completion
 from stub_hub import serving
-from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.data import schemas, sources, trees
+from zephyr_lab.core.row_types import BadRow
+from zephyr_lab.data import schemas, sources
 from zephyr_lab.data.sources import File, Folder, World
 
 TALKS = [{"id": str(i), "data": ["Hi", f"Answer {i}."]} for i in range(5)]
@@ -154,45 +154,6 @@ def test_a_source_without_a_usable_row_is_refused(tmp_path):
     path.write_text(lines([{"a": 1}, {"a": 2}]), encoding="utf-8")
     with pytest.raises(ValueError, match=r"no usable row in split 'train' of scored\.jsonl \(2 read\): row 1, column"):
         sources.usable(File(path), "train", schemas.dialogue)
-
-
-def test_released_trees_have_the_known_figures(released):
-    known = json.loads(released("open_assistant/expected.json").read_text(encoding="utf-8"))
-    roots, bad = sources.usable(File(released("open_assistant/trees.jsonl.gz")), "train", trees.tree)
-    spoken = [node.message.role for root in roots for node in trees.nodes(root)]
-    assert (len(roots), bad) == (known["trees"], [])
-    assert spoken.count("user") == known["messages"]["prompter"]
-    assert spoken.count("assistant") == known["messages"]["assistant"]
-    branches = [branch for root in roots for branch in trees.branches(root)]
-    assert len(branches) == known["leaves"]
-    assert max(map(len, branches)) == known["longest_path_in_messages"]
-    ranked = [prompt for root in roots for prompt in trees.ranked(root)]
-    best, worst = ([len(prompt.replies[place]) for prompt in ranked] for place in (0, -1))
-    assert len(ranked) == known["prompts_with_two_or_more_ranked_replies"]
-    assert sum(len(prompt.pairs()) for prompt in ranked) == known["ordered_pairs_from_all_ranks"]
-    assert sum(best) / len(best) == pytest.approx(known["mean_characters_of_best"], abs=1e-6)
-    assert sum(worst) / len(worst) == pytest.approx(known["mean_characters_of_worst"], abs=1e-6)
-    assert sum(b > w for b, w in zip(best, worst, strict=True)) == known["first_ranked_is_longer_than_last"]
-
-
-def test_a_tree_by_hand():
-    def said(role, text, rank=None, replies=()):
-        return {"role": role, "text": text, "rank": rank, "replies": list(replies)}
-
-    replies = [said("assistant", "worse", 1), said("assistant", "best", 0), said("assistant", "unranked")]
-    root = trees.tree(Row(1, {"prompt": said("prompter", "Why?", replies=replies)}))
-    (ranked,) = trees.ranked(root)
-    assert ranked.pairs() == [("best", "worse")]
-    assert [branch[-1].content for branch in trees.branches(root)] == ["worse", "best", "unranked"]
-    for broken, column in (
-        ({"prompt": said("assistant", "x")}, "prompt.role"),
-        ({"prompt": said("prompter", "x", replies=[said("assistant", None)])}, "prompt.replies[0].text"),
-        ({"prompt": said("prompter", "x", replies=[said("assistant", "x", -1)])}, "prompt.replies[0].rank"),
-        ({"prompt": "x"}, "prompt"),
-        ({}, "prompt"),
-    ):
-        (bad,) = schemas.checked([Row(1, broken)], trees.tree)
-        assert bad.column == column
 
 
 # --- the hub -------------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.assisted import assisted
 from tiny_drafts import first_layers_of, little_feature_draft, little_target
 from tiny_models import small_model
 from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
-from zephyr_lab.decoding.assisted import assisted
 from zephyr_lab.decoding.drafting import Chain
 from zephyr_lab.decoding.speculative import speculate
 

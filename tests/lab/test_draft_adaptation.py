@@ -5,14 +5,14 @@ import json
 import pandas as pd
 import pytest
 
-from zephyr_lab.core import session, settings
+from zephyr_lab.core import session
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import draft_adaptation, draft_arms, draft_claims, draft_costs, draft_runs, draft_stages
 from zephyr_lab.lab.draft_arms import EDA, EDA_BASE, EDA_OURS, FULL, LORA, MATCHED, TRAINING_FREE
 from zephyr_lab.lab.draft_costs import crossing
 from zephyr_lab.lab.draft_runs import Adaptation, at_step, drafts_of
-from zephyr_lab.lab.draft_stages import CLINIC, CODE, DPO, MATH, ORIGINAL, PAPER, REGENERATED, DraftSettings
+from zephyr_lab.lab.draft_stages import CLINIC, CODE, DPO, MATH, ORIGINAL, REGENERATED
 from zephyr_lab.methods.recipes.draft_data import RANDOM
 from zephyr_lab.reporting import check, published, tables
 
@@ -58,14 +58,16 @@ def reported(monkeypatch):
     return seconds
 
 
+def adapting():
+    """The recipe of the adaptation at tiny."""
+    return draft_stages.adapted("tiny", 0, MATH, [draft_arms.training_free()])[TRAINING_FREE].stage.recipe
+
+
 def done_with(levels, *, hot=None, seeds=SEEDS, steps=None):
     """All arms as if trained: each draft's tau is its level (2 unless said), a little apart from seed to seed; `hot`:
     levels at temperature 1, `steps`: of arms on the way (2 unless said)."""
-    stage_2 = settings.load(PAPER, "tiny", "stage_2", DraftSettings)
-    made = {
-        name: [drafts_of("tiny", seed, name, OF, stage_2.keep_at) for seed in range(seeds)]
-        for name in (MATH, CODE, CLINIC, DPO)
-    }
+    stage_2 = adapting()
+    made = {name: [drafts_of("tiny", seed, name, OF) for seed in range(seeds)] for name in (MATH, CODE, CLINIC, DPO)}
     levels = {**levels, **(steps or {})}
 
     def frame(name):
@@ -116,13 +118,12 @@ def verdicts(done, running):
 
 
 def test_math_has_the_whole_grid_and_the_others_the_published_rows_with_the_control():
-    keep = settings.load(PAPER, "tiny", "stage_2", DraftSettings).keep_at
-    math = drafts_of("tiny", 0, MATH, OF, keep)
+    math = drafts_of("tiny", 0, MATH, OF)
     for part in draft_arms.PARTS:
         for data in draft_arms.DATA_NAMES:
             assert draft_arms.name(part, data) in math
     for name in (CODE, CLINIC):
-        found = drafts_of("tiny", 0, name, OF, keep)
+        found = drafts_of("tiny", 0, name, OF)
         assert set(draft_arms.PUBLISHED) | {CONTROL, ALL_ROWS, LORA_MATCHED} <= set(found)
     assert len(draft_arms.selection_arms(OF)) == 4 * len(OF.shares) - 1  # the main arm is one of them
 
@@ -145,12 +146,11 @@ def test_arms_of_a_worker_share_its_data_and_its_start():
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_has_its_settings_and_names_all_stages(profile):
     of = draft_arms.load(profile)
-    keep = settings.load(PAPER, profile, "stage_2", DraftSettings).keep_at
     resolution = stages.Resolution()
     for name in (MATH, CODE, CLINIC):
-        for draft in drafts_of(profile, 0, name, of, keep).values():
+        for draft in drafts_of(profile, 0, name, of).values():
             resolution.add(draft.stage)
-        resolution.add(draft_stages.scores(profile, 0, name, drafts_of(profile, 0, name, of, keep)))
+        resolution.add(draft_stages.scores(profile, 0, name, drafts_of(profile, 0, name, of)))
     assert len(resolution.ordered) > 10
 
 
@@ -201,7 +201,7 @@ def test_the_cost_counts_shares_in_three_ways_and_quotes_theirs():
 
 
 def on_the_way(row, values):
-    kept = settings.load(PAPER, "tiny", "stage_2", DraftSettings).keep_at
+    kept = adapting().keep_at
     return {at_step(row, step): value for step, value in zip(kept, values, strict=True)}
 
 
@@ -246,7 +246,7 @@ def test_time_to_equal_tau_by_hand(reported):
     # Full retraining reaches its final 3.0 at the end of its 10 s. EDA passes 3.0 on the way from 1.2 to 3.2, its first
     # kept step: after nine tenths of that way. All its steps take 5 s.
     reported["ratio"] = 0.5
-    table = settings.load(PAPER, "tiny", "stage_2", DraftSettings)
+    table = adapting()
     expected = 0.9 * table.keep_at[0] / table.steps * 5 / 10 - 1
     found = draft_costs.time_to_equal(done_with(HOLDS, steps=FAST))
     assert found == pytest.approx([expected] * SEEDS)

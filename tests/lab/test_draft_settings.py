@@ -6,7 +6,8 @@ import pytest
 
 from zephyr_lab.core import settings
 from zephyr_lab.lab import draft_arms, draft_definitions, draft_stages
-from zephyr_lab.lab.draft_stages import CLINIC, CODE, MATH, PAPER, DraftSettings, TargetSettings
+from zephyr_lab.lab.draft_stages import CLINIC, CODE, MATH, PAPER, TargetSettings
+from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.recipes.draft_data import CHAT, HubQuestions
 from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.models.draft_shape import DraftShape, matching_rank, trained_share
@@ -16,7 +17,9 @@ STAGES = ("stage_1", "stage_2")
 
 
 def stage(name, profile="paper"):
-    return settings.load(PAPER, profile, name, DraftSettings)
+    of_one_arm = {"arms": ("a",), "parts": ("all",), "ranks": (0,), "starts": ("new",), "data": ("data 0",)}
+    of_target = {"target_folder": "", "draft_folder": "", "system_turn": False}
+    return settings.load(PAPER, profile, name, DraftRecipe, **of_one_arm, **of_target)
 
 
 def shape(profile, hidden, entries):
@@ -100,7 +103,7 @@ def test_decoding_is_as_read():
     assert loop.tree_nodes == int(re.search(r"\((?:\S+ )*?(\d+) drafted tokens\)", text)[1])
     assert loop.tree_top == int(re.search(r"top-(\d+)", text)[1])
     assert loop.tree_depth == int(re.search(r"up to (\d+) levels", text)[1])
-    scores = settings.load(PAPER, "paper", "scores", draft_stages.ScoreSettings)
+    scores = draft_stages.scores("paper", 0, MATH, {"draft": draft_stages.stage_1("paper", 0)}).recipe
     assert scores.lengths[0] + 1 == int(re.search(r"at most (\d+) tokens", text)[1])
     assert scores.max_new_tokens == int(re.search(r"(\d+) for the draft run", read("evaluation")["max_new_tokens"])[1])
     assert scores.rows_at_once == read("evaluation")["batch"]

@@ -29,7 +29,7 @@ def test_two_bases_are_trained_probed_and_told_apart(tmp_path):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "papers" / "zephyr").mkdir(parents=True)
     base = {**asdict(RECIPE), "context": 192}  # the longest question of the world has to fit
-    settings = as_toml("smoke.base", base) + as_toml("smoke.probe", {"world": "tiny", "tasks": 2})
+    settings = as_toml("base", base) + as_toml("probe", {"world": "tiny", "tasks": 2})
     (tmp_path / "papers" / "zephyr" / "settings.toml").write_text(settings)
     done = subprocess.run(
         [sys.executable, "-c", CODE],

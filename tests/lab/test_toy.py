@@ -4,6 +4,7 @@ import pytest
 
 from zephyr_lab.core import settings
 from zephyr_lab.lab import toy, toy_family, toy_figures
+from zephyr_lab.methods.recipes.toy import FamilyRuns
 from zephyr_lab.scoring.intervals import t_interval
 
 POINT = {
@@ -94,7 +95,7 @@ def test_every_profile_makes_both_stages(profile, monkeypatch):
     assert toy.stage(profile, 2).recipe.seeds == 2
     assert len(toy_family.stage(profile, 2).recipe.betas) == len(toy_family.stage(profile, 2).recipe.taus)
     with pytest.raises(ValueError, match="unknown key"):
-        settings.load("teaching", profile, "runs", toy_family._Runs)
+        settings.load("teaching", profile, ("toy", "knobs", "runs"), FamilyRuns, seeds=2)
 
 
 def test_the_figures_show_every_series():

@@ -13,10 +13,11 @@ from tiny_drafts import little_target
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core.files import read_json, write_text
 from zephyr_lab.losses.draft import feature_losses, soft_cross_entropies
-from zephyr_lab.methods import draft, draft_arms, draft_batches
+from zephyr_lab.methods import draft_batches, draft_loss
 from zephyr_lab.methods.draft_batches import Row, collate
 from zephyr_lab.methods.recipes.draft import DraftRecipe
-from zephyr_lab.methods.stages import world_data
+from zephyr_lab.methods.stages import draft, world_data
+from zephyr_lab.models import draft as feature_draft
 from zephyr_lab.models import draft_files, saved
 from zephyr_runs import DIALOGUES
 
@@ -270,8 +271,8 @@ def little_batch(target):
 def test_the_loss_counts_outputs_that_predict_an_answer(inputs):
     target = little_target()
     recipe = replace(RECIPE, heads=2, kv_heads=1)
-    shape = draft_arms.shape_of(recipe, target)
-    model = draft_arms.feature_draft.build(shape, target, seed=0).double()
+    shape = draft.shape_of(recipe, target)
+    model = feature_draft.build(shape, target, seed=0).double()
     rows, batch = little_batch(target)
     head = target.get_output_embeddings()
     for counted, pairs in (
@@ -290,7 +291,7 @@ def test_the_loss_counts_outputs_that_predict_an_answer(inputs):
         for reduction, divisor in (("tokens", 3), ("padded", 2 * 6)):
             changed = replace(recipe, counted=counted, reduction=reduction)
             with torch.no_grad():
-                found = draft_arms.batch_loss(changed, model, target, batch, noise=None)
+                found = draft_loss.batch_loss(changed, model, target, batch, noise=None)
             assert found.item() == pytest.approx(sum(whole) / divisor, rel=1e-5)
 
 
@@ -304,29 +305,29 @@ def test_a_causal_drafts_loss_counts_the_answers_own_tokens():
             logits = [one(input_ids=rows[row].ids[None]).logits[:, token - 1] for one in (model, target)]
             whole.append(soft_cross_entropies(*logits).item())
     with torch.no_grad():
-        found = draft_arms.batch_loss(recipe, model, target, batch, noise=None)
+        found = draft_loss.batch_loss(recipe, model, target, batch, noise=None)
     assert found.item() == pytest.approx(sum(whole) / 3, rel=1e-5)
 
 
 def test_micro_batches_add_up_to_the_batch():
     target = little_target()
     recipe = replace(RECIPE, heads=2, kv_heads=1, micro_batch=1)
-    model = draft_arms.feature_draft.build(draft_arms.shape_of(recipe, target), target, seed=0).double()
+    model = feature_draft.build(draft.shape_of(recipe, target), target, seed=0).double()
     rows, batch = little_batch(target)
     silent = Row(rows[0].ids, torch.zeros_like(rows[0].answers), None)
     for counted in ("predicted", "input"):
         changed = replace(recipe, counted=counted)
         with torch.no_grad():
-            whole = draft_arms.batch_loss(changed, model, target, batch, noise=None).item()
-            parts = draft_arms.micro_batches(changed, model, [*rows, silent])
+            whole = draft_loss.batch_loss(changed, model, target, batch, noise=None).item()
+            parts = draft_loss.micro_batches(changed, model, [*rows, silent])
             found = [
-                part.share * draft_arms.batch_loss(changed, model, target, collate(part.rows, target), noise=None)
+                part.share * draft_loss.batch_loss(changed, model, target, collate(part.rows, target), noise=None)
                 for part in parts
             ]
         assert len(parts) == len(rows)
         assert sum(found).item() == pytest.approx(whole, rel=1e-6)
     with pytest.raises(ValueError, match="no answer token counts in a batch of 1 rows"):
-        draft_arms.micro_batches(recipe, model, [silent])
+        draft_loss.micro_batches(recipe, model, [silent])
 
 
 def test_in_micro_batches_it_learns_the_same(inputs, tmp_path):

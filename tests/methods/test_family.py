@@ -12,8 +12,8 @@ from zephyr_lab.core.files import read_json
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths
-from zephyr_lab.methods import preference as family
-from zephyr_lab.methods.recipes.family import LOSSES
+from zephyr_lab.methods.recipes.preference import LOSSES
+from zephyr_lab.methods.stages.preference import BY_NAME
 
 STRENGTHS = {"orpo": 1.0, "simpo": 2.0}
 
@@ -48,7 +48,7 @@ def test_the_dpo_of_the_family_is_dpo():
         for chosen, rejected in (([-3.0, -4.0], [-5.0, -2.0]), ([-2.0, -4.5], [-4.0, -3.0]))
     )
     lengths = PairLengths(torch.tensor([2, 3]), torch.tensor([3, 1]))
-    found = family.pair_losses(own, reference, lengths, recipe("dpo"))
+    found = BY_NAME["dpo"](recipe("dpo"))(own, reference, lengths)
     assert torch.equal(found, dpo_loss(own, reference, beta=0.1))
 
 
@@ -65,15 +65,15 @@ def test_an_sft_term_holds_the_chosen_answers_up(inputs, tmp_path):
 def test_a_loss_without_its_reference_is_refused():
     own = PairLogProbs(torch.tensor([-1.0]), torch.tensor([-2.0]))
     lengths = PairLengths(torch.tensor([1]), torch.tensor([1]))
-    with pytest.raises(ValueError, match="ipo needs the reference"):
-        family.pair_losses(own, None, lengths, recipe("ipo"))
+    with pytest.raises(ValueError, match="this loss compares with a reference"):
+        BY_NAME["ipo"](recipe("ipo"))(own, None, lengths)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"loss": "ppo"}, "loss must be one of"),
-        ({"strength": 0.0}, "must be positive"),
+        ({"strength": 0.0}, "strength must be positive"),
         ({"loss": "kto", "batch": 1}, "two pairs or more"),
         ({"sft_weight": -1.0}, "must not be negative"),
     ],

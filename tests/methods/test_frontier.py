@@ -39,7 +39,7 @@ def inputs(tmp_path_factory):
 def test_the_start_has_no_kl_to_itself_and_a_moved_policy_has(inputs, tmp_path):
     run = Run(
         tmp_path,
-        "stages.frontier",
+        "frontier",
         {"reference": inputs["policy"], "a": inputs["policy"], "b": inputs["moved"], "reward": inputs["reward"]},
     )
     metrics = run.build(RECIPE)
@@ -78,7 +78,7 @@ def test_single_turns_are_asked_once_and_are_other_instances():
 
 
 def test_a_pool_holds_every_answer_with_both_rewards(inputs, tmp_path):
-    run = Run(tmp_path, "stages.best_of_n", {"policy": inputs["policy"], "reward": inputs["reward"]})
+    run = Run(tmp_path, "best_of_n", {"policy": inputs["policy"], "reward": inputs["reward"]})
     metrics = run.build(POOL)
     pool = read_json(run.out / "pool.json")
     assert {name: (len(rows), len(rows[0])) for name, rows in pool.items()} == dict.fromkeys(

@@ -42,6 +42,14 @@ def test_muon_gets_the_matrices_of_the_layers_and_adamw_the_rest():
     }  # fmt: skip
 
 
+def test_where_matrices_alone_train_there_is_no_adamw():
+    model = small_model()
+    model.requires_grad_(False)
+    model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
+    (only,) = muon_and_adamw(model, learning_rate=0.01, weight_decay=0.1)
+    assert isinstance(only, torch.optim.Muon)
+
+
 def test_muons_step_has_the_size_of_adamws():
     # An orthogonal n x n matrix has root mean square 1 / sqrt(n); scaled by 0.2 sqrt(n) and the rate, 0.2 of the rate.
     # Five Newton-Schulz steps leave the singular values of a well-conditioned gradient between 0.7 and 1.2.

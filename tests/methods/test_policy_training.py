@@ -11,7 +11,8 @@ from zephyr_lab.core.files import read_json
 from zephyr_lab.losses import policy_gradient as pure
 from zephyr_lab.losses.ppo import whitened
 from zephyr_lab.methods import online_dpo, policy_gradient, ppo, rollouts
-from zephyr_lab.methods.rollouts import Questions
+from zephyr_lab.methods.rollouts import Questions, Reward
+from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestions
 from zephyr_lab.models import saved
 
 METHODS = {
@@ -44,7 +45,7 @@ def test_broken_off_and_resumed_it_ends_in_the_same_bytes(module, inputs, tmp_pa
 @pytest.mark.parametrize("module", ["ppo", "online_dpo", "policy_gradient"])
 def test_a_reward_that_is_no_number_halts_it(module, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        rollouts.JudgeReward, "__call__", lambda self, answered: [float("nan")] * len(answered)
+        JudgeReward, "__call__", lambda self, answered: [float("nan")] * len(answered)
     )  # fmt: skip
     with pytest.raises(ValueError, match="reward is nan at step 0: training halted"):
         Run(tmp_path, module, inputs).build(METHODS[module][0])
@@ -53,7 +54,7 @@ def test_a_reward_that_is_no_number_halts_it(module, inputs, tmp_path, monkeypat
 @pytest.mark.parametrize("module", ["ppo", "policy_gradient"])
 def test_it_climbs_a_reward_for_short_answers(module, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        rollouts.JudgeReward,
+        JudgeReward,
         "__call__",
         lambda self, answered: [-float(sum(id_ % 2 for id_ in ids)) for ids in answered.answers],
     )
@@ -68,15 +69,19 @@ def test_it_climbs_a_reward_for_short_answers(module, inputs, tmp_path, monkeypa
 def test_trls_advantages_are_ours(algorithm, inputs, tmp_path):
     recipe = replace(rlhf_runs.RLOO, algorithm=algorithm, steps=1, warmup=0, keep=(), samples=3)
     policy, tokenizer = saved.load_model(inputs["policy"]), saved.load_tokenizer(inputs["policy"])
-    questions = Questions.of_pairs(tokenizer, world="tiny", prompts=recipe.prompts, seed=0)
-    trainer = policy_gradient.make_trainer(recipe, policy, tokenizer, seed=0, folder=tmp_path / "trainer")
+    rows = WorldQuestions.of_pairs(tokenizer, world="tiny", prompts=recipe.prompts, seed=0).rows
+    form = {"rloo": policy_gradient.RLOO, "grpo": policy_gradient.GRPO}[algorithm]
+    trainer = policy_gradient.make_trainer(
+        recipe, policy, tokenizer, form, reference=rollouts.frozen_copy(policy), prompts=recipe.prompts, seed=0,
+        folder=tmp_path / "trainer",
+    )  # fmt: skip
     log = policy_gradient.PolicyLog(tmp_path)
     rng = torch.Generator().manual_seed(0)
 
     def rewards(answered):
         return torch.randn(len(answered), generator=rng).tolist()
 
-    trainer.begin(recipe, questions, rewards, log, 0)
+    trainer.begin(recipe, Questions.of(rows, policy, tokenizer, recipe), Reward(rewards), log, 0)
     context = type("Context", (), {"checkpoints": tmp_path, "progress": staticmethod(lambda *a, **k: None)})()
     policy_gradient.trl_adapters.run(trainer, context)
     given = torch.tensor(list(trainer._logs["rewards"]["rewards"])).view(-1, 3)
@@ -90,8 +95,8 @@ def test_ppos_first_step_is_the_policy_gradient(inputs):
     recipe = replace(rlhf_runs.PPO, value_weight=0.0)
     actor = ppo.ActorCritic(saved.load_model(inputs["policy"]))
     tokenizer = saved.load_tokenizer(inputs["policy"])
-    questions = Questions.of_pairs(tokenizer, world="tiny", prompts=8, seed=0)
-    answered = rollouts.answer(actor.policy, questions, [0, 1, 2, 3], max_new_tokens=6, seed=0)
+    questions = WorldQuestions.of_pairs(tokenizer, world="tiny", prompts=8, seed=0)
+    answered = rollouts.answer(actor.policy, questions.ids, [0, 1, 2, 3], max_new_tokens=6, seed=0)
     reference = rollouts.scored(actor.policy, answered)
     rewards = torch.tensor([1.0, -2.0, 0.5, 3.0])
     rollout = ppo.make_rollout(actor, answered, reference, rewards, recipe)
@@ -117,12 +122,3 @@ def test_a_checkpoint_amid_a_rollout_is_refused():
 def test_of_each_question_the_best_and_the_worst_answer_make_the_pair():
     chosen, rejected = online_dpo.best_and_worst([1.0, 3.0, 2.0, 5.0, 5.0, 4.0], samples=3)
     assert (chosen, rejected) == ([1, 3], [0, 5])
-
-
-def test_a_reference_that_is_another_model_is_refused(inputs):
-    policy, other = (saved.load_model(inputs["policy"]) for _ in range(2))
-    policy_gradient.require_reference(policy, other)
-    with torch.no_grad():
-        other.get_input_embeddings().weight.add_(1e-3)
-    with pytest.raises(ValueError, match="the reference is not the policy's start"):
-        policy_gradient.require_reference(policy, other)

@@ -16,8 +16,9 @@ import torch
 from tiny_models import RECIPE, small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.packing import document_positions, pack
-from zephyr_lab.methods import pretrain
+from zephyr_lab.methods.pretrain import packed_loss, reading_order
 from zephyr_lab.methods.recipes.pretrain import Pretrain
+from zephyr_lab.methods.stages import pretrain
 from zephyr_lab.models import saved
 
 
@@ -61,16 +62,16 @@ def test_it_learns_and_says_how_well(unbroken):
 def test_the_artefact_is_a_model_that_loads(unbroken):
     folder, metrics = unbroken
     model, tokenizer = saved.load_model(folder / "out"), saved.load_tokenizer(folder / "out")
-    held_out = pretrain.packed_text(tokenizer, RECIPE, seed=pretrain.derive(0, "held-out text"), documents=500)
+    held_out = pretrain.held_out(RECIPE, tokenizer)
     with torch.inference_mode():
-        assert pretrain.packed_loss(model, held_out).item() == metrics["held_out_loss"]
+        assert packed_loss(model, tokenizer, held_out).item() == metrics["held_out_loss"]
     assert {path.suffix for path in (folder / "out").iterdir()} == {".json", ".safetensors"}
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(unbroken, tmp_path):
     # A fork server that has torch loaded makes each new process cost milliseconds.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["zephyr_lab.methods.pretrain"])
+    server.set_forkserver_preload(["zephyr_lab.methods.stages.pretrain"])
     moments, reached = random.Random(0), server.Value("i", 0)
 
     def start(pause):
@@ -116,11 +117,11 @@ def test_the_loss_is_the_mean_over_tokens_that_follow_another():
         with torch.inference_mode():
             log_probs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
         terms += [-log_probs[place, token].item() for place, token in enumerate(ids[1:])]
-    assert pretrain.packed_loss(model, rows).item() == pytest.approx(sum(terms) / 5, rel=1e-5)
+    assert packed_loss(model, tokenizer, rows).item() == pytest.approx(sum(terms) / 5, rel=1e-5)
 
 
 def test_every_row_is_read_once_before_any_is_read_again():
-    order = pretrain.reading_order(10, 25, seed=3).tolist()
+    order = reading_order(10, 25, seed=3).tolist()
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
     assert order[:10] != order[10:20]
     assert len(order) == 25

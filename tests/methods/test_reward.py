@@ -9,7 +9,7 @@ import torch
 import rlhf_runs
 from rlhf_runs import Run
 from zephyr_lab.core.files import read_json
-from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.losses.reward_model import centring_penalties, reward_model_loss
 from zephyr_lab.methods import reward
 from zephyr_lab.models import reward as reward_models
@@ -60,8 +60,13 @@ def test_trls_loss_is_ours_with_the_centring_term(inputs, tmp_path):
     tokenizer = saved.load_tokenizer(inputs["start"])
     model = reward_models.from_causal(inputs["start"], pad_id=tokenizer.pad_token_id)
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
-    examples = {split: reward._examples(recipe, tokenizer, inputs["pairs"], split) for split in (TRAIN, TEST)}
-    trainer = reward.make_trainer(recipe, model, tokenizer, examples, seed=0, folder=tmp_path)
+    examples = {
+        split: reward.read_examples(recipe, tokenizer, pair_rows(inputs["pairs"], split), name=split)[0]
+        for split in (TRAIN, TEST)
+    }
+    trainer = reward.make_trainer(
+        recipe, model, tokenizer, examples[TRAIN], examples[TEST], seed=0, folder=tmp_path
+    )  # fmt: skip
     model.eval()
     batch = trainer.data_collator([trainer.train_dataset[place] for place in range(4)])
     theirs = trainer.compute_loss(model, batch)

@@ -11,7 +11,9 @@ import zephyr_runs
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods import rollouts
 from zephyr_lab.methods.held_out_pairs import answer_log_probs
-from zephyr_lab.methods.rollouts import Answered, Questions
+from zephyr_lab.methods.rollouts import Answered
+from zephyr_lab.methods.stages import world_questions
+from zephyr_lab.methods.stages.world_questions import WorldQuestions
 from zephyr_lab.models import saved
 from zephyr_lab.world.judge import grade
 
@@ -26,7 +28,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def questions():
-    return Questions.of_pairs(small_tokenizer(), world="tiny", prompts=40, seed=0)
+    return WorldQuestions.of_pairs(small_tokenizer(), world="tiny", prompts=40, seed=0)
 
 
 def test_questions_are_the_prompts_of_the_pairs(inputs, questions):
@@ -69,19 +71,19 @@ def test_scoring_in_parts_is_scoring_at_once(monkeypatch):
 
 
 def test_the_judges_reward_is_its_exact_score(questions):
-    answered = rollouts.answer(small_model(), questions, [0, 3], max_new_tokens=6, seed=1)
+    answered = rollouts.answer(small_model(), questions.ids, [0, 3], max_new_tokens=6, seed=1)
     texts = rollouts.answer_texts(small_tokenizer(), answered)
     expected = [
         grade(questions.prompts[place].turn, text, ended=ended).exact
         for place, text, ended in zip([0, 3], texts, answered.finished, strict=True)
     ]
-    assert rollouts.JudgeReward(questions, small_tokenizer(), "quality")(answered) == expected
+    assert world_questions.JudgeReward(questions, small_tokenizer(), "quality")(answered) == expected
 
 
 def test_the_seed_alone_decides_the_answers(questions):
     model = small_model()
     first, again, other = (
-        rollouts.answer(model, questions, [0, 1], max_new_tokens=6, seed=seed).answers for seed in (1, 1, 2)
+        rollouts.answer(model, questions.ids, [0, 1], max_new_tokens=6, seed=seed).answers for seed in (1, 1, 2)
     )
     assert first == again != other
 
@@ -94,7 +96,7 @@ def test_every_question_comes_once_before_one_comes_twice():
 
 def test_a_learned_reward_needs_its_model(questions, inputs):
     with pytest.raises(ValueError, match="needs an input 'reward'"):
-        rollouts.reward_for(
+        world_questions.reward_for(
             replace(rlhf_runs.RLOO, reward="learned"), questions, small_tokenizer(), inputs, torch.device("cpu")
         )
 

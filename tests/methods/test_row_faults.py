@@ -121,7 +121,10 @@ def test_a_mixture_trains_on_the_kind_that_is_left():
 
 def test_a_draft_reads_the_rows_that_are_left_and_names_the_others(tmp_path, capsys):
     data = write(tmp_path / "data", [CUT, GOOD])
-    rows = draft_batches.read_rows(data, "train", small_tokenizer(), max_length=60, system_turn=False)
+    rows, account = draft_batches.rows_of(
+        splits.dialogue_rows(data, "train"), small_tokenizer(), name="train", max_length=60, system_turn=False
+    )
+    assert account["used"] == 1
     assert len(rows) == 1
     assert "no answer within the limit: 1 set aside (rows 1)" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from zephyr_lab.core import settings
 from zephyr_lab.data import splits
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.zephyr_settings import SETTINGS, at_scale, differing_fields, ledger
+from zephyr_lab.methods.recipes.zephyr_settings import SETTINGS, differing_fields, in_setting, ledger
 from zephyr_lab.methods.stages import world_data
 from zephyr_lab.reporting import published
 from zephyr_runs import DDPO, DIALOGUES, DSFT, PAIRS
@@ -100,25 +100,36 @@ def test_the_ledger_shows_every_field_and_where_the_sources_disagree():
     ]
 
 
-def test_the_paper_at_another_scale_changes_what_the_paper_states_alone():
-    assert at_scale("paper", DDPO) == replace(DDPO, epochs=3, schedule="linear", beta=0.1, optimizer="adamw")
-    small = replace(DSFT, optimizer="muon", learning_rate=2e-3)
-    assert at_scale("paper", small) == replace(small, warmup=0.1, answers_only=True, system_turn=False)
+def test_the_papers_setting_is_what_is_given_whatever_it_says():
+    ours = replace(DDPO, beta=0.7, epochs=99, schedule="constant", optimizer="muon", system_turn=True)
+    assert in_setting("paper", "ddpo", ours) == ours
+    ours = replace(DSFT, warmup=0.5, answers_only=False, system_turn=True)
+    assert in_setting("paper", "dsft", ours) == ours
+    ours = replace(PAIRS, chosen="overall_score", rejected="worst")
+    assert in_setting("paper", "pairs", ours) == ours
+
+
+def test_another_setting_changes_the_fields_alone_in_which_it_differs_from_the_paper():
+    ours = replace(DDPO, beta=0.7, epochs=99, schedule="constant", optimizer="muon")
+    assert in_setting("alpha card", "ddpo", ours) == replace(ours, beta=0.05, epochs=1, system_turn=True)
+    assert in_setting("beta card", "ddpo", ours) == replace(ours, system_turn=True)
 
 
 def test_another_setting_keeps_its_ratio_to_the_paper():
     small = replace(DDPO, batch=32, micro_batch=32)
-    handbook = at_scale("handbook 2024", small)
+    handbook = in_setting("handbook 2024", "ddpo", small)
     assert (handbook.batch, handbook.micro_batch) == (128, 32)
     assert (handbook.epochs, handbook.beta, handbook.schedule) == (1, 0.01, "cosine")
     assert handbook.learning_rate == small.learning_rate
-    assert at_scale("handbook 2023", small).optimizer == "rmsprop"
-    assert at_scale("handbook 2024", replace(DSFT, batch=32, micro_batch=32)).batch == 8
-    assert at_scale("handbook 2023", PAIRS) == replace(PAIRS, chosen="overall_score", rejected="first_release")
+    assert in_setting("handbook 2023", "ddpo", small).optimizer == "rmsprop"
+    assert in_setting("handbook 2024", "dsft", replace(DSFT, batch=32, micro_batch=32)).batch == 8
+    assert in_setting("handbook 2023", "pairs", PAIRS) == replace(
+        PAIRS, chosen="overall_score", rejected="first_release"
+    )
     with pytest.raises(ValueError, match=r"setting 'handbook 2024' would need a batch of 0\.5 rows"):
-        at_scale("handbook 2024", replace(DSFT, batch=2, micro_batch=1))
+        in_setting("handbook 2024", "dsft", replace(DSFT, batch=2, micro_batch=1))
     with pytest.raises(ValueError, match="no recipe setting named 'card'; known: paper, handbook 2023"):
-        at_scale("card", small)
+        in_setting("card", "ddpo", small)
 
 
 def test_every_field_of_the_ledger_is_a_field_of_its_recipe():

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import zephyr_runs
-from zephyr_lab.methods.recipes.family import FamilyRecipe
-from zephyr_lab.methods.recipes.rlhf import OnlineDPORecipe, PolicyGradientRecipe, PPORecipe, RewardRecipe
+from zephyr_lab.methods.recipes.preference import FamilyRecipe
+from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.rollouts import OnlineDPORecipe, PolicyGradientRecipe, PPORecipe
 from zephyr_lab.methods.stages import world_data
 
 ROLLOUTS = {
@@ -73,7 +74,7 @@ class Run:
                 raise BrokenOff
 
         context = SimpleNamespace(checkpoints=self.folder / "checkpoints", progress=progress)
-        module = importlib.import_module(f"zephyr_lab.methods.{self.module}")
+        module = importlib.import_module(f"zephyr_lab.methods.stages.{self.module}")
         return module.build(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
 
     def contents(self) -> dict[str, bytes]:

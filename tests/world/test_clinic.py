@@ -118,7 +118,7 @@ def test_there_are_enough_held_out_questions():
 def test_the_catalogue_does_not_know_the_clinic():
     # Bases, dialogues and benchmarks hang on it; their keys must not move with this domain.
     reached = reading_now().of(
-        "zephyr_lab.methods.pretrain:build", "zephyr_lab.methods.stages.world_data:build_dialogues"
+        "zephyr_lab.methods.stages.pretrain:build", "zephyr_lab.methods.stages.world_data:build_dialogues"
     )
     modules = {name.partition(":")[0] for name in reached.uses}
     assert "zephyr_lab.world.catalogue" in modules

@@ -1,26 +1,30 @@
-"""Dialogues as token ids: Zephyr's chat template with exact answer masks.
+"""Dialogues as token ids with exact answer masks: in the tokenizer's own chat template, or in Zephyr's.
 
-Role markers are written as the tokenizer knows them and content is plain text: content that spells "</s>", or a role
+A tokenizer with a template of its own is served by `models.own_template`; one without gets Zephyr's turns. In these,
+role markers are written as the tokenizer knows them and content is plain text: content that spells "</s>", or a role
 tag that is a special token, cannot forge a turn. For any other content the ids are those of `tokenizer(text)` for the
 rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on purpose: no token joins
 the assistant's header with an answer's first signs (a tokenizer of bytes may join two line breaks), because a model
 that answers starts behind the header.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from zephyr_lab.models.own_template import Message, OwnTemplate, Unwritable
 from zephyr_lab.models.sections import SectionIds, Stretch, ids_before
-from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, require_zephyrs_template
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, writes_zephyrs_turns
 
-Message = Mapping[str, str]  # {"role": "user", "content": "..."}
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedDialogue:
-    """Ids of a dialogue; `answer_mask` is True from the first token of each answer to its </s>, and nowhere else."""
+    """Ids of a dialogue; `answer_mask` is True from the first token of each answer to the one that ends its turn."""
 
     ids: tuple[int, ...]
     answer_mask: tuple[bool, ...]
@@ -31,26 +35,86 @@ def encode_dialogues(
 ) -> list[EncodedDialogue]:
     """Ids and answer masks of whole dialogues.
 
-    Raises ValueError for roles out of order (see `require_turns`), for a tokenizer with another chat template, and for
-    one that splits a rendered dialogue otherwise than its parts.
+    Raises ValueError for roles out of order (see `require_turns`), for a dialogue that the tokenizer's chat template
+    refuses or rewrites, and for a tokenizer that splits a rendered dialogue otherwise than its parts.
     """
-    for dialogue in dialogues:
-        require_turns(dialogue)
-    return _Layout(tokenizer).encoded(dialogues)
+    return _all_of(attempt_dialogues(tokenizer, dialogues))
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Ids of dialogues that end with a user's turn, up to where the answer begins ("<|assistant|>" and a line break).
+    """Ids of dialogues that end with a user's turn, up to where the answer begins, the answer's header included.
 
     They are a prefix of the ids of the same dialogue with an answer. Raises ValueError for any other last role, and as
     `encode_dialogues`.
     """
+    return _all_of(attempt_prompts(tokenizer, dialogues))
+
+
+def attempt_dialogues(
+    tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]
+) -> list[EncodedDialogue | Unwritable]:
+    """As `encode_dialogues`, with what the tokenizer's own template cannot write in its place."""
+    for dialogue in dialogues:
+        require_turns(dialogue)
+    if _in_zephyrs_turns(tokenizer):
+        return [*_Layout(tokenizer).encoded(dialogues)]
+    return [
+        one if isinstance(one, Unwritable) else EncodedDialogue(tuple(one.ids), tuple(one.mask()))
+        for one in OwnTemplate(tokenizer).dialogues(dialogues)
+    ]
+
+
+def attempt_prompts(
+    tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Sequence[Message]]
+) -> list[list[int] | Unwritable]:
+    """As `encode_prompts`, with what the tokenizer's own template cannot write in its place."""
     for dialogue in dialogues:
         if not dialogue or dialogue[-1].get("role") != "user":
             last = dialogue[-1].get("role") if dialogue else None
             raise ValueError(f"a prompt must end with a user's turn, got {last!r} last")
         require_turns(dialogue)
-    return _Layout(tokenizer).prompts(dialogues)
+    if _in_zephyrs_turns(tokenizer):
+        return [*_Layout(tokenizer).prompts(dialogues)]
+    return OwnTemplate(tokenizer).prompts(dialogues)
+
+
+def require_system_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError where the tokenizer's chat template takes no system turn."""
+    if not writes_zephyrs_turns(tokenizer):
+        OwnTemplate(tokenizer).require_system_turn()
+
+
+def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that ends an answer's turn, the last one learned: "<|im_end|>" in ChatML, "</s>" in Zephyr's turns.
+
+    An own template may end its turns with another token than the tokenizer's `eos_token`.
+    """
+    return tokenizer.eos_token_id if writes_zephyrs_turns(tokenizer) else OwnTemplate(tokenizer).end_id
+
+
+def turn_tags(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that open or name a turn in the tokenizer's template: in an answer each is a forged turn."""
+    if not writes_zephyrs_turns(tokenizer):
+        return OwnTemplate(tokenizer).tag_ids
+    known = set(tokenizer.all_special_tokens)
+    return {tokenizer.convert_tokens_to_ids(tag) for tag in ROLE_TOKENS.values() if tag in known}
+
+
+def _all_of(found: Sequence[Read | Unwritable]) -> list[Read]:
+    """Raises ValueError, naming the dialogue from 1, for the first that could not be written."""
+    for number, one in enumerate(found, start=1):
+        if isinstance(one, Unwritable):
+            raise ValueError(f"dialogue {number} of {len(found)} cannot be written, {one}") from one
+    return [one for one in found if not isinstance(one, Unwritable)]
+
+
+def _in_zephyrs_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
+    if tokenizer.chat_template is None:  # shown once a text: Python keeps what it has warned of
+        warnings.warn(
+            f"the tokenizer {tokenizer.name_or_path!r} has no chat template; its dialogues are written in Zephyr's",
+            stacklevel=4,
+        )
+    return writes_zephyrs_turns(tokenizer)
 
 
 def require_turns(dialogue: Sequence[Message]) -> None:
@@ -96,12 +160,11 @@ class _Layout:
     """How a tokenizer writes the parts of a dialogue. Raises ValueError where that is not how it reads the whole."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        require_zephyrs_template(tokenizer)
         if tokenizer.eos_token_id is None:
             raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no eos_token to end a turn with; set one")
         self._eos: int = tokenizer.eos_token_id
         self._sections = SectionIds(tokenizer)
-        self._start = ids_before(tokenizer)
+        self._start = ids_before(tokenizer) or _written_start(tokenizer)
         self._tags = {
             role: tokenizer.convert_tokens_to_ids(tag)
             for role, tag in ROLE_TOKENS.items()
@@ -165,10 +228,20 @@ class _Layout:
         return Stretch(f"{before}{ROLE_TOKENS[role]}\n{content}", opens=first)
 
 
+def _written_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """[BOS] where the tokenizer's own wording of the template writes it, else []."""
+    if tokenizer.chat_template is None or tokenizer.bos_token is None:
+        return []
+    text = tokenizer.apply_chat_template([*PROBES[0]], tokenize=False)
+    return [tokenizer.bos_token_id] if str(text).startswith(tokenizer.bos_token) else []
+
+
 def _require_ids_of_the_whole(tokenizer: PreTrainedTokenizerBase, dialogue: Sequence[Message], ids: list[int]) -> None:
     """Raises ValueError unless the tokenizer gives these ids for the rendered dialogue too."""
     text = tokenizer.apply_chat_template([*dialogue], chat_template=CHAT_TEMPLATE, tokenize=False)
     whole = list(tokenizer(text)["input_ids"])
+    if not ids_before(tokenizer):
+        whole = [*_written_start(tokenizer), *whole]
     if ids == whole:
         return
     place = next((at for at, pair in enumerate(zip(ids, whole, strict=False)) if pair[0] != pair[1]), len(ids))

@@ -139,6 +139,14 @@ def scored_prompt(row: Row) -> ScoredPrompt:
     return ScoredPrompt(prompt, (*_history(row.data), Message("user", prompt)), read, row)
 
 
+def answered(row: Row) -> tuple[tuple[Message, ...], str]:
+    """TRL's prompt and completion as messages: those before the answer, and the answer alone. Raises BadColumn."""
+    before, answer = _side(row.data, "completion")
+    if not before:
+        raise BadColumn("completion", "holds an answer but no prompt")
+    return before, answer
+
+
 def _history(data: dict[str, Any]) -> tuple[Message, ...]:
     """Messages before the instruction: a column of the embedded world, whose second turns need the first."""
     if data.get("history") in (None, []):

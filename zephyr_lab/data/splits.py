@@ -1,15 +1,16 @@
-"""The rows of a data set that training reads: dialogues and preference pairs of one split of a folder.
+"""The rows of a data set that training reads: dialogues and preference pairs, of a folder's split or a caller's own.
 
-A folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's or TRL's. Rows that cannot be used are
-kept apart, with their numbers and reasons.
+A folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's or TRL's; a caller's rows are mappings in
+the same layouts or in TRL's plain ones, which are texts without turns. Rows that cannot be used are kept apart, with
+their numbers and reasons.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from zephyr_lab.core.columns import BadColumn
+from zephyr_lab.core.columns import BadColumn, required, shown, text
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data import schemas
 from zephyr_lab.data.sources import Folder, usable
@@ -22,11 +23,30 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Two answers to one prompt, which holds the messages up to the user's last."""
+    """Two answers to one prompt, which holds the messages up to the user's last; or three texts without turns."""
 
-    prompt: Messages
+    prompt: Messages | str
     chosen: str
     rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """A text without turns, and the prompt before it that is not learned; None where all of it is."""
+
+    prompt: str | None
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Messages up to the user's last, and the one answer that is learned: no earlier one is."""
+
+    prompt: Messages
+    answer: str
+
+
+Talk = Messages | PlainText | Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +75,23 @@ def pair_rows(folder: Path, split: str) -> Split[Preference]:
     return _split(folder, split, _preference)
 
 
-def pairs(rows: Any) -> Split[Preference]:
-    """The pairs of a split, or of rows in any layout. Raises ValueError where no row is one."""
-    if isinstance(rows, Split):
-        return rows
-    return _read(rows, _preference)
+def dialogues(rows: Split[Talk] | Iterable[Any]) -> Split[Talk]:
+    """Dialogues of a caller's rows, numbered from 1: mappings (a `datasets.Dataset` has such), or a Split as it is.
+
+    A row holds messages (`dialogue_rows` tells the layouts), a text ({text}), or a prompt and its completion ({prompt,
+    completion}: two texts, or messages in each). One data set has one layout, that of its first usable row. Rows
+    without an answer or with an empty prompt are bad ones. Raises ValueError where no row is usable.
+    """
+    return rows if isinstance(rows, Split) else _read(rows, _talk, "a dialogue")
 
 
-def dialogues(rows: Any) -> Split[Messages]:
-    """The dialogues of a split, or of rows in any layout. Raises ValueError where no row is one."""
-    if isinstance(rows, Split):
-        return rows
-    return _read(rows, lambda row: _messages(schemas.dialogue(row).messages))
+def pairs(rows: Split[Preference] | Iterable[Any]) -> Split[Preference]:
+    """Preference pairs of a caller's rows, as `dialogues` reads those.
 
-
-def _read(rows: Iterable[Any], read: Callable[[Row], Read]) -> Split[Read]:
-    good, bad = [], []
-    for number, data in enumerate(rows, start=1):
-        try:
-            good.append((number, read(Row(number, dict(data)))))
-        except BadColumn as error:
-            bad.append(BadRow(number, error.column, str(error), ""))
-    if not good:
-        raise ValueError(f"no usable row among {len(bad)}: {'; '.join(map(str, bad[:SHOWN]))}")
-    return Split([one for _, one in good], [number for number, _ in good], bad)
+    A row's `chosen` and `rejected` are two texts after the text `prompt`, two lists of one assistant's message after
+    the messages of `prompt`, or two whole dialogues of one prompt. Raises ValueError where no row is usable.
+    """
+    return rows if isinstance(rows, Split) else _read(rows, _any_preference, "a pair")
 
 
 def read_dialogues(folder: Path, split: str) -> tuple[list[Messages], int]:
@@ -109,3 +122,102 @@ def _preference(row: Row) -> Preference:
 
 def _messages(messages: Iterable[schemas.Message]) -> Messages:
     return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _read(rows: Iterable[Any], read: Callable[[Row], Read], what: str) -> Split[Read]:
+    """The usable rows of one layout. Raises ValueError where there is none."""
+    good: list[Read] = []
+    numbers: list[int] = []
+    bad: list[BadRow] = []
+    first = ""
+    for row in schemas.checked(_numbered(rows), lambda row: (row, read(row))):
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
+        source, found = row
+        first = first or _layout(found)
+        if _layout(found) != first:
+            problem = f"holds {_layout(found)}, but row {numbers[0]} holds {first}: one data set has one layout"
+            bad.append(source.refused(_layout_column(source, found), problem))
+            continue
+        good.append(found)
+        numbers.append(source.number)
+    if not good:
+        told = f"{len(bad)} read): {bad[0]}" if bad else "0 read)"
+        raise ValueError(f"no row is {what} that can be used ({told}")
+    return Split(good, numbers, bad)
+
+
+def _numbered(rows: Iterable[Any]) -> Iterator[Row | BadRow]:
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, Mapping):
+            yield Row(number, dict(row))
+        else:
+            yield BadRow(number, None, f"must be a mapping of columns, got {shown(row)}", str(row))
+
+
+def _talk(row: Row) -> Talk:
+    """A dialogue, or a text without turns. Raises BadColumn."""
+    data = {column: value for column, value in row.data.items() if value is not None}  # tables fill up with null
+    if any(column in data for column in schemas.LAYOUTS):
+        dialogue = schemas.dialogue(row)
+        messages = _messages(dialogue.messages)
+        if not any(message["role"] == "assistant" for message in messages):
+            raise BadColumn(dialogue.column, "has no assistant's turn to learn from")
+        return _asked(messages, dialogue.column)
+    if "prompt" in data or "completion" in data:
+        if isinstance(data.get("prompt"), list) or isinstance(data.get("completion"), list):
+            before, answer = schemas.answered(row)
+            return Answered(_asked(_messages(before), "prompt"), answer)
+        return PlainText(text(row.data, "prompt"), _plain(row, "completion"))
+    if "text" in data:
+        return PlainText(None, text(row.data, "text"))
+    if "text" in row.data or "completion" in row.data:
+        text(row.data, "text" if "text" in row.data else "completion")
+    return _messages(schemas.dialogue(row).messages)
+
+
+def _any_preference(row: Row) -> Preference:
+    """A pair of messages or of texts. Raises BadColumn."""
+    required(row.data, "chosen")
+    if all(isinstance(row.data.get(side), str) for side in ("chosen", "rejected")) and not isinstance(
+        row.data.get("prompt"), list
+    ):
+        return Preference(text(row.data, "prompt"), row.data["chosen"], row.data["rejected"])
+    if not isinstance(row.data.get("prompt"), list) and isinstance(row.data.get("chosen"), str):
+        text(row.data, "prompt")
+        _plain(row, "rejected")
+    pair = _preference(row)
+    _asked(pair.prompt, "prompt" if isinstance(row.data.get("prompt"), list) else "chosen")
+    return pair
+
+
+def _asked(messages: Messages, column: str) -> Messages:
+    """The messages. Raises BadColumn where a user's turn is blank."""
+    if any(message["role"] == "user" and not message["content"].strip() for message in messages):
+        raise BadColumn(column, "has an empty prompt: a user's turn is blank")
+    return messages
+
+
+def _plain(row: Row, column: str) -> str:
+    """A text, blank or not. Raises BadColumn."""
+    value = required(row.data, column)
+    if not isinstance(value, str):
+        raise BadColumn(column, f"must be a text, as prompt is, got {shown(value)}")
+    return value
+
+
+def _layout(found: Any) -> str:
+    """What a row is, in words; rows of one data set are all one of them."""
+    if isinstance(found, PlainText):
+        return "a text" if found.prompt is None else "a prompt and a completion that are texts"
+    return "texts" if isinstance(found, Preference) and isinstance(found.prompt, str) else "messages"
+
+
+def _layout_column(row: Row, found: Any) -> str:
+    """The column that shows it."""
+    if isinstance(found, PlainText):
+        return "text" if found.prompt is None else "prompt"
+    if isinstance(found, Preference):
+        return "chosen"
+    return "completion" if isinstance(found, Answered) else schemas.dialogue(row).column

@@ -16,7 +16,7 @@ def base_stage(profile: str, seed: int = 0) -> Stage:
             "base", "zephyr_lab.methods.stages.hub_model:build", settings.load("zephyr", profile, "base", HubModel)
         )
     recipe = settings.load("zephyr", profile, "base", Pretrain)
-    return Stage("base", "zephyr_lab.methods.pretrain:build", recipe, seed=seed)
+    return Stage("base", "zephyr_lab.methods.stages.pretrain:build", recipe, seed=seed)
 
 
 def probe_stage(profile: str, seed: int = 0) -> Stage:

@@ -128,6 +128,12 @@ def aligned(
 ) -> dict[str, Model]:
     """DAE of each start on the paper's share of domain rows; the first keeps the models of the doses."""
     data = kd_stages.mixed_dialogues(profile, seed)
+    share = data.recipe.domain_share
+    if share != PAPERS_SHARE:
+        raise ValueError(
+            f"papers/kd_dae/settings.toml [mixed_dialogues] has domain_share = {share} in {profile!r}, and {BETA!r} is "
+            f"compared as the arm of {PAPERS_SHARE}; leave it, and add the share to [alignment] shares"
+        )
     kept = {BETA: {"keep_steps": arms.doses}}
     return {
         after: Model(kd_stages.dae(profile, seed, start=begin[before], expert=expert, data=data, **kept.get(after, {})))

@@ -16,7 +16,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import draft_stages as stages
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, SPECIALTIES, STAGE_1, ScoreSettings
+from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, SPECIALTIES, STAGE_1
 from zephyr_lab.methods.recipes.draft_data import CHAT
 from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
 from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET
@@ -45,20 +45,6 @@ class LoopSettings:
     tree_nodes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class LosslessSettings:
-    """Fields of `DraftLossless` that a profile sets; see there."""
-
-    prompts: int
-    max_new_tokens: int
-    length: int
-    sampled_prompts: int
-    samples: int
-    sampled_tokens: int
-    temperature: float
-    device: str
-
-
 @dataclass(frozen=True)
 class Definitions:
     """scored: frames of `draft_tau` by row; loops: what the decoding loop counted, by row; lossless: stages by target,
@@ -85,7 +71,6 @@ def tuned(name: str) -> str:
 def definitions(profile: str, seeds: int) -> Definitions:
     """Train the draft and score it under seeds 0 to `seeds` - 1."""
     loop = settings.load(PAPER, profile, "loop", LoopSettings)
-    table = settings.load(PAPER, profile, "scores", ScoreSettings)
     looped = {OWN: (CHAT, CHAT), tuned(MATH): (MATH, MATH)}
     plain = {
         **{same_prompts(name): (CHAT, name) for name in SPECIALTIES},
@@ -100,7 +85,7 @@ def definitions(profile: str, seeds: int) -> Definitions:
         loops={row: tau.read(made[row], "loop") for row in looped},
         lossless=lossless,
         loop_prompts=loop.loop_prompts,
-        length=table.lengths[0],
+        length=made[same_prompts(MATH)][0].recipe.lengths[0],
         seeds=seeds,
     )
 
@@ -256,7 +241,7 @@ def _scores(profile: str, seed: int, name: str, prompts: str, loop: LoopSettings
 
 def _lossless(profile: str, seed: int, name: str) -> Stage:
     model, draft = stages.target(profile, seed, name), stages.stage_1(profile, seed)
-    table = settings.load(PAPER, profile, "lossless", LosslessSettings)
-    recipe = DraftLossless(target_folder=model.folder, draft_folder=draft.folder, **vars(table))
+    folders = {"target_folder": model.folder, "draft_folder": draft.folder}
+    recipe = settings.load(PAPER, profile, "lossless", DraftLossless, **folders)
     inputs = {TARGET: model.stage, "draft": draft.stage, PROMPTS: stages.pool(profile, seed, name)}
     return Stage("lossless", "zephyr_lab.methods.stages.draft_lossless:build", recipe, seed=seed, inputs=inputs)

@@ -16,7 +16,7 @@ from zephyr_lab.lab import draft_arms as arms
 from zephyr_lab.lab import draft_stages as stages
 from zephyr_lab.lab import draft_tau as tau
 from zephyr_lab.lab.draft_arms import EDA, EDA_OURS, FULL, SELECTED, TRAINING_FREE
-from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, REGENERATED, Draft, DraftSettings
+from zephyr_lab.lab.draft_stages import DPO, MATH, PAPER, REGENERATED, Draft
 
 TIMED = (TRAINING_FREE, FULL, EDA_OURS)
 CONTROL = arms.name(FULL, SELECTED)  # what the paper's tables lack
@@ -24,11 +24,16 @@ CONTROL = arms.name(FULL, SELECTED)  # what the paper's tables lack
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedSettings:
-    """How wall time is measured: prompts, drafted tokens of a pass, layers added to the target that change nothing."""
+    """How wall time is measured, where it differs from [scores]: fields of `DraftScores`; see there."""
 
     loop_prompts: int
     loop_length: int
     extra_layers: int
+    samples: int
+    tree_top: int
+    tree_depth: int
+    tree_nodes: int
+    rows_at_once: int
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,8 @@ class Adaptation:
 def adaptation(profile: str, seeds: int) -> Adaptation:
     """Train and score every arm under seeds 0 to `seeds` - 1."""
     of = arms.load(profile)
-    stage_2 = settings.load(PAPER, profile, "stage_2", DraftSettings)
-    drafts = {
-        name: [drafts_of(profile, seed, name, of, stage_2.keep_at) for seed in range(seeds)]
-        for name in stages.targets(profile)
-    }
+    drafts = {name: [drafts_of(profile, seed, name, of) for seed in range(seeds)] for name in stages.targets(profile)}
+    stage_2 = drafts[MATH][0][FULL].stage.recipe
     scores = {
         name: [stages.scores(profile, seed, name, one) for seed, one in enumerate(found)]
         for name, found in drafts.items()
@@ -78,7 +80,7 @@ def adaptation(profile: str, seeds: int) -> Adaptation:
     )
 
 
-def drafts_of(profile: str, seed: int, name: str, of: arms.ArmSettings, kept_steps: Sequence[int]) -> dict[str, Draft]:
+def drafts_of(profile: str, seed: int, name: str, of: arms.ArmSettings) -> dict[str, Draft]:
     """Every draft of a target on one seed, by row."""
     if name == DPO:
         wanted = [arms.training_free(), *(arms.arm(part, REGENERATED, of) for part in (FULL, EDA))]
@@ -88,7 +90,7 @@ def drafts_of(profile: str, seed: int, name: str, of: arms.ArmSettings, kept_ste
     main = stages.adapted(profile, seed, name, arms.grid(of))
     curve = {
         at_step(row, step): Draft(main[row].stage, f"{row}/steps/{step}") for row in (FULL, EDA_OURS, CONTROL)
-        for step in kept_steps
+        for step in main[row].stage.recipe.keep_at
     }  # fmt: skip
     further = [*arms.selection_arms(of), *arms.size_arms(of), arms.from_nothing()]
     return {**main, **curve, **stages.adapted(profile, seed, name, further, keep_at=())}
@@ -130,11 +132,7 @@ def tau_over_steps(done: Adaptation, row: str) -> list[list[float]]:
 def _timed(profile: str, seed: int, drafts: Mapping[str, Draft]) -> Stage:
     table = settings.load(PAPER, profile, "speed", SpeedSettings)
     wanted = {row: drafts[row] for row in TIMED}
-    return stages.scores(
-        profile, seed, MATH, wanted, timed=True, samples=0, prompts=table.loop_prompts, tree_top=0, tree_depth=0,
-        tree_nodes=0, rows_at_once=1, loop_prompts=table.loop_prompts, loop_length=table.loop_length,
-        extra_layers=table.extra_layers,
-    )  # fmt: skip
+    return stages.scores(profile, seed, MATH, wanted, timed=True, prompts=table.loop_prompts, **vars(table))
 
 
 def _speed(timed: Sequence[Stage]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -4,7 +4,6 @@ Settings come from papers/eda/settings.toml. A target is the chat model, a speci
 model, or a model of the hub where the profile names one.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -79,18 +78,6 @@ class TargetSettings:
     revision: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorldSettings:
-    """Fields of `SpecialtyDialogues` that a profile sets; see there."""
-
-    world: str
-    rows: int
-    held_out: int
-    general_share: float
-    noise: str
-    general_noise: str
-
-
 def remembered(make: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
     """`make`, whose result is kept as long as the settings files are as they were.
 
@@ -135,7 +122,7 @@ def target(profile: str, seed: int, name: str) -> Model:
     if name == CHAT:
         return Model(zephyr_stages.dsft(profile, seed))
     start = target(profile, seed, CHAT)
-    tuning = changed(settings.load(PAPER, profile, "tuning", DSFTRecipe), {"start": start.folder})
+    tuning = settings.load(PAPER, profile, "tuning", DSFTRecipe, start=start.folder)
     inputs = {"base": start.stage, "dialogues": _dialogues(profile, seed, name, "tuning_data")}
     return Model(Stage("target", "zephyr_lab.methods.stages.sft:build", tuning, seed=seed, inputs=inputs))
 
@@ -173,39 +160,17 @@ def original(profile: str, seed: int, name: str) -> Stage:
 def regenerated(profile: str, seed: int, name: str) -> Stage:
     """The pool answered by the target itself."""
     model = target(profile, seed, name)
-    table = settings.load(PAPER, profile, "regeneration", RegenerationSettings)
-    recipe = Regeneration(folder=model.folder, **dataclasses.asdict(table))
+    recipe = settings.load(PAPER, profile, "regeneration", Regeneration, folder=model.folder)
     inputs = {TARGET: model.stage, "pool": pool(profile, seed, name)}
     return Stage("regenerated", "zephyr_lab.methods.stages.draft_regenerate:build", recipe, seed=seed, inputs=inputs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegenerationSettings:
-    """Fields of `Regeneration` that a profile sets; see there."""
-
-    max_new_tokens: int
-    temperature: float
-    device: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowScoreSettings:
-    """Fields of `RowScores` that a profile sets; see there."""
-
-    shrinkage: float
-    max_length: int
-    rows_at_once: int
-    device: str
 
 
 @remembered
 def row_scores(profile: str, seed: int, name: str) -> Stage:
     """What the regenerated rows of a target can be selected by."""
     base, tuned = target(profile, seed, CHAT), target(profile, seed, name)
-    table = settings.load(PAPER, profile, "row_scores", RowScoreSettings)
-    recipe = RowScores(
-        base_folder=base.folder, target_folder=tuned.folder, draft_folder=STAGE_1, **dataclasses.asdict(table)
-    )
+    folders = {"base_folder": base.folder, "target_folder": tuned.folder, "draft_folder": STAGE_1}
+    recipe = settings.load(PAPER, profile, "row_scores", RowScores, **folders)
     inputs = {
         "base": base.stage,
         TARGET: tuned.stage,
@@ -253,76 +218,22 @@ def scores(profile: str, seed: int, name: str, drafts: Mapping[str, Draft], **ch
     model = target(profile, seed, name)
     roles = {id(draft.stage): draft.stage for draft in drafts.values()}
     by_stage = {key: f"drafts {place}" for place, key in enumerate(roles)}
-    recipe = DraftScores(
+    recipe = settings.load(
+        PAPER,
+        profile,
+        "scores",
+        DraftScores,
         drafts=tuple(drafts),
         inputs=tuple(by_stage[id(draft.stage)] for draft in drafts.values()),
         folders=tuple(draft.folder for draft in drafts.values()),
         target_folder=model.folder,
         split="test",
         system_turn=model.system_turn,
-        **dataclasses.asdict(settings.load(PAPER, profile, "scores", ScoreSettings)),
     )
     inputs = {by_stage[key]: stage for key, stage in roles.items()}
     inputs |= {TARGET: model.stage, PROMPTS: pool(profile, seed, asked)}
     build = "zephyr_lab.methods.stages.draft_scores:build"
     return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreSettings:
-    """Fields of `DraftScores` that a profile sets; see there."""
-
-    prompts: int
-    max_new_tokens: int
-    lengths: tuple[int, ...]
-    temperature: float
-    samples: int
-    loop_prompts: int
-    loop_length: int
-    tree_top: int
-    tree_depth: int
-    tree_nodes: int
-    timed: bool
-    extra_layers: int
-    rows_at_once: int
-    device: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DraftSettings:
-    """Fields of `DraftRecipe` that a profile sets; see there."""
-
-    kind: str
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    shared_experts: int
-    private_experts: int
-    shared_width: int
-    private_width: int
-    top: int
-    routers: bool
-    embedding: str
-    feature_weight: float
-    token_weight: float
-    reduction: str
-    counted: str
-    noise: float
-    steps: int
-    batch: int
-    micro_batch: int
-    learning_rate: float
-    warmup: int
-    final_share: float
-    optimizer: str
-    weight_decay: float
-    clip: float
-    keep_at: tuple[int, ...]
-    max_length: int
-    features: str
-    checkpoint_every: int
-    device: str
 
 
 def _trained(
@@ -331,7 +242,11 @@ def _trained(
     model = target(profile, seed, name)
     kinds = list(dict.fromkeys(arm.data for arm in arms))
     rows = {kind: f"data {place}" for place, kind in enumerate(kinds)}
-    recipe = DraftRecipe(
+    recipe = settings.load(
+        PAPER,
+        profile,
+        section,
+        DraftRecipe,
         arms=tuple(arm.name for arm in arms),
         parts=tuple(arm.part for arm in arms),
         ranks=tuple(arm.rank for arm in arms),
@@ -340,12 +255,11 @@ def _trained(
         target_folder=model.folder,
         draft_folder=draft.folder if draft else "",
         system_turn=model.system_turn,
-        **dataclasses.asdict(settings.load(PAPER, profile, section, DraftSettings)),
     )
     inputs = {TARGET: model.stage, **{role: data(profile, seed, name, kind) for kind, role in rows.items()}}
     if draft:
         inputs["draft"] = draft.stage
-    build = "zephyr_lab.methods.draft:build"
+    build = "zephyr_lab.methods.stages.draft:build"
     return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
@@ -354,6 +268,5 @@ def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
     if profile in HUB_PROFILES:
         recipe = settings.load(PAPER, profile, f"{section}_{name}", HubQuestions)
         return Stage(section, "zephyr_lab.methods.stages.draft_hub_data:build", recipe, seed=seed)
-    table = settings.load(PAPER, profile, section, WorldSettings)
-    drawn = SpecialtyDialogues(specialty=name, **dataclasses.asdict(table))
+    drawn = settings.load(PAPER, profile, section, SpecialtyDialogues, specialty=name)
     return Stage(section, "zephyr_lab.methods.stages.draft_data:build_dialogues", drawn, seed=seed)

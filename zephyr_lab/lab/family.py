@@ -4,7 +4,6 @@ DPO, IPO, cDPO, KTO, ORPO and SimPO each at the learning rate and strength that 
 term, SFT on the chosen answers after DPO, and ORPO after DPO.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -17,7 +16,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, seed_means, sweeps, zephyr_stages
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
 from zephyr_lab.lab.sweeps import Trial
-from zephyr_lab.methods.recipes.family import FamilyRecipe
+from zephyr_lab.methods.recipes.preference import FamilyRecipe
 from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture
 
@@ -37,20 +36,9 @@ HELD_OUT = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilySettings:
-    """Fields of `FamilyRecipe` that all losses share in a profile; see there. sft_weight: of the SFT term where one is
-    added; smoothing: cDPO's; gamma: SimPO's margin."""
+class FamilyTerms:
+    """What single arms add. sft_weight: of the SFT term, where one is added; smoothing: cDPO's; gamma: SimPO's."""
 
-    epochs: int
-    batch: int
-    warmup: float
-    final_share: float
-    clip: float
-    max_length: int
-    max_prompt_length: int
-    long_prompts: str
-    checkpoint_every: int
-    device: str
     sft_weight: float
     smoothing: float
     gamma: float
@@ -134,13 +122,13 @@ def world(profile: str, seeds: int) -> Family:
 
 def arms(profile: str, seed: int) -> dict[str, Stage]:
     """The training of each arm."""
-    shared = settings.load(PAPER, profile, "family_world", FamilySettings)
+    terms = settings.load(PAPER, profile, "family_terms", FamilyTerms)
     made = {name: trained(profile, seed, loss) for name, loss in LOSSES.items()}
     after = Model(made[DPO])
     rates = rlhf_stages.tuned(profile)
     return {
         **made,
-        WITH_TERM: trained(profile, seed, "dpo", sft_weight=shared.sft_weight),
+        WITH_TERM: trained(profile, seed, "dpo", sft_weight=terms.sft_weight),
         SFT_AFTER: zephyr_stages.dsft(
             profile,
             seed,
@@ -157,25 +145,24 @@ def trained(
 ) -> Stage:
     """One loss of the family on the pairs, from `begun` (the dSFT model). knobs: learning_rate and strength, else those
     of the settings."""
-    shared = dataclasses.asdict(settings.load(PAPER, profile, "family_world", FamilySettings))
-    del shared["sft_weight"]
-    second = {"cdpo": shared.pop("smoothing"), "simpo": shared.pop("gamma")}.get(loss, 0.0)
+    terms = settings.load(PAPER, profile, "family_terms", FamilyTerms)
     rate, strength = getattr(settings.load(PAPER, profile, "family_tuned", FamilyTuned), loss)
     begun = begun or rlhf_stages.start(profile, seed)
-    recipe = FamilyRecipe(
-        **{
-            "start": begun.folder,
-            "loss": loss,
-            "second": second,
-            "sft_weight": sft_weight,
-            "learning_rate": rate,
-            "strength": strength,
-            **shared,
-            **knobs,
-        }
+    recipe = settings.load(
+        PAPER,
+        profile,
+        "family_world",
+        FamilyRecipe,
+        start=begun.folder,
+        loss=loss,
+        second={"cdpo": terms.smoothing, "simpo": terms.gamma}.get(loss, 0.0),
+        sft_weight=sft_weight,
+        learning_rate=rate,
+        strength=strength,
     )
+    recipe = zephyr_stages.changed(recipe, knobs)
     inputs = {"policy": begun.stage, "pairs": rlhf_stages.pairs(profile, seed)}
-    return Stage("family", "zephyr_lab.methods.preference:build", recipe, seed=seed, inputs=inputs)
+    return Stage("family", "zephyr_lab.methods.stages.preference:build", recipe, seed=seed, inputs=inputs)
 
 
 def sweep(profile: str, *, again: bool) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from zephyr_lab.core import files, paths
 from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs
 
 Recipe = TypeVar("Recipe", FolderMix, FolderPairs)
+UNREAD = ""  # the digest of a recipe whose folder was not looked at yet
 
 
 def with_digest(recipe: Recipe) -> Recipe:

@@ -5,7 +5,6 @@ taken over the seeds that both sides have, and each number says how many those a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.answer_scores import HOT, Measure
 from zephyr_lab.lab.kd_stages import as_model, random_dialogues
-from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.methods.recipes.evaluate import PAIRS
 from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.reporting import tables
@@ -28,18 +27,6 @@ DOMAIN = Measure("ecomm_eval", "domain", within=scores.JUDGED)  # the name under
 HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=scores.JUDGED)
 ASPECT_MEASURES = tuple(Measure(name.replace("_", " "), name, within=scores.JUDGED) for name in ASPECTS)
 RETENTION = "KL from the start, nats a token"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """Fields of `KDEvaluation` that a profile sets; see there."""
-
-    world: str
-    questions: int
-    per_group: int
-    max_new_tokens: int
-    temperature: float
-    device: str
 
 
 def evaluation(
@@ -59,7 +46,6 @@ def evaluation(
     rows each model's divergence from it is measured. held_out: pairs on whose test split each model's own ranking is
     measured. changes: fields of `KDEvaluation`, e.g. per_group=0 for no domain question.
     """
-    table = settings.load("kd_dae", profile, "evaluation", EvaluationSettings)
     asked = {name: as_model(model) for name, model in models.items()}
     inputs = {name: model.stage for name, model in asked.items()}
     folder = ""
@@ -68,15 +54,19 @@ def evaluation(
         inputs |= {START: as_model(start).stage, DIALOGUES: dialogues or random_dialogues(profile, seed)}
     if held_out is not None:
         inputs[PAIRS] = held_out
-    recipe = KDEvaluation(
-        **{**asdict(table), **changes},
+    recipe = settings.load(
+        "kd_dae",
+        profile,
+        "evaluation",
+        KDEvaluation,
         models=tuple(asked),
         folders=tuple(model.folder for model in asked.values()),
         system_turns=tuple(model.system_turn for model in asked.values()),
         hot=hot,
         start=folder,
     )
-    return Stage("kd_evaluation", "zephyr_lab.methods.stages.kd_evaluate:build", recipe, seed=seed, inputs=inputs)
+    build = "zephyr_lab.methods.stages.kd_evaluate:build"
+    return Stage("kd_evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
 def chat_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ profile alone, as the papers train all runs from the same ones. `changes` are fi
 docstring. Kothari et al. 2024, arXiv 2406.19112.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,11 +67,11 @@ def own_answers(profile: str, seed: int, *, teacher: Model | Stage, data: Stage 
     `sft(..., data=own_answers(...))` trains on them. Changes: `OwnAnswers`, e.g. temperature=0.0.
     """
     asked = as_model(teacher)
-    recipe = settings.load(PAPER, profile, "own_answers", OwnAnswers)
+    recipe = settings.load(PAPER, profile, "own_answers", OwnAnswers, teacher=asked.folder)
     return Stage(
         "own_answers",
         "zephyr_lab.methods.stages.own_answers:build",
-        changed(recipe, {"teacher": asked.folder, **changes}),
+        changed(recipe, changes),
         seed=seed,
         inputs={"teacher": asked.stage, "dialogues": data or random_dialogues(profile, seed)},
     )
@@ -117,11 +116,11 @@ def larger_teacher(profile: str, **changes: Any) -> Stage:
 def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
     """A mixture whose experts are all copies of `start` (the base), not trained. Changes: `Upcycle`."""
     dense = as_model(start or base(profile))
-    recipe = settings.load(PAPER, profile, "upcycle", Upcycle)
+    recipe = settings.load(PAPER, profile, "upcycle", Upcycle, start=dense.folder)
     return Stage(
         "upcycle",
         "zephyr_lab.methods.stages.mixtures:build_upcycle",
-        changed(recipe, {"start": dense.folder, **changes}),
+        changed(recipe, changes),
         seed=seed,
         inputs={"dense": dense.stage},
     )
@@ -132,26 +131,27 @@ def domain_expert(profile: str, **changes: Any) -> Stage:
 
     Good in the domain, average elsewhere.
     """
-    recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe)
+    start = Model(expert_sft(profile))
+    recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe, start=start.folder)
     return Stage(
         "expert",
         "zephyr_lab.methods.stages.dpo:build",
         changed(recipe, changes),
         seed=TEACHER_SEED,
-        inputs={"policy": expert_sft(profile), "pairs": expert_pairs(profile)},
+        inputs={"policy": start.stage, "pairs": expert_pairs(profile)},
     )
 
 
 def expert_sft(profile: str, **changes: Any) -> Stage:
     """The expert before DPO: its base trained on e-commerce dialogues. Changes: `DSFTRecipe`."""
-    recipe = settings.load(PAPER, profile, "expert_sft", DSFTRecipe)
-    start = _hub_model(profile, "expert_base", {}) if profile in HUB_PROFILES else base(profile).stage
+    start = Model(_hub_model(profile, "expert_base", {})) if profile in HUB_PROFILES else base(profile)
+    recipe = settings.load(PAPER, profile, "expert_sft", DSFTRecipe, start=start.folder)
     return Stage(
         "expert_sft",
         "zephyr_lab.methods.stages.sft:build",
         changed(recipe, changes),
         seed=TEACHER_SEED,
-        inputs={"base": start, "dialogues": expert_dialogues(profile)},
+        inputs={"base": start.stage, "dialogues": expert_dialogues(profile)},
     )
 
 
@@ -163,8 +163,10 @@ def expert_dialogues(profile: str, **changes: Any) -> Stage:
 def expert_pairs(profile: str, **changes: Any) -> Stage:
     """The expert's preference pairs. Changes: `DomainPairs` (`FolderPairs` of the hub)."""
     if profile in HUB_PROFILES:
-        stage = _data("expert_pairs", "stages.kd_public_data:build_pairs", FolderPairs, profile, TEACHER_SEED, changes)
-        return dataclasses.replace(stage, recipe=kd_folders.with_digest(stage.recipe))
+        recipe = settings.load(PAPER, profile, "expert_pairs", FolderPairs, digest=kd_folders.UNREAD)
+        recipe = kd_folders.with_digest(changed(recipe, changes))
+        build = "zephyr_lab.methods.stages.kd_public_data:build_pairs"
+        return Stage("expert_pairs", build, recipe, seed=TEACHER_SEED)
     return _data("expert_pairs", "stages.kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED, changes)
 
 
@@ -179,11 +181,11 @@ def sft(
     Steps and batches are those of `kd`. Changes: `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
     """
     student = as_model(start or base(profile))
-    recipe = settings.load(PAPER, profile, "sft", DSFTRecipe)
+    recipe = settings.load(PAPER, profile, "sft", DSFTRecipe, start=student.folder)
     return Stage(
         "sft",
         "zephyr_lab.methods.stages.sft:build",
-        changed(recipe, {"start": student.folder, **changes}),
+        changed(recipe, changes),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or random_dialogues(profile, seed)},
     )
@@ -259,8 +261,8 @@ def merged(
     and e-commerce ones otherwise). Changes: `Merge`, e.g. router="hidden", shared="mean".
     """
     one, two = as_model(first or base(profile)), as_model(second or base(profile))
-    recipe = settings.load(PAPER, profile, "merge", Merge)
-    recipe = changed(recipe, {"first": one.folder, "second": two.folder, **changes})
+    recipe = settings.load(PAPER, profile, "merge", Merge, first=one.folder, second=two.folder)
+    recipe = changed(recipe, changes)
     inputs = {"first": one.stage, "second": two.stage}
     if recipe.router == "hidden":
         general, domain = prompts or (random_dialogues(profile, seed), expert_dialogues(profile))
@@ -287,8 +289,7 @@ def dae(
     rows), misrouted=0.5 (flags turned over), keep_steps=(10, 20).
     """
     student, domain = as_model(start), as_model(expert or domain_expert(profile))
-    recipe = settings.load(PAPER, profile, "dae", DAERecipe)
-    folders = {"start": student.folder, "expert": domain.folder}
+    folders = {"start": student.folder, "expert": domain.folder, "general": ""}
     inputs = {"student": student.stage, "expert": domain.stage}
     if general_teacher is not None:
         general = as_model(general_teacher)
@@ -298,7 +299,7 @@ def dae(
     if share and data is not None:
         raise ValueError("domain_share belongs to the data: give it to mixed_dialogues, or leave data out")
     inputs["dialogues"] = data or mixed_dialogues(profile, seed, **share)
-    recipe = changed(recipe, {**folders, **changes})
+    recipe = changed(settings.load(PAPER, profile, "dae", DAERecipe, **folders), changes)
     return Stage("dae", "zephyr_lab.methods.dae:build", recipe, seed=seed, inputs=inputs)
 
 
@@ -309,11 +310,11 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
     alone. Batch, steps and schedule are DAE's. Changes: `DoseRecipe`. Model(stage, "steps/10") is the one after 10.
     """
     student = as_model(start)
-    recipe = settings.load(PAPER, profile, "tuned", DoseRecipe)
+    recipe = settings.load(PAPER, profile, "tuned", DoseRecipe, start=student.folder)
     return Stage(
         "tuned",
         "zephyr_lab.methods.stages.dose:build",
-        changed(recipe, {"start": student.folder, **changes}),
+        changed(recipe, changes),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or mixed_dialogues(profile, seed)},
     )
@@ -339,11 +340,11 @@ def _distilled(
     changes: Mapping[str, Any],
 ) -> Stage:
     learns, teaches = as_model(start or base(profile)), as_model(teacher or same_size_teacher(profile))
-    recipe = settings.load(PAPER, profile, name, kind)
+    recipe = settings.load(PAPER, profile, name, kind, start=learns.folder, teacher=teaches.folder)
     return Stage(
         name,
         f"zephyr_lab.methods.{build}",
-        changed(recipe, {"start": learns.folder, "teacher": teaches.folder, **changes}),
+        changed(recipe, changes),
         seed=seed,
         inputs={
             "student": learns.stage,
@@ -361,11 +362,11 @@ def _data(section: str, build: str, kind: type, profile: str, seed: int, changes
 def _teacher(
     profile: str, section: str, build: str, kind: type[DSFTRecipe], start: Model, changes: Mapping[str, Any]
 ) -> Stage:
-    recipe = settings.load(PAPER, profile, section, kind)
+    recipe = settings.load(PAPER, profile, section, kind, start=start.folder)
     return Stage(
         section,
         f"zephyr_lab.methods.{build}",
-        changed(recipe, {"start": start.folder, **changes}),
+        changed(recipe, changes),
         seed=TEACHER_SEED,
         inputs={"base": start.stage, "dialogues": teacher_dialogues(profile)},
     )
@@ -374,9 +375,10 @@ def _teacher(
 def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
     """General and e-commerce rows by the settings of `section`; of the hub, a folder beside the general rows."""
     if profile in HUB_PROFILES:
-        stage = _data(section, "stages.kd_public_data:build_mix", FolderMix, profile, seed, changes)
-        recipe = kd_folders.with_digest(stage.recipe)
-        return dataclasses.replace(stage, recipe=recipe, inputs={"general": scale_dialogues(profile, seed)})
+        recipe = settings.load(PAPER, profile, section, FolderMix, digest=kd_folders.UNREAD)
+        recipe = kd_folders.with_digest(changed(recipe, changes))
+        build = "zephyr_lab.methods.stages.kd_public_data:build_mix"
+        return Stage(section, build, recipe, seed=seed, inputs={"general": scale_dialogues(profile, seed)})
     return _data(section, "stages.kd_data:build_mixed", MixedDialogues, profile, seed, changes)
 
 

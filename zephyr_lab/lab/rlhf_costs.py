@@ -10,7 +10,8 @@ import pandas as pd
 
 from zephyr_lab.engine.scheduler import metrics
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.methods.recipes.rlhf import RewardRecipe, knobs
+from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.rlhf import knobs
 
 FORWARD, WITH_GRADIENT = 2, 6  # FLOPs a parameter and token
 TERA = 1e12

@@ -12,17 +12,16 @@ from typing import Any, TypeVar
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
-from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.lab.base import HUB_PROFILES
+from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.rlhf import (
+from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier, JudgedPairs
+from zephyr_lab.methods.recipes.rollouts import (
     LEARNED,
-    BestOfN,
-    Frontier,
-    JudgedPairs,
     OnlineDPORecipe,
     PolicyGradientRecipe,
     PPORecipe,
-    RewardRecipe,
     Rollouts,
 )
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
@@ -30,37 +29,6 @@ from zephyr_lab.methods.recipes.world_data import WorldPairs
 
 PAPER = "teaching"
 Recipe = TypeVar("Recipe", bound=Rollouts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutSettings:
-    """Fields of `Rollouts` that all methods share in a profile; see there."""
-
-    world: str
-    prompts: int
-    steps: int
-    batch: int
-    samples: int
-    max_new_tokens: int
-    warmup: int
-    final_share: float
-    clip: float
-    keep: tuple[int, ...]
-    checkpoint_every: int
-    device: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PPOSettings:
-    """Fields of `PPORecipe` beside those of `Rollouts`; see there."""
-
-    passes: int
-    minibatches: int
-    clip_ratio: float
-    value_clip: float
-    value_weight: float
-    discount: float
-    trace_decay: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +44,6 @@ class Tuned:
     sft_on_chosen: tuple[float, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasureSettings:
-    """Held-out questions: of the frontier (`Frontier`), of the sweep's validation, and of best-of-n's pool."""
-
-    world: str
-    questions: int
-    validation: int
-    pool: int
-    samples: int
-    max_new_tokens: int
-    device: str
-
-
 def tuned(profile: str) -> Tuned:
     """Learning rates and betas of the profile."""
     return settings.load(PAPER, profile, "tuned", Tuned)
@@ -101,33 +56,27 @@ def start(profile: str, seed: int) -> Model:
 
 def pairs(profile: str, seed: int, *, table: str = "pairs") -> Stage:
     """The preference pairs; in the world's profiles those of `zephyr_stages`. table: "pairs" or "poor_pairs"."""
+    if table == "pairs" and profile not in HUB_PROFILES:
+        return zephyr_stages.pairs(profile, seed)
     recipe = settings.load(PAPER, profile, table, WorldPairs)
     return Stage("pairs", "zephyr_lab.methods.stages.world_data:build_pairs", recipe, seed=seed)
 
 
 def judged_pairs(profile: str, seed: int, *, objective: str) -> Stage:
     """Pairs on the same prompts and answers, labelled by one objective of the judge ("quality" or "brief")."""
-    given = settings.load(PAPER, profile, "pairs", WorldPairs)
-    judge = settings.load(PAPER, profile, "judge", JudgeSettings)
-    recipe = JudgedPairs(**dataclasses.asdict(given), objective=objective, judge_sd=judge.sd)
+    given = dataclasses.asdict(pairs(profile, seed).recipe)
+    recipe = settings.load(PAPER, profile, "judge", JudgedPairs, **given, objective=objective)
     return Stage("judged-pairs", "zephyr_lab.methods.stages.judged_pairs:build", recipe, seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeSettings:
-    """sd: noise of the judge's score of an answer, in points, wherever a judge labels pairs."""
-
-    sd: float
 
 
 def reward(profile: str, seed: int, *, data: Stage | None = None, **changes: Any) -> Stage:
     """The reward model, started from the dSFT model, on `data` (the pairs)."""
-    recipe = settings.load(PAPER, profile, "reward", RewardRecipe)
     begun = start(profile, seed)
+    recipe = settings.load(PAPER, profile, "reward", RewardRecipe, start=begun.folder)
     return Stage(
         "reward",
-        "zephyr_lab.methods.reward:build",
-        dataclasses.replace(recipe, start=begun.folder, **changes),
+        "zephyr_lab.methods.stages.reward:build",
+        changed(recipe, changes),
         seed=seed,
         inputs={"start": begun.stage, "pairs": data or pairs(profile, seed)},
     )
@@ -138,26 +87,22 @@ def policy_gradient(
 ) -> Stage:
     """RLOO (or GRPO) on a reward model, or on the judge's objective `reward`="quality" or "brief" without one."""
     name = "rloo" if reward_model else "rloo_true"
-    recipe = _recipe(profile, PolicyGradientRecipe, name, reward_model, {"algorithm": algorithm, **changes})
-    return _on_rollouts(profile, seed, "policy_gradient", recipe, reward_model, name=algorithm)
+    recipe = _recipe(profile, seed, PolicyGradientRecipe, name, reward_model, algorithm=algorithm)
+    return _on_rollouts(profile, seed, "policy_gradient", recipe, reward_model, changes, name=algorithm)
 
 
 def ppo(profile: str, seed: int, *, reward_model: Stage | None = None, **changes: Any) -> Stage:
     """PPO on a reward model, or on the judge's objective without one: as many answers a step as RLOO, one a prompt."""
-    shared = settings.load(PAPER, profile, "rollouts", RolloutSettings)
-    own = dataclasses.asdict(settings.load(PAPER, profile, "ppo", PPOSettings))
-    answers = {"batch": min(shared.batch * shared.samples, shared.prompts), "samples": 1}
-    recipe = _recipe(profile, PPORecipe, "ppo", reward_model, {**own, **answers, **changes})
-    return _on_rollouts(profile, seed, "ppo", recipe, reward_model)
+    recipe = _recipe(profile, seed, PPORecipe, "ppo", reward_model, tables=("ppo",))
+    answers = {"batch": min(recipe.batch * recipe.samples, recipe.prompts), "samples": 1}
+    return _on_rollouts(profile, seed, "ppo", recipe, reward_model, {**answers, **changes})
 
 
 def online_dpo(profile: str, seed: int, **changes: Any) -> Stage:
     """Online DPO, the judge labelling two answers a prompt: as many answers a step as RLOO."""
-    shared = settings.load(PAPER, profile, "rollouts", RolloutSettings)
-    judge = settings.load(PAPER, profile, "judge", JudgeSettings)
-    answers = {"batch": min(shared.batch * shared.samples // 2, shared.prompts), "samples": 2, "judge_sd": judge.sd}
-    recipe = _recipe(profile, OnlineDPORecipe, "online_dpo", None, {**answers, **changes})
-    return _on_rollouts(profile, seed, "online_dpo", recipe, None)
+    recipe = _recipe(profile, seed, OnlineDPORecipe, "online_dpo", None, tables=("judge",))
+    answers = {"batch": min(recipe.batch * recipe.samples // 2, recipe.prompts), "samples": 2}
+    return _on_rollouts(profile, seed, "online_dpo", recipe, None, {**answers, **changes})
 
 
 def dpo(profile: str, seed: int, *, data: Stage | None = None, **changes: Any) -> Stage:
@@ -204,15 +149,14 @@ def frontier(
     validation: bool = False,
 ) -> Stage:
     """True reward, KL to the start and lengths of `models` on held-out questions, or on those of validation."""
-    table = settings.load(PAPER, profile, "measure", MeasureSettings)
-    recipe = Frontier(
-        world=table.world,
+    recipe = settings.load(
+        PAPER,
+        profile,
+        ("measure", "validation" if validation else "frontier"),
+        Frontier,
         benchmark="single_turn" if validation else "mt_bench",
-        questions=table.validation if validation else table.questions,
-        max_new_tokens=table.max_new_tokens,
         models=tuple(models),
         folders=tuple(model.folder for model in models.values()),
-        device=table.device,
     )
     inputs = {name: model.stage for name, model in models.items()} | {"reference": start(profile, seed).stage}
     if reward_model is not None:
@@ -222,17 +166,10 @@ def frontier(
 
 def best_of_n(profile: str, seed: int, *, reward_model: Stage) -> Stage:
     """A pool of answers of the start to held-out questions, with true and learned rewards."""
-    table = settings.load(PAPER, profile, "measure", MeasureSettings)
-    recipe = BestOfN(
-        start=start(profile, seed).folder,
-        world=table.world,
-        benchmark="mt_bench",
-        questions=table.pool,
-        samples=table.samples,
-        max_new_tokens=table.max_new_tokens,
-        device=table.device,
-    )
-    inputs = {"policy": start(profile, seed).stage, "reward": reward_model}
+    begun = start(profile, seed)
+    fields = {"start": begun.folder, "benchmark": "mt_bench"}
+    recipe = settings.load(PAPER, profile, ("measure", "best_of_n"), BestOfN, **fields)
+    inputs = {"policy": begun.stage, "reward": reward_model}
     return Stage("best-of-n", "zephyr_lab.methods.stages.best_of_n:build", recipe, seed=seed, inputs=inputs)
 
 
@@ -252,26 +189,41 @@ def kept(stage: Stage) -> list[Model]:
 
 
 def _recipe(
-    profile: str, kind: type[Recipe], method: str, reward_model: Stage | None, changes: Mapping[str, Any]
+    profile: str,
+    seed: int,
+    kind: type[Recipe],
+    method: str,
+    reward_model: Stage | None,
+    *,
+    tables: tuple[str, ...] = (),
+    **fields: Any,
 ) -> Recipe:
-    shared = dataclasses.asdict(settings.load(PAPER, profile, "rollouts", RolloutSettings))
+    """A method's recipe by the tables: what all share and `tables`, on the pairs' prompts, at the tuned values."""
+    asked = pairs(profile, seed).recipe
     rate, beta = getattr(tuned(profile), method)
-    given = {
-        "start": "",
+    fields |= {
+        "start": start(profile, seed).folder,
+        "world": asked.world,
+        "prompts": asked.prompts,
         "reward": LEARNED if reward_model else "quality",
         "learning_rate": rate,
         "beta": beta,
-        **shared,
-        **changes,
     }
-    given["keep"] = tuple(step for step in given["keep"] if step < given["steps"])
-    return kind(**given)
+    return settings.load(PAPER, profile, ("rollouts", *tables), kind, **fields)
 
 
 def _on_rollouts(
-    profile: str, seed: int, module: str, recipe: Rollouts, reward_model: Stage | None, *, name: str | None = None
+    profile: str,
+    seed: int,
+    module: str,
+    recipe: Rollouts,
+    reward_model: Stage | None,
+    changes: Mapping[str, Any],
+    *,
+    name: str | None = None,
 ) -> Stage:
-    begun = start(profile, seed)
-    inputs = {"policy": begun.stage} | ({"reward": reward_model} if reward_model else {})
-    build = f"zephyr_lab.methods.{module}:build"
-    return Stage(name or module.replace("_", "-"), build, dataclasses.replace(recipe, start=begun.folder), seed, inputs)
+    keep = changes.get("keep", recipe.keep)
+    steps = changes.get("steps", recipe.steps)
+    recipe = changed(recipe, {**changes, "keep": tuple(step for step in keep if step < steps)})
+    inputs = {"policy": start(profile, seed).stage} | ({"reward": reward_model} if reward_model else {})
+    return Stage(name or module.replace("_", "-"), f"zephyr_lab.methods.stages.{module}:build", recipe, seed, inputs)

@@ -4,7 +4,6 @@ One stage computes all seeds at once (a toy a seed); everything here reads its p
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,24 +29,6 @@ FLOOR = 1e-16
 CLOSE_ENOUGH = 1e-6  # nats: what "reaches the point" means
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Runs:
-    """The fields of `ToyRuns` that settings.toml gives in one table."""
-
-    steps: int
-    rate: float
-    natural_steps: int
-    natural_rate: float
-    clip: float
-    inner: int
-    preferences: tuple[int, ...]
-    held_out: float
-    penalties: tuple[float, ...]
-    draws: tuple[int, ...]
-    samples: int
-    draw_rate: float
-
-
 def size(profile: str) -> ToySize:
     return settings.load("teaching", profile, "toy", ToySize)
 
@@ -58,8 +39,7 @@ def knobs(profile: str) -> MethodKnobs:
 
 def stage(profile: str, seeds: int) -> Stage:
     """The toy's main stage with `seeds` toys."""
-    runs = settings.load("teaching", profile, "runs", _Runs)
-    recipe = ToyRuns(seeds=seeds, **vars(size(profile)), **vars(knobs(profile)), **vars(runs))
+    recipe = settings.load("teaching", profile, ("toy", "knobs", "runs"), ToyRuns, seeds=seeds)
     return Stage("toy", "zephyr_lab.teaching.toy_runs:build", recipe)
 
 

@@ -1,7 +1,6 @@
 """The toy half of the family study: each preference loss over its own knob at equal trials, and methods in a row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from zephyr_lab.core import files, settings
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.toy import KL, LOST, REWARD, SOURCE, knobs, size
+from zephyr_lab.lab.toy import KL, LOST, REWARD, SOURCE
 from zephyr_lab.methods.recipes.toy import FamilyRuns
 from zephyr_lab.reporting import tables
 
@@ -28,27 +27,9 @@ KNOBS = {
 QUANTITIES = {LOST: ("lost", 100.0), REWARD: ("reward", 1.0), KL: ("to_reference", 1.0)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Runs:
-    """The fields of `FamilyRuns` that settings.toml gives in one table."""
-
-    preferences: int
-    held_out: float
-    steps: int
-    rate: float
-    later_steps: int
-    betas: tuple[float, ...]
-    taus: tuple[float, ...]
-    kto_betas: tuple[float, ...]
-    orpo_weights: tuple[float, ...]
-    simpo_betas: tuple[float, ...]
-    sft_weights: tuple[float, ...]
-
-
 def stage(profile: str, seeds: int) -> Stage:
     """The toy's family stage with `seeds` toys."""
-    runs = settings.load("teaching", profile, "family", _Runs)
-    recipe = FamilyRuns(seeds=seeds, **vars(size(profile)), **vars(knobs(profile)), **vars(runs))
+    recipe = settings.load("teaching", profile, ("toy", "knobs", "family"), FamilyRuns, seeds=seeds)
     return Stage("toy_family", "zephyr_lab.teaching.family_runs:build", recipe)
 
 

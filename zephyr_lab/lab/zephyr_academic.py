@@ -4,9 +4,7 @@ Each set stands for one of the paper's (`SETS`). The sets differ from the publis
 what compares is whether preference training costs knowledge: the order of dSFT and dDPO.
 """
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -36,17 +34,6 @@ RULES: dict[str, Callable[[pd.Series], float]] = {
     "summed": lambda row: summed(row["log_probs"], row["answer"]),
     "share of probability": lambda row: share(row["log_probs"], row["answer"]),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChoiceSettings:
-    """Fields of `MultipleChoice` that a profile sets; see there."""
-
-    world: str
-    tasks: tuple[str, ...]
-    questions: int
-    rows_at_once: int
-    device: str
 
 
 def choices(profile: str, seeds: int) -> pd.DataFrame:
@@ -120,13 +107,15 @@ def examples(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def _asked(profile: str, seed: int) -> Stage:
-    table = settings.load("zephyr", profile, "choices", ChoiceSettings)
-    sft, dpo = stages.dsft(profile, seed), stages.ddpo(profile, seed)
+    sft, dpo = stages.dsft(profile, seed), stages.three_epochs(profile, seed)
     models = {DSFT: stages.Model(sft), DDPO_1: stages.Model(dpo, "epochs/1"), DDPO: stages.Model(dpo)}
     if seed == 0:
         models = {BASE: stages.base(profile), **models}
-    recipe = MultipleChoice(
-        **dataclasses.asdict(table),
+    recipe = settings.load(
+        "zephyr",
+        profile,
+        "choices",
+        MultipleChoice,
         models=tuple(models),
         folders=tuple(model.folder for model in models.values()),
     )

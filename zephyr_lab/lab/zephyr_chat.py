@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from zephyr_lab.core import settings
 from zephyr_lab.data import released
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
@@ -48,8 +47,8 @@ def answers(profile: str, seeds: int) -> pd.DataFrame:
 
 def benchmark(profile: str) -> tuple[Question, ...]:
     """The questions that `answers` are to."""
-    table = settings.load("zephyr", profile, "evaluation", stages.EvaluationSettings)
-    return mt_bench(table.questions, size=require_world(table.world))
+    recipe = stages.evaluation(profile, 0, {BASE: stages.base(profile)}).recipe
+    return mt_bench(recipe.questions, size=require_world(recipe.world))
 
 
 def judged(answered: pd.DataFrame, asked: Iterable[Question], judge: PairJudge) -> pd.DataFrame:
@@ -155,7 +154,7 @@ def gpt4_length_effect() -> pd.DataFrame:
 
 
 def _models(profile: str, seed: int) -> dict[str, stages.Model]:
-    sft, dpo = stages.dsft(profile, seed), stages.ddpo(profile, seed)
+    sft, dpo = stages.dsft(profile, seed), stages.three_epochs(profile, seed)
     return {
         BASE: stages.base(profile),
         DSFT: stages.Model(sft),

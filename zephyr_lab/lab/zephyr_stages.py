@@ -17,10 +17,10 @@ from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
-from zephyr_lab.methods.recipes.zephyr_settings import at_scale, named
+from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 Recipe = TypeVar("Recipe")
-PAPER = "paper"  # the recipe setting that settings.toml states
+DDPO_EPOCHS = 3  # of the paper's final model, after which rows are called
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
     `changes`: fields of the recipe (`WorldPairs`, `HubPairs`), e.g. rejected="worst".
     """
     module, kind = _data(profile, WorldPairs, HubPairs)
-    recipe = changed(settings.load("zephyr", profile, table, kind), dataclasses.asdict(named(setting).pairs))
+    recipe = in_setting(setting, "pairs", settings.load("zephyr", profile, table, kind))
     return Stage("pairs", f"{module}:build_pairs", changed(recipe, changes), seed=seed)
 
 
@@ -72,12 +72,12 @@ def dsft(
 
     `setting` names whose recipe, carried over to this scale; `changes` are fields of `DSFTRecipe`, e.g. epochs=3.
     """
-    recipe = at_scale(setting, settings.load("zephyr", profile, "dsft", DSFTRecipe))
     start = start or base(profile)
+    recipe = in_setting(setting, "dsft", settings.load("zephyr", profile, "dsft", DSFTRecipe, start=start.folder))
     return Stage(
         "dsft",
         "zephyr_lab.methods.stages.sft:build",
-        changed(recipe, {"start": start.folder, **changes}),
+        changed(recipe, changes),
         seed=seed,
         inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
     )
@@ -98,9 +98,9 @@ def ddpo(
     `setting` names whose recipe, carried over to this scale; `changes` are fields of `DDPORecipe`, e.g. beta=0.01.
     `loss`: another than DPO's, as `engine.own_code.captured` made it of a function.
     """
-    recipe = at_scale(setting, settings.load("zephyr", profile, "ddpo", DDPORecipe))
     start = start or Model(dsft(profile, seed, setting=setting))
-    recipe = changed(recipe, {"start": start.folder, **changes})
+    recipe = in_setting(setting, "ddpo", settings.load("zephyr", profile, "ddpo", DDPORecipe, start=start.folder))
+    recipe = changed(recipe, changes)
     return Stage(
         "ddpo",
         "zephyr_lab.methods.stages.dpo:build",
@@ -108,6 +108,20 @@ def ddpo(
         seed=seed,
         inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
     )
+
+
+def three_epochs(profile: str, seed: int, **changes: Any) -> Stage:
+    """`ddpo` for a row that is called after its three epochs; `changes` as there.
+
+    Raises ValueError where the settings say another number: the row would not be what it is called.
+    """
+    stage = ddpo(profile, seed, **changes)
+    if stage.recipe.epochs != DDPO_EPOCHS:
+        raise ValueError(
+            f"papers/zephyr/settings.toml [ddpo] has epochs = {stage.recipe.epochs} in {profile!r}, and rows of tables "
+            f"are called after {DDPO_EPOCHS}; leave it, and train an arm of its own: ddpo(profile, seed, epochs=...)"
+        )
+    return stage
 
 
 def evaluation_of(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:
@@ -123,10 +137,12 @@ def evaluation(
     `held_out`: pairs on whose test split each model's own ranking is measured too. The stage's answers.json names the
     models as here; `answer_scores` reads it.
     """
-    table = settings.load("zephyr", profile, "evaluation", EvaluationSettings)
     asked = {name: model if isinstance(model, Model) else Model(model) for name, model in models.items()}
-    recipe = Evaluation(
-        **dataclasses.asdict(table),
+    recipe = settings.load(
+        "zephyr",
+        profile,
+        "evaluation",
+        Evaluation,
         models=tuple(asked),
         folders=tuple(model.folder for model in asked.values()),
         system_turns=tuple(model.system_turn for model in asked.values()),
@@ -136,17 +152,6 @@ def evaluation(
         inputs[PAIRS] = held_out
     build = "zephyr_lab.methods.stages.evaluate:build"
     return Stage("evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """Fields of `Evaluation` that a profile sets; see there."""
-
-    world: str
-    questions: int
-    max_new_tokens: int
-    temperature: float
-    device: str
 
 
 def _data(profile: str, world: type[Recipe], hub: type[Recipe]) -> tuple[str, type[Recipe]]:

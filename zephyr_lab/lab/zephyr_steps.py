@@ -23,7 +23,6 @@ from zephyr_lab.reporting import published, tables
 BASE, WITHOUT, DSFT, SECOND, DDPO = "base", "dDPO - dSFT", "dSFT-1", "dSFT-2", "dDPO + dSFT"
 TABLE_3 = (WITHOUT, DSFT, SECOND, DDPO)
 CLOSE_SECOND, CLOSE_DDPO = "dSFT-2, close", "dDPO + dSFT, close"
-DPO_EPOCHS = 3  # of one run, whose epochs are kept
 PAIR_SETS = {"far": "pairs", "close": "close_pairs"}  # named by how far the chosen answers are above the dSFT data
 _TRUTH = {
     "exact_chosen": "chosen, exact score",
@@ -107,16 +106,17 @@ def models_of(profile: str, seed: int, arms: StepsSettings) -> dict[str, Model]:
     for epochs in arms.sft_epochs:
         start = first if epochs == 1 else Model(stages.dsft(profile, seed, epochs=epochs))
         # the paper's own run keeps its curve on held-out pairs; the others need none
-        run = stages.ddpo(profile, seed) if epochs == 1 else stages.ddpo(profile, seed, start=start, evaluate_every=0)
+        changes = {} if epochs == 1 else {"start": start, "evaluate_every": 0}
+        run = stages.three_epochs(profile, seed, **changes)
         models[cell(epochs, 0)] = start
-        models |= {cell(epochs, done): Model(run, f"epochs/{done}") for done in range(1, DPO_EPOCHS)}
-        models[cell(epochs, DPO_EPOCHS)] = Model(run)
+        models |= {cell(epochs, done): Model(run, f"epochs/{done}") for done in range(1, stages.DDPO_EPOCHS)}
+        models[cell(epochs, stages.DDPO_EPOCHS)] = Model(run)
     for rule in arms.rejected:
         models[rejecting(rule)] = _one_epoch(profile, seed, data=stages.pairs(profile, seed, rejected=rule))
     for beta in arms.betas:
         models[with_beta(beta, 1)] = _one_epoch(profile, seed, beta=beta)
-        models[with_beta(beta, DPO_EPOCHS)] = Model(
-            stages.ddpo(profile, seed, beta=beta, evaluate_every=0, keep_epochs=False)
+        models[with_beta(beta, stages.DDPO_EPOCHS)] = Model(
+            stages.three_epochs(profile, seed, beta=beta, evaluate_every=0, keep_epochs=False)
         )
     for card in arms.cards:
         models[card] = Model(stages.ddpo(profile, seed, setting=card))
@@ -197,7 +197,11 @@ def pair_quality(done: Steps) -> pd.DataFrame:
 def recipes(done: Steps) -> pd.DataFrame:
     """The released models' recipes beside the paper's: score, win rate against dSFT-1, KL to the reference; and what
     MT-Bench said of the published models that were trained so."""
-    rows = {"paper, 1 epoch": DDPO, "paper, 3 epochs": cell(1, DPO_EPOCHS), **{card: card for card in done.arms.cards}}
+    rows = {
+        "paper, 1 epoch": DDPO,
+        "paper, 3 epochs": cell(1, stages.DDPO_EPOCHS),
+        **{card: card for card in done.arms.cards},
+    }
     theirs = [
         ("paper, 1 epoch", "tab3", DDPO),
         ("paper, 3 epochs", "tab1", "Zephyr"),
@@ -215,7 +219,7 @@ def grid(done: Steps) -> pd.DataFrame:
             _epochs(sft, "SFT"), _epochs(dpo, "DPO"), scores.grid(done.answers, cell(sft, dpo)), within=scores.JUDGED
         )
         for sft in done.arms.sft_epochs
-        for dpo in range(DPO_EPOCHS + 1)
+        for dpo in range(stages.DDPO_EPOCHS + 1)
     ]
     shown = published.exhibit("zephyr", "fig3_right").printed
     theirs = [
@@ -243,7 +247,7 @@ def betas(done: Steps) -> pd.DataFrame:
     rows = {
         f"beta {beta:g}, {_epochs(epochs)}": with_beta(beta, epochs)
         for beta in (*done.arms.betas, 0.1)
-        for epochs in (1, DPO_EPOCHS)
+        for epochs in (1, stages.DDPO_EPOCHS)
     }
     return _renamed(_scores_and_kl(done, rows.values()), rows)
 
@@ -273,7 +277,7 @@ def accuracies(done: Steps) -> pd.DataFrame:
     """
     logs = [
         pd.DataFrame(files.read_json(folder / "log.json")).assign(seed=seed)
-        for seed, folder in enumerate(get_many(done.ddpo[cell(1, DPO_EPOCHS)]))
+        for seed, folder in enumerate(get_many(done.ddpo[cell(1, stages.DDPO_EPOCHS)]))
     ]
     log = pd.concat(logs, ignore_index=True)
     curves = [_curve(log, "train", "rewards/accuracies"), _curve(log, "eval", "eval_rewards/accuracies")]

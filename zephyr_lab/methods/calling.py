@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,10 +21,12 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)
+BEGUN = "settings.json"  # beside a run's checkpoints: what it was begun with
 
 
 def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
@@ -85,16 +88,36 @@ class Run:
     progress: Progress
 
     @classmethod
-    def of(cls, name: str, checkpoints: Path | None, progress: Progress | None) -> "Run":
-        """The run of a call: the folder is made where it is missing, and without a listener a bar shows."""
+    def of(
+        cls, name: str, checkpoints: Path | None, progress: Progress | None, *, recipe: Any = None, seed: int = 0
+    ) -> "Run":
+        """The run of a call: the folder is made where it is missing, and without a listener a bar shows.
+
+        With a `recipe`, raises ValueError for a folder that holds the checkpoints of other settings or another seed.
+        """
         if checkpoints is not None:
             checkpoints = Path(checkpoints)
             checkpoints.mkdir(parents=True, exist_ok=True)
+            if recipe is not None:
+                _require_same_run(checkpoints, {"seed": seed, **dataclasses.asdict(recipe)})
         return cls(checkpoints, bar(name) if progress is None else progress)
 
     def folder(self, name: str) -> Path | None:
         """A folder of its own inside the checkpoints, not made yet."""
         return None if self.checkpoints is None else self.checkpoints / name
+
+
+def _require_same_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Raises ValueError where `folder` was begun with other settings; those that are new since then do not count."""
+    now = json.loads(json.dumps(settings))
+    if not (folder / BEGUN).is_file() or [path.name for path in folder.iterdir()] == [BEGUN]:
+        files.write_json(folder / BEGUN, now)
+        return
+    before = files.read_json(folder / BEGUN)
+    changed = [name for name in now if name in before and before[name] != now[name] and name != "checkpoint_every"]
+    if changed:
+        said = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
+        raise ValueError(f"{folder} holds checkpoints of another run: {said}; take another folder, or empty this one")
 
 
 def bar(name: str) -> Progress:

@@ -66,6 +66,7 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     teachers = load_teachers(recipe, inputs, device)
     tokenizers = {name: saved.load_chat_tokenizer(folder) for name, folder in folders.items()}
     pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
+    pairing.require_same_turns(student=tokenizer, **tokenizers)
     pairing.require_same_vocabulary(student=student.config, **{name: model.config for name, model in teachers.items()})
     rows, accounts = {}, {}
     for split in (TRAIN, TEST):

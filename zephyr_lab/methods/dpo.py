@@ -82,7 +82,7 @@ def train_dpo(
     device = device_of(model)
     for one in (model, *([] if reference is None else [reference])):
         require_fit(one, tokenizer)
-    run = Run.of("DPO", checkpoints, progress)
+    run = Run.of("DPO", checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = {}, {}
     for split, rows in ((TRAIN, pairs), (TEST, held_out)):
         if rows is not None:

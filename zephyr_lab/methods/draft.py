@@ -1,241 +1,240 @@
-"""Training drafts of speculative decoding: from nothing for one target, and adapting them to another.
+"""Training a draft of speculative decoding for one target: from nothing, or adapting one that another target has.
 
-Lin et al. 2026, arXiv 2603.09527, read from the authors' code (papers/eda/NOTES.md). All arms of a recipe see the same
-batches in the same order, as far as they share data, and take equally many steps.
+Lin et al. 2026, arXiv 2603.09527, on the feature draft of Li et al. 2024 (EAGLE, arXiv 2401.15077), read from the
+authors' code (papers/eda/NOTES.md).
 """
 
-import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TEST, TRAIN
-from zephyr_lab.methods import draft_arms, draft_batches, loop, process
-from zephyr_lab.methods.draft_arms import Arm, MicroBatch
+from zephyr_lab.data.splits import Messages, Split
+from zephyr_lab.decoding.drafting import require_pair
+from zephyr_lab.methods import calling, draft_batches, draft_loss, draft_parts, loop
+from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
 from zephyr_lab.methods.draft_batches import Row
-from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.draft_loss import MicroBatch
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.recipes.draft import DraftRecipe
-from zephyr_lab.models import draft_files, saved
+from zephyr_lab.methods.recipes.draft import DraftTraining
+from zephyr_lab.models import draft as feature_draft
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import Draft
-from zephyr_lab.models.draft_shape import trained_share
+from zephyr_lab.models.wrapped import causal_model, evaluating
 
-KEPT = "steps"  # folder of an arm's copies on the way
+Dialogues = Split[Messages] | Iterable[Mapping[str, Any]] | Sequence[Row]
+PATH = "plain: the loss needs the whole distributions of draft and target, at the answers' places alone"
 
 
-def build(recipe: DraftRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Train the arms of `recipe` on features of `inputs["target"]`, one after another.
+@settings_by_keyword(DraftTraining)
+def train_draft(
+    draft: Draft | PeftModel,
+    target: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Dialogues,
+    *,
+    recipe: DraftTraining,
+    held_out: Dialogues | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    after_step: Callable[[int, Draft], None] | None = None,
+) -> pd.DataFrame:
+    """Train `draft` to guess what `target` says next; the draft is left trained, in evaluation mode.
 
-    Inputs: "target", a model folder; "draft", a stage of this module, where an arm starts from one; and the dialogues
-    that `recipe.data` names, folders with train.jsonl (and test.jsonl, for held-out losses).
+    draft: a `FeatureDraft`, or a small causal LM of the target's vocabulary. target: a causal LM, which stays as it is.
+    dialogues: rows of messages as TRL has them, a `Split`, or `draft_batches.Row`s, whose features are used where they
+    have them. after_step: called with the number of steps taken and the draft, adapters and all. checkpoints: a folder;
+    a call that finds it filled goes on where the last one was stopped, to the same bytes, and refuses those of other
+    settings.
 
-    Writes, a folder an arm: draft.json (kind, sizes, what was trained) and draft.safetensors for a feature draft,
-    a plain model folder with its tokenizer beside draft.json for a causal one; log.json, a row a step; steps/<n>/, the
-    draft after n steps, for each n of `recipe.keep_at`. An arm that trains "none" is a copy of its start.
+    The log has one row an optimiser step: `step` from 1 and `loss`, in nats where `feature_weight` is 0, before the
+    step's update. attrs: "held_out" (eval_loss before and after), "parameters" (how many trained), "seconds" (CPU, of
+    the steps; None where none was left to take), "rows", "path", settings, seed and versions.
 
-    Metrics, by arm, "<arm>/...": parameters, how many train, and for feature drafts share_of_draft,
-    share_with_embedding, share_of_full_width; rows; loss_start, loss (means of the first and the last tenth of the
-    steps); held_out_loss_start, held_out_loss where there are held-out rows; seconds (CPU, of the steps alone).
+    A draft of one's own target, then adapted to a model tuned from it, whole, by LoRA, and EDA's way, which gives
+    shared and private experts different work (`tests/methods/test_train_draft.py` runs these lines):
 
-    Raises ValueError where an arm's input or start is missing or does not fit, where no row can be trained on, and at
-    the first loss that is not finite.
+        draft = new_draft(chat_model)
+        train_draft(draft, chat_model, tokenizer, chats, steps=500)
+        whole, lora, eda = (copy.deepcopy(draft) for _ in range(3))
+        train_draft(whole, tuned_model, tokenizer, own_answers, steps=100)
+        train_draft(lora, tuned_model, tokenizer, own_answers, steps=100, part="lora", rank=8)
+        eda.reset_private(seed=1)
+        train_draft(eda, tuned_model, tokenizer, own_answers, steps=100, part="private_and_fc")
+
+    Raises ValueError for a draft, a target and a tokenizer that do not belong together, on two devices, for a part that
+    the draft does not have, where no row is usable, and at the first loss that is not finite.
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    folder = inputs["target"] / recipe.target_folder
-    target, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
-    target.requires_grad_(False)
-    stored = inputs["draft"] / recipe.draft_folder if "draft" in inputs else None
-    data = _Data(recipe, target, tokenizer, inputs)
-    metrics: dict[str, float] = {}
-    arms = draft_arms.arms(recipe)
-    for place, arm in enumerate(arms):
-        draft = draft_arms.start_of(recipe, arm, target, tokenizer, stored=stored, seed=seed).to(device)
-        work = _Work(recipe, arm, target, tokenizer, data, seed)
-        own = _part_of(context, place, len(arms))
-        metrics |= {f"{arm.name}/{name}": value for name, value in work.run(draft, out / arm.name, own).items()}
-    return metrics
+    run = Run.of("draft", checkpoints, progress, recipe=recipe, seed=seed)
+    model = draft if isinstance(draft, FeatureDraft) else causal_model(draft)
+    device = require_fit(model, target, tokenizer)
+    with frozen(target):
+        rows, account = _rows(dialogues, "train", target, tokenizer, recipe)
+        tests = [] if held_out is None else _rows(held_out, "held out", target, tokenizer, recipe)[0]
+        trained = draft_parts.prepare(model, recipe.part, rank=recipe.rank, seed=seed)
+        parameters = sum(parameter.numel() for parameter in trained)
+        work = _Work(recipe, model, target, device, rows, seed)
+        measured = [{"step": 0, "eval_loss": work.held_out_loss(tests)}] if tests else []
+        losses, seconds = work.train(draft_parts.optimizers(recipe, model, trained), run, after_step)
+        measured += [{"step": recipe.steps, "eval_loss": work.held_out_loss(tests)}] if tests else []
+    if recipe.part == "lora":
+        draft_parts.merge(model)
+    model.eval()
+    steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
+    return log_frame(
+        [*steps, *measured],
+        method="train_draft",
+        recipe=recipe,
+        seed=seed,
+        rows=account,
+        path=PATH,
+        parameters=parameters,
+        seconds=seconds,
+    )
 
 
-class _Data:
-    """Rows of the recipe's inputs, read and given features once, however many arms share them."""
+def new_draft(target: PreTrainedModel | PeftModel, *, private_experts: int = 1, seed: int = 0) -> FeatureDraft:
+    """A fresh feature draft of `target`, on its device: one layer of the target's width and heads, in float32.
+
+    It trains so whatever the target's type is; to decode beside a target in bfloat16, `draft.to(target.dtype)` then.
+    Its shared expert is as wide as the target's feed-forward network, a private one half as wide, as the sizes quoted
+    for EDA have it (papers/eda/NOTES.md 1); `private_experts` 0 makes EAGLE's plain draft. Other sizes:
+    `models.draft.shape_for` and `build`. Raises ValueError for a target that they do not know.
+    """
+    model = causal_model(target)
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
+    shape = feature_draft.shape_for(
+        model,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        shared_experts=1,
+        private_experts=private_experts,
+        shared_width=width,
+        private_width=width // 2 if private_experts else 0,
+        top=1,
+        routers=private_experts > 1,
+    )
+    return feature_draft.build(shape, model, seed=seed).to(model.device)
+
+
+def require_fit(draft: Draft, target: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> torch.device:
+    """The one device of both models. Raises ValueError unless they have one, one vocabulary, and it the tokenizer's."""
+    calling.require_fit(target, tokenizer)
+    devices = calling.device_of(draft), calling.device_of(target)
+    if devices[0] != devices[1]:
+        raise ValueError(f"the draft is on {devices[0]}, the target on {devices[1]}; both must be on one device")
+    require_pair(draft, causal_model(target))
+    return devices[0]
+
+
+@contextmanager
+def frozen(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Within, `model` is in evaluation mode and asks for no gradients; afterwards it is as it was."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+
+
+def _rows(
+    dialogues: Dialogues,
+    name: str,
+    target: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: DraftTraining,
+) -> tuple[list[Row], dict[str, float]]:
+    rows, account = draft_batches.rows_of(
+        dialogues, tokenizer, name=name, max_length=recipe.max_length, system_turn=recipe.system_turn
+    )
+    return draft_batches.FEATURES[recipe.features](rows, target), account
+
+
+class _Work:
+    """One draft's training on rows that have been read."""
 
     def __init__(
         self,
-        recipe: DraftRecipe,
-        target: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        inputs: dict[str, Path],
+        recipe: DraftTraining,
+        draft: Draft,
+        target: PreTrainedModel | PeftModel,
+        device: torch.device,
+        rows: list[Row],
+        seed: int,
     ) -> None:
-        self._recipe, self._target, self._tokenizer, self._inputs = recipe, target, tokenizer, inputs
-        self._rows: dict[tuple[str, str], list[Row]] = {}
+        self._recipe, self._draft, self._target, self._device = recipe, draft, target, device
+        self._rows, self._seed = rows, seed
 
-    def rows(self, name: str, split: str) -> list[Row]:
-        """Rows of an input; none where it has no held-out file. Raises ValueError for an input that is not there."""
-        if name not in self._inputs:
-            raise ValueError(f"no input {name!r} with dialogues; there are {', '.join(sorted(self._inputs))}")
-        if (name, split) not in self._rows:
-            self._rows[name, split] = self._read(self._inputs[name], split)
-        return self._rows[name, split]
-
-    def _read(self, folder: Path, split: str) -> list[Row]:
-        if split == TEST and not (folder / f"{TEST}.jsonl").is_file():
-            return []
-        rows = draft_batches.read_rows(
-            folder, split, self._tokenizer, max_length=self._recipe.max_length, system_turn=self._recipe.system_turn
-        )
-        return draft_batches.with_features(rows, self._target) if self._recipe.features == "kept" else rows
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One arm's training."""
-
-    recipe: DraftRecipe
-    arm: Arm
-    target: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    data: _Data
-    seed: int
-
-    def run(self, draft: Draft, out: Path, context: Context) -> dict[str, float]:
-        """Train `draft`, write it to `out`, and return the arm's metrics without its name."""
-        trained = draft_arms.prepare(draft, self.arm, seed=self.seed)
-        metrics = self._counts(draft, trained)
-        if not trained:
-            self._save(draft, out)
-            files.write_json(out / "log.json", [])
-            return metrics
-        held_out = self.data.rows(self.arm.data, TEST)
-        if held_out:
-            metrics["held_out_loss_start"] = self._held_out_loss(draft, held_out)
-        losses, seconds = self._train(draft, trained, context)
-        if held_out:
-            metrics["held_out_loss"] = self._held_out_loss(draft, held_out)
-        self._save(draft, out)
-        for step in self.recipe.keep_at:
-            self._save(self._kept(draft, context, step), out / KEPT / str(step))
-        files.write_json(out / "log.json", [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)])
-        tenth = max(1, len(losses) // 10)
-        metrics |= {"loss_start": _mean(losses[:tenth]), "loss": _mean(losses[-tenth:])}
-        return metrics | ({"seconds": seconds} if seconds is not None else {})
-
-    def _train(
-        self, draft: Draft, trained: list[torch.nn.Parameter], context: Context
+    def train(
+        self,
+        optimizers: list[torch.optim.Optimizer],
+        run: Run,
+        after_step: Callable[[int, Draft], None] | None,
     ) -> tuple[list[float], float | None]:
-        """Losses of all steps, and their CPU seconds (None where a resumed arm had no step left to take)."""
-        recipe = self.recipe
-        rows = self.data.rows(self.arm.data, TRAIN)
+        """Losses of all steps, and their CPU seconds (None where a resumed run had no step left to take)."""
+        recipe, draft, rows = self._recipe, self._draft, self._rows
         lengths = [len(row.ids) for row in rows]
-        batches = draft_batches.order(lengths, batch=recipe.batch, steps=recipe.steps, seed=self.seed)
+        batches = draft_batches.order(lengths, batch=recipe.batch, steps=recipe.steps, seed=self._seed)
         taken: list[float] = []
 
         def batch_loss(step: int) -> Tensor:
-            if step in recipe.keep_at:
-                self._keep(draft, context, step)
             taken.append(time.process_time())
             noise = None
             if recipe.noise:
-                noise = torch.Generator().manual_seed(derive(self.seed, "noise", step))
-            *first, last = draft_arms.micro_batches(recipe, draft, [rows[place] for place in batches[step]])
-            before = sum(self._backward(draft, part, noise) for part in first)
-            return self._loss(draft, last, noise) + before
+                noise = torch.Generator().manual_seed(derive(self._seed, "noise", step))
+            *first, last = draft_loss.micro_batches(recipe, draft, [rows[place] for place in batches[step]])
+            before = sum(self._backward(part, noise) for part in first)
+            return self._loss(last, noise) + before
+
+        def told(step: int, of: int, **numbers: float) -> None:
+            if after_step is not None:
+                after_step(step, draft)
+            run.progress(step, of, **numbers)
 
         losses = loop.train(
             draft,
-            draft_arms.optimizers(recipe, draft, trained),
+            optimizers,
             batch_loss,
             schedule=Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share),
             clip=recipe.clip,
             checkpoint_every=recipe.checkpoint_every,
-            context=context,
+            context=Run(run.checkpoints, told),
         )
-        draft.eval()
         spent = (time.process_time() - taken[0]) * recipe.steps / len(taken) if taken else None
         return losses, spent
 
-    def _loss(self, draft: Draft, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
-        """What the part adds to its batch's loss."""
-        batch = draft_batches.collate(part.rows, self.target)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.recipe.device == "cuda"):
-            return part.share * draft_arms.batch_loss(self.recipe, draft, self.target, batch, noise=noise)
-
-    def _backward(self, draft: Draft, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
-        """As `_loss`, its gradient already added to the draft's and its graph gone."""
-        loss = self._loss(draft, part, noise)
-        loss.backward()
-        return loss.detach()
-
-    def _held_out_loss(self, draft: Draft, rows: Sequence[Row]) -> float:
+    def held_out_loss(self, rows: Sequence[Row]) -> float:
         """The training loss, without noise, averaged over batches of held-out rows."""
-        draft.eval()
+        self._draft.eval()
         losses = []
         with torch.no_grad():
-            for start in range(0, len(rows), self.recipe.micro_batch):
-                batch = draft_batches.collate(rows[start : start + self.recipe.micro_batch], self.target)
-                losses.append(draft_arms.batch_loss(self.recipe, draft, self.target, batch, noise=None).item())
-        return _mean(losses)
+            for start in range(0, len(rows), self._recipe.micro_batch):
+                batch = draft_batches.collate(rows[start : start + self._recipe.micro_batch], self._target)
+                losses.append(draft_loss.batch_loss(self._recipe, self._draft, self._target, batch, noise=None).item())
+        return sum(losses) / len(losses)
 
-    def _counts(self, draft: Draft, trained: list[torch.nn.Parameter]) -> dict[str, float]:
-        counts = {
-            "parameters": float(sum(parameter.numel() for parameter in trained)),
-            "rows": float(len(self.data.rows(self.arm.data, TRAIN))) if trained else 0.0,
-        }
-        if isinstance(draft, FeatureDraft):
-            share = trained_share(draft.shape, self.arm.part, rank=self.arm.rank)
-            counts |= {
-                "share_of_draft": share.of_draft,
-                "share_with_embedding": share.with_embedding,
-                "share_of_full_width": share.of_full_width,
-            }
-        return counts
+    def _loss(self, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
+        """What the part adds to its batch's loss."""
+        batch = draft_batches.collate(part.rows, self._target)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+            return part.share * draft_loss.batch_loss(self._recipe, self._draft, self._target, batch, noise=noise)
 
-    def _save(self, draft: Draft, folder: Path) -> None:
-        notes = {**asdict(self.arm), "target_folder": self.recipe.target_folder}
-        draft_files.save(draft_arms.merged(draft).cpu(), folder, tokenizer=self.tokenizer, notes=notes)
-
-    def _keep(self, draft: Draft, context: Context, step: int) -> None:
-        """Put the weights after `step` steps aside. Taken again, equal, where a killed run repeats the step."""
-        weights = {name: tensor.detach().clone().contiguous() for name, tensor in draft.state_dict().items()}
-        folder = context.checkpoints / KEPT
-        folder.mkdir(exist_ok=True)
-        save_file(weights, folder / f"{step}.safetensors")
-
-    def _kept(self, draft: Draft, context: Context, step: int) -> Draft:
-        """A copy of the draft with the weights that were put aside after `step` steps."""
-        copied = copy.deepcopy(draft)
-        copied.load_state_dict(load_file(context.checkpoints / KEPT / f"{step}.safetensors"))
-        return copied
-
-
-@dataclass(frozen=True)
-class _ArmContext:
-    """A stage's context as one of its arms sees it."""
-
-    checkpoints: Path
-    progress: Callable[..., None]
-
-
-def _part_of(context: Context, place: int, arms: int) -> _ArmContext:
-    """A folder of its own for the checkpoints of arm `place`, and progress over all arms."""
-    folder = context.checkpoints / f"arm-{place}"
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def progress(step: int, total: int, **numbers: Any) -> None:
-        context.progress(place * total + step, arms * total, **numbers)
-
-    return _ArmContext(folder, progress)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    def _backward(self, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
+        """As `_loss`, its gradient already added to the draft's and its graph gone."""
+        loss = self._loss(part, noise)
+        loss.backward()
+        return loss.detach()

@@ -1,8 +1,8 @@
 """Dialogues as batches for draft training: ids, answer masks and the target's features of each row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds, TokenMask
-from zephyr_lab.data.splits import dialogue_rows
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import Messages, Split
 from zephyr_lab.methods.examples import IGNORED, dialogue_examples
 from zephyr_lab.models.logits import last_hidden_states
 
@@ -38,34 +39,60 @@ class Batch:
     lengths: Tensor
 
 
-def read_rows(
-    folder: Path, split: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int, system_turn: bool
-) -> list[Row]:
-    """The dialogues of a split without features; prints what was found in them. Raises ValueError for none usable."""
-    found = dialogue_rows(folder, split)
+def rows_of(
+    dialogues: Split[Messages] | Iterable[Mapping[str, Any]] | Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    name: str,
+    max_length: int,
+    system_turn: bool,
+) -> tuple[list[Row], dict[str, float]]:
+    """Dialogues as rows without features, and an account of them; rows that are made already come back as they are.
+
+    Prints what was found, under `name`. Raises ValueError where no dialogue is usable.
+    """
+    if not isinstance(dialogues, Split):
+        dialogues = list(dialogues)
+        if dialogues and all(isinstance(row, Row) for row in dialogues):
+            return dialogues, {"rows": float(len(dialogues)), "used": float(len(dialogues))}
+    read = splits.dialogues(dialogues)
     examples, account = dialogue_examples(
         tokenizer,
-        found.rows,
+        read.rows,
         max_length=max_length,
         answers_only=True,
         system_turn=system_turn,
-        numbers=found.numbers,
+        numbers=read.numbers,
     )
-    print(f"{split}: {found.line(account.line())}")
-    return [Row(torch.tensor(example.input_ids), torch.tensor(example.labels) != IGNORED, None) for example in examples]
+    print(f"{name}: {read.line(account.line())}")
+    rows = [Row(torch.tensor(example.input_ids), torch.tensor(example.labels) != IGNORED, None) for example in examples]
+    return rows, {"unusable": float(len(read.bad)), **account.metrics()}
 
 
 def with_features(rows: Sequence[Row], target: PreTrainedModel) -> list[Row]:
-    """The rows with the target's features, computed once and kept in the CPU's memory."""
-    kept: list[Row | None] = [None] * len(rows)
-    by_length = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
+    """The rows with the target's features, computed once where a row lacks them and kept in the CPU's memory."""
+    kept: list[Row] = list(rows)
+    missing = [place for place, row in enumerate(rows) if row.features is None]
+    by_length = sorted(missing, key=lambda place: len(rows[place].ids))
     for start in range(0, len(by_length), ROWS_AT_ONCE):
         places = by_length[start : start + ROWS_AT_ONCE]
         features = target_features(target, _padded([rows[place].ids for place in places]).to(target.device))
         for place, own in zip(places, features, strict=True):
             row = rows[place]
             kept[place] = Row(row.ids, row.answers, own[: len(row.ids)].clone().cpu())
-    return [row for row in kept if row is not None]
+    return kept
+
+
+def without_features(rows: Sequence[Row], target: PreTrainedModel) -> list[Row]:
+    """The rows as they are: `collate` computes the features that they lack, each time."""
+    del target
+    return list(rows)
+
+
+FEATURES: dict[str, Callable[[Sequence[Row], PreTrainedModel], list[Row]]] = {
+    "kept": with_features,
+    "each_step": without_features,
+}
 
 
 def target_features(target: PreTrainedModel, ids: TokenIds) -> Tensor:

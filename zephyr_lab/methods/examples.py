@@ -10,8 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from zephyr_lab.data.chat import encode_dialogues, encode_prompts
-from zephyr_lab.data.splits import Messages, Preference
+from zephyr_lab.data.chat import EncodedDialogue, attempt_dialogues, attempt_prompts, require_system_turn
+from zephyr_lab.data.plain_text import continued_ids, text_ids
+from zephyr_lab.data.splits import Answered, Messages, PlainText, Preference, Talk
+from zephyr_lab.models.own_template import CHANGED, Unwritable
 
 IGNORED = -100  # a label that no loss counts
 SHOWN = 10
@@ -84,7 +86,7 @@ class PairExample:
 
 def dialogue_examples(
     tokenizer: PreTrainedTokenizerBase,
-    dialogues: Sequence[Messages],
+    dialogues: Sequence[Talk],
     *,
     max_length: int,
     answers_only: bool,
@@ -93,7 +95,9 @@ def dialogue_examples(
 ) -> tuple[list[DialogueExample], Account]:
     """Examples in the dialogues' order. A row beyond `max_length` loses its end; one that keeps no answer is set aside.
 
-    `numbers`: what the account calls the dialogues, 1, 2, ... unless given. Raises ValueError where no row is left.
+    So is one that the tokenizer's chat template cannot write. Of a plain text all tokens are learned, of a prompt and
+    its completion those of the completion; texts without turns take no `system_turn`. `numbers`: what the account calls
+    the dialogues, 1, 2, ... unless given. Raises ValueError where no row is left.
     """
     examples, account = each_dialogue(
         tokenizer,
@@ -110,7 +114,7 @@ def dialogue_examples(
 
 def each_dialogue(
     tokenizer: PreTrainedTokenizerBase,
-    dialogues: Sequence[Messages],
+    dialogues: Sequence[Talk],
     *,
     max_length: int,
     answers_only: bool,
@@ -120,9 +124,13 @@ def each_dialogue(
     """As `dialogue_examples`, one entry a dialogue, None where it is set aside; all of them may be."""
     account = Account(len(dialogues))
     examples: list[DialogueExample | None] = []
-    encoded = encode_dialogues(tokenizer, [_with_system(dialogue, system_turn) for dialogue in dialogues])
+    encoded = _encoded(tokenizer, dialogues, system_turn=system_turn)
     for number, dialogue, whole in zip(_numbers(dialogues, numbers), dialogues, encoded, strict=True):
-        if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in dialogue):
+        if isinstance(whole, Unwritable):
+            account.note(whole.kind, number, set_aside=True)
+            examples.append(None)
+            continue
+        if any(not answer.strip() for answer in _answer_texts(dialogue)):
             account.note("empty answer", number)
         ids, mask = whole.ids[:max_length], whole.answer_mask[:max_length]
         # The first token has none before it that could predict it.
@@ -155,17 +163,18 @@ def pair_examples(
 
     Pairs of equal texts stay or are set aside (`equal_answers` "keep" or "set_aside"). A prompt beyond
     `max_prompt_length` loses its beginning (`long_prompts` "cut_left") or is set aside with its pair ("set_aside"); an
-    answer that reaches over `max_length` loses its end; a pair whose prompt leaves it no token is set aside. `numbers`:
-    what the account calls the pairs, 1, 2, ... unless given. Raises ValueError where no pair is left.
+    answer that reaches over `max_length` loses its end; a pair whose prompt leaves it no token is set aside, and so is
+    one that the tokenizer's chat template cannot write. `numbers`: what the account calls the pairs, 1, 2, ... unless
+    given. Raises ValueError where no pair is left.
     """
     account = Account(len(pairs))
     examples = []
-    before = [_with_system(pair.prompt, system_turn) for pair in pairs]
-    prompts = encode_prompts(tokenizer, before)
-    chosen = _answers(tokenizer, before, [pair.chosen for pair in pairs], prompts)
-    rejected = _answers(tokenizer, before, [pair.rejected for pair in pairs], prompts)
-    sides = zip(_numbers(pairs, numbers), pairs, prompts, chosen, rejected, strict=True)
-    for number, pair, prompt, good, bad in sides:
+    sides = _sides(tokenizer, pairs, system_turn=system_turn)
+    for number, pair, ids in zip(_numbers(pairs, numbers), pairs, sides, strict=True):
+        if isinstance(ids, Unwritable):
+            account.note(ids.kind, number, set_aside=True)
+            continue
+        prompt, good, bad = ids
         if pair.chosen == pair.rejected:
             account.note("equal answers", number, set_aside=equal_answers == "set_aside")
             if equal_answers == "set_aside":
@@ -196,23 +205,106 @@ def require_some(account: Account, *, max_length: int) -> None:
         raise ValueError(f"none of {account.read} rows can be trained on at max_length {max_length}: {account.line()}")
 
 
-def _with_system(dialogue: Messages, wanted: bool) -> Messages:
-    """The dialogue, an empty system turn put first if it is wanted and there is none."""
-    if wanted and dialogue and dialogue[0]["role"] != "system":
-        return [{"role": "system", "content": ""}, *dialogue]
-    return dialogue
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Talk], *, system_turn: bool
+) -> list[EncodedDialogue | Unwritable]:
+    """Ids and masks of each row, messages in the chat template and texts as they are."""
+    spoken = [place for place, row in enumerate(rows) if not isinstance(row, PlainText)]
+    turns = _opened(tokenizer, [_messages(rows[place]) for place in spoken], wanted=system_turn)
+    written = dict(zip(spoken, attempt_dialogues(tokenizer, turns) if turns else [], strict=True))
+    return [
+        _plain(tokenizer, row) if isinstance(row, PlainText) else _last_only(row, written[place])
+        for place, row in enumerate(rows)
+    ]
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, row: PlainText) -> EncodedDialogue:
+    if row.prompt is None:
+        ids = text_ids(tokenizer, row.completion)
+        return EncodedDialogue(tuple(ids), (True,) * len(ids))
+    prompt, (answer,) = continued_ids(tokenizer, row.prompt, [row.completion])
+    return EncodedDialogue((*prompt, *answer), (False,) * len(prompt) + (True,) * len(answer))
+
+
+def _messages(row: Talk) -> Messages:
+    if isinstance(row, Answered):
+        return [*row.prompt, {"role": "assistant", "content": row.answer}]
+    return row
+
+
+def _last_only(row: Talk, whole: EncodedDialogue | Unwritable) -> EncodedDialogue | Unwritable:
+    """The dialogue; where one answer is asked for, no other is masked."""
+    if isinstance(whole, Unwritable) or not isinstance(row, Answered):
+        return whole
+    mask = list(whole.answer_mask)
+    end = len(mask) - mask[::-1].index(True)  # behind the last answer
+    start = max((place + 1 for place in range(end) if not mask[place]), default=0)
+    return EncodedDialogue(whole.ids, tuple(start <= place < end for place in range(len(mask))))
+
+
+def _answer_texts(row: Talk) -> list[str]:
+    if isinstance(row, PlainText):
+        return [row.completion]
+    if isinstance(row, Answered):
+        return [row.answer]
+    return [turn["content"] for turn in row if turn["role"] == "assistant"]
+
+
+def _opened(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Messages], *, wanted: bool) -> list[Messages]:
+    """The dialogues, an empty system turn put first if it is wanted and there is none.
+
+    Raises ValueError where the tokenizer's chat template takes none.
+    """
+    if not wanted or not dialogues:
+        return list(dialogues)
+    require_system_turn(tokenizer)
+    return [
+        dialogue if not dialogue or dialogue[0]["role"] == "system" else [{"role": "system", "content": ""}, *dialogue]
+        for dialogue in dialogues
+    ]
+
+
+def _sides(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Preference], *, system_turn: bool
+) -> list[tuple[list[int], list[int], list[int]] | Unwritable]:
+    """Ids of each pair's prompt, chosen and rejected answer."""
+    spoken = [place for place, pair in enumerate(pairs) if not isinstance(pair.prompt, str)]
+    before = _opened(tokenizer, [pairs[place].prompt for place in spoken], wanted=system_turn)  # type: ignore[misc]
+    prompts = attempt_prompts(tokenizer, before) if before else []
+    chosen = _answers(tokenizer, before, [pairs[place].chosen for place in spoken], prompts)
+    rejected = _answers(tokenizer, before, [pairs[place].rejected for place in spoken], prompts)
+    written = dict(zip(spoken, zip(prompts, chosen, rejected, strict=True), strict=True))
+    found: list[tuple[list[int], list[int], list[int]] | Unwritable] = []
+    for place, pair in enumerate(pairs):
+        if isinstance(pair.prompt, str):
+            prompt, (good, bad) = continued_ids(tokenizer, pair.prompt, [pair.chosen, pair.rejected])
+            found.append((prompt, good, bad))
+        else:
+            parts = written[place]
+            unwritable = [part for part in parts if isinstance(part, Unwritable)]
+            found.append(unwritable[0] if unwritable else parts)  # type: ignore[arg-type]
+    return found
 
 
 def _answers(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], texts: Sequence[str], before: Sequence[list[int]]
-) -> list[list[int]]:
-    """Ids of each answer after its prompt, </s> included, without the line break that closes the turn."""
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    texts: Sequence[str],
+    before: Sequence[list[int] | Unwritable],
+) -> list[list[int] | Unwritable]:
+    """Ids of each answer after its prompt, the end of its turn included, without what closes the turn behind it."""
     dialogues = [[*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, texts, strict=True)]
-    encoded = encode_dialogues(tokenizer, dialogues)
-    return [
-        [id_ for id_, counts in zip(whole.ids[len(ids) :], whole.answer_mask[len(ids) :], strict=True) if counts]
-        for whole, ids in zip(encoded, before, strict=True)
-    ]
+    encoded = attempt_dialogues(tokenizer, dialogues) if dialogues else []
+    return [_behind(whole, ids) for whole, ids in zip(encoded, before, strict=True)]
+
+
+def _behind(whole: EncodedDialogue | Unwritable, before: list[int] | Unwritable) -> list[int] | Unwritable:
+    if isinstance(whole, Unwritable) or isinstance(before, Unwritable):
+        return whole if isinstance(whole, Unwritable) else []
+    if list(whole.ids[: len(before)]) != before:
+        return Unwritable(CHANGED, "the ids of the prompt are others once the answer is there")
+    rest = zip(whole.ids[len(before) :], whole.answer_mask[len(before) :], strict=True)
+    return [id_ for id_, counts in rest if counts]
 
 
 def _numbers(rows: Sequence[object], numbers: Sequence[int] | None) -> Sequence[int]:

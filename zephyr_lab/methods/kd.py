@@ -63,7 +63,9 @@ def train(
     place = distillation.require_input(inputs, "teacher", "distillation needs a teacher") / recipe.teacher
     student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     teacher = distillation.load_teacher(place, device)
-    pairing.require_same_tokenizer(student=tokenizer, teacher=saved.load_chat_tokenizer(place))
+    tokenizers = {"student": tokenizer, "teacher": saved.load_chat_tokenizer(place)}
+    pairing.require_same_tokenizer(**tokenizers)
+    pairing.require_same_turns(**tokenizers)
     pairing.require_same_vocabulary(student=student.config, teacher=teacher.config)
     pairs = pair(recipe, student, teacher)
     examples, accounts = {}, {}

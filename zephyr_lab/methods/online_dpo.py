@@ -1,4 +1,4 @@
-"""Online DPO: at each step the policy of the moment answers, the judge labels its answers, DPO learns the pair.
+"""Online DPO: at each step the policy of the moment answers, a reward labels its answers, DPO learns the pair.
 
 Guo et al. 2024, arXiv 2402.04792 (direct alignment from AI feedback, online). The loss is `losses.dpo`; the pairs are
 on-policy, which is what the offline ones lack.
@@ -6,62 +6,91 @@ on-policy, which is what the offline ones lack.
 
 import random
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.methods import process
-from zephyr_lab.methods.loop import Context, train
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, settings_by_keyword
+from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.policy_log import PolicyLog
-from zephyr_lab.methods.recipes.rlhf import OnlineDPORecipe
+from zephyr_lab.methods.recipes.rollouts import OnlineDPO
 from zephyr_lab.methods.rollouts import (
     Questions,
+    Reference,
+    Reward,
+    Watch,
     Work,
+    adamw,
     answer,
+    as_reward,
     drawn_places,
-    finite_rewards,
     repeated,
-    reward_for,
     scored,
     token_log_probs,
+    without_dropout,
 )
-from zephyr_lab.models import saved
 
 
-def build(
-    recipe: OnlineDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
-) -> dict[str, float]:
-    """Train `inputs["policy"]`, which is also the reference, on pairs of its own answers that the judge labels.
+@settings_by_keyword(OnlineDPO)
+def train_online_dpo(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Any,
+    *,
+    recipe: OnlineDPO,
+    reward: Any,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> pd.DataFrame:
+    """Train `model`, a causal LM with adapters or without, by DPO on pairs of its own answers that `reward` ranks.
 
-    Writes the policy with its tokenizer to `out`, the policies kept on the way to steps/N, and log.json, a row a step:
-    reward of all answers, KL, length, tied (share of questions whose answers the judge cannot tell apart; they teach
-    nothing). Metrics: steps, tokens spent, CPU seconds and memory. Raises ValueError at a loss that is not finite.
+    At each step `batch` prompts get `samples` answers each; the best and the worst make a pair, DPO's loss (Rafailov et
+    al. 2023, eq. 7) is averaged over the prompts, a prompt whose answers are worth the same counting as 0. No dropout
+    is drawn.
+
+    prompts: rows {"prompt": text or messages}. reward: `reward(prompts, answers)` with one number an answer, a judge's
+    score say, or a reward model with one label (see `rollouts.as_reward`). reference: by default the model as it
+    stands now, a peft model with its adapters off. watch(rollouts taken, model) is called before each rollout.
+
+    Returns a row a step: step, reward (mean of all answers), kl (nats an answer, of the pairs), length (tokens), tied
+    (share of prompts whose answers are worth the same; they teach nothing), tokens spent, loss (before the update: ln 2
+    * (1 - tied) at the first). attrs: "rows" (an account of the prompts).
+
+    Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
+    a foreign tokenizer, and prompts too few for a batch.
+
+        log = train_online_dpo(model, tokenizer, [{"prompt": "Hi"}] * 8, batch=8, reward=lambda prompts, answers:
+            [-float(len(one)) for one in answers])
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_chat_tokenizer(start)
-    with metered() as cost:
-        policy = saved.load_model(start).to(device)
-        trainer = Trainer(recipe, seed, policy, tokenizer, inputs, start, context)
-        train(
-            policy,
-            [torch.optim.AdamW(policy.parameters(), lr=recipe.learning_rate, weight_decay=0.0)],
+    device_of(model)
+    require_fit(model, tokenizer)
+    run = Run.of("online DPO", checkpoints, progress, recipe=recipe, seed=seed)
+    questions = Questions.of(prompts, model, tokenizer, recipe)
+    worth = as_reward(reward, questions, tokenizer)
+    with without_dropout(model):
+        held_to = Reference.of(model, reference)
+        trainer = Trainer(recipe, seed, model, held_to, questions, worth, PolicyLog(run.checkpoints), watch)
+        losses = train(
+            model,
+            [adamw(model, learning_rate=recipe.learning_rate)],
             trainer.batch_loss,
             schedule=Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share),
             clip=recipe.clip,
             checkpoint_every=recipe.checkpoint_every,
-            context=context,
+            context=run,
         )
-    saved.save(policy, tokenizer, out)
-    trainer.log.finish(out)
-    return {"steps": float(recipe.steps), **trainer.log.work(), **cost.metrics()}
+    model.eval()
+    return trainer.log.frame(losses, method="train_online_dpo", recipe=recipe, seed=seed, account=questions.account)
 
 
 class Trainer:
@@ -69,41 +98,41 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: OnlineDPORecipe,
+        recipe: OnlineDPO,
         seed: int,
-        policy: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        inputs: dict[str, Path],
-        start: Path,
-        context: Context,
+        policy: nn.Module,
+        reference: Reference,
+        questions: Questions,
+        reward: Reward,
+        log: PolicyLog,
+        watch: Watch | None,
     ) -> None:
-        self.log = PolicyLog(context.checkpoints)
-        self._recipe, self._seed, self._policy, self._tokenizer = recipe, seed, policy, tokenizer
-        self._reference = saved.load_model(start).to(policy.device)
-        self._questions = Questions.of_pairs(tokenizer, world=recipe.world, prompts=recipe.prompts, seed=seed)
-        self._judge = reward_for(recipe, self._questions, tokenizer, inputs, policy.device)
+        self.log = log
+        self._recipe, self._seed, self._policy, self._reference = recipe, seed, policy, reference
+        self._questions, self._judge, self._watch = questions, reward, watch
         self._rounds = drawn_places(
-            recipe.prompts, rounds=recipe.steps, at_once=recipe.batch, seed=derive(seed, "prompts")
+            len(questions.ids), rounds=recipe.steps, at_once=recipe.batch, seed=derive(seed, "prompts")
         )
 
     def batch_loss(self, step: int) -> Tensor:
         """Mean DPO loss over the questions of the step; a tied question counts as 0."""
         recipe = self._recipe
-        if step in recipe.keep:
-            self.log.keep(step, self._policy, self._tokenizer)
+        if self._watch is not None:
+            self._watch(step, self._policy)
         answered = answer(
             self._policy,
-            self._questions,
+            self._questions.ids,
             repeated(self._rounds[step], recipe.samples),
             max_new_tokens=recipe.max_new_tokens,
             seed=derive(self._seed, "answers", step),
         )
-        rewards = finite_rewards(self._judge, answered, step)
+        rewards = self._judge.of(answered, step)
         rng = random.Random(derive(self._seed, "judge", step))
         seen = [reward + rng.gauss(0.0, recipe.judge_sd) for reward in rewards]
         chosen, rejected = best_and_worst(seen, samples=recipe.samples)
         pair = answered.subset([*chosen, *rejected])
-        reference = scored(self._reference, pair).sum(dim=1)
+        with self._reference.model() as model:
+            reference = scored(model, pair).sum(dim=1)
         log_probs, _ = token_log_probs(self._policy, pair)
         own = log_probs.sum(dim=1)
         losses = pair_losses(own, reference, beta=recipe.beta)
@@ -111,7 +140,7 @@ class Trainer:
         work = Work(
             generated=answered.tokens,
             prompted=answered.read_tokens - answered.tokens,
-            scored=pair.read_tokens,
+            scored=pair.read_tokens + self._judge.reads * answered.read_tokens,
             trained=pair.read_tokens,
             answers=len(answered),
         )

@@ -44,12 +44,16 @@ def muon_and_adamw(model: nn.Module, *, learning_rate: float, weight_decay: floa
     matrices = [parameter for parameter in parameters if parameter.ndim == 2 and id(parameter) not in embedding]
     inner = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in parameters if id(parameter) not in inner]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=learning_rate,
-        momentum=MUON_MOMENTUM,
-        weight_decay=weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adamw = torch.optim.AdamW(others, lr=learning_rate, betas=ADAM_BETAS, weight_decay=0.0)
-    return [muon, adamw]
+    both: list[torch.optim.Optimizer] = []
+    if matrices:
+        muon = torch.optim.Muon(
+            matrices,
+            lr=learning_rate,
+            momentum=MUON_MOMENTUM,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        both.append(muon)
+    if others:  # LoRA's adapters are matrices alone
+        both.append(torch.optim.AdamW(others, lr=learning_rate, betas=ADAM_BETAS, weight_decay=0.0))
+    return both

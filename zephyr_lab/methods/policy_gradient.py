@@ -3,64 +3,130 @@
 Ahmadian et al. 2024, arXiv 2402.14740 (RLOO); Shao et al. 2024, arXiv 2402.03300 (GRPO). Advantages, loss and loop are
 TRL's. Its generation is replaced: ours is a few times faster on a CPU, and each step's draws hang on the seed and the
 step alone, so that a killed run ends as an unbroken one. Its prompts are replaced, too: a role tag in a text is text.
+Its reference is the policy's start as it is in memory, not what the model's name would load.
 """
 
-import math
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from datasets import Dataset
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
-from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.methods import process, trl_adapters
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.decoding.sampling import positions
+from zephyr_lab.losses.rollout_shapes import GroupRewards
+from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.policy_log import PolicyLog
-from zephyr_lab.methods.recipes.rlhf import PolicyGradientRecipe
+from zephyr_lab.methods.recipes.rollouts import PolicyGradient
 from zephyr_lab.methods.rollouts import (
     Answered,
     Questions,
     Reward,
+    Watch,
     Work,
+    adamw,
     answer,
-    finite_rewards,
-    reward_for,
+    as_reward,
+    frozen_copy,
+    require_comparable,
+    without_dropout,
 )
-from zephyr_lab.models import saved
+from zephyr_lab.models.context import require_alike
+from zephyr_lab.models.logits import probe_ids
+from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
 
 KL_READS = 2  # forward passes of a rollout that keep no gradient: old policy and reference
+REFERENCE_ADAPTER = "ref"  # that TRL puts beside a policy's own
+TOLERANCE = 1e-2  # of logits: a token at another position moves them by more, rounding by less
+
+AdvantagesOf = Callable[[GroupRewards], GroupRewards]
+
+
+class PromptOrder(RepeatSampler):
+    """TRL's order of prompts, which hangs on seed and epoch alone: a run resumed in a later epoch goes on in its order.
+
+    TRL's own sampler begins anew with the first epoch's.
+    """
+
+    @classmethod
+    def of(cls, sampler: RepeatSampler) -> "PromptOrder":
+        """The same order, told by epoch."""
+        return cls(
+            sampler.data_source,
+            sampler.mini_repeat_count,
+            sampler.batch_size,
+            sampler.repeat_count,
+            sampler.shuffle,
+            sampler.seed,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.generator.manual_seed(self.seed)
+        for _ in range(epoch):
+            torch.randperm(self.num_samples, generator=self.generator)
 
 
 class OwnAnswers(trl_adapters.StageTrainer):
     """Our prompts, sampler and log in TRL's two trainers. `begin` comes before training."""
 
     def begin(
-        self, recipe: PolicyGradientRecipe, questions: Questions, reward: Reward, log: PolicyLog, seed: int
+        self,
+        recipe: PolicyGradient,
+        questions: Questions,
+        reward: Reward,
+        log: PolicyLog,
+        seed: int,
+        advantages: AdvantagesOf | None = None,
     ) -> None:
-        self.recipe, self.questions, self.reward, self.policy_log, self.stage_seed = (
+        self.recipe, self.questions, self.reward, self.policy_log, self.stage_seed, self.advantages = (
             recipe,
             questions,
             reward,
             log,
             seed,
+            advantages,
         )
         self.answered: Answered | None = None
+        self.found: list[float] = []
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         self.places = [int(prompt) for prompt in prompts]
         return [self.questions.ids[place] for place in self.places], None, {}
 
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        scored = super()._generate_and_score_completions(inputs)
+        if self.advantages is not None:
+            scored["advantages"] = self._own_advantages(scored["advantages"])
+        return scored
+
+    def _own_advantages(self, theirs: torch.Tensor) -> torch.Tensor:
+        rewards = torch.tensor(self.found, device=theirs.device).view(-1, self.recipe.samples)
+        own = self.advantages(rewards)
+        if tuple(own.shape) != tuple(rewards.shape) or not own.isfinite().all():
+            raise ValueError(
+                f"advantages must be finite, shape {tuple(rewards.shape)} (prompt, sample) as the rewards, at step "
+                f"{self.state.global_step}; got shape {tuple(own.shape)}"
+            )
+        return own.detach().to(theirs.dtype).view(-1)
+
     def own_answers(self) -> list[list[int]]:
         """Answers to the questions that were just tokenised."""
         self.answered = answer(
             self.model,
-            self.questions,
+            self.questions.ids,
             self.places,
             max_new_tokens=self.recipe.max_new_tokens,
             seed=derive(self.stage_seed, "answers", self.state.global_step),
@@ -70,8 +136,8 @@ class OwnAnswers(trl_adapters.StageTrainer):
     def rewards(self, **_: Any) -> list[float]:
         """Rewards of the answers just drawn, in TRL's way of asking; writes the step's row of the log."""
         answered, step = self.answered, self.state.global_step
-        found = finite_rewards(self.reward, answered, step)
-        reads = KL_READS * (self.recipe.beta > 0) + (self.recipe.reward == "learned")
+        self.found = self.reward.of(answered, step)
+        reads = KL_READS * (self.recipe.beta > 0) + self.reward.reads
         work = Work(
             generated=answered.tokens,
             prompted=answered.read_tokens - answered.tokens,
@@ -80,15 +146,15 @@ class OwnAnswers(trl_adapters.StageTrainer):
             answers=len(answered),
         )
         length = answered.tokens / len(answered)
-        self.policy_log.add(step, work, reward=sum(found) / len(found), length=length)
-        return found
+        self.policy_log.add(step, work, reward=sum(self.found) / len(self.found), length=length)
+        return self.found
 
 
 class StageRLOOTrainer(OwnAnswers, RLOOTrainer):
     """TRL's RLOOTrainer in a stage."""
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
-        return RLOOTrainer._get_train_sampler(self, dataset)
+        return PromptOrder.of(RLOOTrainer._get_train_sampler(self, dataset))
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
         return self.own_answers()
@@ -98,74 +164,147 @@ class StageGRPOTrainer(OwnAnswers, GRPOTrainer):
     """TRL's GRPOTrainer in a stage."""
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
-        return GRPOTrainer._get_train_sampler(self, dataset)
+        return PromptOrder.of(GRPOTrainer._get_train_sampler(self, dataset))
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
         return self.own_answers(), None
 
 
-class KeepPolicies(TrainerCallback):
-    """Keeps the policy after the recipe's steps, before the checkpoint of the same step."""
+@dataclass(frozen=True)
+class Advantages:
+    """How the answers to one prompt are compared, and the trainer whose loss goes with it. `own`: a function of one's
+    own in the place of the trainer's."""
 
-    def __init__(self, recipe: PolicyGradientRecipe, log: PolicyLog) -> None:
-        self._steps, self._log = recipe.keep, log
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        if state.global_step in self._steps:
-            self._log.keep(state.global_step, objects["model"], objects["processing_class"])
+    trainer: type[OwnAnswers]
+    config: type
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    own: AdvantagesOf | None = None
 
 
-def build(
-    recipe: PolicyGradientRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
-) -> dict[str, float]:
-    """Train `inputs["policy"]`, which is also the reference, by RLOO or GRPO on the recipe's reward.
+RLOO = Advantages(StageRLOOTrainer, RLOOConfig)
+GRPO = Advantages(StageGRPOTrainer, GRPOConfig, {"loss_type": "grpo"})  # the paper's; TRL's default is DAPO's
 
-    Writes the policy with its tokenizer to `out`, the policies kept on the way to steps/N, log.json (a row a step:
-    reward, length, tokens) and trl_log.json (what the trainer logs: KL a token, entropy, clipped share, ...). Metrics:
-    steps, tokens spent, CPU seconds and memory. Raises ValueError at the first loss that is not finite.
+
+@settings_by_keyword(PolicyGradient)
+def train_policy_gradient(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Any,
+    *,
+    recipe: PolicyGradient,
+    reward: Any,
+    advantages: Advantages | AdvantagesOf,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    watch: Watch | None = None,
+) -> pd.DataFrame:
+    """Train `model`, a causal LM with adapters or without, by policy gradient on what its own answers are worth.
+
+    In each of `steps` rollouts `batch` prompts get `samples` answers each, which are compared with each other; one
+    update follows. advantages: `RLOO` (leave-one-out; the KL to the reference, k1, is taken off the rewards), `GRPO`
+    (group-relative; the KL, k3, stands in the loss), or a function of rewards (prompt, sample) that gives advantages of
+    the same shape, under GRPO's loss. No dropout is drawn.
+
+    prompts: rows {"prompt": text or messages}. reward: `reward(prompts, answers)` with one number an answer, or a
+    reward model with one label (see `rollouts.as_reward`). reference: by default the model as it stands now, a peft
+    model with its adapters off; none is kept at beta 0. watch(rollouts taken, model) is called before each rollout.
+
+    Returns a row a step: step, reward (mean), length (tokens), tokens spent, loss. attrs: "trainer" (what TRL's trainer
+    logs: KL a token, entropy, clipped share, ...), "rows" (an account of the prompts).
+
+    Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
+    a foreign tokenizer, and prompts too few for a batch.
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_chat_tokenizer(start)
-    log = PolicyLog(context.checkpoints)
-    with metered() as cost:
-        policy = saved.load_model(start).to(device)
-        questions = Questions.of_pairs(tokenizer, world=recipe.world, prompts=recipe.prompts, seed=seed)
-        reward = reward_for(recipe, questions, tokenizer, inputs, device)
-        trainer = make_trainer(recipe, policy, tokenizer, seed=seed, folder=context.checkpoints / "trainer")
-        trainer.begin(recipe, questions, reward, log, seed)
-        trainer.add_callback(KeepPolicies(recipe, log))
-        told = trl_adapters.run(trainer, context)
-    saved.save(policy, tokenizer, out)
-    log.finish(out)
-    files.write_json(out / "trl_log.json", told)
-    return {"steps": float(trainer.state.global_step), **log.work(), **cost.metrics()}
+    device_of(model)
+    require_fit(model, tokenizer)
+    run = Run.of("policy gradient", checkpoints, progress, recipe=recipe, seed=seed)
+    questions = Questions.of(prompts, model, tokenizer, recipe)
+    require_alike(model, [len(ids) + recipe.max_new_tokens for ids in questions.ids])
+    form = advantages if isinstance(advantages, Advantages) else replace(GRPO, own=advantages)
+    log = PolicyLog(run.checkpoints)
+    worth = as_reward(reward, questions, tokenizer)
+    held_to = None
+    if recipe.beta > 0 and reference is not None:
+        require_comparable(model, reference)
+        held_to = causal_model(reference).eval()
+    elif recipe.beta > 0 and not hasattr(model, "disable_adapter"):
+        held_to = frozen_copy(model)
+    models = [one for one in (model, held_to) if one is not None]
+    with without_dropout(model), placed_by_mask(*models), trl_adapters.own_forwards(*models):
+        trainer = make_trainer(
+            recipe,
+            model,
+            tokenizer,
+            form,
+            reference=held_to,
+            prompts=len(questions.ids),
+            seed=seed,
+            folder=run.folder("trainer"),
+        )
+        trainer.begin(recipe, questions, worth, log, seed, form.own)
+        told = trl_adapters.run(trainer, run, callbacks=[*callbacks, *([] if watch is None else [Watching(watch)])])
+    model.eval()
+    losses = [row["loss"] for row in told if "loss" in row]
+    return log.frame(
+        losses, method="train_policy_gradient", recipe=recipe, seed=seed, trainer=told, account=questions.account
+    )
+
+
+def train_rloo(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Any, *, reward: Any, **settings: Any
+) -> pd.DataFrame:
+    """`train_policy_gradient` with `RLOO`: each answer's reward less the mean of the others' to its prompt.
+
+    log = train_rloo(model, tokenizer, [{"prompt": "Hi"}] * 8, reward=lambda prompts, answers:
+        [-float(len(one)) for one in answers])
+    """
+    return train_policy_gradient(model, tokenizer, prompts, reward=reward, advantages=RLOO, **settings)
+
+
+def train_grpo(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Any, *, reward: Any, **settings: Any
+) -> pd.DataFrame:
+    """`train_policy_gradient` with `GRPO`: each answer's reward less its group's mean, over its group's deviation."""
+    return train_policy_gradient(model, tokenizer, prompts, reward=reward, advantages=GRPO, **settings)
+
+
+class Watching(TrainerCallback):
+    """Shows the policy before each rollout, as the methods with a loop of their own do."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+        self._watch(state.global_step, objects["model"])
 
 
 def make_trainer(
-    recipe: PolicyGradientRecipe,
-    policy: PreTrainedModel,
+    recipe: PolicyGradient,
+    policy: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
+    form: Advantages,
     *,
+    reference: PreTrainedModel | None,
+    prompts: int,
     seed: int,
-    folder: Path,
+    folder: Path | None,
 ) -> OwnAnswers:
-    """The trainer, with checkpoints in `folder`; the reference is read anew from where the policy came from."""
+    """The trainer, with checkpoints in `folder`. reference: None for the policy with its adapters off, or at beta 0."""
     trl_adapters.score_labelled_positions_only()
-    on_cpu = recipe.device == "cpu"
-    config, trainer = (RLOOConfig, StageRLOOTrainer) if recipe.algorithm == "rloo" else (GRPOConfig, StageGRPOTrainer)
-    rows = recipe.batch * recipe.samples
-    arguments = config(
-        output_dir=str(folder),
-        seed=derive(seed, "trainer") % 2**32,
+    on_cpu = device_of(policy).type == "cpu"
+    arguments = form.config(
+        output_dir=None if folder is None else str(folder),
+        seed=trl_adapters.trainer_seed(seed),
         max_steps=recipe.steps,
-        per_device_train_batch_size=rows,
+        per_device_train_batch_size=recipe.batch * recipe.samples,
         num_generations=recipe.samples,
         steps_per_generation=1,
         max_completion_length=recipe.max_new_tokens,
         temperature=1.0,
-        beta=recipe.beta,
+        beta=0.0,  # no reference by the model's name; ours comes below
         learning_rate=recipe.learning_rate,
         max_grad_norm=recipe.clip,
         weight_decay=0.0,
@@ -176,37 +315,79 @@ def make_trainer(
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="steps",
+        save_strategy="no" if folder is None else "steps",
         save_steps=recipe.checkpoint_every,
         report_to="none",
         disable_tqdm=True,
         pad_to_multiple_of=None,
-        **({"loss_type": "grpo"} if recipe.algorithm == "grpo" else {}),  # the paper's; TRL's default is DAPO's
+        **form.settings,
     )
     held: list[OwnAnswers] = []
 
     def rewards(**given: Any) -> list[float]:
         return held[0].rewards(**given)
 
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+    optimizer = adamw(policy, learning_rate=recipe.learning_rate)
     schedule = Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share)
-    made = trainer(
+    made = form.trainer(
         model=policy,
         reward_funcs=rewards,
         args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": [str(place) for place in range(recipe.prompts)]}),
-        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": [str(place) for place in range(prompts)]}),
+        processing_class=tokenizer if tokenizer.pad_token is not None else copy.deepcopy(tokenizer),  # it sets one
         optimizers=(optimizer, LambdaLR(optimizer, lambda step: schedule.share(min(step, recipe.steps - 1)))),
     )
     held.append(made)
-    if made.ref_model is not None:
-        require_reference(policy, made.ref_model)
+    if REFERENCE_ADAPTER in getattr(policy, "peft_config", {}):
+        policy.delete_adapter(REFERENCE_ADAPTER)
+    made.beta = recipe.beta
+    if reference is not None:
+        add_fused_lm_head(reference, temperature=1.0)
+        made.ref_model = made.accelerator.prepare_model(reference, evaluation_mode=True)
     return made
 
 
-def require_reference(policy: PreTrainedModel, reference: PreTrainedModel) -> None:
-    """Raises ValueError unless both have the same weights: TRL reads the reference from the path the config names."""
-    own, other = policy.state_dict(), reference.state_dict()
-    for name, tensor in own.items():
-        if name not in other or not math.isclose((tensor - other[name]).abs().max().item(), 0.0):
-            raise ValueError(f"the reference is not the policy's start: {name} differs")
+@contextmanager
+def placed_by_mask(*models: nn.Module) -> Iterator[None]:
+    """Inside, a model that counts positions from a row's first place, padding or not, counts them from its first token.
+
+    The trainers pad prompts on the left and say nothing of positions: a model of learned positions (GPT-2) would read
+    each shorter prompt as if it began later. Raises ValueError for a model that padding changes all the same.
+    """
+    hooks = []
+    try:
+        for model in models:  # adapters' own wrapper included: its call passes by the hooks of what is inside
+            if _reads_alike(model):
+                continue
+            hooks.append(model.register_forward_pre_hook(_with_positions, with_kwargs=True))
+            if not _reads_alike(model):
+                raise ValueError(
+                    f"{type(model).__name__} reads a prompt otherwise where padding stands before it; train it by "
+                    "train_ppo or train_online_dpo, which pad on the right"
+                )
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def _reads_alike(model: nn.Module) -> bool:
+    """Whether padding on the left leaves the logits as they are."""
+    ids = probe_ids(causal_model(model))
+    padded = torch.cat([torch.zeros_like(ids), ids], dim=1)
+    mask = torch.cat([torch.zeros_like(ids), torch.ones_like(ids)], dim=1)
+    with evaluating(model):
+        alone, beside = (
+            model(input_ids=one, attention_mask=seen, **accepted(model, use_cache=False)).logits[:, -1].float()
+            for one, seen in ((ids, torch.ones_like(ids)), (padded, mask))
+        )
+    tolerance = max(TOLERANCE, 16 * torch.finfo(causal_model(model).dtype).eps)
+    return bool((alone - beside).abs().max() <= tolerance * alone.abs().max().clamp(min=1e-6))
+
+
+def _with_positions(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    mask = kwargs.get("attention_mask")
+    if mask is None or mask.ndim != 2 or kwargs.get("position_ids") is not None or kwargs.get("past_key_values"):
+        return args, kwargs
+    return args, {**kwargs, "position_ids": positions(mask.bool())}

@@ -1,49 +1,65 @@
-"""The log of a training on rollouts, and the policies it keeps on the way: both survive a kill.
+"""The log of a training on rollouts: a row a rollout, which survives a kill where there is a folder for it.
 
-A row a rollout, written as it is made, so that a resumed run finds the rows of the steps it does not take again.
+A row is written as it is made, so that a resumed run finds the rows of the steps it does not take again.
 """
 
-import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import pandas as pd
 
 from zephyr_lab.core import files
+from zephyr_lab.data.splits import TRAIN
+from zephyr_lab.methods import calling
+from zephyr_lab.methods.examples import Account
 from zephyr_lab.methods.rollouts import Work
-from zephyr_lab.models import saved
 
-LOG, KEPT = "rollouts.json", "steps"
+LOG = "rollouts.json"
+PATH = "plain: log-probabilities of the answers' tokens alone"
+OF_THE_FRAME = ("step", "loss")  # columns that the rows of `rows` have otherwise, or not
 
 
 class PolicyLog:
     """Rows by rollout, 0, 1, ...; each holds means over its answers, and the tokens spent on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        path = folder / LOG
-        self._rows: dict[str, dict[str, float]] = files.read_json(path) if path.is_file() else {}
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / LOG
+        self._rows: dict[str, dict[str, float]] = {}
+        if self._path is not None and self._path.is_file():
+            self._rows = files.read_json(self._path)
 
     def add(self, rollout: int, work: Work, **numbers: float) -> None:
         """Write the row of `rollout`, in place of an older one of the same number."""
         self._rows[str(rollout)] = {**numbers, **work.metrics()}
-        files.write_json(self._folder / LOG, self._rows)
+        if self._path is not None:
+            files.write_json(self._path, self._rows)
 
-    def rows(self) -> list[dict[str, float]]:
-        """All rows in order, each with its "step" (rollouts taken before it)."""
+    def frame(
+        self, losses: Sequence[float], *, method: str, recipe: Any, seed: int, account: Account, **notes: Any
+    ) -> pd.DataFrame:
+        """`calling.log_frame` of the rows in order, `losses` beside them, one a rollout; attrs["rows"]: `account`."""
         ordered = sorted(self._rows.items(), key=lambda item: int(item[0]))
-        return [{"step": float(rollout), **row} for rollout, row in ordered]
+        rows = [
+            {"step": int(rollout) + 1, **row, "loss": loss}
+            for (rollout, row), loss in zip(ordered, losses, strict=True)
+        ]
+        accounts = {TRAIN: asdict(account)}
+        return calling.log_frame(rows, method=method, recipe=recipe, seed=seed, path=PATH, rows=accounts, **notes)
 
-    def work(self) -> dict[str, float]:
-        """Tokens of all rows."""
-        names = Work().metrics()
-        return {name: sum(row[name] for row in self._rows.values()) for name in names}
 
-    def keep(self, step: int, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Keep the policy as it stands after `step` rollouts."""
-        saved.save(policy, tokenizer, self._folder / KEPT / str(step))
+def rows(log: pd.DataFrame) -> list[dict[str, float]]:
+    """The rows of a log of rollouts as a stage keeps them: "step" counts the rollouts taken before."""
+    return [
+        {
+            "step": float(row["step"] - 1),
+            **{name: float(value) for name, value in row.items() if name not in OF_THE_FRAME},
+        }
+        for row in log.to_dict("records")
+    ]
 
-    def finish(self, out: Path) -> None:
-        """Write log.json and the kept policies (steps/N) to `out`."""
-        files.write_json(out / "log.json", self.rows())
-        if (self._folder / KEPT).is_dir():
-            shutil.copytree(self._folder / KEPT, out / KEPT)
+
+def work(log: pd.DataFrame) -> dict[str, float]:
+    """Tokens of all rows of a log of rollouts."""
+    return {name: float(sum(log[name])) for name in Work().metrics()}

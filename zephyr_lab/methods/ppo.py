@@ -6,44 +6,112 @@ more. The losses are `losses.ppo`; here stands what is drawn, when, and with whi
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses import ppo as losses
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
-from zephyr_lab.methods import process
-from zephyr_lab.methods.loop import Context, train
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, settings_by_keyword
+from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.policy_log import PolicyLog
-from zephyr_lab.methods.recipes.rlhf import PPORecipe
+from zephyr_lab.methods.recipes.rollouts import PPO
 from zephyr_lab.methods.rollouts import (
     Answered,
     Questions,
+    Reference,
     Reward,
+    Watch,
     Work,
+    adamw,
     answer,
+    as_reward,
     drawn_places,
-    finite_rewards,
     hidden_states,
     log_probs_of,
     repeated,
-    reward_for,
     scored,
+    without_dropout,
 )
-from zephyr_lab.models import saved
+from zephyr_lab.models.logits import body_of
+
+
+@settings_by_keyword(PPO)
+def train_ppo(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Any,
+    *,
+    recipe: PPO,
+    reward: Any,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> pd.DataFrame:
+    """Train `model`, a causal LM with adapters or without, by PPO on what its own answers to `prompts` are worth.
+
+    Each of `steps` rollouts draws answers, rewards them, takes beta * log-ratio to the reference off at each token
+    (Ziegler et al. 2019, eq. 2), computes advantages by GAE, whitened, and makes `passes` * `minibatches` updates on
+    the clipped surrogate and the clipped value loss, means over the answers' tokens. The value head lives as long as
+    the call. No dropout is drawn.
+
+    prompts: rows {"prompt": text or messages}. reward: `reward(prompts, answers)` with one number an answer, or a
+    reward model with one label (see `rollouts.as_reward`). reference: by default the model as it stands now, a peft
+    model with its adapters off. watch(rollouts taken, model) is called before each rollout.
+
+    Returns a row a rollout: step, reward (mean), kl (k1, nats an answer), length (tokens), value_error, tokens spent,
+    loss (that of the rollout's first update). attrs: "updates" (the loss of every update), "rows" (an account of the
+    prompts).
+
+    Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
+    a foreign tokenizer, and prompts too few for a batch.
+
+        log = train_ppo(model, tokenizer, [{"prompt": "Hi"}] * 8, batch=8, reward=lambda prompts, answers:
+            [-float(len(one)) for one in answers])
+    """
+    device_of(model)
+    require_fit(model, tokenizer)
+    run = Run.of("PPO", checkpoints, progress, recipe=recipe, seed=seed)
+    questions = Questions.of(prompts, model, tokenizer, recipe)
+    worth = as_reward(reward, questions, tokenizer)
+    with without_dropout(model):
+        held_to = Reference.of(model, reference)
+        actor = ActorCritic(model)
+        trainer = Trainer(recipe, seed, actor, held_to, questions, worth, PolicyLog(run.checkpoints), watch)
+        updates = train(
+            actor,
+            [adamw(actor, learning_rate=recipe.learning_rate)],
+            trainer.batch_loss,
+            schedule=Schedule(
+                steps=recipe.steps * recipe.updates,
+                warmup=recipe.warmup * recipe.updates,
+                final=recipe.final_share,
+            ),
+            clip=recipe.clip,
+            checkpoint_every=recipe.checkpoint_every * recipe.updates,  # never amid the updates of one rollout
+            context=run,
+        )
+    model.eval()
+    first = updates[:: recipe.updates]
+    return trainer.log.frame(
+        first, method="train_ppo", recipe=recipe, seed=seed, updates=updates, account=questions.account
+    )
 
 
 class ActorCritic(nn.Module):
     """A policy with one number beside it, the reward it expects from a token on; 0 before training."""
 
-    def __init__(self, policy: PreTrainedModel) -> None:
+    def __init__(self, policy: nn.Module) -> None:
         super().__init__()
         self.policy = policy
-        self.value_head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
+        self.value_head = nn.Linear(body_of(policy).width, 1).to(policy.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -70,60 +138,25 @@ class Rollout:
         return Rollout(self.answered.subset(rows), *(column[rows] for column in columns))
 
 
-def build(recipe: PPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Train `inputs["policy"]`, which is also the reference, by PPO on the recipe's reward.
-
-    Writes the policy with its tokenizer to `out`, the policies kept on the way to steps/N, and log.json, a row a
-    rollout: reward, KL (k1, nats an answer), length, value error, tokens. Metrics: steps (rollouts), updates, tokens
-    spent, CPU seconds and memory. Raises ValueError at the first loss that is not finite.
-    """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_chat_tokenizer(start)
-    with metered() as cost:
-        actor = ActorCritic(saved.load_model(start).to(device))
-        trainer = Trainer(recipe, seed, actor, tokenizer, inputs, start, context)
-        train(
-            actor,
-            [torch.optim.AdamW(actor.parameters(), lr=recipe.learning_rate, weight_decay=0.0)],
-            trainer.batch_loss,
-            schedule=Schedule(
-                steps=recipe.steps * recipe.updates,
-                warmup=recipe.warmup * recipe.updates,
-                final=recipe.final_share,
-            ),
-            clip=recipe.clip,
-            checkpoint_every=recipe.checkpoint_every * recipe.updates,  # never amid the updates of one rollout
-            context=context,
-        )
-    saved.save(actor.policy, tokenizer, out)
-    trainer.log.finish(out)
-    updates = float(recipe.steps * recipe.updates)
-    return {"steps": float(recipe.steps), "updates": updates, **trainer.log.work(), **cost.metrics()}
-
-
 class Trainer:
     """The loss of each update; the first update of a rollout draws it."""
 
     def __init__(
         self,
-        recipe: PPORecipe,
+        recipe: PPO,
         seed: int,
         actor: ActorCritic,
-        tokenizer: PreTrainedTokenizerBase,
-        inputs: dict[str, Path],
-        start: Path,
-        context: Context,
+        reference: Reference,
+        questions: Questions,
+        reward: Reward,
+        log: PolicyLog,
+        watch: Watch | None,
     ) -> None:
-        self.log = PolicyLog(context.checkpoints)
-        self._recipe, self._seed, self._actor, self._tokenizer = recipe, seed, actor, tokenizer
-        device = actor.policy.device
-        self._reference = saved.load_model(start).to(device)
-        self._questions = Questions.of_pairs(tokenizer, world=recipe.world, prompts=recipe.prompts, seed=seed)
-        self._reward: Reward = reward_for(recipe, self._questions, tokenizer, inputs, device)
+        self.log = log
+        self._recipe, self._seed, self._actor, self._reference = recipe, seed, actor, reference
+        self._questions, self._reward, self._watch = questions, reward, watch
         self._rounds = drawn_places(
-            recipe.prompts, rounds=recipe.steps, at_once=recipe.batch, seed=derive(seed, "prompts")
+            len(questions.ids), rounds=recipe.steps, at_once=recipe.batch, seed=derive(seed, "prompts")
         )
         self._rollout: Rollout | None = None
         self._order: list[list[int]] = []
@@ -132,8 +165,8 @@ class Trainer:
         """Mean over the tokens of one minibatch: clipped surrogate + value_weight * clipped value loss."""
         number, update = divmod(step, self._recipe.updates)
         if update == 0:
-            if number in self._recipe.keep:
-                self.log.keep(number, self._actor.policy, self._tokenizer)
+            if self._watch is not None:
+                self._watch(number, self._actor.policy)
             self._rollout = self._draw(number)
             self._order = self._minibatches(number)
         require_drawn(self._rollout)
@@ -141,22 +174,21 @@ class Trainer:
 
     def _draw(self, number: int) -> Rollout:
         recipe = self._recipe
-        places = repeated(self._rounds[number], recipe.samples)
         answered = answer(
             self._actor.policy,
-            self._questions,
-            places,
+            self._questions.ids,
+            repeated(self._rounds[number], recipe.samples),
             max_new_tokens=recipe.max_new_tokens,
             seed=derive(self._seed, "answers", number),
         )
-        reference = scored(self._reference, answered)
-        rewards = torch.tensor(finite_rewards(self._reward, answered, number), device=reference.device)
+        with self._reference.model() as model:
+            reference = scored(model, answered)
+        rewards = torch.tensor(self._reward.of(answered, number), device=reference.device)
         rollout = make_rollout(self._actor, answered, reference, rewards, recipe)
-        reads = 2 + (recipe.reward == "learned")  # policy, reference, and the reward model where there is one
         work = Work(
             generated=answered.tokens,
             prompted=answered.read_tokens - answered.tokens,
-            scored=reads * answered.read_tokens,
+            scored=(2 + self._reward.reads) * answered.read_tokens,  # policy, reference, and a reward model
             trained=recipe.passes * answered.read_tokens,
             answers=len(answered),
         )
@@ -182,7 +214,7 @@ class Trainer:
 
 
 def make_rollout(
-    actor: ActorCritic, answered: Answered, reference: TokenScores, rewards: Tensor, recipe: PPORecipe
+    actor: ActorCritic, answered: Answered, reference: TokenScores, rewards: Tensor, recipe: PPO
 ) -> Rollout:
     """Old log-probabilities and values, whitened advantages and returns of fresh answers, without a gradient.
 
@@ -202,7 +234,7 @@ def make_rollout(
     return Rollout(answered, log_probs, values, losses.whitened(advantages, mask), returns)
 
 
-def minibatch_loss(actor: ActorCritic, part: Rollout, recipe: PPORecipe) -> Tensor:
+def minibatch_loss(actor: ActorCritic, part: Rollout, recipe: PPO) -> Tensor:
     """Mean over the answers' tokens of the clipped surrogate and the weighted value loss of one minibatch."""
     log_probs, values, mask = actor(part.answered)
     width = mask.shape[1]  # a part of the rows may need fewer places than the whole rollout

@@ -1,91 +1,46 @@
-"""The family of preference losses, trained by one loop on the same pairs: DPO, IPO, cDPO, KTO, ORPO, SimPO.
+"""Preference training with any loss of the family, by one loop on the same pairs: DPO, IPO, cDPO, KTO, ORPO, SimPO.
 
-The losses are `losses.*`; batches, order, schedule and optimiser are the same for all, so that a difference is the
-loss's. Log-probabilities are summed over an answer's tokens; ORPO and SimPO divide by their number.
+The losses are `losses.*`, or one of your own; batches, order, schedule and optimiser are the same for all, so that a
+difference is the loss's. Log-probabilities are summed over an answer's tokens; ORPO and SimPO divide by their number.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import pandas as pd
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.core.shapes import PairScores, RowNumbers
-from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
-from zephyr_lab.losses.cdpo import cdpo_loss
-from zephyr_lab.losses.dpo import dpo_loss
-from zephyr_lab.losses.ipo import ipo_loss
+from zephyr_lab.core.shapes import RowNumbers
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TRAIN
+from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
-from zephyr_lab.losses.orpo import orpo_loss
-from zephyr_lab.losses.simpo import simpo_loss
-from zephyr_lab.methods import process
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
 from zephyr_lab.methods.examples import PairExample, pair_examples
 from zephyr_lab.methods.held_out_pairs import answer_log_probs, pair_log_probs
-from zephyr_lab.methods.loop import Context, train
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.recipes.family import FamilyRecipe
-from zephyr_lab.methods.rollouts import Answered, drawn_places, token_log_probs
-from zephyr_lab.models import saved
+from zephyr_lab.methods.recipes.preference import Preference
+from zephyr_lab.methods.rollouts import (
+    Answered,
+    Reference,
+    adamw,
+    drawn_places,
+    require_comparable,
+    token_log_probs,
+    without_dropout,
+)
+from zephyr_lab.models.wrapped import causal_model
 
 ROWS_AT_ONCE = 32
-
-
-def build(recipe: FamilyRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Train `inputs["policy"]` on the pairs of `inputs["pairs"]` with the recipe's loss.
-
-    Writes the model with its tokenizer to `out` and losses.json, a loss a step. Metrics: steps, pairs, tokens_trained,
-    tokens_scored; on held-out pairs accuracy_sum and accuracy_mean (how often the chosen answer has the higher
-    log-probability, whole or a token; ties half) and the change of both sides' log-probabilities from the start, in
-    nats; CPU seconds and memory. Raises ValueError at the first loss that is not finite.
-    """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    policy, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    reference = saved.load_model(start).to(device)
-    examples = {}
-    for split in (TRAIN, TEST):
-        found = pair_rows(inputs["pairs"], split)
-        examples[split], account = pair_examples(
-            tokenizer,
-            found.rows,
-            max_length=recipe.max_length,
-            max_prompt_length=recipe.max_prompt_length,
-            long_prompts=recipe.long_prompts,
-            equal_answers="set_aside",
-            system_turn=False,
-            numbers=found.numbers,
-        )
-        print(f"{split}: {found.line(account.line())}")
-    with metered() as cost:
-        trainer = Trainer(recipe, seed, policy, reference, examples[TRAIN])
-        losses = train(
-            policy,
-            [torch.optim.AdamW(policy.parameters(), lr=recipe.learning_rate, weight_decay=0.0)],
-            trainer.batch_loss,
-            schedule=Schedule(
-                steps=trainer.steps, warmup=int(recipe.warmup * trainer.steps), final=recipe.final_share
-            ),
-            clip=recipe.clip,
-            checkpoint_every=recipe.checkpoint_every,
-            context=context,
-        )  # fmt: skip
-    saved.save(policy, tokenizer, out)
-    files.write_json(out / "losses.json", losses)
-    return {
-        "steps": float(trainer.steps),
-        "pairs": float(len(examples[TRAIN])),
-        **trainer.work(),
-        **held_out(policy, reference, examples[TEST]),
-        **cost.metrics(),
-    }
 
 
 @dataclass(frozen=True)
@@ -95,10 +50,163 @@ class Batch:
     chosen: Answered
     rejected: Answered
     reference: PairLogProbs | None
+    device: torch.device
 
     @property
     def lengths(self) -> PairLengths:
-        return PairLengths(*(torch.tensor([len(ids) for ids in one.answers]) for one in (self.chosen, self.rejected)))
+        return PairLengths(
+            *(
+                torch.tensor([len(ids) for ids in one.answers], device=self.device)
+                for one in (self.chosen, self.rejected)
+            )
+        )
+
+
+@runtime_checkable
+class BatchLoss(Protocol):
+    """A loss as the loop calls it: of the policy's log-probabilities of a batch, and of the models where it asks."""
+
+    @property
+    def needs_reference(self) -> bool: ...
+
+    @property
+    def reads(self) -> int:
+        """Forward passes without a gradient that it makes over each batch."""
+        ...
+
+    def __call__(self, own: PairLogProbs, batch: Batch, policy: nn.Module, reference: Reference) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class OfPairs:
+    """A loss of each pair, on its own."""
+
+    loss: NamedLoss
+    reads: ClassVar[int] = 0
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.loss.needs_reference
+
+    def __call__(self, own: PairLogProbs, batch: Batch, policy: nn.Module, reference: Reference) -> Tensor:
+        del policy, reference
+        return self.loss(own, batch.reference, batch.lengths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KTO:
+    """KTO's loss of each answer (Ethayarajh et al. 2024, section 4.1): the chosen ones are desirable, the rejected ones
+    are not. Its reference point comes from the batch's chosen answers, each behind the next pair's prompt."""
+
+    beta: float
+    needs_reference: ClassVar[bool] = True
+    reads: ClassVar[int] = 1  # by policy and reference, one answer a prompt: as much as both answers once
+
+    def __call__(self, own: PairLogProbs, batch: Batch, policy: nn.Module, reference: Reference) -> RowNumbers:
+        if len(batch.chosen) < 2:
+            raise ValueError("KTO needs batches of two pairs or more: its reference point comes from a shifted batch")
+        responses = ResponseLogProbs(
+            torch.cat([own.chosen, own.rejected]), torch.cat([batch.reference.chosen, batch.reference.rejected])
+        )
+        half = len(own.chosen)
+        desirable = torch.arange(2 * half, device=own.chosen.device) < half
+        return kto_loss(
+            responses, desirable, reference_point(self._unrelated(batch, policy, reference)), beta=self.beta
+        )
+
+    def _unrelated(self, batch: Batch, policy: nn.Module, reference: Reference) -> ResponseLogProbs:
+        """Both models on answers that belong to the next prompt of the batch."""
+        answers = [*batch.chosen.answers[1:], batch.chosen.answers[0]]
+        own = answer_log_probs(causal_model(policy), batch.chosen.prompts, answers)
+        policy.train()
+        with reference.model() as model:
+            theirs = answer_log_probs(model, batch.chosen.prompts, answers)
+        return ResponseLogProbs(*(one.float().to(batch.device) for one in (own, theirs)))
+
+
+@settings_by_keyword(Preference)
+def train_preference(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Any,
+    *,
+    recipe: Preference,
+    loss: PairLoss | KTO,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Train `model`, a causal LM with adapters or without, on preference pairs by any loss of a pair.
+
+    loss: one of `losses.fast.pair_losses` (dpo(beta=0.1), ipo, cdpo, orpo, simpo), `KTO(beta=0.1)`, or a function of
+    your own: (policy, reference) -> one loss a pair, with `.chosen` and `.rejected` of shape (pair,), log-probabilities
+    in nats summed over an answer's tokens (see `pair_losses.as_pair_loss`). The mean over a batch's pairs (KTO: over
+    its answers) is descended. No dropout is drawn.
+
+    pairs: rows {"prompt", "chosen", "rejected"} as TRL has them, or a `Split`; pairs of equal answers are set aside.
+    reference: by default the model as it stands now, a peft model with its adapters off; its log-probabilities are
+    computed once.
+
+    Returns a row an optimiser step: step, loss (before the update). attrs: "rows" (an account a split), "pairs",
+    "tokens_trained" and "tokens_scored" (read with and without a gradient).
+
+    Raises ValueError for a loss of another shape or one that is not finite, naming the step or the pair; for a model
+    on two devices or a foreign tokenizer, and where no pair can be used.
+
+        def hinge(policy, reference):
+            margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
+            return (1 - 0.1 * margin).clamp(min=0)
+
+        log = train_preference(model, tokenizer, pairs, loss=hinge, learning_rate=1e-6)
+    """
+    device_of(model)
+    require_fit(model, tokenizer)
+    run = Run.of("preference", checkpoints, progress, recipe=recipe, seed=seed)
+    form = loss if isinstance(loss, KTO) else OfPairs(as_pair_loss(loss))
+    found = splits.pairs(pairs)
+    examples, account = pair_examples(
+        tokenizer,
+        found.rows,
+        max_length=recipe.max_length,
+        max_prompt_length=recipe.max_prompt_length,
+        long_prompts=recipe.long_prompts,
+        equal_answers="set_aside",
+        system_turn=False,
+        numbers=found.numbers,
+    )
+    print(f"{TRAIN}: {found.line(account.line())}")
+    with without_dropout(model):
+        trainer = Trainer(recipe, seed, model, reference, examples, form)
+        losses = train(
+            model,
+            [adamw(model, learning_rate=recipe.learning_rate)],
+            trainer.batch_loss,
+            schedule=Schedule(
+                steps=trainer.steps, warmup=int(recipe.warmup * trainer.steps), final=recipe.final_share
+            ),
+            clip=recipe.clip,
+            checkpoint_every=recipe.checkpoint_every,
+            context=run,
+        )  # fmt: skip
+    model.eval()
+    return log_frame(
+        [{"step": step, "loss": value} for step, value in enumerate(losses, start=1)],
+        method="train_preference",
+        recipe=recipe,
+        seed=seed,
+        path="plain: one loop for all losses",
+        rows={TRAIN: asdict(account)},
+        pairs=len(examples),
+        **trainer.work(),
+    )
+
+
+def train_kto(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, pairs: Any, *, beta: float = 0.1, **settings: Any
+) -> pd.DataFrame:
+    """`train_preference` with `KTO`; beta as in the paper."""
+    return train_preference(model, tokenizer, pairs, loss=KTO(beta=beta), **settings)
 
 
 class Trainer:
@@ -106,16 +214,23 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: FamilyRecipe,
+        recipe: Preference,
         seed: int,
-        policy: PreTrainedModel,
-        reference: PreTrainedModel,
+        policy: nn.Module,
+        reference: nn.Module | None,
         examples: Sequence[PairExample],
+        loss: BatchLoss,
     ) -> None:
-        self._recipe, self._policy, self._reference, self._examples = recipe, policy, reference, examples
+        self._recipe, self._policy, self._examples, self._loss = recipe, policy, examples, loss
+        self._reference = Reference(lambda: _start(policy, reference))
         self._scored: PairLogProbs | None = None
-        if recipe.needs_reference:  # once, as dDPO does
-            self._scored = pair_log_probs(reference, examples, rows_at_once=ROWS_AT_ONCE)
+        if loss.needs_reference:  # once, as dDPO does: before any step the policy is the reference
+            if reference is not None:
+                require_comparable(policy, reference)
+            with self._reference.model() as model:
+                self._scored = pair_log_probs(model, examples, rows_at_once=ROWS_AT_ONCE)
+        if loss.reads:
+            self._reference = Reference.of(policy, reference)
         batch = min(recipe.batch, len(examples))
         self.steps = max(recipe.epochs * len(examples) // batch, 1)
         self._order = drawn_places(len(examples), rounds=self.steps, at_once=batch, seed=derive(seed, "order"))
@@ -127,9 +242,7 @@ class Trainer:
         half = len(batch.chosen)
         summed = log_probs.sum(dim=1)
         own = PairLogProbs(summed[:half], summed[half:])
-        losses = kto_losses(self._unrelated(batch), own, batch.reference, self._recipe) if self._recipe.loss == "kto" \
-            else pair_losses(own, batch.reference, batch.lengths, self._recipe)  # fmt: skip
-        loss = losses.mean()
+        loss = self._loss(own, batch, self._policy, self._reference).mean()
         if self._recipe.sft_weight:
             loss = loss - self._recipe.sft_weight * mean_log_probs(own, batch.lengths).chosen.mean()
         return loss
@@ -138,16 +251,13 @@ class Trainer:
         """Tokens read with and without a gradient over the whole training."""
         by_row = [2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in self._examples]
         trained = float(sum(by_row[place] for batch in self._order for place in batch))
-        scored = float(sum(by_row)) if self._recipe.needs_reference else 0.0
-        if self._recipe.loss == "kto":  # policy and reference read the shifted batch, one answer a prompt
-            scored += trained
-        return {"tokens_trained": trained, "tokens_scored": scored}
+        scored = float(sum(by_row)) if self._loss.needs_reference else 0.0
+        return {"tokens_trained": trained, "tokens_scored": scored + self._loss.reads * trained}
 
     def _batch(self, places: Sequence[int]) -> Batch:
         rows = [self._examples[place] for place in places]
-        reference = self._scored
+        reference, device = self._scored, self._policy.device
         if reference is not None:
-            device = self._policy.device
             chosen, rejected = (
                 side[list(places)].float().to(device) for side in (reference.chosen, reference.rejected)
             )
@@ -156,50 +266,21 @@ class Trainer:
             _answered(places, rows, [row.chosen_ids for row in rows]),
             _answered(places, rows, [row.rejected_ids for row in rows]),
             reference,
+            device,
         )
 
-    def _unrelated(self, batch: Batch) -> ResponseLogProbs:
-        """Both models on answers that belong to the next prompt of the batch."""
-        answers = [*batch.chosen.answers[1:], batch.chosen.answers[0]]
-        both = [answer_log_probs(model, batch.chosen.prompts, answers) for model in (self._policy, self._reference)]
-        self._policy.train()
-        return ResponseLogProbs(*(one.float().to(self._policy.device) for one in both))
+
+def _start(policy: nn.Module, reference: nn.Module | None) -> AbstractContextManager[PreTrainedModel]:
+    """The reference before the first step: no copy of the policy is needed for it."""
+    if reference is None and not hasattr(policy, "disable_adapter"):
+        return nullcontext(causal_model(policy).eval())
+    return Reference.of(policy, reference).model()
 
 
-def pair_losses(
-    own: PairLogProbs, reference: PairLogProbs | None, lengths: PairLengths, recipe: FamilyRecipe
-) -> PairScores:
-    """The recipe's loss of each pair, KTO's excepted. Raises ValueError where a loss lacks its reference."""
-    if recipe.loss == "orpo":
-        return orpo_loss(own, lengths, weight=recipe.strength)
-    if recipe.loss == "simpo":
-        return simpo_loss(own, lengths, beta=recipe.strength, gamma=recipe.second)
-    if reference is None:
-        raise ValueError(f"{recipe.loss} needs the reference's log-probabilities")
-    if recipe.loss == "ipo":
-        return ipo_loss(own, reference, tau=recipe.strength)
-    if recipe.loss == "cdpo":
-        return cdpo_loss(own, reference, beta=recipe.strength, label_smoothing=recipe.second)
-    return dpo_loss(own, reference, beta=recipe.strength)
-
-
-def kto_losses(
-    unrelated: ResponseLogProbs, own: PairLogProbs, reference: PairLogProbs | None, recipe: FamilyRecipe
-) -> RowNumbers:
-    """KTO's loss of each answer: the chosen ones are desirable, the rejected ones are not."""
-    if reference is None:
-        raise ValueError("kto needs the reference's log-probabilities")
-    responses = ResponseLogProbs(
-        torch.cat([own.chosen, own.rejected]), torch.cat([reference.chosen, reference.rejected])
-    )
-    half = len(own.chosen)
-    desirable = torch.arange(2 * half, device=own.chosen.device) < half
-    return kto_loss(responses, desirable, reference_point(unrelated), beta=recipe.strength)
-
-
-def held_out(policy: PreTrainedModel, reference: PreTrainedModel, examples: Sequence[PairExample]) -> dict[str, float]:
-    """Accuracies of the policy's own ranking, and how far both sides moved from the start, means over pairs."""
-    own, begun = (pair_log_probs(model, examples, rows_at_once=ROWS_AT_ONCE) for model in (policy, reference))
+def held_out(policy: PreTrainedModel, begun: PairLogProbs, examples: Sequence[PairExample]) -> dict[str, float]:
+    """Accuracies of the policy's own ranking (how often the chosen answer has the higher log-probability, whole or a
+    token; ties half), and how far both sides moved from `begun`, those of the start, in nats; means over pairs."""
+    own = pair_log_probs(policy, examples, rows_at_once=ROWS_AT_ONCE)
     chosen, rejected = (
         torch.tensor([len(getattr(one, side)) for one in examples]) for side in ("chosen_ids", "rejected_ids")
     )

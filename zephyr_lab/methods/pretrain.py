@@ -1,91 +1,102 @@
-"""Pre-training of a base model on the text of the embedded world: a tokenizer and a Mistral, both from nothing.
+"""Training a base model on plain text: documents packed in rows of one length, each kept apart from its neighbours.
 
-Documents are packed whole and kept apart, the loss is the mean over tokens that follow another of their document.
+The loss is the mean over the tokens that follow another of their document.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
 import torch
+from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core import files
+from zephyr_lab.core.columns import shown
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.packing import document_positions, pack, predictable
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.methods import process
-from zephyr_lab.methods.loop import Context, train
+from zephyr_lab.methods import loop
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule, muon_and_adamw
-from zephyr_lab.methods.recipes.pretrain import Pretrain
-from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.models import mistral, saved
+from zephyr_lab.methods.recipes.pretrain import BaseTraining
 from zephyr_lab.models import tokenizer as tokenizers
-from zephyr_lab.world import corpus
+from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.packed_attention import require_apart
+from zephyr_lab.models.wrapped import causal_model, evaluating
 
-HELD_OUT_DOCUMENTS = 500
+PATH = "plain: logits of whole rows, at the vocabularies that are trained from nothing"
+SHOWN = 3  # unusable texts told in a line
 
 
-def build(recipe: Pretrain, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Train a base model and write it to `out`, with the loss of each step in `losses.json`; returns its metrics.
+@settings_by_keyword(BaseTraining)
+def train_base(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[object],
+    *,
+    recipe: BaseTraining,
+    held_out: Iterable[object] | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Train `model` to continue `texts`, by Muon for the layers' matrices and AdamW for the rest; left in eval mode.
 
-    loss: mean over the last tenth of the steps; held_out_loss: on documents of another seed; both in nats a token.
+    texts: documents, each followed by the tokenizer's end token and read as plain text, whatever it spells; longer ones
+    than a row are cut into several. All are read once before any is read again. checkpoints: a folder; a call that
+    finds it filled goes on where the last one was stopped, to the same bytes, and refuses those of other settings.
+
+    The log has one row an optimiser step: `step` from 1 and `loss`, in nats a token, before the step's update. attrs:
+    "held_out" (eval_loss before and after, over all tokens of `held_out`), "rows", "path", settings, seed, versions.
+
+        log = train_base(model, tokenizer, texts, steps=200, rows=8, row_length=128)
+
+    Raises ValueError for a tokenizer of another vocabulary or without an end token, a model on two devices, one that
+    reads on from one document to the next or has fewer positions than a row, where no text is usable, and at the first
+    loss that is not finite.
     """
-    del inputs  # a base stands on nothing
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    tokenizer = train_tokenizer(recipe)
-    model = mistral.build(shape(recipe), tokenizer, seed=derive(seed, "weights")).to(device)
-    rows = packed_text(tokenizer, recipe, seed=derive(seed, "text"), documents=recipe.documents).to(device)
+    run = Run.of("base", checkpoints, progress, recipe=recipe, seed=seed)
+    device = device_of(model)
+    require_fit(model, tokenizer)
+    _require_room(model, tokenizer, recipe.row_length)
+    read, account = _usable(texts, "texts")
+    rows = packed_rows(tokenizer, read, length=recipe.row_length).to(device)
+    tests = (
+        None if held_out is None else packed_rows(tokenizer, _usable(held_out, "held out")[0], length=recipe.row_length)
+    )
     order = reading_order(len(rows), recipe.steps * recipe.rows, seed=derive(seed, "order")).to(device)
 
     def batch_loss(step: int) -> Tensor:
         batch = rows[order[step * recipe.rows : (step + 1) * recipe.rows]]
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-            return packed_loss(model, batch)
+            return packed_loss(model, tokenizer, batch)
 
-    losses = train(
+    def measured(step: int) -> list[dict[str, float | int]]:
+        return [] if tests is None else [{"step": step, "eval_loss": _whole_loss(model, tokenizer, tests, recipe.rows)}]
+
+    before = measured(0)
+    losses = loop.train(
         model,
         muon_and_adamw(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay),
         batch_loss,
         schedule=Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share),
         clip=recipe.clip,
         checkpoint_every=recipe.checkpoint_every,
-        context=context,
+        context=run,
     )
-    saved.save(model, tokenizer, out)
-    files.write_json(out / "losses.json", losses)
-    last = losses[-max(len(losses) // 10, 1) :]
-    held_out = packed_text(tokenizer, recipe, seed=derive(0, "held-out text"), documents=HELD_OUT_DOCUMENTS)
-    with torch.inference_mode():
-        held_out_loss = packed_loss(model, held_out.to(device)).item()
-    return {"loss": sum(last) / len(last), "held_out_loss": held_out_loss}
+    model.eval()
+    steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
+    rows_log = [*steps, *before, *measured(recipe.steps)]
+    return log_frame(rows_log, method="train_base", recipe=recipe, seed=seed, rows=account, path=PATH)
 
 
-def shape(recipe: Pretrain) -> mistral.MistralShape:
-    """The model's sizes, as the recipe gives them."""
-    return mistral.MistralShape(
-        hidden=recipe.hidden,
-        layers=recipe.layers,
-        heads=recipe.heads,
-        kv_heads=recipe.kv_heads,
-        ffn=recipe.ffn,
-        window=recipe.window,
-        context=recipe.context,
-    )
-
-
-def train_tokenizer(recipe: Pretrain) -> PreTrainedTokenizerFast:
-    """The tokenizer of a world: its text is the same for all seeds, so that all bases share one vocabulary."""
-    text = corpus.documents(derive(0, "tokenizer text"), recipe.tokenizer_documents, size=require_world(recipe.world))
-    return tokenizers.train(text, entries=recipe.entries)
-
-
-def packed_text(tokenizer: PreTrainedTokenizerFast, recipe: Pretrain, *, seed: int, documents: int) -> TokenIds:
-    """Documents of the world, packed in rows of the recipe's length."""
-    texts = corpus.documents(seed, documents, size=require_world(recipe.world))
+def packed_rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, length: int) -> TokenIds:
+    """Documents as rows of `length` ids, each followed by the end token, which pads too where there is no other."""
     ids = tokenizers.content_ids(tokenizer, texts)
-    return pack(ids, length=recipe.row_length, eos_id=tokenizer.eos_token_id, pad_id=tokenizer.pad_token_id)
+    end = tokenizer.eos_token_id
+    return pack(ids, length=length, eos_id=end, pad_id=end if _pads(tokenizer) is None else _pads(tokenizer))
 
 
 def reading_order(rows: int, needed: int, *, seed: int) -> Tensor:
@@ -95,10 +106,74 @@ def reading_order(rows: int, needed: int, *, seed: int) -> Tensor:
     return torch.cat(rounds)[:needed]
 
 
-def packed_loss(model: PreTrainedModel, rows: TokenIds) -> Tensor:
+def packed_loss(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: TokenIds) -> Tensor:
     """Mean next-token loss of packed rows in nats, over the tokens that follow another of their document."""
-    places = document_positions(rows, eos_id=model.config.eos_token_id)
-    counted = predictable(rows, places, pad_id=model.config.pad_token_id)[:, 1:]
-    logits = model(input_ids=rows, position_ids=places, use_cache=False).logits
-    losses = next_token_losses(logits, rows)
+    losses, counted = _losses(model, tokenizer, rows)
     return (losses * counted).sum() / counted.sum()
+
+
+def _losses(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: TokenIds
+) -> tuple[Tensor, Tensor]:
+    """Losses of tokens 1, 2, ... of each row, and which of them count."""
+    places = document_positions(rows, eos_id=tokenizer.eos_token_id)
+    pad = _pads(tokenizer)
+    # An end token that pads follows another end token, so it opens a document of its own and follows nothing.
+    counted = places > 0 if pad is None else predictable(rows, places, pad_id=pad)
+    logits = model(input_ids=rows, position_ids=places, use_cache=False).logits
+    return next_token_losses(logits, rows), counted[:, 1:]
+
+
+@torch.inference_mode()
+def _whole_loss(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: TokenIds, at_once: int
+) -> float:
+    """The mean over all tokens of `rows`, `at_once` of them at a time."""
+    total, tokens = 0.0, 0
+    with evaluating(model):
+        for start in range(0, len(rows), at_once):
+            losses, counted = _losses(model, tokenizer, rows[start : start + at_once].to(model.device))
+            total += (losses * counted).sum(dtype=torch.float64).item()
+            tokens += int(counted.sum())
+    return total / tokens
+
+
+def _pads(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id that pads and does nothing else; None where there is none."""
+    pad = tokenizer.pad_token_id
+    return None if pad == tokenizer.eos_token_id else pad
+
+
+def _require_room(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no end token; set tokenizer.eos_token")
+    causal = causal_model(model)
+    room = positions_of(causal)
+    if room is not None and length > room:
+        raise ValueError(f"row_length {length} exceeds the model's {room} positions")
+    require_apart(causal, length)
+
+
+def _usable(texts: Iterable[object], name: str) -> tuple[list[str], dict[str, float]]:
+    """The texts that can be read; prints which cannot. Raises ValueError where none can."""
+    read = list(texts)
+    faults = {number: fault for number, text in enumerate(read, start=1) if (fault := _fault(text)) is not None}
+    kept = [str(text) for number, text in enumerate(read, start=1) if number not in faults]
+    bad = [f"row {number}: {fault}" for number, fault in faults.items()]
+    if not kept:
+        raise ValueError(f"none of {len(bad)} {name} can be trained on" + (f": {bad[0]}" if bad else ""))
+    if bad:
+        print(f"{name}: {len(bad)} unusable: {'; '.join(bad[:SHOWN])}{'; ...' if len(bad) > SHOWN else ''}")
+    return kept, {"rows": float(len(kept) + len(bad)), "used": float(len(kept)), "unusable": float(len(bad))}
+
+
+def _fault(text: object) -> str | None:
+    if not isinstance(text, str):
+        return f"must be a text, got {shown(text)}"
+    if not text:
+        return "is empty"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"holds {text[error.start]!r} at place {error.start}, which is no character"
+    return None

@@ -1,26 +1,29 @@
-"""A reward model from preference pairs: TRL's RewardTrainer on a causal model that gets a single number as its head.
+"""A reward model from preference pairs: TRL's RewardTrainer on a model whose head is a single number.
 
 Bradley-Terry (Rafailov et al. 2023, eq. 2). Ids are ours, so that content which spells a role tag is read as text.
 """
 
+import copy
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from zephyr_lab.core import files
-from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.reward_model import reward_model_loss
-from zephyr_lab.methods import process, trl_adapters
-from zephyr_lab.methods.examples import PairExample, pair_examples
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
-from zephyr_lab.methods.recipes.rlhf import RewardRecipe
+from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.examples import Account, PairExample, pair_examples
+from zephyr_lab.methods.recipes.reward import Reward
 from zephyr_lab.models import reward as reward_models
-from zephyr_lab.models import saved
+from zephyr_lab.models.wrapped import causal_model
 
 
 class StageRewardTrainer(trl_adapters.StageTrainer, RewardTrainer):
@@ -38,78 +41,132 @@ class StageRewardTrainer(trl_adapters.StageTrainer, RewardTrainer):
         return trl_adapters.LengthBuckets(lengths, batch=self.args.train_batch_size, seed=self.args.seed)
 
 
-def build(recipe: RewardRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Train a reward model, started from `inputs["start"]`, on the pairs of `inputs["pairs"]`.
+@settings_by_keyword(Reward)
+def train_reward(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Any,
+    *,
+    recipe: Reward,
+    held_out: Any = None,
+    most: int | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """Train `model`, one with a single label, with adapters or without, to rank each pair's chosen answer higher.
 
-    Writes it with its tokenizer to `out`, log.json, and held_out.json: loss, accuracy (ties half) and mean reward of
-    both sides on the test pairs. Metrics: steps, pairs, tokens read with a gradient, those of held_out.json, CPU
-    seconds and memory. Raises ValueError at the first loss that is not finite.
+    The loss is -log sigmoid(reward of the chosen - reward of the rejected answer), in nats (Rafailov et al. 2023, eq.
+    2), plus `centring` times the squared sum of both rewards, means over pairs. The reward is read off a row's last
+    token. Such a model comes from `AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)`, or from a
+    causal LM in memory by `models.reward.of_causal(model)`, whose head of zeros starts at ln 2. It leaves with a
+    `config.pad_token_id` that no row of the pairs holds: the tokenizer's, unless that is the end token too.
+
+    pairs: rows {"prompt", "chosen", "rejected"} as TRL has them, or a `Split`. held_out: such rows for a curve every
+    `evaluate_every` steps, and for attrs["held_out_metrics"] (see `measured`) at the end. most: how many of the usable
+    pairs are trained on, the first ones; None for all.
+
+    Returns a row an optimiser step: step, loss (before the update), learning rate, gradient norm and what TRL logs
+    besides; attrs: "rows" (an account a split), "pairs" and "tokens_trained" (read with a gradient).
+
+    Raises ValueError for a model with other labels, on two devices or of another vocabulary, where no pair can be used,
+    and at the first loss that is not finite.
+
+        log = train_reward(of_causal(model), tokenizer, pairs, epochs=2)
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["start"] / recipe.start
-    tokenizer = saved.load_chat_tokenizer(start)
-    model = reward_models.from_causal(start, pad_id=tokenizer.pad_token_id).to(device)
-    examples = {split: _examples(recipe, tokenizer, inputs["pairs"], split) for split in (TRAIN, TEST)}
-    if recipe.pairs:
-        examples[TRAIN] = examples[TRAIN][: recipe.pairs]
-    with metered() as cost:
-        trainer = make_trainer(recipe, model, tokenizer, examples, seed=seed, folder=context.checkpoints / "trainer")
-        log = trl_adapters.run(trainer, context)
-    saved.save(model, tokenizer, out)
-    found = held_out(model, examples[TEST], rows_at_once=recipe.micro_batch)
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "held_out.json", found)
-    read = sum(
-        2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples[TRAIN]
-    )  # fmt: skip
-    return {
-        "steps": float(trainer.state.global_step),
-        "pairs": float(len(examples[TRAIN])),
-        "tokens_trained": float(read * recipe.epochs),
-        **{f"held_out_{name}": value for name, value in found.items()},
-        **cost.metrics(),
-    }
+    device_of(model)
+    require_fit(model, tokenizer)
+    require_one_label(model)
+    run = Run.of("reward model", checkpoints, progress, recipe=recipe, seed=seed)
+    examples, account = read_examples(recipe, tokenizer, pairs, name=TRAIN)
+    examples = examples[:most]
+    kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)
+    if recipe.evaluate_every and not kept:
+        raise ValueError("evaluate_every asks for a curve on held-out pairs: hand over held_out")
+    with trl_adapters.own_forwards(model):
+        trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
+        told = trl_adapters.run(trainer, run, callbacks=callbacks)
+    model.eval()
+    read = sum(2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
+    return log_frame(
+        told,
+        method="train_reward",
+        recipe=recipe,
+        seed=seed,
+        path="plain: a reward model has no vocabulary to spare",
+        rows={TRAIN: asdict(account), **({} if kept_account is None else {TEST: asdict(kept_account)})},
+        pairs=len(examples),
+        tokens_trained=read * recipe.epochs,
+        held_out_metrics=measured(model, kept, rows_at_once=recipe.micro_batch) if kept else {},
+    )
+
+
+def require_one_label(model: nn.Module) -> None:
+    """Raises ValueError, saying how to get one, for a model that does not give one number a text."""
+    inner = causal_model(model)
+    if not hasattr(inner, "score") or inner.config.num_labels != 1:
+        raise ValueError(
+            f"a reward model gives one number a text, got {type(inner).__name__}; make one of a causal LM by "
+            "models.reward.of_causal(model), or load it as a sequence classifier with num_labels=1"
+        )
 
 
 def make_trainer(
-    recipe: RewardRecipe,
-    model: PreTrainedModel,
+    recipe: Reward,
+    model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    examples: dict[str, list[PairExample]],
+    examples: Sequence[PairExample],
+    held_out: Sequence[PairExample],
     *,
     seed: int,
-    folder: Path,
+    folder: Path | None,
 ) -> StageRewardTrainer:
     """The trainer, with checkpoints in `folder`."""
-    rows = {split: _dataset(given) for split, given in examples.items()}
     return StageRewardTrainer(
         model=model,
         args=RewardConfig(
             **trl_adapters.trainer_arguments(
                 recipe,
-                device=model.device,
+                device=device_of(model),
                 seed=seed,
                 folder=folder,
-                held_out=len(rows[TEST]),
+                held_out=len(held_out),
                 measure_start=recipe.evaluate_every > 0,
             ),
             max_length=None,
             center_rewards_coefficient=recipe.centring or None,
         ),
-        train_dataset=rows[TRAIN],
-        eval_dataset=rows[TEST],
-        processing_class=tokenizer,
+        train_dataset=_dataset(examples),
+        eval_dataset=_dataset(held_out) if held_out else None,
+        processing_class=padding_apart(tokenizer, [*examples, *held_out]),
         optimizers=(trl_adapters.optimizer(recipe, model), None),
     )
 
 
-def held_out(model: PreTrainedModel, examples: Sequence[PairExample], *, rows_at_once: int) -> dict[str, float]:
+def padding_apart(tokenizer: PreTrainedTokenizerBase, examples: Sequence[PairExample]) -> PreTrainedTokenizerBase:
+    """The tokenizer, or a copy whose padding is an id that no row holds.
+
+    The model reads the reward off the last id that is no padding: where the end token pads, off the one before the
+    answer's end, and the end itself, which counts elsewhere, would never be trained.
+    """
+    used = {id_ for one in examples for ids in (one.prompt_ids, one.chosen_ids, one.rejected_ids) for id_ in ids}
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in used:
+        return tokenizer
+    free = next((id_ for id_ in range(len(tokenizer)) if id_ not in used), None)
+    if free is None:
+        raise ValueError("the rows use every id of the tokenizer, so none can stand for padding; give it a pad_token")
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token = tokenizer.convert_ids_to_tokens(free)
+    return padded
+
+
+def measured(model: nn.Module, examples: Sequence[PairExample], *, rows_at_once: int) -> dict[str, float]:
     """Means over pairs: loss in nats, accuracy (ties half), rewards of both sides; our own loss, all rows alike."""
-    model.eval()
+    inner: PreTrainedModel = causal_model(model).eval()
     prompts = [example.prompt_ids for example in examples]
-    chosen = reward_models.rewards(model, prompts, [one.chosen_ids for one in examples], rows_at_once=rows_at_once)
-    rejected = reward_models.rewards(model, prompts, [one.rejected_ids for one in examples], rows_at_once=rows_at_once)
+    chosen = reward_models.rewards(inner, prompts, [one.chosen_ids for one in examples], rows_at_once=rows_at_once)
+    rejected = reward_models.rewards(inner, prompts, [one.rejected_ids for one in examples], rows_at_once=rows_at_once)
     return {
         "loss": reward_model_loss(chosen, rejected).mean().item(),
         "accuracy": ((chosen - rejected).sign() + 1).mean().item() / 2,
@@ -119,8 +176,11 @@ def held_out(model: PreTrainedModel, examples: Sequence[PairExample], *, rows_at
     }
 
 
-def _examples(recipe: RewardRecipe, tokenizer: PreTrainedTokenizerBase, pairs: Path, split: str) -> list[PairExample]:
-    found = pair_rows(pairs, split)
+def read_examples(
+    recipe: Reward, tokenizer: PreTrainedTokenizerBase, pairs: Any, *, name: str
+) -> tuple[list[PairExample], Account]:
+    """The usable pairs as ids, and what was found in the rows, which is printed under `name`."""
+    found = splits.pairs(pairs)
     examples, account = pair_examples(
         tokenizer,
         found.rows,
@@ -131,8 +191,8 @@ def _examples(recipe: RewardRecipe, tokenizer: PreTrainedTokenizerBase, pairs: P
         system_turn=recipe.system_turn,
         numbers=found.numbers,
     )
-    print(f"{split}: {found.line(account.line())}")
-    return examples
+    print(f"{name}: {found.line(account.line())}")
+    return examples, account
 
 
 def _dataset(examples: Sequence[PairExample]) -> Dataset:

@@ -1,57 +1,76 @@
 """Answers that a policy gives while it learns: prompts, sampling, log-probabilities by token, rewards, and their cost.
 
-What PPO, RLOO, GRPO and online DPO share. Prompts are those of the preference pairs, so that all methods learn from the
-same questions; a prompt keeps its task, which the judge needs and the policy never sees.
+What PPO, RLOO, GRPO and online DPO share. The policy is any causal model, with adapters or without; what its answers
+are worth is somebody else's: a function, or a reward model.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds, TokenMask
-from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.splits import TRAIN
+from zephyr_lab.data.prompt_rows import Prompt, prompt_ids
+from zephyr_lab.data.prompt_rows import prompts as read_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
-from zephyr_lab.methods.loop import require_finite
-from zephyr_lab.methods.recipes.rlhf import LEARNED, Rollouts
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods import calling
+from zephyr_lab.methods.examples import Account
+from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
-from zephyr_lab.models.context import one_by_one
+from zephyr_lab.models.context import one_by_one, positions_of
 from zephyr_lab.models.logits import last_hidden_states, logits_of
-from zephyr_lab.world import completions
-from zephyr_lab.world.generators import Prompt
-from zephyr_lab.world.judge import grade
-from zephyr_lab.world.objectives import value
+from zephyr_lab.models.own_template import Unwritable
+from zephyr_lab.models.wrapped import causal_model, evaluating
 
 ROWS_AT_ONCE = 64
 TokenStates = Float[Tensor, "row token hidden"]
+Watch = Callable[[int, nn.Module], None]  # (rollouts taken, the policy), before each further rollout
+REWARD_FORMS = "write reward(prompts, answers), or reward(answered), or hand over a reward model"
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The prompts of an experiment, with their ids: place in the list names a question from here on."""
+    """Prompts with their ids: the place in the list, from 0, names a question from here on."""
 
     prompts: list[Prompt]
     ids: list[list[int]]
+    account: Account
 
     @classmethod
-    def of_pairs(cls, tokenizer: PreTrainedTokenizerBase, *, world: str, prompts: int, seed: int) -> "Questions":
-        """The prompts that `world_data.build_pairs` draws for training under the same world, count and seed."""
-        drawn = completions.prompts(derive(seed, "pairs", TRAIN), prompts, size=require_world(world))
-        return cls.of(tokenizer, drawn)
+    def of(cls, rows: Any, model: nn.Module, tokenizer: PreTrainedTokenizerBase, settings: OnAnswers) -> "Questions":
+        """The usable prompts of `rows`; one that leaves no room for an answer, or that the tokenizer's chat template
+        cannot write, is set aside.
 
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> "Questions":
-        """These prompts, encoded."""
-        return cls(list(prompts), encode_prompts(tokenizer, [prompt.messages for prompt in prompts]))
+        Says what was set aside. Raises ValueError where too few are left for a batch.
+        """
+        found = read_prompts(rows)
+        ids = prompt_ids(tokenizer, found.rows)
+        room = positions_of(causal_model(model)) or math.inf
+        account, kept = Account(len(ids)), []
+        for place, (number, one) in enumerate(zip(found.numbers, ids, strict=True)):
+            if isinstance(one, Unwritable):
+                account.note(one.kind, number, set_aside=True)
+            elif not one or len(one) > room - settings.max_new_tokens:
+                account.note("no room for an answer behind the prompt", number, set_aside=True)
+            else:
+                kept.append(place)
+        account.used = len(kept)
+        told = found.line(account.line())
+        if found.bad or account.findings:
+            print(f"prompts: {told}")
+        if len(kept) < settings.batch:
+            raise ValueError(f"batch must be at most the number of usable prompts, got {settings.batch}: {told}")
+        return cls([found.rows[place] for place in kept], [ids[place] for place in kept], account)
 
 
 @dataclass(frozen=True)
@@ -101,65 +120,80 @@ class Work:
         return {f"tokens_{name}" if name != "answers" else "answers": float(n) for name, n in asdict(self).items()}
 
 
-Reward = Callable[[Answered], list[float]]  # rewards of answers, one each
-
-
-def finite_rewards(reward: Reward, answered: Answered, step: int) -> list[float]:
-    """The rewards of `answered`. Raises ValueError naming the step for one that is no number: nothing could follow."""
-    found = reward(answered)
-    require_finite("reward", sum(found), step)
-    return found
-
-
 @dataclass(frozen=True)
-class JudgeReward:
-    """The exact judge's objective, in points. `asked`: the questions that the answers are to."""
+class Reward:
+    """What answers are worth. `function`: Answered -> a number each. `reads`: forward passes it makes over them."""
 
-    questions: Questions
-    tokenizer: PreTrainedTokenizerBase
-    objective: str
+    function: Callable[[Answered], Any]
+    reads: int = 0
 
-    def __call__(self, answered: Answered) -> list[float]:
-        texts = answer_texts(self.tokenizer, answered)
-        return [
-            value(grade(self.questions.prompts[place].turn, text, ended=ended), self.objective)
-            for place, text, ended in zip(answered.places, texts, answered.finished, strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class LearnedReward:
-    """A reward model's, in log-odds: a difference of 1 stands for a preference of 73 %."""
-
-    model: PreTrainedModel
-
-    def __call__(self, answered: Answered) -> list[float]:
-        found = reward_models.rewards(self.model, answered.prompts, answered.answers, rows_at_once=ROWS_AT_ONCE)
-        return found.tolist()
+    def of(self, answered: Answered, step: int) -> list[float]:
+        """The rewards of `answered`. Raises ValueError, naming step and answer, for what is no number an answer."""
+        found = list(self.function(answered))
+        if len(found) != len(answered):
+            raise ValueError(f"reward gave {len(found)} numbers for {len(answered)} answers at step {step}")
+        for number, value in enumerate(found, start=1):
+            if not _is_number(value):
+                raise ValueError(
+                    f"reward is {value!r} at step {step}: training halted; it must give a finite number an answer, and "
+                    f"this was answer {number} of {len(found)}"
+                )
+        return [float(value) for value in found]
 
 
-def reward_for(
-    recipe: Rollouts,
-    questions: Questions,
-    tokenizer: PreTrainedTokenizerBase,
-    inputs: dict[str, Path],
-    device: torch.device,
-) -> Reward:
-    """The reward that `recipe` names. Raises ValueError where it is a reward model's and there is no input "reward"."""
-    if recipe.reward != LEARNED:
-        return JudgeReward(questions, tokenizer, recipe.reward)
-    if "reward" not in inputs:
-        raise ValueError("a learned reward needs an input 'reward'; the judge's objectives need none")
-    return LearnedReward(reward_models.load(inputs["reward"]).to(device))
+def as_reward(reward: Any, questions: Questions, tokenizer: PreTrainedTokenizerBase) -> Reward:
+    """What a caller hands in as a reward, in one form.
+
+    reward(prompts, answers): prompts as they were given, answers as texts without their end token. reward(answered):
+    ids, places in the usable prompts and whether each answer ended (`Answered`). A model with one label: its logit at
+    the row's last token, read from the policy's own ids. Raises TypeError for anything else.
+    """
+    if isinstance(reward, Reward):
+        return reward
+    if isinstance(reward, nn.Module):
+        return learned_reward(reward, tokenizer)
+    if not callable(reward):
+        raise TypeError(f"reward must be a function or a reward model, got {reward!r}; {REWARD_FORMS}")
+    taken = [one for one in inspect.signature(reward).parameters.values() if one.default is inspect.Parameter.empty]
+    if len(taken) == 1:
+        return Reward(reward)
+    if len(taken) != 2:
+        raise TypeError(f"reward{inspect.signature(reward)} cannot be called on answers; {REWARD_FORMS}")
+    return Reward(
+        lambda answered: reward(
+            [questions.prompts[place] for place in answered.places], answer_texts(tokenizer, answered)
+        )
+    )
+
+
+def learned_reward(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> Reward:
+    """A reward model's, in log-odds: a difference of 1 stands for a preference of 73 %.
+
+    `tokenizer`: that of the policy, whose ids the model is to read. Raises ValueError for a model of another vocabulary
+    or with more than one label.
+    """
+    inner = causal_model(model).eval()
+    if not hasattr(inner, "score") or inner.config.num_labels != 1:
+        raise ValueError(
+            f"a reward model gives one number a text (num_labels=1), got {type(inner).__name__} with "
+            f"{inner.config.num_labels} labels; make one with train_reward"
+        )
+    if tokenizer is not None:
+        calling.require_fit(inner, tokenizer)
+
+    def rewards(answered: Answered) -> list[float]:
+        return reward_models.rewards(inner, answered.prompts, answered.answers, rows_at_once=ROWS_AT_ONCE).tolist()
+
+    return Reward(rewards, reads=1)
 
 
 def answer(
-    policy: PreTrainedModel, questions: Questions, places: Sequence[int], *, max_new_tokens: int, seed: int
+    policy: nn.Module, questions: Sequence[list[int]], places: Sequence[int], *, max_new_tokens: int, seed: int
 ) -> Answered:
     """One answer at temperature 1 to each question of `places`; the same seed gives the same answers."""
-    prompts = [questions.ids[place] for place in places]
+    prompts = [questions[place] for place in places]
     given: list[Completion] = sample(
-        policy,
+        causal_model(policy),
         prompts,
         max_new_tokens=max_new_tokens,
         temperatures=1.0,
@@ -190,7 +224,83 @@ def repeated(places: Sequence[int], samples: int) -> list[int]:
     return [place for place in places for _ in range(samples)]
 
 
-def hidden_states(model: PreTrainedModel, answered: Answered) -> tuple[TokenStates, AnswerMask, TokenIds]:
+@dataclass(frozen=True)
+class Reference:
+    """The model that a policy is held close to. `model()`: a context that gives it, in evaluation mode."""
+
+    model: Callable[[], AbstractContextManager[PreTrainedModel]]
+
+    @classmethod
+    def of(cls, policy: nn.Module, reference: nn.Module | None) -> "Reference":
+        """`reference`; without one the policy as it stands now: its adapters off, or a copy of it.
+
+        Raises ValueError for a reference with another vocabulary or on another device.
+        """
+        if reference is not None:
+            require_comparable(policy, reference)
+            return cls(lambda: nullcontext(causal_model(reference).eval()))
+        if hasattr(policy, "disable_adapter"):
+            return cls(lambda: _adapters_off(policy))
+        copied = frozen_copy(policy)
+        return cls(lambda: nullcontext(copied))
+
+
+def frozen_copy(model: nn.Module) -> PreTrainedModel:
+    """A copy in evaluation mode that no training touches."""
+    copied = copy.deepcopy(causal_model(model)).eval().requires_grad_(False)
+    copied.__dict__.pop("forward", None)  # a trainer's, bound to the original: it would run that one's weights
+    return copied
+
+
+def require_comparable(policy: nn.Module, reference: nn.Module) -> None:
+    """Raises ValueError unless both models have logits of one width and lie on one device."""
+    ours, theirs = (causal_model(one).config.get_text_config().vocab_size for one in (policy, reference))
+    if ours != theirs:
+        raise ValueError(f"the reference has {theirs} entries in its vocabulary, the policy {ours}: they must be one")
+    if calling.device_of(policy) != calling.device_of(reference):
+        raise ValueError(
+            f"the policy lies on {calling.device_of(policy)}, the reference on {calling.device_of(reference)}: move "
+            "one of them"
+        )
+
+
+@contextmanager
+def _adapters_off(policy: Any) -> Iterator[PreTrainedModel]:
+    with evaluating(policy), policy.disable_adapter():
+        yield causal_model(policy)
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Inside, no dropout draws anything, whatever the mode; afterwards all is as before.
+
+    A policy's answers are drawn without dropout: with it, a ratio to the policy that drew them would not start at 1.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
+    floats = [part for part in model.modules() if isinstance(part.__dict__.get("attention_dropout"), float)]
+    before = [layer.p for layer in layers], [part.attention_dropout for part in floats]
+    for layer in layers:
+        layer.p = 0.0
+    for part in floats:
+        part.attention_dropout = 0.0
+    try:
+        yield
+    finally:
+        for layer, p in zip(layers, before[0], strict=True):
+            layer.p = p
+        for part, p in zip(floats, before[1], strict=True):
+            part.attention_dropout = p
+
+
+def adamw(model: nn.Module, *, learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW without decay for all weights that train. Raises ValueError where none does."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError("no weight of the model trains: requires_grad is off for all of them")
+    return torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
+
+
+def hidden_states(model: nn.Module, answered: Answered) -> tuple[TokenStates, AnswerMask, TokenIds]:
     """The state from which each token of each answer is predicted, what is an answer's token, and the tokens.
 
     All of shape (row, token), answers aligned at their first token and padded on the right.
@@ -211,7 +321,7 @@ def hidden_states(model: PreTrainedModel, answered: Answered) -> tuple[TokenStat
     return states, mask, tokens.masked_scatter(mask, ids[:, 1:][counted])
 
 
-def token_log_probs(model: PreTrainedModel, answered: Answered) -> tuple[TokenScores, AnswerMask]:
+def token_log_probs(model: nn.Module, answered: Answered) -> tuple[TokenScores, AnswerMask]:
     """log pi of each token of each answer, with gradient where one is kept, and which places are tokens.
 
     0 on padding, so that a row's sum is log pi(answer | prompt).
@@ -220,15 +330,15 @@ def token_log_probs(model: PreTrainedModel, answered: Answered) -> tuple[TokenSc
     return log_probs_of(model, states, mask, tokens), mask
 
 
-def log_probs_of(model: PreTrainedModel, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> TokenScores:
+def log_probs_of(model: nn.Module, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> TokenScores:
     """log pi of `tokens`, each predicted from its state; 0 where `mask` is False."""
     with _autocast(model):
-        logits = logits_of(model, states[mask])
+        logits = logits_of(model, states[mask].to(causal_model(model).dtype))
     found = logits.float().log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found)
 
 
-def scored(model: PreTrainedModel, answered: Answered) -> TokenScores:
+def scored(model: nn.Module, answered: Answered) -> TokenScores:
     """`token_log_probs` without a gradient, some rows at once."""
     parts = []
     with torch.inference_mode():
@@ -240,7 +350,14 @@ def scored(model: PreTrainedModel, answered: Answered) -> TokenScores:
     return torch.cat(padded).clone()  # a tensor of its own, which autograd may read
 
 
-def _autocast(model: PreTrainedModel) -> torch.autocast:
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _autocast(model: nn.Module) -> torch.autocast:
     """bfloat16 on GPUs, as the trainers have it; nothing on CPUs."""
     return torch.autocast("cuda", torch.bfloat16, enabled=model.device.type == "cuda")
 

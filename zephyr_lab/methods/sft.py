@@ -67,7 +67,7 @@ def train_sft(
     """
     device_of(model)
     require_fit(model, tokenizer)
-    run = Run.of("SFT", checkpoints, progress)
+    run = Run.of("SFT", checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = {}, {}
     for split, rows in ((TRAIN, dialogues), (TEST, held_out)):
         if rows is not None:

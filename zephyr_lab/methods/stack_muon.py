@@ -67,11 +67,10 @@ def optimizer(recipe: Training, model: nn.Module) -> torch.optim.Optimizer | Non
     stacks = {
         name: weights for name, weights in model.named_parameters() if weights.requires_grad and weights.ndim == 3
     }
-    matrices, others = muon_and_adamw(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    parts: list[torch.optim.Optimizer] = [matrices, others]
+    parts = muon_and_adamw(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
     if stacks:
         inside = {id(stack) for stack in stacks.values()}
-        for group in others.param_groups:
+        for group in (group for part in parts for group in part.param_groups):
             group["params"] = [parameter for parameter in group["params"] if id(parameter) not in inside]
         # Gate and up projections are fused in a mixture and apart in a dense model, whose optimiser this one equals.
         groups = [

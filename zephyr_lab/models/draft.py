@@ -20,22 +20,31 @@ from zephyr_lab.models.draft_shape import DraftShape
 Features = Float[Tensor, "row position hidden"]
 KeysValues = tuple[Tensor, Tensor]  # (row, head, position, head size) each
 INITIALIZER_RANGE = 0.02
+ROPE_THETA, NORM_EPS = 10_000.0, 1e-6  # Llama's, for a target that has neither
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetTraits:
-    """What a draft takes over from its target besides sizes: the base of rotary positions and RMSNorm's epsilon."""
+    """What a draft takes over from its target besides sizes: the base of rotary positions and its norms' epsilon."""
 
     rope_theta: float
     norm_eps: float
 
     @classmethod
     def of(cls, target: PreTrainedModel) -> "TargetTraits":
-        """Those of `target`. Raises ValueError for rotary positions that are scaled."""
-        rope = target.config.rope_parameters
+        """Those of `target`; the usual ones where it has none (GPT-2 learns its positions), since the draft's layer is
+        its own. Raises ValueError for rotary positions that are scaled or differ from layer to layer.
+        """
+        config = target.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {"rope_theta": ROPE_THETA}
+        if "rope_theta" not in rope:
+            raise ValueError(
+                f"the target's rotary positions differ by layers ({', '.join(map(str, rope))}); drafts have one layer "
+                "and know one kind"
+            )
         if rope.get("rope_type", "default") != "default":
             raise ValueError(f"the target's rotary positions are {rope['rope_type']!r}; drafts know 'default' alone")
-        return cls(rope_theta=float(rope["rope_theta"]), norm_eps=float(target.config.rms_norm_eps))
+        return cls(rope_theta=float(rope["rope_theta"]), norm_eps=float(getattr(config, "rms_norm_eps", NORM_EPS)))
 
 
 class FeatureDraft(nn.Module):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, PLAIN_TURNS
+
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
@@ -50,6 +52,23 @@ def require_same_tokenizer(**tokenizers: PreTrainedTokenizerBase) -> None:
             )
 
 
+def require_same_turns(**tokenizers: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError naming two of the models (by keyword) whose chat templates write a dialogue in other ids.
+
+    What one of them reads in the other's turns it has not learned.
+    """
+    (first, reference), *others = tokenizers.items()
+    ours = _turns(reference)
+    for name, tokenizer in others:
+        theirs = _turns(tokenizer)
+        if ours != theirs:
+            shown = [tokenizer.decode(ids)[:60] for ids in (ours, theirs)]
+            raise ValueError(
+                f"{first} and {name} have different chat templates: {shown[0]!r} and {shown[1]!r}; take a teacher of "
+                "the student's turns, set both to one template, or train on the teacher's own answers"
+            )
+
+
 def require_same_vocabulary(**configs: PretrainedConfig) -> None:
     """Raises ValueError naming two models (by keyword) whose output layers have unlike sizes."""
     (first, reference), *others = configs.items()
@@ -61,6 +80,12 @@ def require_same_vocabulary(**configs: PretrainedConfig) -> None:
                 f"{first} and {name} have different vocabularies: {ours} and {theirs} "
                 "entries; resize the embeddings of one, or train on the teacher's own answers"
             )
+
+
+def _turns(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of a dialogue, without a system turn, in the template that is used for the tokenizer, BOS included."""
+    template = CHAT_TEMPLATE if tokenizer.chat_template is None else None
+    return list(tokenizer.apply_chat_template(PLAIN_TURNS, chat_template=template)["input_ids"])
 
 
 def _number(config: PretrainedConfig, name: str) -> int:

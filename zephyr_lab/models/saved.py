@@ -3,6 +3,7 @@
 Loading never asks the network: a folder that refers to the hub needs the model in the local hub cache.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from zephyr_lab.core import files
-from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, require_zephyrs_template
+from zephyr_lab.models.own_template import OwnTemplate, serves
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, writes_zephyrs_turns
 
 REFERENCE = "hub.json"
 
@@ -21,11 +23,27 @@ REFERENCE = "hub.json"
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
-    The chat template stands inside tokenizer_config.json. Equal weights give equal bytes.
+    The chat template stands inside tokenizer_config.json. Equal weights give equal bytes. What ends an answer in a
+    template of the tokenizer's own is named in the model's configurations first, so that its answers end.
     """
+    _name_the_end(model, tokenizer)
     with _without_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder, save_jinja_files=False)
+
+
+def _name_the_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add the token that ends an answer in the tokenizer's own template to those of the model's configurations."""
+    if writes_zephyrs_turns(tokenizer) or not serves(tokenizer):
+        return
+    end = OwnTemplate(tokenizer).end_id
+    for config in (model.config.get_text_config(), getattr(model, "generation_config", None)):
+        if config is None:
+            continue
+        known = config.eos_token_id
+        ids = known if isinstance(known, list) else [known] * (known is not None)
+        if end not in ids:
+            config.eos_token_id = [*ids, end] if ids else end
 
 
 def refer(folder: Path, *, model: str, commit: str) -> None:
@@ -40,20 +58,24 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTraine
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that `folder` holds or refers to; one without a chat template gets Zephyr's."""
+    """The tokenizer that `folder` holds or refers to; one without a chat template gets Zephyr's, with a warning."""
     tokenizer = AutoTokenizer.from_pretrained(**_source(folder, "tokenizer.json"))
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE
+        # once a folder: Python shows each text of a warning once
+        warnings.warn(f"the tokenizer in {folder} has no chat template; it gets Zephyr's", stacklevel=2)
     return tokenizer
 
 
 def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """As `load_tokenizer`, for a model that is to read or write dialogues.
 
-    Raises ValueError where the tokenizer has another chat template than Zephyr's, in which all dialogues are written.
+    Raises ValueError where its own chat template cannot serve: one that shows no end of an answer, or whose prompts
+    are not the beginning of its dialogues.
     """
     tokenizer = load_tokenizer(folder)
-    require_zephyrs_template(tokenizer)
+    if not writes_zephyrs_turns(tokenizer):
+        OwnTemplate(tokenizer)
     return tokenizer
 
 

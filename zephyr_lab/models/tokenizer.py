@@ -32,6 +32,12 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 
+PLAIN_TURNS = [
+    {"role": "user", "content": "What is 2 plus 3?"},
+    {"role": "assistant", "content": "It is 5."},
+    {"role": "user", "content": "Why?"},
+]
+
 # A word, or marks, with the space before it; each digit, each line break and each further space alone. No piece reaches
 # over a line break, so the ids of "<|user|>\n" + content are those of the two parts, whatever the content is.
 PIECES = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s")
@@ -78,7 +84,7 @@ def content_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[li
     Raises ValueError for text that is no Unicode (a lone surrogate).
     """
     for text in texts:
-        _require_unicode(text)
+        require_unicode(text)
     ids: list[list[int]] = []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         batch = texts[start : start + TEXTS_AT_ONCE]
@@ -91,38 +97,22 @@ def decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def require_zephyrs_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises ValueError where the tokenizer's own chat template writes a dialogue otherwise than Zephyr's.
+def writes_zephyrs_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether dialogues are written in Zephyr's template: the tokenizer has none of its own, or one of the same ids.
 
-    Compared are the ids of a small dialogue, BOS aside, so that another wording of the same template passes; so does a
-    tokenizer without a template.
+    Compared are the ids of a small dialogue, BOS aside, so that another wording of the same template counts.
     """
     if tokenizer.chat_template is None:
-        return
-    wanted = _rendered(tokenizer, CHAT_TEMPLATE)
+        return True
     try:
-        found = _rendered(tokenizer, None)
-    except (TemplateError, ValueError, TypeError) as error:
-        shown = f"refuses a plain dialogue ({' '.join(str(error).split())[:80]})"
-    else:
-        if found == wanted:
-            return
-        shown = f"writes {tokenizer.decode(found)[:60]!r}"
-    raise ValueError(
-        f"the tokenizer {tokenizer.name_or_path!r} has a chat template of its own, which {shown}; dialogues are "
-        f"written in Zephyr's alone, {tokenizer.decode(wanted)[:60]!r}: the model would meet turns that it does not "
-        "know. Take a base without a template, or remove the template (chat_template = None) if Zephyr's is meant"
-    )
+        return _rendered(tokenizer, None) == _rendered(tokenizer, CHAT_TEMPLATE)
+    except (TemplateError, ValueError, TypeError):  # a template that refuses such turns is another one
+        return False
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, template: str | None) -> list[int]:
     """Ids of a dialogue in a template (None: the tokenizer's own), without BOS."""
-    turns = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is 2 plus 3?"},
-        {"role": "assistant", "content": "It is 5."},
-        {"role": "user", "content": "Why?"},
-    ]
+    turns = [{"role": "system", "content": "Be brief."}, *PLAIN_TURNS]
     ids = tokenizer.apply_chat_template(turns, chat_template=template, add_generation_prompt=True)["input_ids"]
     return ids[1:] if ids and ids[0] == tokenizer.bos_token_id else ids
 
@@ -131,7 +121,8 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(PIECES, behavior="isolated")
 
 
-def _require_unicode(text: str) -> None:
+def require_unicode(text: str) -> None:
+    """Raises ValueError for text that is no Unicode (a lone surrogate)."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,27 +1,115 @@
-"""Recipe of a draft's training: made from nothing for one target, or adapted to another in several arms at once.
+"""Settings of a draft's training, and the recipe of a stage that trains several: from nothing or adapted, an arm each.
 
-Plain values only, no torch. `zephyr_lab.methods.draft` builds it and says what it writes.
+Plain values only, no torch. `methods.draft.train_draft` trains one; `methods.stages.draft` builds a recipe's arms and
+says what it writes.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
+from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
 from zephyr_lab.models.draft_shape import PARTS
 
 KINDS = ("feature", "causal")
 STARTS = ("new", "draft", "fresh_private")
 REDUCTIONS = ("tokens", "padded")
 COUNTED = ("predicted", "input")
+FEATURES = ("kept", "each_step")
 EMBEDDINGS = ("draft", "target")
 OPTIMIZERS = ("adamw", "muon")
 DEVICES = ("cpu", "cuda")
+NOTHING = "none"  # the part of an arm that is measured as it is
+FEATURE_PARTS = ("private", "private_and_fc", "fc")  # of a feature draft alone
+PUBLISHED_STEPS, PUBLISHED_WARMUP = 5046, 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class DraftRecipe:
+class DraftSteps:
+    """Loss and steps of a draft's training; the defaults are the authors' (papers/eda/NOTES.md) but where said.
+
+    Loss (feature drafts): feature_weight x SmoothL1 + token_weight x soft cross entropy; a causal draft has the latter
+    alone. reduction: sums are divided by the tokens that count ("tokens"), or by rows x padded length ("padded", the
+    authors' code). counted: positions whose predicted token belongs to an answer ("predicted"), or whose input token
+    does ("input", the authors' code). noise: width of the uniform noise on input features (0.2 in the authors' code),
+    0 for none. The defaults of these three are the paper's text, as papers/eda/NOTES.md 6 reads it.
+
+    Training: steps of `batch` rows, `micro_batch` of them through the models at once (a choice of memory);
+    learning_rate: the peak, reached after `warmup` steps (None: the authors' share of all, 2000 of 5046), `final_share`
+    of it at the end (of their linear decay over 800,000 steps, where 5046 end). clip: largest gradient norm.
+    max_length: tokens of a row. system_turn: put an empty system turn first. features: "kept" computes each row's
+    features once and keeps them in memory, "each_step" computes them in each step. checkpoint_every: in steps.
+    """
+
+    feature_weight: float = 1.0
+    token_weight: float = 0.1
+    reduction: str = "tokens"
+    counted: str = "predicted"
+    noise: float = 0.0
+    steps: int = PUBLISHED_STEPS
+    batch: int = 256
+    micro_batch: int = 8
+    learning_rate: float = 2e-4
+    warmup: int | None = None
+    final_share: float = 0.996
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    clip: float = 0.5
+    max_length: int = 2048
+    system_turn: bool = False
+    features: str = "each_step"
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        require_one_of("reduction", self.reduction, REDUCTIONS)
+        require_one_of("counted", self.counted, COUNTED)
+        require_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        require_one_of("features", self.features, FEATURES)
+        require_at_least(
+            1,
+            steps=self.steps,
+            batch=self.batch,
+            micro_batch=self.micro_batch,
+            checkpoint_every=self.checkpoint_every,
+        )
+        if self.warmup is None:
+            object.__setattr__(self, "warmup", self.steps * PUBLISHED_WARMUP // PUBLISHED_STEPS)
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"final_share must be a share from 0 to 1, got {self.final_share}")
+        if self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
+        if min(self.noise, self.weight_decay, self.feature_weight, self.token_weight) < 0:
+            raise ValueError("noise, weight_decay, feature_weight and token_weight must not be negative")
+        require_at_least(3, max_length=self.max_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftTraining(DraftSteps):
+    """Settings of `train_draft`.
+
+    part: what trains, of `models.draft_shape.PARTS` but "none": "all", "lora" (adapters of `rank` on every linear map;
+    a causal draft has these two), "private" (the private experts and their router), "private_and_fc" (EDA's second
+    stage, as the authors' scripts run it), "fc". rank: LoRA's, 0 for other parts.
+    """
+
+    part: str = "all"
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("part", self.part, tuple(part for part in PARTS if part != NOTHING))
+        if (self.part == "lora") != (self.rank > 0):
+            raise ValueError(
+                f"LoRA needs a rank of at least 1 and other parts 0, got part = {self.part!r} and rank = {self.rank}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftRecipe(DraftSteps):
     """Drafts of one target, one an arm; all arms take the same number of steps over the same kind of rows.
 
     Arms (tuples of equal length, a place an arm):
-    arms: names, folders of the result. parts: what each trains, of `models.draft_shape.PARTS`. ranks: LoRA's rank, 0
+    arms: names, folders of the result. parts: what each trains, see `DraftTraining`, or "none". ranks: LoRA's rank, 0
     for other parts. starts: "new" (random weights), "draft" (all weights of input "draft"), "fresh_private" (those,
     but private experts and their router random again: the paper's second stage). data: the stage's input that holds
     the arm's dialogues.
@@ -34,16 +122,7 @@ class DraftRecipe:
     causal draft's feed-forward width is `shared_width`. Where a start is "draft" the stored sizes must be these; where
     it is "fresh_private" only private_experts and private_width may differ.
     embedding: whose the frozen embedding of an adapted draft is; "draft" is what the authors' code ends with.
-
-    Loss (feature drafts): feature_weight x SmoothL1 + token_weight x soft cross entropy; a causal draft has the latter
-    alone. reduction: sums are divided by the tokens that count, or by rows x padded length as in the authors' code.
-    counted: positions whose predicted token belongs to an answer, or whose input token does (the authors' code).
-    noise: width of the uniform noise on input features (0.2 in the authors' code), 0 for none.
-
-    Training: steps of `batch` rows, `micro_batch` of them through the models at once; learning_rate: the peak, reached
-    after `warmup` steps, `final_share` of it at the end. keep_at: steps after which a copy is kept beside the final
-    draft, to compare arms at equal time. max_length: tokens of a row. system_turn: put an empty system turn first.
-    features: "kept" computes each row's features once and keeps them in memory, "each_step" computes them in each step.
+    keep_at: steps after which a copy is kept beside the final draft, to compare arms at equal time.
     """
 
     arms: tuple[str, ...]
@@ -65,63 +144,35 @@ class DraftRecipe:
     top: int
     routers: bool
     embedding: str
-    feature_weight: float
-    token_weight: float
-    reduction: str
-    counted: str
-    noise: float
-    steps: int
-    batch: int
-    micro_batch: int
-    learning_rate: float
-    warmup: int
-    final_share: float
-    optimizer: str
-    weight_decay: float
-    clip: float
     keep_at: tuple[int, ...]
-    max_length: int
-    system_turn: bool
-    features: str
-    checkpoint_every: int
     device: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.arms or len(set(self.arms)) < len(self.arms):
             raise ValueError(f"arms must be different names, at least one, got {', '.join(self.arms) or 'none'}")
-        for name in ("parts", "ranks", "starts", "data"):
-            if len(getattr(self, name)) != len(self.arms):
-                raise ValueError(f"{name}: need one for each of {len(self.arms)} arms, got {len(getattr(self, name))}")
+        columns = {"parts": self.parts, "ranks": self.ranks, "starts": self.starts, "data": self.data}
+        for name, column in columns.items():
+            if len(column) != len(self.arms):
+                raise ValueError(f"{name}: need one for each of {len(self.arms)} arms, got {len(column)}")
         for arm, part, rank, start in zip(self.arms, self.parts, self.ranks, self.starts, strict=True):
             self._require_arm(arm, part, rank, start)
-        for name, known in (
-            ("kind", KINDS),
-            ("embedding", EMBEDDINGS),
-            ("reduction", REDUCTIONS),
-            ("counted", COUNTED),
-            ("optimizer", OPTIMIZERS),
-            ("features", ("kept", "each_step")),
-            ("device", DEVICES),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("steps", "batch", "micro_batch", "heads", "kv_heads", "shared_width", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
+        require_one_of("kind", self.kind, KINDS)
+        require_one_of("embedding", self.embedding, EMBEDDINGS)
+        require_one_of("device", self.device, DEVICES)
+        require_at_least(1, heads=self.heads, kv_heads=self.kv_heads, shared_width=self.shared_width)
         if any(not 1 <= step < self.steps for step in self.keep_at):
             raise ValueError(f"keep_at must lie from 1 to steps - 1 = {self.steps - 1}, got {self.keep_at}")
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
-        if min(self.noise, self.weight_decay, self.feature_weight, self.token_weight) < 0:
-            raise ValueError("noise, weight_decay, feature_weight and token_weight must not be negative")
-        if self.max_length < 3:
-            raise ValueError(f"max_length must be at least 3, got {self.max_length}")
         if self.kind == "causal" and (min(self.hidden, self.layers) < 1 or self.private_experts):
             raise ValueError("a causal draft needs hidden and layers of at least 1 and private_experts 0")
         if self.kind == "feature" and (self.hidden or self.layers):
             raise ValueError("a feature draft has the target's width and one layer: hidden and layers must be 0")
+
+    def training(self, part: str, rank: int) -> DraftTraining:
+        """The settings of one arm's training."""
+        shared = {field.name for field in fields(DraftSteps)}
+        steps = {name: value for name, value in asdict(self).items() if name in shared}
+        return DraftTraining(part=part, rank=rank, **steps)
 
     def _require_arm(self, arm: str, part: str, rank: int, start: str) -> None:
         if part not in PARTS:
@@ -130,5 +181,5 @@ class DraftRecipe:
             raise ValueError(f"starts: {arm!r} must start from one of {', '.join(STARTS)}, got {start!r}")
         if (part == "lora") != (rank > 0):
             raise ValueError(f"ranks: LoRA needs a rank of at least 1 and other parts 0, {arm!r} trains {part}: {rank}")
-        if self.kind == "causal" and (part in ("private", "private_and_fc", "fc") or start == "fresh_private"):
+        if self.kind == "causal" and (part in FEATURE_PARTS or start == "fresh_private"):
             raise ValueError(f"{arm!r}: a causal draft has no private experts and no fc; it can train all, lora, none")

@@ -1,19 +1,46 @@
-"""Recipe of a base model: what text, what model, how long."""
+"""Settings of a base model's training, and its recipe as a stage: what text, what model, how long."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
+from zephyr_lab.methods.recipes.limits import require_at_least
 from zephyr_lab.methods.recipes.worlds import require_world
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain:
+class BaseTraining:
+    """Settings of `train_base`; the defaults are those of the lab's tiny base (papers/zephyr/settings.toml).
+
+    rows x row_length: tokens of a batch, padding counted. learning_rate, warmup, final_share: peak, steps up to it,
+    share of it at the end (cosine). clip: gradient norm. checkpoint_every: in steps.
+    """
+
+    rows: int = 8
+    row_length: int = 128
+    steps: int = 3200
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.1
+    warmup: int = 30
+    final_share: float = 0.1
+    clip: float = 1.0
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1, rows=self.rows, row_length=self.row_length, steps=self.steps, checkpoint_every=self.checkpoint_every
+        )
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
+        if self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(BaseTraining):
     """A Mistral from scratch on the text of the embedded world.
 
     world: "tiny" or "large"; documents: how many the corpus has (read again from the start, in another order, where
     `steps` ask for more); tokenizer_documents: how many of another corpus, the same for all seeds, the tokenizer sees.
-    hidden ... context: sizes, see `models.mistral.MistralShape`. rows x row_length: tokens of a batch, padding counted.
-    learning_rate, warmup, final_share: peak, steps up to it, share of it at the end (cosine). clip: gradient norm.
-    device: "cpu" (float32) or "cuda" (bfloat16 autocast).
+    hidden ... context: sizes, see `models.mistral.MistralShape`. device: "cpu" (float32) or "cuda" (bfloat16 autocast).
     """
 
     world: str
@@ -27,23 +54,29 @@ class Pretrain:
     ffn: int
     window: int
     context: int
-    rows: int
-    row_length: int
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    warmup: int
-    final_share: float
-    clip: float
-    checkpoint_every: int
     device: str
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int) and value < (0 if name == "warmup" else 1):
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        super().__post_init__()
+        require_at_least(
+            1,
+            documents=self.documents,
+            tokenizer_documents=self.tokenizer_documents,
+            entries=self.entries,
+            hidden=self.hidden,
+            layers=self.layers,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            ffn=self.ffn,
+            window=self.window,
+            context=self.context,
+        )
         require_world(self.world)
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
         if self.row_length > self.context:
             raise ValueError(f"row_length {self.row_length} exceeds the model's context of {self.context} positions")
+
+    @property
+    def training(self) -> BaseTraining:
+        """The settings of the training alone."""
+        shared = {field.name for field in fields(BaseTraining)}
+        return BaseTraining(**{name: value for name, value in asdict(self).items() if name in shared})

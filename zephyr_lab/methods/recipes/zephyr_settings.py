@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.hub_data import HubPairs
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 
-Recipe = TypeVar("Recipe", DSFTRecipe, DDPORecipe, WorldPairs)
+Recipe = TypeVar("Recipe", DSFTRecipe, DDPORecipe, WorldPairs, HubPairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,9 @@ _HANDBOOK_2023_DSFT = DSFTFields(batch=512, warmup=0.0, answers_only=False, syst
 _DSFT_FILLED_IN = tuple(f"dsft.{field.name}" for field in dataclasses.fields(DSFTFields))
 _LENGTHS = ("ddpo.max_length", "ddpo.max_prompt_length", "ddpo.long_prompts")
 
+PAPER = "paper"  # the setting that settings.toml states
 SETTINGS = {
-    "paper": Setting(
+    PAPER: Setting(
         source="arXiv 2310.16944, sections 3, 4.3 and 4.4",
         dsft=DSFTFields(batch=512, warmup=0.1, answers_only=True, system_turn=False),
         ddpo=DDPOFields(epochs=3, batch=32, beta=0.1, system_turn=False),
@@ -115,25 +117,22 @@ SETTINGS = {
 _RATIOS = ("batch", "learning_rate")  # of a size, not of a method: carried over relative to the paper's
 
 
-def at_scale(name: str, small: Recipe) -> Recipe:
-    """`small`, a recipe that stands for the paper's at another size, as setting `name` has it.
+def in_setting(name: str, part: str, ours: Recipe) -> Recipe:
+    """`ours`, a recipe that stands for the paper's `part` ("dsft", "ddpo", "pairs"), as setting `name` has it.
 
-    Only fields that the five settings disagree about are touched. `batch` and `learning_rate` keep their ratio to the
-    paper's (64 pairs against 32 double `small.batch`); the others are taken over. Raises ValueError for an unknown
-    name, or where the ratio gives no whole batch.
+    The paper's setting is `ours` itself, whatever it says. Another touches the fields alone in which it differs from
+    the paper: `batch` and `learning_rate` keep their ratio to the paper's (64 pairs against 32 double `ours.batch`);
+    the others are taken over. Raises ValueError for an unknown name, or where the ratio gives no whole batch.
     """
-    part = _part(small)
-    setting, paper = getattr(named(name), part), getattr(SETTINGS["paper"], part)
-    changes = {}
-    for field in differing_fields(part):
-        value = getattr(setting, field)
-        if field in _RATIOS:
-            value = getattr(small, field) * (value / getattr(paper, field))
-            if field == "batch":
-                value = _whole_batch(name, value)
-                changes["micro_batch"] = min(small.micro_batch, value)
-        changes[field] = value
-    return dataclasses.replace(small, **changes)
+    setting, paper = getattr(named(name), part), getattr(SETTINGS[PAPER], part)
+    changes = {field: value for field, value in vars(setting).items() if value != getattr(paper, field)}
+    for field in _RATIOS:
+        if field in changes:
+            changes[field] = getattr(ours, field) * (changes[field] / getattr(paper, field))
+    if "batch" in changes:
+        changes["batch"] = _whole_batch(name, changes["batch"])
+        changes["micro_batch"] = min(ours.micro_batch, changes["batch"])  # type: ignore[union-attr]
+    return dataclasses.replace(ours, **changes)
 
 
 def named(name: str) -> Setting:
@@ -165,10 +164,6 @@ def ledger() -> list[dict[str, str | int | float | bool]]:
                 row[label] = f"{value}*" if name in setting.filled_in else value
             rows.append(row | {"differs": field.name in differing_fields(part)})
     return rows
-
-
-def _part(recipe: DSFTRecipe | DDPORecipe | WorldPairs) -> str:
-    return {DSFTRecipe: "dsft", DDPORecipe: "ddpo", WorldPairs: "pairs"}[type(recipe)]
 
 
 def _whole_batch(name: str, batch: float) -> int:

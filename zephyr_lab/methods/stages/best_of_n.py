@@ -12,9 +12,10 @@ from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.recipes.rlhf import BestOfN
-from zephyr_lab.methods.rollouts import LearnedReward, Questions, answer, repeated
+from zephyr_lab.methods.rollouts import answer, learned_reward, repeated
 from zephyr_lab.methods.stages.frontier import REWARD, graded
 from zephyr_lab.methods.stages.held_out_questions import held_out_prompts
+from zephyr_lab.methods.stages.world_questions import WorldQuestions
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 
@@ -31,15 +32,15 @@ def build(recipe: BestOfN, *, seed: int, inputs: dict[str, Path], out: Path, con
     device = process.pick_device(recipe.device)
     start = inputs["policy"] / recipe.start
     tokenizer = saved.load_chat_tokenizer(start)
-    questions = Questions.of(tokenizer, held_out_prompts(recipe))
+    questions = WorldQuestions.of(tokenizer, held_out_prompts(recipe))
     places = repeated(range(len(questions.prompts)), recipe.samples)
     with metered() as cost:
         policy = saved.load_model(start).to(device)
-        learned = LearnedReward(reward_models.load(inputs[REWARD]).to(device))
+        learned = learned_reward(reward_models.load(inputs[REWARD]).to(device))
         answered = answer(
-            policy, questions, places, max_new_tokens=recipe.max_new_tokens, seed=derive(seed, "best of n")
+            policy, questions.ids, places, max_new_tokens=recipe.max_new_tokens, seed=derive(seed, "best of n")
         )
-        found = graded(questions, tokenizer, answered) | {"learned": learned(answered)}
+        found = graded(questions, tokenizer, answered) | {"learned": learned.function(answered)}
     context.progress(1, 1)
     pool = {
         name: [found[name][first : first + recipe.samples] for first in range(0, len(places), recipe.samples)]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.chat import encode_prompts
+from zephyr_lab.data.chat import encode_prompts, turn_tags
 from zephyr_lab.data.splits import TEST, Messages, read_pairs
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
@@ -24,7 +24,6 @@ from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.models import saved
-from zephyr_lab.models.tokenizer import ROLE_TOKENS
 from zephyr_lab.world.benchmark import Question, mt_bench
 from zephyr_lab.world.judge import grade
 
@@ -88,7 +87,7 @@ def ask(
     rows += [(HOT, question, recipe.temperature) for question in questions]
     temperatures = [temperature for _, _, temperature in rows]
     dialogues: list[Messages] = [[{"role": "system", "content": ""}] if system_turn else [] for _ in rows]
-    tags = set(tokenizer.convert_tokens_to_ids(list(ROLE_TOKENS.values())))
+    tags = turn_tags(tokenizer)
     graded = []
     for turn in (0, 1):
         for dialogue, (_, question, _) in zip(dialogues, rows, strict=True):

@@ -20,13 +20,13 @@ from zephyr_lab.methods.recipes.rlhf import Frontier
 from zephyr_lab.methods.rollouts import (
     ROWS_AT_ONCE,
     Answered,
-    LearnedReward,
-    Questions,
     answer,
     answer_texts,
     hidden_states,
+    learned_reward,
 )
 from zephyr_lab.methods.stages.held_out_questions import held_out_prompts
+from zephyr_lab.methods.stages.world_questions import WorldQuestions
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 from zephyr_lab.models.logits import logits_of
@@ -47,7 +47,7 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
     process.prepare()
     device = process.pick_device(recipe.device)
     reference = saved.load_model(inputs[REFERENCE]).to(device)
-    learned = LearnedReward(reward_models.load(inputs[REWARD]).to(device)) if REWARD in inputs else None
+    learned = learned_reward(reward_models.load(inputs[REWARD]).to(device)) if REWARD in inputs else None
     prompts = held_out_prompts(recipe)
     rows: list[dict[str, Any]] = []
     starts = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
@@ -56,10 +56,10 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
         done = context.checkpoints / f"model-{place}.json"
         if not done.is_file():
             policy = saved.load_model(start).to(device)
-            questions = Questions.of(tokenizer, prompts)
+            questions = WorldQuestions.of(tokenizer, prompts)
             answered = answer(
                 policy,
-                questions,
+                questions.ids,
                 range(len(prompts)),
                 max_new_tokens=recipe.max_new_tokens,
                 seed=derive(seed, "frontier"),
@@ -71,7 +71,7 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
                 "kl_error": divergences.std().item() / math.sqrt(len(divergences)),
             }
             if learned is not None:
-                row["learned"] = learned(answered)
+                row["learned"] = learned.function(answered)
             files.write_json(done, row)
         rows.append({"model": name, **files.read_json(done)})
         context.progress(place + 1, len(recipe.models))
@@ -80,7 +80,7 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
     return {**means, "parameters": float(sum(one.numel() for one in reference.parameters()))}
 
 
-def graded(questions: Questions, tokenizer: PreTrainedTokenizerBase, answered: Answered) -> dict[str, Any]:
+def graded(questions: WorldQuestions, tokenizer: PreTrainedTokenizerBase, answered: Answered) -> dict[str, Any]:
     """Lists with one entry an answer: the judge's objectives, words, whether it ended, its text."""
     texts = answer_texts(tokenizer, answered)
     verdicts = [
