@@ -1,0 +1,149 @@
+"""The words of an experiment: lazy arms, settings by keyword, losses of one's own, claims from named arms."""
+
+import pandas as pd
+import pytest
+import torch
+
+from zephyr_lab.core import session
+from zephyr_lab.engine import stages
+from zephyr_lab.lab import SCORE, Lab
+from zephyr_lab.lab.answers import Answers
+from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
+from zephyr_lab.reporting import claims as registry
+
+
+@pytest.fixture
+def lab(monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "_current", session.Session("tiny", 3, "test"))
+    monkeypatch.setattr(session.Session, "build", property(lambda self: tmp_path))
+    return Lab("zephyr", "smoke", 2)
+
+
+def keys(arm, seeds=2):
+    return [stages.key(arm.stage(seed)) for seed in range(seeds)]
+
+
+def test_an_arm_is_a_recipe_under_all_seeds_and_trains_nothing(lab):
+    sft = lab.sft(lab.base(), lab.dialogues())
+    dpo = lab.dpo(sft, lab.pairs(), epochs=1)
+    assert [dpo.stage(seed).seed for seed in range(2)] == [0, 1]
+    assert dpo.stage(0).recipe.epochs == 1 and dpo.stage(0).inputs["policy"] == sft.stage(0)
+    assert repr(dpo).startswith("dDPO under seeds 0 to 1: epochs 1, ")
+
+
+def test_none_is_the_setting_and_a_keyword_wins_over_it(lab):
+    sft, pairs = lab.sft(lab.base(), lab.dialogues()), lab.pairs()
+    assert keys(lab.dpo(sft, pairs, beta=None)) == keys(lab.dpo(sft, pairs))
+    changed = lab.dpo(sft, pairs, beta=0.7)
+    assert changed.stage(0).recipe.beta == 0.7 and keys(changed) != keys(lab.dpo(sft, pairs))
+
+
+def test_the_same_arm_named_twice_is_one_arm(lab):
+    one = lab.dpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs(rejected="worst"))
+    other = lab.dpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs(rejected="worst"))
+    assert keys(one) == keys(other) and one is not other
+
+
+def test_chosen_answers_of_pairs_are_dialogues_for_fine_tuning(lab):
+    pairs = lab.pairs()
+    second = lab.sft(lab.sft(lab.base(), lab.dialogues()), pairs.chosen())
+    assert second.stage(1).inputs["dialogues"] == pairs.stage(1)
+
+
+def test_a_loss_of_one_s_own_is_part_of_the_key_and_of_no_other_s(lab):
+    sft, pairs = lab.sft(lab.base(), lab.dialogues()), lab.pairs()
+    margin = 1.0
+
+    def hinge(policy, reference):
+        return torch.relu(margin - (policy.chosen - reference.chosen) + (policy.rejected - reference.rejected))
+
+    arm = lab.dpo(sft, pairs, loss=hinge)
+    assert isinstance(arm.stage(0).recipe, OwnLossDPO) and "loss hinge" in repr(arm)
+    before = keys(arm)
+    margin = 2.0
+    assert keys(lab.dpo(sft, pairs, loss=hinge)) != before
+    margin = 1.0
+    assert keys(lab.dpo(sft, pairs, loss=hinge)) == before
+    assert type(lab.dpo(sft, pairs).stage(0).recipe) is DDPORecipe
+
+
+def test_a_loss_that_a_worker_cannot_have_is_refused_when_it_is_named(lab):
+    weights = torch.ones(3)
+
+    def weighted(policy, reference):
+        return weights.sum() * policy.chosen
+
+    with pytest.raises(ValueError, match="weighted uses 'weights', a Tensor that a worker cannot have"):
+        lab.dpo(lab.base(), lab.pairs(), loss=weighted)
+
+
+def test_bad_input_is_named(lab):
+    sft, pairs = lab.sft(lab.base(), lab.dialogues()), lab.pairs()
+    with pytest.raises(ValueError, match=r"has no field 'betta'; it has .*beta"):
+        lab.dpo(sft, pairs, betta=1)
+    with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
+        Lab("zephyr", "smoke", 0)
+    with pytest.raises(ValueError, match="this lab is smoke with 3 seeds, the arm smoke with 2"):
+        Lab("zephyr", "smoke", 3).dpo(sft, pairs)
+    with pytest.raises(ValueError, match="seed must be from 0 to 1, got 2"):
+        sft.stage(2)
+    with pytest.raises(ValueError, match="no model after epoch 5: the run has 3 epochs"):
+        lab.dpo(sft, pairs).after_epoch(5)
+    with pytest.raises(ValueError, match="paper must be one of zephyr, got 'zefir'"):
+        Lab("zefir", "smoke", 1)
+
+
+def test_an_epoch_of_a_run_is_the_same_stage_in_another_folder(lab):
+    run = lab.dpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs(), epochs=3)
+    first = run.after_epoch(1)
+    assert first.of(0).folder == "epochs/1" and keys(first) == keys(run)
+
+
+def graded(levels, seeds=3, questions=20):
+    """Answers whose mean scores are the levels, a little apart from seed to seed and from question to question."""
+    rows = [
+        {
+            "seed": seed, "model": model, "run": run, "question_id": 81 + question, "category": "math", "turn": turn,
+            "prompt": "", "text": "Yes.", "finished": True, "role_tags": 0,
+            "score": level + 0.01 * seed + 0.001 * question,
+        }
+        for model, level in levels.items()
+        for seed in range(seeds)
+        for run in ("near-greedy", "hot")
+        for question in range(questions)
+        for turn in (1, 2)
+    ]  # fmt: skip
+    return Answers(pd.DataFrame(rows).assign(ended_clean=True), pd.DataFrame())
+
+
+def test_a_claim_is_decided_from_the_arms_that_its_file_names_whichever_way_they_go(lab, capsys):
+    ways = {"reproduced": {"dSFT-1": 5.0, "dDPO + dSFT": 6.0}, "contradicted": {"dSFT-1": 6.0, "dDPO + dSFT": 5.0}}
+    for verdict, levels in ways.items():
+        lab.claims.decide("Z1", graded(levels))
+        assert f"Z1 {verdict}: " in capsys.readouterr().out
+    lab.claims.findings()
+    assert capsys.readouterr().out.startswith('- Z1, contradicted here: "One epoch of DPO after dSFT improves')
+
+
+def test_a_claim_whose_arms_were_not_asked_is_said_to_be_open(lab, capsys):
+    lab.claims.decide("Z3", graded({"dSFT-1": 5.0}))
+    assert capsys.readouterr().out == "Z3 not measured: no arm named 'dDPO + dSFT', 'dSFT-2' was asked\n"
+    with pytest.raises(ValueError, match="zephyr has no claim 'Z99'"):
+        lab.claims.decide("Z99", graded({"dSFT-1": 5.0}))
+
+
+def test_arms_of_claims_are_two_and_their_measures_known():
+    from zephyr_lab.lab.answers import MEASURES
+
+    named = [part for claim in registry.everything().values() for part in claim.parts if part.arms or part.measure]
+    assert named and all(len(part.arms) == 2 and part.measure in MEASURES for part in named)
+
+
+def test_answers_are_means_differences_and_names(lab):
+    answers = graded({"a": 5.0, "b": 6.0})
+    assert answers.arms == ["a", "b"]
+    (difference,) = answers.differences({"gain": ("b", "a")}, SCORE).to_dict("records")
+    assert difference["value"] == pytest.approx(1.0) and difference["seeds"] == 3
+    assert answers.named({"better": "b"}).arms == ["better"]
+    with pytest.raises(ValueError, match="no answers of an arm named 'c'; there are a, b"):
+        answers.named({"x": "c"})
