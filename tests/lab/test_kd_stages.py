@@ -138,7 +138,7 @@ def test_kept_steps_are_models_to_start_from_and_to_ask():
 
 
 def test_what_no_recipe_knows_is_refused():
-    with pytest.raises(ValueError, match=r"^KDRecipe has no field 'lambda_'; it has start, "):
+    with pytest.raises(ValueError, match=r"^KDRecipe has no field 'lambda_'; it has epochs, "):
         kd_stages.kd("tiny", 0, lambda_=1.0)
     with pytest.raises(ValueError, match=r"^domain_share belongs to the data"):
         kd_stages.dae("tiny", 0, start=base("tiny"), data=kd_stages.mixed_dialogues("tiny", 0), domain_share=0.2)

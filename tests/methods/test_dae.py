@@ -12,7 +12,7 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.losses.dae import dae_scores
 from zephyr_lab.methods import dae
 from zephyr_lab.methods.distillation_batches import Collator, batch
-from zephyr_lab.methods.stages import kd_data
+from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.models import saved
 
 
@@ -29,7 +29,7 @@ def unbroken(inputs, tmp_path_factory):
 
 
 def rows_of(inputs, recipe=DAE):
-    flagged, _ = kd_data.read_flagged(inputs["dialogues"], "test")
+    flagged = flagged_rows(inputs["dialogues"], "test").rows
     rows, account = dae.rows_of(recipe, small_tokenizer(), flagged, seed=0)
     return Collator()([rows[place] for place in range(len(rows))]), account
 

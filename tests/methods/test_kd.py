@@ -8,6 +8,7 @@ import torch
 import kd_runs
 from kd_runs import KD, SHAPE, Run
 from tiny_models import small_model, small_tokenizer
+from zephyr_lab.data.splits import dialogue_rows
 from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
@@ -32,7 +33,7 @@ def unbroken(inputs, tmp_path_factory):
 
 
 def rows_of(inputs, count=6):
-    examples, _ = kd.read(KD, inputs["dialogues"], small_tokenizer(), "train")
+    examples, _ = kd.read(KD, dialogue_rows(inputs["dialogues"], "train"), small_tokenizer(), "train")
     rows = kd.rows_of(KD, examples)
     return batch(Collator()([rows[place] for place in range(count)]))
 
@@ -110,7 +111,7 @@ def test_padding_changes_no_loss(inputs):
 
 
 def test_packed_rows_have_the_losses_of_their_dialogues(inputs):
-    examples, _ = kd.read(KD, inputs["dialogues"], small_tokenizer(), "train")
+    examples, _ = kd.read(KD, dialogue_rows(inputs["dialogues"], "train"), small_tokenizer(), "train")
     short = sorted(examples, key=lambda example: len(example.input_ids))[:6]
     student, teacher = saved.load_model(inputs["student"]), saved.load_model(inputs["teacher"])
     found = []

@@ -10,9 +10,8 @@ import pytest
 import zephyr_lab.methods
 import zephyr_runs
 from tiny_models import small_tokenizer
-from zephyr_lab.methods import kd
 from zephyr_lab.methods.recipes.evaluate import Evaluation
-from zephyr_lab.methods.stages import evaluate, world_data
+from zephyr_lab.methods.stages import evaluate, kd, world_data
 from zephyr_lab.models import saved
 from zephyr_runs import DDPO, DIALOGUES, DSFT, PAIRS, Stage
 

@@ -4,10 +4,10 @@ A folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's o
 kept apart, with their numbers and reasons.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import BadRow, Row
@@ -53,6 +53,28 @@ def dialogue_rows(folder: Path, split: str) -> Split[Messages]:
 def pair_rows(folder: Path, split: str) -> Split[Preference]:
     """The pairs of a split, in H4's layout or TRL's. Raises ValueError where no row is one."""
     return _split(folder, split, _preference)
+
+
+def dialogues(rows: Split[Messages] | Iterable[Mapping[str, Any]]) -> Split[Messages]:
+    """Rows in memory as a split: dictionaries in any layout of `schemas.dialogue`, numbered from 1; a split as it is.
+
+    Raises ValueError where no row is a dialogue.
+    """
+    if isinstance(rows, Split):
+        return rows
+    good: list[Messages] = []
+    numbers: list[int] = []
+    bad: list[BadRow] = []
+    for number, data in enumerate(rows, start=1):
+        row = Row(number, dict(data))
+        try:
+            good.append(_messages(schemas.dialogue(row).messages))
+            numbers.append(number)
+        except BadColumn as fault:
+            bad.append(row.refused(fault.column, str(fault)))
+    if not good:
+        raise ValueError(f"no usable row of {len(bad)}{f': {bad[0]}' if bad else ''}")
+    return Split(good, numbers, bad)
 
 
 def read_dialogues(folder: Path, split: str) -> tuple[list[Messages], int]:

@@ -41,7 +41,9 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
         def call(*arguments: Any, **keywords: Any) -> Any:
             recipe = keywords.pop("recipe", None)
             known = fields if recipe is None else {field.name for field in dataclasses.fields(recipe)}
-            changes = {name: keywords.pop(name) for name in list(keywords) if name in known}
+            # A stage's recipe may name a folder as the function names a model (teacher): the parameter is meant.
+            settings = [name for name in keywords if name in known and name not in own.parameters]
+            changes = {name: keywords.pop(name) for name in settings}
             for name in keywords:
                 if name not in own.parameters:
                     raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters]))
@@ -113,6 +115,7 @@ def bar(name: str) -> Progress:
 
 def log_frame(
     rows: Iterable[Mapping[str, float | int]],
+    /,
     *,
     method: str,
     recipe: Any,

@@ -4,32 +4,35 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.2 and equation (6); transformer
 runs through its own teacher alone, where the published code runs both teachers on every row.
 """
 
+import copy
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.data.splits import TEST, TRAIN, Split
 from zephyr_lab.losses.dae import sum_of_group_means
-from zephyr_lab.methods import distillation, process
+from zephyr_lab.methods import distillation, trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue, require_some
-from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.flagged import Flagged, flagged
 from zephyr_lab.methods.random_order import RandomOrder
-from zephyr_lab.methods.recipes.dae import DAERecipe
-from zephyr_lab.methods.stages.kd_data import Flagged, read_flagged
-from zephyr_lab.models import pairing, saved
+from zephyr_lab.methods.recipes.dae import DAE
+from zephyr_lab.models.wrapped import evaluating
 
 GENERAL, EXPERT = "general", "expert"
-Teachers = dict[str, PreTrainedModel]
+Teachers = dict[str, nn.Module | None]  # None: the student with its adapters off
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,84 +49,108 @@ class Routed:
     asked: tuple[str, ...]
 
 
-def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Align `inputs["student"]` with `inputs["expert"]` on the flagged dialogues of `inputs["dialogues"]`.
+@settings_by_keyword(DAE)
+def train_dae(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Split[Flagged] | Iterable[Mapping[str, Any]],
+    *,
+    recipe: DAE,
+    expert: nn.Module,
+    general: nn.Module | None = None,
+    tokenizers: Mapping[str, PreTrainedTokenizerBase] | None = None,
+    held_out: Split[Flagged] | Iterable[Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """Align `student`, in place, with `expert` on domain rows; on the others it stays near `general`: eq. (6).
 
-    General rows follow `inputs["general"]`, by default the student as it starts, frozen. Writes the model with its
-    tokenizer to `out`, log.json (a row a log: loss, domain_loss and general_loss, each the mean over rows of its kind,
-    grad_norm; "eval_" marks held-out rows), rows.json and steps/N where the recipe keeps them. Metrics: steps; rows,
-    used and findings of the training rows; domain_rows; held_out_domain_loss and held_out_general_loss, also "_start",
-    before training.
+    student: any causal model of transformers; expert, general: others with the same vocabulary, on the same device,
+    read and never changed. general None: the student as it starts, with adapters the model below them, else a frozen
+    copy. rows: dialogues with a column is_domain (`flagged.flagged`); tokenizers: "expert" and "general", compared with
+    `tokenizer` where given.
 
-    Raises ValueError, before training, for a missing expert, other tokenizers or vocabularies, rows without a domain
-    flag, and where no row can be trained on; at the first loss that is not finite, in training.
+    Returns the log, a row a log of the trainer: step, loss, domain_loss and general_loss (nats a token, the mean over
+    rows of each kind, absent where there were none) and grad_norm. attrs has besides: steps; rows, the account of the
+    training rows, domain_rows and held_out_rows; held_out_losses, both losses on held-out rows, "start" and "end".
+
+    Raises ValueError, before training, for other tokenizers, vocabularies or devices, rows without a domain flag, and
+    where no row can be trained on; at the first loss that is not finite, in training.
+
+        log = train_dae(student, tokenizer, rows, expert=expert, epochs=1)
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["student"] / recipe.start
-    folders = teacher_folders(recipe, inputs)
-    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    teachers = load_teachers(recipe, inputs, device)
-    tokenizers = {name: saved.load_chat_tokenizer(folder) for name, folder in folders.items()}
-    pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
-    pairing.require_same_vocabulary(student=student.config, **{name: model.config for name, model in teachers.items()})
-    rows, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        flagged, unusable = read_flagged(inputs["dialogues"], split)
-        rows[split], accounts[split] = rows_of(recipe, tokenizer, flagged, seed=derive(seed, "misrouted", split))
-        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    teachers = {EXPERT: expert} if general is None else {EXPERT: expert, GENERAL: general}
+    distillation.require_alike(student, tokenizer, teachers, dict(tokenizers or {}))
+    run = Run.of("DAE", checkpoints, progress)
+    sides: Teachers = {EXPERT: expert, GENERAL: frozen_start(student) if general is None else general}
+    given, accounts = {}, {}
+    for split, some in ((TRAIN, rows), (TEST, held_out)):
+        if some is not None:
+            found = flagged(some)
+            order = derive(seed, "misrouted", split)
+            given[split], accounts[split] = rows_of(recipe, tokenizer, found.rows, seed=order)
+            print(f"{split}: {found.line(accounts[split].line())}")
     trainer = distillation.trainer(
-        DAETrainer, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
+        DAETrainer, recipe, student, tokenizer, given, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
     )
-    trainer.teachers = teachers
-    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
-    before = measure(recipe, student, teachers, held_out)
-    log = distillation.run(trainer, context)
-    after = measure(recipe, student, teachers, held_out)
-    distillation.save(student, tokenizer, context, out)
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
-    return {
-        "steps": float(trainer.state.global_step),
-        **accounts[TRAIN].metrics(),
-        "domain_rows": float(sum(rows[TRAIN]["is_domain"])),
-        **{f"held_out_{name}_start": value for name, value in before.items()},
-        **{f"held_out_{name}": value for name, value in after.items()},
-    }
+    trainer.teachers = sides
+
+    def losses_now() -> dict[str, float]:
+        if TEST not in given:
+            return {}
+        loader = DataLoader(given[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
+        return measure(recipe, student, sides, loader)
+
+    with ExitStack() as stack:
+        for teacher in teachers.values():
+            stack.enter_context(evaluating(teacher))
+        before = losses_now()
+        log = trl_adapters.run(trainer, run, epochs=None)
+        after = losses_now()
+    student.eval()
+    return log_frame(
+        log, method="train_dae", recipe=recipe, seed=seed, path="plain", steps=trainer.state.global_step,
+        rows=accounts[TRAIN], domain_rows=sum(given[TRAIN]["is_domain"]), held_out_rows=accounts.get(TEST),
+        held_out_losses={"start": before, "end": after},
+    )  # fmt: skip
 
 
-def teacher_folders(recipe: DAERecipe, inputs: dict[str, Path]) -> dict[str, Path]:
-    """Where each teacher lies: the general one is the student's start where no other is given.
-
-    Raises ValueError for a missing expert.
-    """
-    expert = distillation.require_input(inputs, EXPERT, "domain rows follow an expert") / recipe.expert
-    general = inputs[GENERAL] / recipe.general if GENERAL in inputs else inputs["student"] / recipe.start
-    return {EXPERT: expert, GENERAL: general}
+def frozen_start(student: nn.Module) -> nn.Module | None:
+    """A frozen copy of the student, or None for one with adapters, which is its own start while they are off."""
+    if hasattr(student, "disable_adapter"):
+        return None
+    return copy.deepcopy(student).eval().requires_grad_(False)
 
 
-def load_teachers(recipe: DAERecipe, inputs: dict[str, Path], device: torch.device) -> Teachers:
-    """Both teachers, frozen."""
-    folders = teacher_folders(recipe, inputs)
-    return {name: distillation.load_teacher(folder, device) for name, folder in folders.items()}
+@contextmanager
+def reading(teacher: nn.Module | None, student: nn.Module) -> Iterator[nn.Module]:
+    """The teacher to read from inside; for None the student with its adapters off, without dropout."""
+    if teacher is not None:
+        yield teacher
+        return
+    student = getattr(student, "module", student)
+    with student.disable_adapter(), evaluating(student):
+        yield student
 
 
 def rows_of(
-    recipe: DAERecipe, tokenizer: PreTrainedTokenizerBase, flagged: Sequence[Flagged], *, seed: int
+    recipe: DAE, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Flagged], *, seed: int
 ) -> tuple[Dataset, Account]:
     """The trainer's rows with is_domain, as the data say, and by_expert, as they are routed; and what was found.
 
     Packed rows hold dialogues of one kind and one teacher. Raises ValueError where no row can be trained on.
     """
-    flags = [one.is_domain for one in flagged]
+    flags = [one.is_domain for one in dialogues]
     kinds = list(zip(flags, routed_flags(flags, recipe.misrouted, seed=seed), strict=True))
     examples, account = each_dialogue(
         tokenizer,
-        [one.messages for one in flagged],
+        [one.messages for one in dialogues],
         max_length=recipe.max_length,
         answers_only=True,
         system_turn=recipe.system_turn,
-        numbers=[one.number or place for place, one in enumerate(flagged, start=1)],
+        numbers=[one.number or place for place, one in enumerate(dialogues, start=1)],
     )
     require_some(account, max_length=recipe.max_length)
     groups: list[tuple[list[DialogueExample], dict[str, bool]]] = []
@@ -151,7 +178,7 @@ def routed_flags(flags: Sequence[bool], misrouted: float, *, seed: int) -> list[
 class DAETrainer(distillation.DistillationTrainer):
     """Equation (6), or the reading of it that the recipe names. `teachers` are set before training."""
 
-    recipe: DAERecipe
+    recipe: DAE
     teachers: Teachers
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
@@ -173,7 +200,7 @@ class DAETrainer(distillation.DistillationTrainer):
         return loss if loss.requires_grad or not self.model.training else loss + _zero(model)
 
 
-def routed_scores(recipe: DAERecipe, student: nn.Module, teachers: Teachers, rows: Batch, by_expert: Tensor) -> Routed:
+def routed_scores(recipe: DAE, student: nn.Module, teachers: Teachers, rows: Batch, by_expert: Tensor) -> Routed:
     """The divergence of each row from its own teacher (eq. 6), each teacher run on its rows alone.
 
     The student runs by group as well, so that no group is padded to the other's longest row.
@@ -187,7 +214,8 @@ def routed_scores(recipe: DAERecipe, student: nn.Module, teachers: Teachers, row
             continue
         name = EXPERT if side and recipe.domain_teacher == EXPERT else GENERAL
         part = rows.rows(chosen)
-        target = distillation.teacher_logits(teachers[name], part)
+        with reading(teachers[name], student) as teacher:
+            target = distillation.teacher_logits(teacher, part)
         found = distillation.divergence(recipe, distillation.logits(student, part), target)
         scores[chosen, : found.shape[1]] = found.to(scores.dtype)
         for place in chosen.nonzero().flatten().tolist():
@@ -201,7 +229,7 @@ def row_means(routed: Routed) -> Tensor:
     return sums / routed.counted.sum(dim=1).clamp(min=1)
 
 
-def reduced(recipe: DAERecipe, routed: Routed, scores: Tensor) -> Tensor:
+def reduced(recipe: DAE, routed: Routed, scores: Tensor) -> Tensor:
     """The recipe's mean of `scores` over the batch."""
     if recipe.reduction == "groups":
         loss = sum_of_group_means(scores, routed.counted, routed.by_expert)
@@ -210,7 +238,7 @@ def reduced(recipe: DAERecipe, routed: Routed, scores: Tensor) -> Tensor:
     return recipe.temperature**2 * loss if recipe.temperature_squared else loss
 
 
-def measure(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, held_out: DataLoader) -> dict[str, float]:
+def measure(recipe: DAE, student: nn.Module, teachers: Teachers, held_out: DataLoader) -> dict[str, float]:
     """domain_loss and general_loss over held-out rows, each the mean over its kind; a kind without rows is absent."""
     sums: dict[str, list[float]] = {}
     with distillation.measuring(student):

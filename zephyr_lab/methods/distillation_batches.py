@@ -49,11 +49,14 @@ class Batch:
 
     def counted(self, tokens: str) -> TokenMask:
         """The positions that a divergence is taken at; `tokens` as in `recipes.kd.Distillation`."""
-        if tokens == "all":
-            return self.real
-        if tokens == "answers":
-            return predicting(self.answers & self.followed())
-        return self.answers
+        return COUNTED[tokens](self)
+
+
+COUNTED = {
+    "all": lambda batch: batch.real,
+    "answers": lambda batch: predicting(batch.answers & batch.followed()),
+    "answers_unshifted": lambda batch: batch.answers,
+}
 
 
 def dataset(groups: Sequence[tuple[Sequence[DialogueExample], dict[str, bool]]], *, packed_to: int | None) -> Dataset:

@@ -4,29 +4,33 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.1 and equations (1) to (5); tra
 three losses are logged, whichever of them is trained.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from zephyr_lab.core import files
-from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.attention_kd import attention_kl
-from zephyr_lab.methods import distillation, process
+from zephyr_lab.methods import distillation, trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examples
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.kd import KDRecipe
-from zephyr_lab.models import pairing, saved
+from zephyr_lab.methods.recipes.kd import KD
+from zephyr_lab.models import pairing
 from zephyr_lab.models.attention_maps import LayerAttention, listening
+from zephyr_lab.models.attention_trial import require_maps
 from zephyr_lab.models.pairing import Pairing
+from zephyr_lab.models.wrapped import evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,60 +42,94 @@ class Parts:
     cross_entropy: Tensor
 
 
-def build(recipe: KDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Distil `inputs["teacher"]` into `inputs["student"]` on the dialogues of `inputs["dialogues"]`.
+@settings_by_keyword(KD)
+def train_kd(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    *,
+    recipe: KD,
+    teacher: nn.Module,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """Distil `teacher` into `student`, in place, on dialogues: equation (5) of arXiv 2406.19112, `recipe`'s weights.
 
-    Writes the model with its tokenizer to `out`, log.json (a row a log: loss, prediction_loss, attention_loss,
-    cross_entropy, grad_norm; "eval_" marks held-out rows), rows.json (what was found in the data) and steps/N where the
-    recipe keeps them. Metrics: steps; rows, used, and a count for each finding in the training rows; the three losses
-    on held-out rows, held_out_<loss>, and before training, held_out_<loss>_start.
+    student: any causal model of transformers, whole or with adapters; teacher: another with the same vocabulary, on the
+    same device, read and never changed. dialogues: rows with messages (`data.splits.dialogues`); bad ones are named and
+    left out. teacher_tokenizer: compared with `tokenizer` where it is given. held_out: rows like `dialogues`.
 
-    Raises ValueError, before training, where teacher and student have different tokenizers or vocabularies, where
+    Returns the log, a row a log of the trainer: step, loss, prediction_loss, attention_loss, cross_entropy (nats, the
+    three trained or not) and grad_norm. attrs has besides: steps; rows, the account of the training rows, and
+    held_out_rows; held_out_losses, the three losses on the held-out rows, "start" and "end".
+
+    Raises ValueError, before training, where the two models have different tokenizers, vocabularies or devices, where
     layers or heads do not pair and no map says how, and where no row can be trained on; at the first loss that is not
     finite, in training.
+
+        log = train_kd(student, tokenizer, dialogues, teacher=teacher, epochs=1, learning_rate=1e-5)
     """
-    return train(KDTrainer, recipe, seed=seed, inputs=inputs, out=out, context=context)
+    return distil(
+        KDTrainer, "train_kd", recipe, student, tokenizer, dialogues, teacher=teacher,
+        teacher_tokenizer=teacher_tokenizer, held_out=held_out, seed=seed, run=Run.of("KD", checkpoints, progress),
+        callbacks=callbacks,
+    )  # fmt: skip
 
 
-def train(
-    kind: type["KDTrainer"], recipe: KDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
-) -> dict[str, float]:
-    """`build` with a trainer of the given kind."""
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["student"] / recipe.start
-    place = distillation.require_input(inputs, "teacher", "distillation needs a teacher") / recipe.teacher
-    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    teacher = distillation.load_teacher(place, device)
-    pairing.require_same_tokenizer(student=tokenizer, teacher=saved.load_chat_tokenizer(place))
-    pairing.require_same_vocabulary(student=student.config, teacher=teacher.config)
+def distil(
+    kind: type["KDTrainer"],
+    method: str,
+    recipe: KD,
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    *,
+    teacher: nn.Module,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None,
+    seed: int,
+    run: Run,
+    callbacks: Sequence[TrainerCallback],
+) -> pd.DataFrame:
+    """`train_kd` with a trainer of the given kind, in the log as `method`."""
+    tokenizers = {} if teacher_tokenizer is None else {"teacher": teacher_tokenizer}
+    distillation.require_alike(student, tokenizer, {"teacher": teacher}, tokenizers)
     pairs = pair(recipe, student, teacher)
     examples, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        examples[split], accounts[split] = read(recipe, inputs["dialogues"], tokenizer, split)
+    for split, given in ((TRAIN, dialogues), (TEST, held_out)):
+        if given is not None:
+            examples[split], accounts[split] = read(recipe, splits.dialogues(given), tokenizer, split)
     rows = {split: rows_of(recipe, given) for split, given in examples.items()}
     trainer = distillation.trainer(
-        kind, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
+        kind, recipe, student, tokenizer, rows, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
     )
     trainer.set_teacher(teacher, pairs, seed=seed)
-    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
-    before = measure(recipe, student, teacher, held_out, pairs)
-    log = distillation.run(trainer, context)
-    after = measure(recipe, student, teacher, held_out, pairs)
-    distillation.save(student, tokenizer, context, out)
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
-    return {
-        "steps": float(trainer.state.global_step),
-        **accounts[TRAIN].metrics(),
-        **{f"held_out_{name}_start": value for name, value in before.items()},
-        **{f"held_out_{name}": value for name, value in after.items()},
-    }
+
+    def losses_now() -> dict[str, float]:
+        if TEST not in rows:
+            return {}
+        loader = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
+        return measure(recipe, student, teacher, loader, pairs)
+
+    with evaluating(teacher):
+        before = losses_now()
+        log = trl_adapters.run(trainer, run, epochs=None)
+        after = losses_now()
+    student.eval()
+    return log_frame(
+        log, method=method, recipe=recipe, seed=seed, path="plain", steps=trainer.state.global_step,
+        rows=accounts[TRAIN], held_out_rows=accounts.get(TEST), held_out_losses={"start": before, "end": after},
+    )  # fmt: skip
 
 
-def read(recipe: KDRecipe, folder: Path, tokenizer: Any, split: str) -> tuple[list[DialogueExample], Account]:
-    """The examples of a split, labels on the answers' tokens, and what was found in its rows."""
-    found = dialogue_rows(folder, split)
+def read(
+    recipe: KD, found: Split[Messages], tokenizer: PreTrainedTokenizerBase, split: str
+) -> tuple[list[DialogueExample], Account]:
+    """The examples of some rows, labels on the answers' tokens, and what was found in the rows, which is printed."""
     examples, account = dialogue_examples(
         tokenizer,
         found.rows,
@@ -104,19 +142,23 @@ def read(recipe: KDRecipe, folder: Path, tokenizer: Any, split: str) -> tuple[li
     return examples, account
 
 
-def rows_of(recipe: KDRecipe, examples: list[DialogueExample]) -> Any:
+def rows_of(recipe: KD, examples: list[DialogueExample]) -> Any:
     """The examples as the trainer's rows."""
     return dataset([(examples, {})], packed_to=recipe.max_length if recipe.packed else None)
 
 
-def pair(recipe: KDRecipe, student: PreTrainedModel, teacher: PreTrainedModel) -> Pairing | None:
-    """Which layers and heads follow which; None where they do not pair and the attention loss is not trained.
+def pair(recipe: KD, student: nn.Module, teacher: nn.Module) -> Pairing | None:
+    """Which layers and heads follow which; None where they do not pair, or a model shows no maps, and the attention
+    loss is not trained.
 
     Raises ValueError where it is trained, or where a map that is given does not fit.
     """
     maps = {"layer_map": recipe.layer_map, "head_map": recipe.head_map}
     try:
-        return pairing.pair(student.config, teacher.config, **maps)
+        pairs = pairing.pair(student.config, teacher.config, **maps)
+        for model in (student, teacher):
+            require_maps(model)
+        return pairs
     except ValueError:
         if recipe.attention_weight or any(maps.values()):
             raise
@@ -126,9 +168,9 @@ def pair(recipe: KDRecipe, student: PreTrainedModel, teacher: PreTrainedModel) -
 class KDTrainer(distillation.DistillationTrainer):
     """Equation (5) with the recipe's weights. `set_teacher` comes before training."""
 
-    recipe: KDRecipe
+    recipe: KD
 
-    def set_teacher(self, teacher: PreTrainedModel, pairs: Pairing | None, *, seed: int) -> None:
+    def set_teacher(self, teacher: nn.Module, pairs: Pairing | None, *, seed: int) -> None:
         """The frozen model to follow, and how its layers and heads pair. `seed` decides what a subclass draws."""
         self.teacher, self.pairs, self.draws = teacher, pairs, seed
 
@@ -145,7 +187,7 @@ class KDTrainer(distillation.DistillationTrainer):
         return total(self.recipe, parts)
 
 
-def total(recipe: KDRecipe, parts: Parts) -> Tensor:
+def total(recipe: KD, parts: Parts) -> Tensor:
     """Equation (5) with the recipe's weights."""
     return losses.kd_loss(
         parts.prediction,
@@ -158,9 +200,9 @@ def total(recipe: KDRecipe, parts: Parts) -> Tensor:
 
 
 def kd_parts(
-    recipe: KDRecipe,
+    recipe: KD,
     student: nn.Module,
-    teacher: PreTrainedModel,
+    teacher: nn.Module,
     rows: Batch,
     pairs: Pairing | None,
     *,
@@ -191,7 +233,7 @@ def kd_parts(
 
 
 def followed_maps(
-    student: nn.Module, teacher: PreTrainedModel, rows: Batch, pairs: Pairing, *, trained: bool
+    student: nn.Module, teacher: nn.Module, rows: Batch, pairs: Pairing, *, trained: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Logits of both models, and each student layer's divergence of attention rows, (row, head, position) each."""
     seen: dict[int, LayerAttention] = {}
@@ -228,7 +270,7 @@ def followed_maps(
 
 @torch.no_grad()
 def measure(
-    recipe: KDRecipe, student: PreTrainedModel, teacher: PreTrainedModel, held_out: DataLoader, pairs: Pairing | None
+    recipe: KD, student: nn.Module, teacher: nn.Module, held_out: DataLoader, pairs: Pairing | None
 ) -> dict[str, float]:
     """Means of the losses over held-out rows: prediction_loss, attention_loss where there is one, cross_entropy."""
     sums: dict[str, float] = {}

@@ -12,11 +12,12 @@ from torch.utils.data import Sampler
 
 from zephyr_lab.core import files
 from zephyr_lab.data.splits import TEST, TRAIN
-from zephyr_lab.methods import distillation, process, stack_muon, trl_adapters
+from zephyr_lab.methods import process, stack_muon, trl_adapters
 from zephyr_lab.methods import sft as dsft
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.kd import DoseRecipe
+from zephyr_lab.methods.stages import kd
 from zephyr_lab.models import saved
 
 
@@ -49,10 +50,12 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
         optimizer=stack_muon.optimizer(recipe, model),
     )  # fmt: skip
     trainer.order = recipe.order
-    distillation.keep_steps(trainer, recipe.keep_steps, context)
+    for callback in kd.keeping(recipe.keep_steps, context):
+        trainer.add_callback(callback)
     log = trl_adapters.run(trainer, context, epochs=None)
     after = dsft.held_out_loss(model, examples[TEST], rows_at_once=recipe.micro_batch)
-    distillation.save(model, tokenizer, context, out)
+    saved.save(model, tokenizer, out)
+    kd.copy_steps(context, out)
     files.write_json(out / "log.json", log)
     files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
     return {

@@ -7,8 +7,7 @@ rule and not by what it shows: the first of the trainer's own order that holds r
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
@@ -16,10 +15,11 @@ from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.methods import dae, distillation, process, trl_adapters
 from zephyr_lab.methods.dae import Teachers
 from zephyr_lab.methods.distillation_batches import Collator, batch
+from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.dae import DAERecipe
-from zephyr_lab.methods.stages.kd_data import read_flagged
+from zephyr_lab.methods.stages.dae import load_teachers
 from zephyr_lab.models import saved
 
 ALIGNED = "aligned"
@@ -37,14 +37,14 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["student"] / recipe.start
-    flagged, _ = read_flagged(inputs["dialogues"], TRAIN)
+    flagged = flagged_rows(inputs["dialogues"], TRAIN).rows
     rows, _ = dae.rows_of(recipe, saved.load_chat_tokenizer(start), flagged, seed=derive(seed, "misrouted", TRAIN))
     number, places = first_mixed(rows["is_domain"], order(len(rows), seed), size=batch_rows(recipe))
     parts = [
         {name: value.to(device) for name, value in Collator()([rows[place] for place in some]).items()}
         for some in cut(places, recipe.micro_batch)
     ]
-    teachers = dae.load_teachers(recipe, inputs, device)
+    teachers = load_teachers(recipe, inputs, device)
     losses: list[list[float]] = []
     for step, folder in enumerate((start, inputs[ALIGNED]), start=1):  # one student at a time: a large one fills a GPU
         student = saved.load_model(folder).to(device)
@@ -81,7 +81,7 @@ def first_mixed(is_domain: Sequence[bool], places: Iterable[int], *, size: int) 
     return number, batches[number]
 
 
-def routed(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, part: dict[str, Tensor]) -> dae.Routed:
+def routed(recipe: DAERecipe, student: nn.Module, teachers: Teachers, part: dict[str, Tensor]) -> dae.Routed:
     """The divergences of what `Collator` made of some rows, without gradients."""
     with distillation.measuring(student):
         return dae.routed_scores(recipe, student, teachers, batch(part), part["by_expert"])
