@@ -3,22 +3,27 @@
 Progress, checkpoints, the halt at the first NaN and equal bytes after a kill are `trl_adapters`'.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses import kd as plain
-from zephyr_lab.losses.fast import kd as fast
+from zephyr_lab.losses.fast import fused_head, kd_head
 from zephyr_lab.methods import stack_muon, trl_adapters
 from zephyr_lab.methods.calling import device_of, require_fit
-from zephyr_lab.methods.distillation_batches import Batch, Collator
+from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
+from zephyr_lab.methods.lean_kd import spread
 from zephyr_lab.methods.recipes.kd import Distillation
 from zephyr_lab.models import pairing, saved
 from zephyr_lab.models.packed_attention import require_apart
@@ -26,9 +31,23 @@ from zephyr_lab.models.packed_attention import require_apart
 TRAIN, TEST = "train", "test"
 
 
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """A function on whole tensors, and the one that does the same on the lean path."""
+
+    plain: Callable[..., Tensor]
+    lean: Callable[..., Any]
+
+
 # What the words of a recipe stand for: the one place where they are read.
-DIVERGENCES = {"forward": fast.forward_kl, "reverse": fast.reverse_kl}
-MEANS = {"sequences": plain.mean_of_sequences, "tokens": plain.mean_of_tokens}
+DIVERGENCES = {
+    "forward": Twins(plain.forward_kl, kd_head.forward_kl),
+    "reverse": Twins(plain.reverse_kl, kd_head.reverse_kl),
+}
+MEANS = {
+    "sequences": Twins(plain.mean_of_sequences, fused_head.mean_of_sequences),
+    "tokens": Twins(plain.mean_of_tokens, fused_head.mean_of_tokens),
+}
 
 
 class KeepSteps(TrainerCallback):
@@ -94,12 +113,17 @@ class DistillationTrainer(trl_adapters.StageTrainer):
         every = self.recipe.gradient_norms_every
         return self.model.training and every > 0 and self.state.global_step % every == 0
 
-    def note_norms(self, **parts: Tensor) -> None:
-        """Note the gradient norm of each part, over all weights, as <name>_grad_norm."""
+    def note_norms(self, parts: Mapping[str, Callable[[], Tensor]]) -> None:
+        """Note the gradient norm of each part, over all weights, as <name>_grad_norm.
+
+        Each part is computed for itself, with the random numbers that the step itself will draw.
+        """
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         for name, part in parts.items():
-            if part.requires_grad:
-                found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
+            with own_random_numbers(self.model.device):
+                loss = part()
+            if loss.requires_grad:
+                found = torch.autograd.grad(loss, weights, allow_unused=True)
                 squares = [gradient.double().square().sum() for gradient in found if gradient is not None]
                 self.note(f"{name}_grad_norm", torch.stack(squares).sum().sqrt())
 
@@ -183,12 +207,23 @@ def require_input(inputs: dict[str, Path], role: str, why: str) -> Path:
 
 def divergence(recipe: Distillation, student: Tensor, teacher: Tensor) -> Tensor:
     """The recipe's divergence of each position (eq. 2), shape (row, position)."""
-    return DIVERGENCES[recipe.divergence](student, teacher, temperature=recipe.temperature)
+    return DIVERGENCES[recipe.divergence].plain(student, teacher, temperature=recipe.temperature)
 
 
 def reduced(recipe: Distillation, scores: Tensor, counted: Tensor) -> Tensor:
     """The recipe's mean of `scores`."""
-    return MEANS[recipe.reduction](scores, counted)
+    return MEANS[recipe.reduction].plain(scores, counted)
+
+
+def shares_of(recipe: Distillation, counted: TokenMask) -> Float[Tensor, "row position"]:
+    """Each position's share in the recipe's mean, 0 where it does not count."""
+    return spread(MEANS[recipe.reduction].lean(counted), counted)
+
+
+def factor(recipe: Distillation) -> float:
+    """What a divergence is multiplied by: 1, or as in the code the temperature's square (Hinton et al. 2015), by which
+    gradients keep their size."""
+    return recipe.temperature**2 if recipe.temperature_squared else 1.0
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -202,6 +237,63 @@ def teacher_logits(teacher: nn.Module, batch: Batch) -> Tensor:
     if batch.places is not None:
         require_apart(teacher, int(batch.places.max()) + 1)
     return logits(teacher, batch)
+
+
+TRIED = 32  # tokens of the first row that a path is tried on
+Form = TypeVar("Form")
+
+
+def first_that_works(
+    ways: Mapping[str, Callable[[], tuple[Form, Callable[[Batch], Any]]]],
+    student: nn.Module,
+    rows: Dataset,
+    *,
+    method: str,
+) -> tuple[Form, str]:
+    """The first of some ways, by name, to compute a loss that takes both models, and the log's word for it.
+
+    A way gives what it is and how it computes the loss of a batch, on which all but the last are tried: in training
+    mode, without gradients, on the beginning of the first row. ValueError is its refusal. Where the first refuses, one
+    line says why, and which way is taken.
+    """
+    inputs = Collator()([rows[0]])
+    sample = batch(
+        {name: value[:, :TRIED].to(student.device) if value.ndim == 2 else value for name, value in inputs.items()}
+    )
+    training, refusals, last = student.training, [], [*ways][-1]
+    student.train()
+    try:
+        for name, make in ways.items():
+            try:
+                form, loss = make()
+                if name != last:
+                    with torch.no_grad(), own_random_numbers(student.device):
+                        loss(sample)
+                break
+            except ValueError as refusal:
+                if name == last:
+                    raise
+                refusals.append(str(refusal))
+    finally:
+        student.train(training)
+    if not refusals:
+        return form, name
+    print(f"{method}: {name}, because {refusals[0]}")
+    return form, f"{name}: {refusals[0]}"
+
+
+def require_whole_weights() -> None:
+    """Raises ValueError where accelerate is to split weights over processes: a fused head reads its own as a whole."""
+    split = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true"]
+    if split:
+        raise ValueError(f"{split[0]} splits weights over processes, and a fused head reads its own as a whole")
+
+
+@contextmanager
+def own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Random numbers drawn inside leave those outside as they are."""
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        yield
 
 
 @contextmanager

@@ -34,6 +34,7 @@ def train_on_policy_kd(
     teacher: nn.Module,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
     held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None = None,
+    lean: bool = True,
     seed: int = 0,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
@@ -49,7 +50,7 @@ def train_on_policy_kd(
     """
     return kd.distil(
         OnPolicyTrainer, "train_on_policy_kd", recipe, student, tokenizer, dialogues, teacher=teacher,
-        teacher_tokenizer=teacher_tokenizer, held_out=held_out, seed=seed,
+        teacher_tokenizer=teacher_tokenizer, held_out=held_out, lean=lean, seed=seed,
         run=Run.of("on-policy KD", checkpoints, progress), callbacks=callbacks,
     )  # fmt: skip
 

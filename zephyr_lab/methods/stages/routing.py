@@ -13,7 +13,6 @@ from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.methods import dae, distillation, process, trl_adapters
-from zephyr_lab.methods.dae import Teachers
 from zephyr_lab.methods.distillation_batches import Collator, batch
 from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.loop import Context
@@ -48,7 +47,8 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     losses: list[list[float]] = []
     for step, folder in enumerate((start, inputs[ALIGNED]), start=1):  # one student at a time: a large one fills a GPU
         student = saved.load_model(folder).to(device)
-        read = [routed(recipe, student, teachers, part) for part in parts]
+        form, _ = dae.form_of(recipe, student, teachers, rows, lean=True)  # as training computes it
+        read = [routed(recipe, student, form, part) for part in parts]
         losses.append([loss for one in read for loss in dae.row_means(one).tolist()])
         context.progress(step, 2)
     kinds = [kind for part in parts for kind in part["is_domain"].tolist()]
@@ -81,10 +81,10 @@ def first_mixed(is_domain: Sequence[bool], places: Iterable[int], *, size: int) 
     return number, batches[number]
 
 
-def routed(recipe: DAERecipe, student: nn.Module, teachers: Teachers, part: dict[str, Tensor]) -> dae.Routed:
+def routed(recipe: DAERecipe, student: nn.Module, form: dae.Form, part: dict[str, Tensor]) -> dae.Routed:
     """The divergences of what `Collator` made of some rows, without gradients."""
     with distillation.measuring(student):
-        return dae.routed_scores(recipe, student, teachers, batch(part), part["by_expert"])
+        return form.routed(recipe, student, batch(part), part["by_expert"])
 
 
 def cut(places: Iterable[int], size: int) -> list[list[int]]:
