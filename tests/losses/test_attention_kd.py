@@ -1,4 +1,4 @@
-"""The attention loss of KD: eq. 3 and 4 against loops and SciPy, windows, padding, shared keys, and the lean twin."""
+"""The attention loss of KD: eq. 3 and 4 against loops and SciPy, windows, padding, shared keys."""
 
 import math
 
@@ -8,7 +8,6 @@ from scipy.special import rel_entr
 
 from zephyr_lab.losses import kd
 from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores
-from zephyr_lab.losses.fast import attention_kd as fast
 
 ROWS, HEADS, KV_HEADS, POSITIONS, DIM = 2, 4, 2, 6, 3
 
@@ -59,10 +58,6 @@ def test_eq_3_and_4_are_the_loops(allowed):
     student_map = attention_map(queries(0), keys(1), allowed, scale=0.6)
     teacher_map = attention_map(queries(2), keys(3), allowed, scale=0.4)
     assert torch.allclose(attention_kl(student_map, teacher_map, allowed), expected, atol=1e-12)
-    lean = fast.attention_kl(
-        queries(0), keys(1), allowed, scale=0.6, teacher_queries=queries(2), teacher_keys=keys(3), teacher_scale=0.4
-    )
-    assert torch.allclose(lean, expected, atol=1e-12)
 
 
 def test_eq_4_is_scipys_relative_entropy_of_each_row():
@@ -83,54 +78,24 @@ def test_attention_rows_sum_to_one(allowed):
 def test_a_fully_masked_row_contributes_nothing():
     allowed = MASKS["padding"]  # queries 0 and 1 of the first row have only padding before them
     q, k = queries(10).requires_grad_(), keys(11).requires_grad_()
-    plain = attention_kl(
+    found = attention_kl(
         attention_map(q, k, allowed, scale=1.0), attention_map(queries(12), keys(13), allowed, scale=1.0), allowed
     )
-    lean = fast.attention_kl(
-        q, k, allowed, scale=1.0, teacher_queries=queries(12), teacher_keys=keys(13), teacher_scale=1.0
-    )
-    for found in (plain, lean):
-        assert (found[0, :, :2] == 0).all() and (found[1, :, 1:] > 0).all()
-        gradient = torch.autograd.grad(found.sum(), [q, k], retain_graph=True)
-        assert all(part.isfinite().all() for part in gradient)
-        assert (gradient[0][0, :, :2] == 0).all()
+    assert (found[0, :, :2] == 0).all() and (found[1, :, 1:] > 0).all()
+    gradient = torch.autograd.grad(found.sum(), [q, k])
+    assert all(part.isfinite().all() for part in gradient)
+    assert (gradient[0][0, :, :2] == 0).all()
 
 
 def test_a_model_is_no_distance_from_itself():
-    found = fast.attention_kl(
-        queries(0), keys(1), causal(), scale=1.0, teacher_queries=queries(0), teacher_keys=keys(1), teacher_scale=1.0
-    )
+    own = attention_map(queries(0), keys(1), causal(), scale=1.0)
+    found = attention_kl(own, own, causal())
     assert found.abs().max() < 1e-15
-
-
-@pytest.mark.parametrize("queries_at_once", [1, 4, 256])
-@pytest.mark.parametrize("allowed", MASKS.values(), ids=MASKS)
-def test_the_lean_gradient_is_that_of_whole_maps_in_pieces_of_any_size(allowed, queries_at_once, monkeypatch):
-    monkeypatch.setattr(fast, "QUERIES_AT_ONCE", queries_at_once)
-    weights = random(14, ROWS, HEADS, POSITIONS)
-    teacher_queries, teacher_keys = queries(17, dim=5), keys(18, kv_heads=4, dim=5)  # another head size and sharing
-    gradients = []
-    for lean in (False, True):
-        q, k = queries(15).requires_grad_(), keys(16).requires_grad_()
-        if lean:
-            found = fast.attention_kl(
-                q, k, allowed, scale=0.7,
-                teacher_queries=teacher_queries, teacher_keys=teacher_keys, teacher_scale=0.3,
-            )  # fmt: skip
-        else:
-            teacher = attention_map(teacher_queries, teacher_keys, allowed, scale=0.3)
-            found = attention_kl(attention_map(q, k, allowed, scale=0.7), teacher, allowed)
-        gradients.append(torch.autograd.grad((found * weights).sum(), [q, k]))
-    for plain, lean in zip(*gradients, strict=True):
-        assert torch.allclose(plain, lean, atol=1e-12)
 
 
 def test_the_gradient_reaches_the_student_only():
     given = [queries(0), keys(1), queries(2), keys(3)]
     q, k, teacher_q, teacher_k = (tensor.requires_grad_() for tensor in given)
-    fast.attention_kl(
-        q, k, causal(), scale=1.0, teacher_queries=teacher_q, teacher_keys=teacher_k, teacher_scale=1.0
-    ).sum().backward()
     student = attention_map(q, k, causal(), scale=1.0)
     attention_kl(student, attention_map(teacher_q, teacher_k, causal(), scale=1.0), causal()).sum().backward()
     assert q.grad.abs().sum() > 0 and k.grad.abs().sum() > 0
@@ -151,16 +116,3 @@ def test_the_codes_mean_over_answer_rows_heads_and_layers():
     answers = torch.tensor([[0, 0, 1, 1, 1, 0], [0, 1, 0, 0, 0, 0]], dtype=torch.bool)
     total = sum(layer[row, :, t].sum().item() for layer in layers for row, t in answers.nonzero().tolist())
     assert kd.mean_of_tokens(attention_scores(layers), answers).item() == pytest.approx(total / (4 * HEADS * 2))
-
-
-def test_unlike_heads_are_refused():
-    with pytest.raises(ValueError, match=r"heads and positions differ: student \(2, 4, 6\), teacher \(2, 2, 6\)"):
-        fast.attention_kl(
-            queries(0), keys(1), causal(), scale=1.0,
-            teacher_queries=queries(2)[:, :2], teacher_keys=keys(3), teacher_scale=1.0,
-        )  # fmt: skip
-    with pytest.raises(ValueError, match=r"teacher_keys have 3 heads, which do not divide the 4 of the queries"):
-        fast.attention_kl(
-            queries(0), keys(1), causal(), scale=1.0,
-            teacher_queries=queries(2), teacher_keys=keys(3, kv_heads=3), teacher_scale=1.0,
-        )  # fmt: skip

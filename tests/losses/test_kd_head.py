@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from zephyr_lab.losses import kd
-from zephyr_lab.losses.fast import fused_head
+from zephyr_lab.losses.fast import fused_head, kd_head
 from zephyr_lab.losses.fast.fused_head import LinearHead
 from zephyr_lab.losses.fast.kd_head import kd_head_losses
-from zephyr_lab.losses.fast.sparse_kd_head import SparseTeacher, kept_entries, sparse_kd_head_losses
 
 
 def random(seed, *shape):
@@ -66,7 +65,7 @@ def test_value_and_gradients_are_those_of_whole_logits(seed, tokens, entries, bi
         patch.setattr(fused_head, "CPU_ENTRIES", 4)
         found = case.losses(kd_weight, 1 - kd_weight, temperature)
     expected = case.plain(kd_weight, 1 - kd_weight, temperature)
-    assert torch.allclose(torch.stack(found), torch.stack(expected), atol=1e-12)
+    assert torch.allclose(torch.stack(found[:3]), torch.stack(expected), atol=1e-12)
     ours = torch.autograd.grad(found.loss, case.learned)
     theirs = torch.autograd.grad(expected[0], case.learned, allow_unused=True)
     for mine, other in zip(ours, theirs, strict=True):
@@ -167,69 +166,30 @@ def test_what_does_not_fit_is_refused(changes, message):
         kd_head_losses(arguments.pop("hidden"), arguments.pop("head"), **arguments)
 
 
-# --- the sparse teacher -----------------------------------------------------------------------------------------------
-
-
-def bucketed_by_hand(case, kept, temperature):
-    """The divergence over kept entries and one bucket, from whole probabilities."""
-    own, theirs = ((one / temperature).softmax(dim=-1) for one in case.logits())
-    chosen = theirs.topk(kept, dim=-1).indices
-    p, q = theirs.gather(1, chosen), own.gather(1, chosen)
-    p, q = (torch.cat([one, 1 - one.sum(dim=-1, keepdim=True)], dim=1) for one in (p, q))
-    return (p * (p / q).log()).sum(dim=-1) @ case.shares
-
-
-def sparse(case, kept, prediction_weight=1.0, ce_weight=0.0, temperature=1.0):
-    teacher = kept_entries(case.teacher_hidden, case.teacher_head, temperature=temperature, entries=kept)
-    return sparse_kd_head_losses(
-        case.hidden, case.head, teacher=teacher, next_ids=case.next_ids, shares=case.shares,
-        prediction_weight=prediction_weight, ce_weight=ce_weight, temperature=temperature,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("tile", [1, 20, 10_000])
-@pytest.mark.parametrize("kept, temperature, ce_weight", [(1, 1.0, 0.0), (3, 1.0, 0.5), (6, 2.0, 0.5)])
-def test_the_bucketed_divergence_and_its_gradients_by_hand(kept, temperature, ce_weight, tile, monkeypatch):
-    monkeypatch.setattr(fused_head, "CPU_TILE", tile)
-    monkeypatch.setattr(fused_head, "CPU_BLOCK", tile // 2)
-    case = Case(entries=7)
-    found = sparse(case, kept, 0.7, ce_weight, temperature)
-    entropy = case.plain(0.0, 1.0, 1.0)[2]
-    expected = 0.7 * bucketed_by_hand(case, kept, temperature) + ce_weight * entropy
-    assert found.loss.item() == pytest.approx(expected.item(), abs=1e-12)
-    assert found.cross_entropy.item() == pytest.approx(entropy.item(), abs=1e-12)
-    ours, theirs = (torch.autograd.grad(loss, case.learned) for loss in (found.loss, expected))
-    for mine, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(mine, other, atol=1e-12)
-
-
-def test_more_entries_come_closer_to_the_whole_divergence_from_below():
-    case = Case(tokens=20, entries=9)
-    whole = case.losses(1.0, 0.0, 1.0).loss.item()
-    values = [sparse(case, kept).loss.item() for kept in range(1, 9)]
-    assert values == sorted(values) and values[-1] == pytest.approx(whole)  # a bucket of one entry is that entry
-
-
-def test_kept_entries_are_the_teachers_likeliest():
-    case = Case()
-    _, theirs = case.logits()
-    found = kept_entries(case.teacher_hidden, case.teacher_head, temperature=2.0, entries=2)
-    expected = (theirs / 2).log_softmax(dim=-1).topk(2, dim=-1)
-    assert torch.equal(found.ids, expected.indices) and torch.allclose(found.log_probs, expected.values)
-
-
-@pytest.mark.parametrize("entries", [0, 7])
-def test_all_entries_or_none_are_refused(entries):
-    case = Case()
-    with pytest.raises(ValueError, match=rf"entries must be from 1 to 6, got {entries}"):
-        kept_entries(case.teacher_hidden, case.teacher_head, temperature=1.0, entries=entries)
-
-
-def test_a_sparse_teacher_of_another_vocabulary_is_refused():
-    case = Case()
-    teacher = SparseTeacher(torch.full((5, 1), 7), torch.zeros(5, 1, dtype=torch.float64))
-    with pytest.raises(ValueError, match="the teacher kept entry 7, the student's head has 7"):
-        sparse_kd_head_losses(
-            case.hidden, case.head, teacher=teacher, next_ids=None, shares=case.shares, prediction_weight=1.0,
-            ce_weight=0.0, temperature=1.0,
+def test_both_losses_have_shares_of_their_own_and_either_direction():
+    case = Case(tokens=6)
+    ce_shares = random(20, 6).abs()
+    for divergence, whole in ((kd_head.forward_kl, kd.forward_kl), (kd_head.reverse_kl, kd.reverse_kl)):
+        found = kd_head_losses(
+            case.hidden, case.head, teacher_hidden=case.teacher_hidden, teacher_head=case.teacher_head,
+            next_ids=case.next_ids, shares=case.shares, ce_shares=ce_shares, prediction_weight=0.7, ce_weight=0.4,
+            temperature=1.5, divergence=divergence,
         )  # fmt: skip
+        own, theirs = case.logits()
+        scores = whole(own[None], theirs[None], temperature=1.5)[0]
+        entropy = cross_entropy(own, case.next_ids, reduction="none")
+        expected = 0.7 * scores @ case.shares + 0.4 * entropy @ ce_shares
+        assert found.loss.item() == pytest.approx(expected.item(), abs=1e-12)
+        assert torch.allclose(found.scores, torch.stack([scores, entropy]), atol=1e-12)
+        ours, plain = (torch.autograd.grad(loss, case.learned) for loss in (found.loss, expected))
+        for mine, other in zip(ours, plain, strict=True):
+            assert torch.allclose(mine, other, atol=1e-12)
+
+
+def test_a_loss_that_is_only_told_costs_no_gradient_be_it_no_number():
+    case = Case()
+    case.teacher_hidden = torch.full_like(case.teacher_hidden, float("nan"))
+    found = case.losses(0.0, 1.0, 1.0)
+    assert found.prediction.isnan() and found.loss.item() == found.cross_entropy.item()
+    assert all(one.isfinite().all() for one in torch.autograd.grad(found.loss, case.learned))
+    assert not case.losses(0.0, 0.0, 1.0).loss.requires_grad

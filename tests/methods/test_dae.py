@@ -12,7 +12,7 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.losses.dae import dae_scores
 from zephyr_lab.methods import dae
 from zephyr_lab.methods.distillation_batches import Collator, batch
-from zephyr_lab.methods.stages import kd_data
+from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.models import saved
 
 
@@ -29,7 +29,7 @@ def unbroken(inputs, tmp_path_factory):
 
 
 def rows_of(inputs, recipe=DAE):
-    flagged, _ = kd_data.read_flagged(inputs["dialogues"], "test")
+    flagged = flagged_rows(inputs["dialogues"], "test").rows
     rows, account = dae.rows_of(recipe, small_tokenizer(), flagged, seed=0)
     return Collator()([rows[place] for place in range(len(rows))]), account
 
@@ -39,17 +39,26 @@ def models(inputs):
     return student, {"expert": expert, "general": start}
 
 
-def test_general_rows_are_exactly_zero_before_the_first_step(inputs, unbroken):
+FORMS = {"lean": dae.LeanDAE.of, "plain": lambda student, teachers: dae.PlainDAE(teachers)}
+
+
+def route(recipe, student, teachers, given, form="lean"):
+    return FORMS[form](student, teachers).routed(recipe, student, batch(given), given["by_expert"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_general_rows_are_exactly_zero_before_the_first_step(inputs, unbroken, form):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)
-    routed = dae.routed_scores(DAE, student.train(), teachers, batch(given), given["by_expert"])
+    routed = route(DAE, student.train(), teachers, given, form)
     assert (routed.scores[~given["is_domain"]] == 0).all()
     assert (dae.row_means(routed)[given["is_domain"]] > 0).all()
     _, metrics = unbroken
     assert metrics["held_out_general_loss_start"] == 0 and metrics["held_out_domain_loss_start"] > 0
 
 
-def test_routed_losses_are_those_of_both_teachers_on_every_row(inputs):
+@pytest.mark.parametrize("form", FORMS)
+def test_routed_losses_are_those_of_both_teachers_on_every_row(inputs, form):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)
     rows = batch(given)
@@ -61,34 +70,39 @@ def test_routed_losses_are_those_of_both_teachers_on_every_row(inputs):
         is_domain=given["is_domain"],
         temperature=1.0,
     )
-    found = dae.routed_scores(DAE, student, teachers, rows, given["by_expert"])
+    found = route(DAE, student, teachers, given, form)
     assert torch.allclose(found.scores[rows.real], expected[rows.real], atol=1e-6)
 
 
 def test_each_teacher_sees_only_its_own_rows(inputs):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)
+    form = dae.LeanDAE.of(student, teachers)
+    form.routed(DAE, student, batch(given), given["by_expert"])  # its trials are over
     seen = {}
     for name, model in teachers.items():
         model.register_forward_pre_hook(
             lambda module, args, kwargs, name=name: seen.setdefault(name, []).append(kwargs["input_ids"]),
             with_kwargs=True,
         )
-    dae.routed_scores(DAE, student, teachers, batch(given), given["by_expert"])
-    asked = {name: sum(len(ids) for ids in batches) for name, batches in seen.items()}
-    domain = int(given["is_domain"].sum())
-    assert asked == {"expert": domain, "general": len(given["is_domain"]) - domain} and domain == 2
+    form.routed(DAE, student, batch(given), given["by_expert"])
+    domain = given["is_domain"]
+    for name, side in (("expert", domain), ("general", ~domain)):
+        (packed,) = seen[name]
+        assert packed.tolist() == [given["input_ids"][side][given["real"][side]].tolist()]
+    assert int(domain.sum()) == 2
 
 
-def test_without_the_reference_term_general_rows_run_through_nothing(inputs):
+@pytest.mark.parametrize("form", FORMS)
+def test_without_the_reference_term_general_rows_run_through_nothing(inputs, form):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)
     recipe = replace(DAE, reference_term=False)
-    routed = dae.routed_scores(recipe, student, teachers, batch(given), given["by_expert"])
+    routed = route(recipe, student, teachers, given, form)
     assert set(routed.asked) == {"expert", ""}
-    whole = dae.routed_scores(DAE, student, teachers, batch(given), given["by_expert"])
+    whole = route(DAE, student, teachers, given, form)
     # At the start the general rows add nothing, so leaving them out changes neither sum nor mean.
-    assert dae.reduced(recipe, routed, routed.scores).item() == dae.reduced(DAE, whole, whole.scores).item()
+    assert routed.loss.item() == whole.loss.item()
 
 
 def test_a_batch_of_general_rows_alone_is_no_step_without_the_reference_term(inputs, tmp_path):
@@ -102,9 +116,7 @@ def test_a_batch_of_general_rows_alone_is_no_step_without_the_reference_term(inp
 def test_one_teacher_for_all_rows_is_a_control(inputs):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)
-    routed = dae.routed_scores(
-        replace(DAE, domain_teacher="general"), student, teachers, batch(given), given["by_expert"]
-    )
+    routed = route(replace(DAE, domain_teacher="general"), student, teachers, given)
     assert set(routed.asked) == {"general"} and (routed.scores == 0).all()
 
 
@@ -112,15 +124,14 @@ def test_one_teacher_for_all_rows_is_a_control(inputs):
 def test_the_readings_of_eq_6_differ_in_weights_alone(inputs, reduction):
     student, teachers = models(inputs)
     given, _ = rows_of(inputs)
-    routed = dae.routed_scores(DAE, student, teachers, batch(given), given["by_expert"])
+    routed = route(replace(DAE, reduction=reduction), student, teachers, given)
     means, domain, tokens = dae.row_means(routed), given["is_domain"], routed.counted.sum(dim=1)
     expected = {
         "sequences": means.mean(),
         "tokens": (means * tokens).sum() / tokens.sum(),
         "groups": means[domain].mean() + means[~domain].mean(),
     }[reduction]
-    found = dae.reduced(replace(DAE, reduction=reduction), routed, routed.scores)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert routed.loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_share_of_each_kind_is_misrouted():

@@ -8,6 +8,7 @@ import torch
 import kd_runs
 from kd_runs import KD, SHAPE, Run
 from tiny_models import small_model, small_tokenizer
+from zephyr_lab.data.splits import dialogue_rows
 from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
@@ -32,9 +33,13 @@ def unbroken(inputs, tmp_path_factory):
 
 
 def rows_of(inputs, count=6):
-    examples, _ = kd.read(KD, inputs["dialogues"], small_tokenizer(), "train")
+    examples, _ = kd.read(KD, dialogue_rows(inputs["dialogues"], "train"), small_tokenizer(), "train")
     rows = kd.rows_of(KD, examples)
     return batch(Collator()([rows[place] for place in range(count)]))
+
+
+def lean_parts(recipe, student, teacher, rows: Batch, pairs: Pairing):
+    return kd.LeanKD.of(student, teacher, pairs).parts(recipe, student, rows)
 
 
 def naive_parts(student, teacher, rows: Batch, counted):
@@ -47,11 +52,10 @@ def naive_parts(student, teacher, rows: Batch, counted):
     layers = [attention_kl(ours, theirs, wide) for ours, theirs in zip(*maps, strict=True)]
     logits = student(input_ids=rows.ids, use_cache=False).logits
     scores = losses.forward_kl(logits, teacher(input_ids=rows.ids, use_cache=False).logits, temperature=1.0)
-    return kd.Parts(
-        losses.mean_of_sequences(scores, counted),
-        losses.mean_of_sequences(attention_scores(layers), counted),
-        next_token_losses(logits, rows.ids)[rows.real[:, 1:]].mean(),
-    )
+    prediction = losses.mean_of_sequences(scores, counted)
+    attention = losses.mean_of_sequences(attention_scores(layers), counted)
+    entropy = next_token_losses(logits, rows.ids)[rows.real[:, 1:]].mean()
+    return kd.Parts(prediction + attention, prediction, attention, entropy)
 
 
 @pytest.mark.parametrize("tokens", ["all", "answers", "answers_unshifted"])
@@ -70,8 +74,8 @@ def test_the_losses_are_those_of_whole_maps_and_so_are_the_gradients(inputs, tok
         if naive:
             parts = naive_parts(student, teacher, rows, counted)
         else:
-            parts = kd.kd_parts(recipe, student, teacher, rows, Pairing((0, 1), (0, 1)))
-        kd.total(recipe, parts).backward()
+            parts = lean_parts(recipe, student, teacher, rows, Pairing((0, 1), (0, 1)))
+        parts.loss.backward()
         gradients.append([weight.grad for weight in student.parameters()])
         values.append((parts.prediction.item(), parts.attention.item()))
         assert all(weight.grad is None for weight in teacher.parameters()) or naive
@@ -82,14 +86,14 @@ def test_the_losses_are_those_of_whole_maps_and_so_are_the_gradients(inputs, tok
 
 def test_no_gradient_reaches_the_teacher(inputs):
     student, teacher = saved.load_model(inputs["student"]), saved.load_model(inputs["teacher"])
-    parts = kd.kd_parts(KD, student, teacher, rows_of(inputs), Pairing((0, 1), (0, 1)))
-    kd.total(KD, parts).backward()
+    parts = lean_parts(KD, student, teacher, rows_of(inputs), Pairing((0, 1), (0, 1)))
+    parts.loss.backward()
     assert all(weight.grad is None for weight in teacher.parameters())
 
 
 def test_a_student_is_no_distance_from_itself(inputs):
     model = saved.load_model(inputs["student"])
-    parts = kd.kd_parts(KD, model, saved.load_model(inputs["student"]), rows_of(inputs), Pairing((0, 1), (0, 1)))
+    parts = lean_parts(KD, model, saved.load_model(inputs["student"]), rows_of(inputs), Pairing((0, 1), (0, 1)))
     assert parts.prediction.item() == pytest.approx(0, abs=1e-6)
     assert parts.attention.item() == pytest.approx(0, abs=1e-6)
 
@@ -104,13 +108,13 @@ def test_padding_changes_no_loss(inputs):
         None,
     )
     student, teacher = saved.load_model(inputs["student"]), saved.load_model(inputs["teacher"])
-    found = [kd.kd_parts(KD, student, teacher, given, Pairing((0, 1), (0, 1))) for given in (rows, wider)]
+    found = [lean_parts(KD, student, teacher, given, Pairing((0, 1), (0, 1))) for given in (rows, wider)]
     for name in ("prediction", "attention", "cross_entropy"):
         assert getattr(found[0], name).item() == pytest.approx(getattr(found[1], name).item(), rel=1e-5)
 
 
 def test_packed_rows_have_the_losses_of_their_dialogues(inputs):
-    examples, _ = kd.read(KD, inputs["dialogues"], small_tokenizer(), "train")
+    examples, _ = kd.read(KD, dialogue_rows(inputs["dialogues"], "train"), small_tokenizer(), "train")
     short = sorted(examples, key=lambda example: len(example.input_ids))[:6]
     student, teacher = saved.load_model(inputs["student"]), saved.load_model(inputs["teacher"])
     found = []
@@ -119,7 +123,7 @@ def test_packed_rows_have_the_losses_of_their_dialogues(inputs):
         rows = kd.rows_of(recipe, short)
         given = batch(Collator()([rows[place] for place in range(len(rows))]))
         assert (given.places is not None) is packed and (len(given.ids) < 6) is packed
-        found.append(kd.kd_parts(recipe, student, teacher, given, Pairing((0, 1), (0, 1))))
+        found.append(lean_parts(recipe, student, teacher, given, Pairing((0, 1), (0, 1))))
     for name in ("prediction", "attention", "cross_entropy"):
         assert getattr(found[1], name).item() == pytest.approx(getattr(found[0], name).item(), rel=1e-5)
 
@@ -128,7 +132,7 @@ def test_texts_beyond_the_window_attend_within_it(inputs):
     rows = rows_of(inputs, count=3)
     models = [small_model(seed, window=8, **SHAPE) for seed in (0, 1)]
     assert rows.ids.shape[1] > 20
-    parts = kd.kd_parts(KD, *models, rows, Pairing((0, 1), (0, 1)))
+    parts = lean_parts(KD, *models, rows, Pairing((0, 1), (0, 1)))
     models = [small_model(seed, window=8, **SHAPE) for seed in (0, 1)]
     maps = []
     for model in models:
@@ -225,16 +229,16 @@ def test_of_a_text_beyond_256_tokens_no_map_is_kept(window):
     ids = torch.randint(6, 600, (2, 300), generator=torch.Generator().manual_seed(0))
     whole = torch.ones_like(ids, dtype=torch.bool)
     rows = Batch(ids, whole, torch.zeros_like(whole), None)
-    found, lean = kept_for_the_gradient(lambda: kd.kd_parts(KD, student, teacher, rows, Pairing((0, 1), (0, 1))))
+    found, lean = kept_for_the_gradient(lambda: lean_parts(KD, student, teacher, rows, Pairing((0, 1), (0, 1))))
     assert (2, 2, 300, 300) not in lean  # rows, heads, queries, keys
-    kd.total(KD, found).backward()
+    found.loss.backward()
     lean_gradient = student.model.layers[0].self_attn.k_proj.weight.grad.clone()
     student.zero_grad()
     if window is None:
         naive, maps = kept_for_the_gradient(lambda: naive_parts(student, teacher, rows, rows.real))
         assert (2, 2, 300, 300) in maps
         assert found.attention.item() == pytest.approx(naive.attention.item(), rel=1e-5)
-        kd.total(KD, naive).backward()
+        naive.loss.backward()
         assert torch.allclose(lean_gradient, student.model.layers[0].self_attn.k_proj.weight.grad, atol=1e-6)
 
 

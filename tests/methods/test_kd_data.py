@@ -7,6 +7,7 @@ import pytest
 
 from tiny_models import small_tokenizer
 from zephyr_lab.data import splits
+from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.recipes.kd_data import DomainPairs, MixedDialogues, OwnAnswers, QualityDialogues
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
 from zephyr_lab.methods.stages import kd_data, mixtures, own_answers, world_data
@@ -81,7 +82,7 @@ def test_a_threshold_that_nothing_passes_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("share", "domain"), [(0.0, 0), (0.02, 1), (0.1, 4), (1.0, 40)])
 def test_the_share_of_domain_rows_is_exact_and_flagged(tmp_path, share, domain):
     metrics = build(kd_data.build_mixed, replace(MIXED, domain_share=share), tmp_path / "a")
-    flagged, _ = kd_data.read_flagged(tmp_path / "a", "train")
+    flagged = flagged_rows(tmp_path / "a", "train").rows
     assert metrics["domain_rows"] == sum(row.is_domain for row in flagged) == domain
     assert all(row.messages[0]["content"].startswith("Card:") is row.is_domain for row in flagged)
 

@@ -13,8 +13,9 @@ import pytest
 import stub_hub
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data import public_sets, splits
+from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs, PublicMix
-from zephyr_lab.methods.stages import kd_data, kd_public_data
+from zephyr_lab.methods.stages import kd_public_data
 
 # A row of each set as its card shows it.
 ROWS = {
@@ -168,7 +169,7 @@ def test_domain_rows_of_the_asked_kinds_stand_beside_general_ones(data, tmp_path
     metrics = kd_public_data.build_mix(DOMAIN, seed=0, inputs=data, out=out, context=None)
     assert metrics["rows"] == 10 and metrics["domain_rows"] == 5 and metrics["unusable"] == 4  # the summaries
     assert metrics["domain_extraction"] + metrics["domain_qna"] == 5
-    flagged, _ = kd_data.read_flagged(out, "train")
+    flagged = flagged_rows(out, "train").rows
     assert sum(row.is_domain for row in flagged) == 5
 
 

@@ -7,9 +7,9 @@ import torch
 
 import kd_runs
 from kd_runs import ON_POLICY, Run
-from zephyr_lab.methods import kd
 from zephyr_lab.methods.examples import IGNORED
 from zephyr_lab.methods.on_policy_kd import OnPolicyTrainer, answer_starts
+from zephyr_lab.methods.recipes.kd import KDRecipe
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_share_of_0_is_kd_on_the_data(inputs, tmp_path):
     off.build(replace(ON_POLICY, sampled_share=0.0))
     plain = Run(tmp_path / "plain", inputs)
     fields = {name: getattr(ON_POLICY, name) for name in kd_runs.KD.__dataclass_fields__}
-    plain.build(kd.KDRecipe(**fields))
+    plain.build(KDRecipe(**fields))
     assert off.contents()["model.safetensors"] == plain.contents()["model.safetensors"]
 
 

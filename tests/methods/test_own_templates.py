@@ -15,10 +15,9 @@ from kd_runs import KD
 from tiny_models import small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.splits import dialogue_rows, pair_rows
-from zephyr_lab.methods import kd
 from zephyr_lab.methods.examples import pair_examples
 from zephyr_lab.methods.recipes.evaluate import Evaluation
-from zephyr_lab.methods.stages import evaluate, world_data
+from zephyr_lab.methods.stages import evaluate, kd, world_data
 from zephyr_lab.models import saved
 from zephyr_runs import DDPO, DIALOGUES, DSFT, PAIRS, Stage
 

@@ -78,7 +78,11 @@ def test_it_learns_and_measures_held_out_text_by_tokens():
     with torch.no_grad():
         assert last["eval_loss"] == pytest.approx(plain_loss(model, DOCUMENTS).item(), rel=1e-5)
     assert (first["step"], last["step"]) == (0, 20) and math.isfinite(first["eval_loss"])
-    assert log.attrs["settings"]["steps"] == 20 and log.attrs["rows"] == {"rows": 60.0, "used": 60.0, "unusable": 0.0}
+    assert log.attrs["settings"]["steps"] == 20 and log.attrs["rows"]["train"] == {
+        "rows": 60.0,
+        "used": 60.0,
+        "unusable": 0.0,
+    }
 
 
 def test_lora_trains_its_adapters_alone():
@@ -119,7 +123,7 @@ def test_an_end_token_that_pads_stays_an_end_token():
 
 def test_texts_that_cannot_be_read_are_named_and_the_rest_trains(capsys):
     log = train(model_of("llama"), ["", *DOCUMENTS, None, "\ud800"])
-    assert log.attrs["rows"] == {"rows": 6.0, "used": 3.0, "unusable": 3.0}
+    assert log.attrs["rows"]["train"] == {"rows": 6.0, "used": 3.0, "unusable": 3.0}
     told = capsys.readouterr().out
     assert "3 unusable: row 1: is empty; row 5: must be a text, got None; row 6: holds '\\ud800' at place 0" in told
     with pytest.raises(ValueError, match="none of 1 texts can be trained on: row 1: is empty"):

@@ -114,7 +114,7 @@ def test_it_learns_says_how_well_and_leaves_the_target_as_it_was():
     first, last = log.attrs["held_out"]
     assert (first["step"], last["step"]) == (0, 30) and last["eval_loss"] < first["eval_loss"]
     assert log.attrs["parameters"] == draft.shape.own and log.attrs["path"].startswith("plain: ")
-    assert log.attrs["settings"]["steps"] == 30 and log.attrs["rows"]["used"] == 3
+    assert log.attrs["settings"]["steps"] == 30 and log.attrs["rows"]["train"]["used"] == 3
     assert not draft.training and target.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in target.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
@@ -240,7 +240,7 @@ def test_a_bad_row_is_named_and_the_rest_trains(capsys):
     silent = {"messages": [{"role": "user", "content": "hi"}]}
     target = target_of("llama")
     log = train(new_draft(target), target, [{"text": 3}, *CHATS, silent])
-    assert log.attrs["rows"]["used"] == 3 and log.attrs["rows"]["unusable"] == 2
+    assert log.attrs["rows"]["train"]["used"] == 3 and log.attrs["rows"]["train"]["unusable"] == 2
     told = capsys.readouterr().out
     assert "unusable: row 1" in told and "row 5, column messages: has no assistant's turn to learn from" in told
     with pytest.raises(ValueError, match="row 1, column messages: has no assistant's turn"):

@@ -61,8 +61,7 @@ class Run:
         return self.folder / "out"
 
     def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
-        from zephyr_lab.methods import dae, kd, on_policy_kd
-        from zephyr_lab.methods.stages import dose
+        from zephyr_lab.methods.stages import dae, dose, kd, on_policy_kd
 
         builds = {KDRecipe: kd, OnPolicyKDRecipe: on_policy_kd, DAERecipe: dae, DoseRecipe: dose}
         shutil.rmtree(self.out, ignore_errors=True)
@@ -99,7 +98,7 @@ def kill_once(run: Run, recipe, *, after: int) -> None:
     """Build in a process that is killed with SIGKILL after a step, then let another finish."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
-        ["zephyr_lab.methods.kd", "zephyr_lab.methods.dae", "zephyr_lab.methods.on_policy_kd"]
+        ["zephyr_lab.methods.stages.kd", "zephyr_lab.methods.stages.dae", "zephyr_lab.methods.stages.on_policy_kd"]
     )
     steps = server.Value("i", 0)
     worker = server.Process(target=_build, args=(run, recipe, steps))

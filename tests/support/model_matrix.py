@@ -274,7 +274,7 @@ def _text(drawn: random.Random, most: int) -> Text:
     ids = tokens(drawn, max(2, most // 2), max(2, most))
     answers = [False, *(drawn.random() < 0.6 for _ in ids[1:])]
     answers[-1] = True
-    return Text(torch.tensor(ids), torch.tensor(answers))
+    return Text(torch.tensor(ids), torch.tensor([*answers[1:], False]))
 
 
 def kd_head_column(family: str, wrapped: Wrapper | None = None) -> float:
@@ -320,9 +320,14 @@ def kd_head_column(family: str, wrapped: Wrapper | None = None) -> float:
 
 def _kd_rows(own: Tensor, target: Tensor, ids: Tensor) -> Tensor:
     """0.7 KL at temperature 1.5, and 0.3 cross-entropy, a row each."""
-    log_p, log_q = log_softmax(target / 1.5, dim=-1), log_softmax(own / 1.5, dim=-1)
     entropy = -log_softmax(own, dim=-1).gather(1, ids[:, None]).squeeze(1)
-    return 0.7 * (log_p.exp() * (log_p - log_q)).sum(dim=-1) + 0.3 * entropy
+    return 0.7 * _divergences(own, target) + 0.3 * entropy
+
+
+def _divergences(own: Tensor, target: Tensor) -> Tensor:
+    """KL at temperature 1.5 of each row."""
+    log_p, log_q = log_softmax(target / 1.5, dim=-1), log_softmax(own / 1.5, dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 
 def _following(ids: Tensor, counted: Tensor) -> Tensor:
@@ -433,7 +438,7 @@ def dae_column(family: str) -> float:
     def ours(texts: list[Text], is_domain: list[bool]) -> Tensor:
         return lean_dae_losses(
             student, head, texts, is_domain=is_domain, expert=expert, reference=reference, shares=_text_shares(texts),
-            prediction_weight=0.7, ce_weight=0.3, temperature=1.5,
+            weight=0.7, temperature=1.5,
         ).loss  # fmt: skip
 
     draws = [[_text(drawn, most) for most in sizes] for sizes in ((4, 5), (4, 20, 3), (25, 30))]
@@ -447,7 +452,7 @@ def dae_column(family: str) -> float:
                 with torch.no_grad():
                     target = row_logits(plain_teachers[0 if domain else 1], text.ids.tolist())[text.counted].double()
                 own = row_logits(plain, text.ids.tolist())[text.counted].double()
-                expected = expected + (_kd_rows(own, target, text.ids[1:][text.answers[1:]]) * shares).sum()
+                expected = expected + 0.7 * (_divergences(own, target) * shares).sum()
             errors.values("loss", found, expected)
             errors.values("loss of a second call", ours(texts, is_domain), found)
             errors.gradients("loss", gradients(student, found), gradients(plain, expected))

@@ -207,7 +207,7 @@ def kd(
     prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"), ce_weight=1.0 (CE mixed in),
     divergence="reverse", tokens="answers_unshifted", keep_steps=(10, 20) -> Model(stage, "steps/10").
     """
-    return _distilled("kd", "kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    return _distilled("kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
 
 
 def on_policy_kd(
@@ -224,7 +224,7 @@ def on_policy_kd(
     An extra arm. Start it from a model that answers at all, e.g. an `sft`. Changes: `OnPolicyKDRecipe`.
     """
     return _distilled(
-        "on_policy_kd", "on_policy_kd:build", OnPolicyKDRecipe, profile, seed, teacher, start, data, changes
+        "on_policy_kd", "stages.on_policy_kd:build", OnPolicyKDRecipe, profile, seed, teacher, start, data, changes
     )
 
 
@@ -243,7 +243,7 @@ def scale_kd(
     """
     teacher = teacher or larger_teacher(profile)
     data = data or scale_dialogues(profile, seed)
-    return _distilled("scale_kd", "kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    return _distilled("scale_kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
 
 
 def merged(
@@ -300,7 +300,7 @@ def dae(
         raise ValueError("domain_share belongs to the data: give it to mixed_dialogues, or leave data out")
     inputs["dialogues"] = data or mixed_dialogues(profile, seed, **share)
     recipe = changed(settings.load(PAPER, profile, "dae", DAERecipe, **folders), changes)
-    return Stage("dae", "zephyr_lab.methods.dae:build", recipe, seed=seed, inputs=inputs)
+    return Stage("dae", "zephyr_lab.methods.stages.dae:build", recipe, seed=seed, inputs=inputs)
 
 
 def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
@@ -331,7 +331,7 @@ def kept(stage: Stage) -> dict[int, Model]:
 def _distilled(
     name: str,
     build: str,
-    kind: type[KDRecipe],
+    kind: type[KDRecipe] | type[OnPolicyKDRecipe],
     profile: str,
     seed: int,
     teacher: Model | Stage | None,

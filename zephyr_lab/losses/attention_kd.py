@@ -1,7 +1,7 @@
 """Distillation of attention maps: each query row of the student follows the teacher's.
 
 Kothari et al. 2024, arXiv 2406.19112, equations (3) and (4). Maps come in, losses go out; no model is touched. Whole
-maps are the plain form, and the oracle of `losses.fast.attention_kd`, which never holds one.
+maps are the plain form, and the oracle of `losses.fast.attention_blocks`, which never holds one.
 """
 
 from collections.abc import Sequence

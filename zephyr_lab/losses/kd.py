@@ -57,11 +57,6 @@ def mean_of_tokens(scores: TokenScores, counted: TokenMask) -> Scalar:
     return torch.where(counted, scores, 0.0).sum() / counted.sum().clamp(min=1)
 
 
-def squared(temperature: float, loss: Scalar) -> Scalar:
-    """`loss` times the temperature's square, as the code scales it (Hinton et al. 2015): gradients keep their size."""
-    return temperature**2 * loss
-
-
 def kd_loss(
     prediction: Scalar,
     attention: Scalar,

@@ -4,127 +4,178 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.2 and equation (6); transformer
 runs through its own teacher alone, where the published code runs both teachers on every row.
 """
 
+import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import pandas as pd
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.data.splits import TEST, TRAIN, Split
 from zephyr_lab.losses.dae import sum_of_group_means
-from zephyr_lab.methods import distillation, process
+from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_sequences
+from zephyr_lab.methods import distillation, trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
+from zephyr_lab.methods.distillation import Twins
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue, require_some
-from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.flagged import Flagged, flagged
+from zephyr_lab.methods.lean_dae import Teacher, Text, counted_hidden, lean_dae_losses
+from zephyr_lab.methods.lean_kd import linear_head, spread
 from zephyr_lab.methods.random_order import RandomOrder
-from zephyr_lab.methods.recipes.dae import DAERecipe
-from zephyr_lab.methods.stages.kd_data import Flagged, read_flagged
-from zephyr_lab.models import pairing, saved
+from zephyr_lab.methods.recipes.dae import DAE
+from zephyr_lab.models.packed_attention import require_lengths
+from zephyr_lab.models.wrapped import evaluating
 
 GENERAL, EXPERT = "general", "expert"
-Teachers = dict[str, PreTrainedModel]
+BOTH = (True, False)
+Teachers = dict[str, nn.Module | None]  # None: the student with its adapters off
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """Divergences of a batch from its rows' own teachers, (row, position), 0 where no teacher is asked.
+    """The loss of a batch (eq. 6), and as plain numbers the divergences of its rows from their own teachers.
 
-    `counted`: the positions that means are taken over, those of unasked rows included. `by_expert`: rows that went to
-    the expert's side, (row,). `asked`: which teacher each row ran through, "" for none.
+    scores: (row, position), 0 where no teacher is asked. `counted`: the positions that means are taken over, those of
+    unasked rows included. `by_expert`: rows that went to the expert's side, (row,). `asked`: which teacher each row
+    ran through, "" for none.
     """
 
+    loss: Tensor
     scores: Tensor
     counted: Tensor
     by_expert: Tensor
     asked: tuple[str, ...]
 
 
-def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Align `inputs["student"]` with `inputs["expert"]` on the flagged dialogues of `inputs["dialogues"]`.
+@runtime_checkable
+class Form(Protocol):
+    """A way to compute the loss of a batch; `sides` leaves rows of the expert's side (True) or the other out."""
 
-    General rows follow `inputs["general"]`, by default the student as it starts, frozen. Writes the model with its
-    tokenizer to `out`, log.json (a row a log: loss, domain_loss and general_loss, each the mean over rows of its kind,
-    grad_norm; "eval_" marks held-out rows), rows.json and steps/N where the recipe keeps them. Metrics: steps; rows,
-    used and findings of the training rows; domain_rows; held_out_domain_loss and held_out_general_loss, also "_start",
-    before training.
+    def routed(
+        self, recipe: DAE, student: nn.Module, rows: Batch, by_expert: Tensor, sides: tuple[bool, ...] = BOTH
+    ) -> Routed: ...
 
-    Raises ValueError, before training, for a missing expert, other tokenizers or vocabularies, rows without a domain
-    flag, and where no row can be trained on; at the first loss that is not finite, in training.
+
+@settings_by_keyword(DAE)
+def train_dae(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Split[Flagged] | Iterable[Mapping[str, Any]],
+    *,
+    recipe: DAE,
+    expert: nn.Module,
+    general: nn.Module | None = None,
+    tokenizers: Mapping[str, PreTrainedTokenizerBase] | None = None,
+    held_out: Split[Flagged] | Iterable[Mapping[str, Any]] | None = None,
+    lean: bool = True,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """Align `student`, in place, with `expert` on domain rows; on the others it stays near `general`: eq. (6).
+
+    student: any causal model of transformers; expert, general: others with the same vocabulary, on the same device,
+    read and never changed. general None: the student as it starts, with adapters the model below them, else a frozen
+    copy. rows: dialogues with a column is_domain (`flagged.flagged`); tokenizers: "expert" and "general", compared with
+    `tokenizer` where given. lean: take the loss from hidden states, texts packed (`lean_dae`), where all models allow
+    it; it is the plain one to rounding. Where not, one line says why, and whole logits of padded rows are made.
+
+    Returns the log, a row a log of the trainer: step, loss, domain_loss and general_loss (nats a token, the mean over
+    rows of each kind, absent where there were none) and grad_norm. attrs has besides: path, "lean" or "plain: <why>";
+    steps; rows, by split what was found in them; domain_rows; held_out_losses, both losses on
+    held-out rows, "start" and "end".
+
+    Raises ValueError, before training, for other tokenizers, vocabularies or devices, rows without a domain flag, and
+    where no row can be trained on; at the first loss that is not finite, in training.
+
+        log = train_dae(student, tokenizer, rows, expert=expert, epochs=1)
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["student"] / recipe.start
-    folders = teacher_folders(recipe, inputs)
-    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    teachers = load_teachers(recipe, inputs, device)
-    tokenizers = {name: saved.load_chat_tokenizer(folder) for name, folder in folders.items()}
-    pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
-    pairing.require_same_turns(student=tokenizer, **tokenizers)
-    pairing.require_same_vocabulary(student=student.config, **{name: model.config for name, model in teachers.items()})
-    rows, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        flagged, unusable = read_flagged(inputs["dialogues"], split)
-        rows[split], accounts[split] = rows_of(recipe, tokenizer, flagged, seed=derive(seed, "misrouted", split))
-        print(f"{split}: {unusable} unusable rows; {accounts[split].line()}")
+    teachers = {EXPERT: expert} if general is None else {EXPERT: expert, GENERAL: general}
+    distillation.require_alike(student, tokenizer, teachers, dict(tokenizers or {}))
+    run = Run.of("DAE", checkpoints, progress, recipe=recipe, seed=seed)
+    sides: Teachers = {EXPERT: expert, GENERAL: frozen_start(student) if general is None else general}
+    given, accounts = {}, {}
+    for split, some in ((TRAIN, rows), (TEST, held_out)):
+        if some is not None:
+            found = flagged(some)
+            order = derive(seed, "misrouted", split)
+            given[split], accounts[split] = rows_of(recipe, tokenizer, found.rows, seed=order)
+            print(f"{split}: {found.line(accounts[split].line())}")
     trainer = distillation.trainer(
-        DAETrainer, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
+        DAETrainer, recipe, student, tokenizer, given, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
     )
-    trainer.teachers = teachers
-    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
-    before = measure(recipe, student, teachers, held_out)
-    log = distillation.run(trainer, context)
-    after = measure(recipe, student, teachers, held_out)
-    distillation.save(student, tokenizer, context, out)
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
-    return {
-        "steps": float(trainer.state.global_step),
-        **accounts[TRAIN].metrics(),
-        "domain_rows": float(sum(rows[TRAIN]["is_domain"])),
-        **{f"held_out_{name}_start": value for name, value in before.items()},
-        **{f"held_out_{name}": value for name, value in after.items()},
-    }
+    with ExitStack() as stack:
+        for teacher in teachers.values():
+            stack.enter_context(evaluating(teacher))
+        all_rows = concatenate_datasets([*given.values()])
+        trainer.form, path = form_of(recipe, student, sides, all_rows, lean=lean)
+
+    def losses_now() -> dict[str, float]:
+        if TEST not in given:
+            return {}
+        loader = DataLoader(given[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
+        return measure(recipe, student, trainer.form, loader)
+
+    with ExitStack() as stack:
+        for teacher in teachers.values():
+            stack.enter_context(evaluating(teacher))
+        before = losses_now()
+        log = trl_adapters.run(trainer, run)
+        after = losses_now()
+    student.eval()
+    return log_frame(
+        log, method="train_dae", recipe=recipe, seed=seed, path=path, steps=trainer.state.global_step,
+        rows={split: asdict(account) for split, account in accounts.items()},
+        domain_rows=sum(given[TRAIN]["is_domain"]), held_out_losses={"start": before, "end": after},
+    )  # fmt: skip
 
 
-def teacher_folders(recipe: DAERecipe, inputs: dict[str, Path]) -> dict[str, Path]:
-    """Where each teacher lies: the general one is the student's start where no other is given.
-
-    Raises ValueError for a missing expert.
-    """
-    expert = distillation.require_input(inputs, EXPERT, "domain rows follow an expert") / recipe.expert
-    general = inputs[GENERAL] / recipe.general if GENERAL in inputs else inputs["student"] / recipe.start
-    return {EXPERT: expert, GENERAL: general}
+def frozen_start(student: nn.Module) -> nn.Module | None:
+    """A frozen copy of the student, or None for one with adapters, which is its own start while they are off."""
+    if hasattr(student, "disable_adapter"):
+        return None
+    return copy.deepcopy(student).eval().requires_grad_(False)
 
 
-def load_teachers(recipe: DAERecipe, inputs: dict[str, Path], device: torch.device) -> Teachers:
-    """Both teachers, frozen."""
-    folders = teacher_folders(recipe, inputs)
-    return {name: distillation.load_teacher(folder, device) for name, folder in folders.items()}
+@contextmanager
+def reading(teacher: nn.Module | None, student: nn.Module) -> Iterator[nn.Module]:
+    """The teacher to read from inside; for None the student with its adapters off, without dropout."""
+    if teacher is not None:
+        yield teacher
+        return
+    student = getattr(student, "module", student)
+    with student.disable_adapter(), evaluating(student):
+        yield student
 
 
 def rows_of(
-    recipe: DAERecipe, tokenizer: PreTrainedTokenizerBase, flagged: Sequence[Flagged], *, seed: int
+    recipe: DAE, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Flagged], *, seed: int
 ) -> tuple[Dataset, Account]:
     """The trainer's rows with is_domain, as the data say, and by_expert, as they are routed; and what was found.
 
     Packed rows hold dialogues of one kind and one teacher. Raises ValueError where no row can be trained on.
     """
-    flags = [one.is_domain for one in flagged]
+    flags = [one.is_domain for one in dialogues]
     kinds = list(zip(flags, routed_flags(flags, recipe.misrouted, seed=seed), strict=True))
     examples, account = each_dialogue(
         tokenizer,
-        [one.messages for one in flagged],
+        [one.messages for one in dialogues],
         max_length=recipe.max_length,
         answers_only=True,
         system_turn=recipe.system_turn,
-        numbers=[one.number or place for place, one in enumerate(flagged, start=1)],
+        numbers=[one.number or place for place, one in enumerate(dialogues, start=1)],
     )
     require_some(account, max_length=recipe.max_length)
     groups: list[tuple[list[DialogueExample], dict[str, bool]]] = []
@@ -150,50 +201,141 @@ def routed_flags(flags: Sequence[bool], misrouted: float, *, seed: int) -> list[
 
 
 class DAETrainer(distillation.DistillationTrainer):
-    """Equation (6), or the reading of it that the recipe names. `teachers` are set before training."""
+    """Equation (6), or the reading of it that the recipe names. `form`, how it is computed, is set before training."""
 
-    recipe: DAERecipe
-    teachers: Teachers
+    recipe: DAE
+    form: Form
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
         return RandomOrder(len(rows), seed=self.args.seed)
 
     def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        routed = routed_scores(self.recipe, model, self.teachers, batch(inputs), inputs["by_expert"])
+        asked = partial(self.form.routed, self.recipe, model, batch(inputs), inputs["by_expert"])
+        if self.wants_norms():
+            sides = {"domain": (True,), "general": (False,)}
+            self.note_norms({name: lambda side=side: asked(side).loss for name, side in sides.items()})
+        routed = asked()
         means = row_means(routed)
         is_domain = inputs["is_domain"]
         for name, of_kind in (("domain_loss", is_domain), ("general_loss", ~is_domain)):
             if of_kind.any():
                 self.note(name, means[of_kind].mean(), weight=float(of_kind.sum()))
-        if self.wants_norms():
-            domain = torch.where(routed.by_expert[:, None], routed.scores, 0.0)
-            general = routed.scores - domain
-            self.note_norms(domain=reduced(self.recipe, routed, domain), general=reduced(self.recipe, routed, general))
-        loss = reduced(self.recipe, routed, routed.scores)
-        return loss if loss.requires_grad or not self.model.training else loss + _zero(model)
+        return routed.loss if routed.loss.requires_grad or not self.model.training else routed.loss + _zero(model)
 
 
-def routed_scores(recipe: DAERecipe, student: nn.Module, teachers: Teachers, rows: Batch, by_expert: Tensor) -> Routed:
-    """The divergence of each row from its own teacher (eq. 6), each teacher run on its rows alone.
+def form_of(recipe: DAE, student: nn.Module, teachers: Teachers, rows: Dataset, *, lean: bool) -> tuple[Form, str]:
+    """How the loss of these models is computed, and the log's word for it. Without `lean`, from whole logits."""
 
-    The student runs by group as well, so that no group is padded to the other's longest row.
-    """
-    counted = rows.counted(recipe.tokens)
-    scores = torch.zeros(rows.ids.shape, device=rows.ids.device)
-    asked = [""] * len(rows.ids)
-    for side in (True, False):
-        chosen = by_expert if side else ~by_expert
-        if not chosen.any() or not (side or recipe.reference_term):
-            continue
-        name = EXPERT if side and recipe.domain_teacher == EXPERT else GENERAL
-        part = rows.rows(chosen)
-        target = distillation.teacher_logits(teachers[name], part)
-        found = distillation.divergence(recipe, distillation.logits(student, part), target)
-        scores[chosen, : found.shape[1]] = found.to(scores.dtype)
-        for place in chosen.nonzero().flatten().tolist():
-            asked[place] = name
-    return Routed(scores, counted, by_expert, tuple(asked))
+    def tried(way: Callable[[], Form]) -> tuple[Form, Callable[[Batch], Tensor]]:
+        form = way()
+        names = asked_by(recipe).items()
+
+        def each(rows: Batch) -> list[Routed]:
+            flags = [torch.tensor([side], device=rows.ids.device) for side, name in names if name]
+            return [form.routed(recipe, student, rows, flag) for flag in flags]
+
+        return form, each
+
+    longest = max(map(len, rows["input_ids"]))
+    ways = {"lean": partial(tried, partial(LeanDAE.of, student, teachers, longest=longest))} if lean else {}
+    ways["plain"] = partial(tried, partial(PlainDAE, teachers))
+    form, path = distillation.first_that_works(ways, student, rows, method="train_dae")
+    return form, path if lean else "plain: asked for"
+
+
+def asked_by(recipe: DAE) -> dict[bool, str]:
+    """The teacher of each side, the expert's (True) and the other; "" for none."""
+    expert = EXPERT if recipe.domain_teacher == EXPERT else GENERAL
+    return {True: expert, False: GENERAL if recipe.reference_term else ""}
+
+
+@dataclass(frozen=True, slots=True)
+class LeanDAE:
+    """The loss from hidden states of packed texts, each through its own teacher alone."""
+
+    teachers: Teachers
+    heads: dict[str, LinearHead]  # of student and teachers
+
+    @classmethod
+    def of(cls, student: nn.Module, teachers: Teachers, *, longest: int = 1) -> "LeanDAE":
+        """Raises ValueError where a head is more than a linear map of hidden states (`lean_kd.linear_head`), or where
+        texts of up to `longest` tokens in one row would change each other's rotary embeddings."""
+        distillation.require_whole_weights()
+        for model in (student, *filter(None, teachers.values())):
+            require_lengths(model, longest)
+        own = linear_head(student)
+        heads = {name: own if model is None else linear_head(model) for name, model in teachers.items()}
+        return cls(teachers, {**heads, "": own})
+
+    def routed(
+        self, recipe: DAE, student: nn.Module, rows: Batch, by_expert: Tensor, sides: tuple[bool, ...] = BOTH
+    ) -> Routed:
+        """The divergence of each row from its own teacher (eq. 6), its gradient made on the way: one backward alone."""
+        names = asked_by(recipe)
+        counted = rows.counted(recipe.tokens)
+        read = [bool(names[side]) and side in sides for side in by_expert.tolist()]
+        asked = tuple(names[side] if told else "" for side, told in zip(by_expert.tolist(), read, strict=True))
+        scores = torch.zeros(rows.ids.shape, device=rows.ids.device)
+        own = counted & torch.tensor(read, device=counted.device)[:, None]
+        if not own.any():
+            return Routed(scores.sum(), scores, counted, by_expert, asked)
+        shares = shares_of(recipe, counted, by_expert)
+        places = [(row, part) for row, told in enumerate(read) if told for part in rows.texts(row)]
+        found = lean_dae_losses(
+            student, self.heads[""], [Text(rows.ids[row, part], counted[row, part]) for row, part in places],
+            is_domain=[bool(by_expert[row]) for row, _ in places], expert=self._teacher(names[True], student),
+            reference=self._teacher(names[False], student),
+            shares=[shares[row, part][counted[row, part]] for row, part in places],
+            weight=distillation.factor(recipe), temperature=recipe.temperature,
+            divergence=distillation.DIVERGENCES[recipe.divergence].lean,
+        )  # fmt: skip
+        scores = scores.to(found.scores.dtype)
+        scores[own] = found.scores
+        return Routed(found.loss, scores, counted, by_expert, asked)
+
+    def _teacher(self, name: str, student: nn.Module) -> Teacher:
+        """`name`'s side; where none is asked, one that is never read."""
+
+        @torch.no_grad()
+        def read(texts: Sequence[Text]) -> Tensor:
+            with reading(self.teachers[name], student) as teacher:
+                return counted_hidden(teacher, texts)
+
+        return Teacher(self.heads[name], read)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainDAE:
+    """The loss from whole logits of padded rows: what `LeanDAE` is held against, and the way for models that it does
+    not know."""
+
+    teachers: Teachers
+
+    def routed(
+        self, recipe: DAE, student: nn.Module, rows: Batch, by_expert: Tensor, sides: tuple[bool, ...] = BOTH
+    ) -> Routed:
+        """The divergence of each row from its own teacher (eq. 6), each teacher run on its rows alone.
+
+        The student runs by group as well, so that no group is padded to the other's longest row.
+        """
+        counted = rows.counted(recipe.tokens)
+        scores = torch.zeros(rows.ids.shape, device=rows.ids.device)
+        asked = [""] * len(rows.ids)
+        for side in sides:
+            chosen, name = by_expert if side else ~by_expert, asked_by(recipe)[side]
+            if not chosen.any() or not name:
+                continue
+            part = rows.rows(chosen)
+            with reading(self.teachers[name], student) as teacher:
+                target = distillation.teacher_logits(teacher, part)
+            found = distillation.divergence(recipe, distillation.logits(student, part), target)
+            scores = scores.to(found.dtype)
+            scores[chosen, : found.shape[1]] = found
+            for place in chosen.nonzero().flatten().tolist():
+                asked[place] = name
+        loss = distillation.factor(recipe) * REDUCTIONS[recipe.reduction].plain(scores, counted, by_expert)
+        return Routed(loss, scores.detach(), counted, by_expert, tuple(asked))
 
 
 def row_means(routed: Routed) -> Tensor:
@@ -202,22 +344,37 @@ def row_means(routed: Routed) -> Tensor:
     return sums / routed.counted.sum(dim=1).clamp(min=1)
 
 
-def reduced(recipe: DAERecipe, routed: Routed, scores: Tensor) -> Tensor:
-    """The recipe's mean of `scores` over the batch."""
-    if recipe.reduction == "groups":
-        loss = sum_of_group_means(scores, routed.counted, routed.by_expert)
-    else:
-        loss = distillation.reduced(recipe, scores, routed.counted)
-    return recipe.temperature**2 * loss if recipe.temperature_squared else loss
+def shares_of(recipe: DAE, counted: Tensor, by_expert: Tensor) -> Tensor:
+    """Each position's share in the recipe's mean over the batch, (row, position), 0 where it does not count."""
+    return REDUCTIONS[recipe.reduction].lean(counted, by_expert)
 
 
-def measure(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, held_out: DataLoader) -> dict[str, float]:
+def _of_all(mean: Twins) -> Twins:
+    """A mean that is the same for both kinds of rows."""
+    return Twins(
+        lambda scores, counted, by_expert: mean.plain(scores, counted),
+        lambda counted, by_expert: spread(mean.lean(counted), counted),
+    )
+
+
+def _shares_of_groups(counted: Tensor, by_expert: Tensor) -> Tensor:
+    """Those of `losses.dae.sum_of_group_means`."""
+    groups = [counted & side[:, None] for side in (by_expert, ~by_expert)]
+    return sum(spread(mean_of_sequences(group), group) for group in groups)
+
+
+REDUCTIONS = {name: _of_all(mean) for name, mean in distillation.MEANS.items()} | {
+    "groups": Twins(sum_of_group_means, _shares_of_groups)
+}
+
+
+def measure(recipe: DAE, student: nn.Module, form: Form, held_out: DataLoader) -> dict[str, float]:
     """domain_loss and general_loss over held-out rows, each the mean over its kind; a kind without rows is absent."""
     sums: dict[str, list[float]] = {}
     with distillation.measuring(student):
         for inputs in held_out:
             on_device = {name: value.to(student.device) for name, value in inputs.items()}
-            means = row_means(routed_scores(recipe, student, teachers, batch(on_device), on_device["by_expert"]))
+            means = row_means(form.routed(recipe, student, batch(on_device), on_device["by_expert"]))
             for mean, is_domain in zip(means.tolist(), on_device["is_domain"].tolist(), strict=True):
                 sums.setdefault("domain_loss" if is_domain else "general_loss", []).append(mean)
     return {name: sum(values) / len(values) for name, values in sorted(sums.items())}

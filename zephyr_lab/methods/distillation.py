@@ -1,40 +1,66 @@
 """What KD and DAE share in training: transformers' Trainer with a loss of ours, its parts in the log, models kept.
 
-The stage's habits (progress, checkpoints, the halt at the first NaN, equal bytes after a kill) are `trl_adapters`'.
+Progress, checkpoints, the halt at the first NaN and equal bytes after a kill are `trl_adapters`'.
 """
 
-import shutil
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses import kd as plain
-from zephyr_lab.losses.fast import kd as fast
+from zephyr_lab.losses.fast import fused_head, kd_head
 from zephyr_lab.methods import stack_muon, trl_adapters
-from zephyr_lab.methods.distillation_batches import Batch, Collator
-from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.calling import device_of, require_fit
+from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
+from zephyr_lab.methods.lean_kd import spread
 from zephyr_lab.methods.recipes.kd import Distillation
-from zephyr_lab.models import saved
+from zephyr_lab.models import pairing, saved
 from zephyr_lab.models.packed_attention import require_apart
 
-STEPS = "steps"
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """A function on whole tensors, and the one that does the same on the lean path."""
+
+    plain: Callable[..., Tensor]
+    lean: Callable[..., Any]
+
+
+# What the words of a recipe stand for: the one place where they are read.
+DIVERGENCES = {
+    "forward": Twins(plain.forward_kl, kd_head.forward_kl),
+    "reverse": Twins(plain.reverse_kl, kd_head.reverse_kl),
+}
+MEANS = {
+    "sequences": Twins(plain.mean_of_sequences, fused_head.mean_of_sequences),
+    "tokens": Twins(plain.mean_of_tokens, fused_head.mean_of_tokens),
+}
 
 
 class KeepSteps(TrainerCallback):
-    """Saves the model after some steps in folder/N, before the checkpoint of the same step, so no kill loses one."""
+    """Saves the model after some steps in folder/N, before the checkpoint of the same step, so no kill loses one.
+
+    Raises ValueError at the start of a training that ends before one of them.
+    """
 
     def __init__(self, steps: Iterable[int], folder: Path) -> None:
         self._steps = frozenset(steps)
         self._folder = folder
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if self._steps and max(self._steps) > state.max_steps:
             raise ValueError(f"keep_steps names step {max(self._steps)}, but training ends at step {state.max_steps}")
 
@@ -44,7 +70,7 @@ class KeepSteps(TrainerCallback):
 
 
 class DistillationTrainer(trl_adapters.StageTrainer):
-    """A stage's trainer whose loss is made by `losses`; a subclass says how.
+    """A trainer whose loss is made by `losses`; a subclass says how.
 
     `losses` notes the parts of the loss by name; each log row has their means since the last one.
     """
@@ -87,12 +113,17 @@ class DistillationTrainer(trl_adapters.StageTrainer):
         every = self.recipe.gradient_norms_every
         return self.model.training and every > 0 and self.state.global_step % every == 0
 
-    def note_norms(self, **parts: Tensor) -> None:
-        """Note the gradient norm of each part, over all weights, as <name>_grad_norm."""
+    def note_norms(self, parts: Mapping[str, Callable[[], Tensor]]) -> None:
+        """Note the gradient norm of each part, over all weights, as <name>_grad_norm.
+
+        Each part is computed for itself, with the random numbers that the step itself will draw.
+        """
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         for name, part in parts.items():
-            if part.requires_grad:
-                found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
+            with own_random_numbers(self.model.device):
+                loss = part()
+            if loss.requires_grad:
+                found = torch.autograd.grad(loss, weights, allow_unused=True)
                 squares = [gradient.double().square().sum() for gradient in found if gradient is not None]
                 self.note(f"{name}_grad_norm", torch.stack(squares).sum().sqrt())
 
@@ -100,22 +131,29 @@ class DistillationTrainer(trl_adapters.StageTrainer):
 def trainer(
     kind: type[DistillationTrainer],
     recipe: Distillation,
-    student: PreTrainedModel,
+    student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     rows: dict[str, Dataset],
     *,
     seed: int,
-    folder: Path,
+    folder: Path | None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> DistillationTrainer:
-    """A trainer of the kind, with checkpoints in `folder`. `rows`: "train" and "test", see `distillation_data`."""
+    """A trainer of the kind, with checkpoints in `folder` (None: none). `rows`: "train", and "test" where held out.
+
+    Raises ValueError where a curve on held-out rows is asked for and there are none.
+    """
     if recipe.packed:
         require_apart(student, recipe.max_length)
+    held_out = rows.get(TEST)
+    if recipe.evaluate_every and held_out is None:
+        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; hand some over")
     arguments = trl_adapters.trainer_arguments(
         recipe,
         device=student.device,
         seed=seed,
         folder=folder,
-        held_out=len(rows["test"]),
+        held_out=0 if held_out is None else len(held_out),
         measure_start=recipe.evaluate_every > 0,
     )
     return kind(
@@ -123,38 +161,36 @@ def trainer(
         model=student,
         args=TrainingArguments(**arguments, remove_unused_columns=False),
         data_collator=Collator(),
-        train_dataset=rows["train"],
-        eval_dataset=rows["test"],
+        train_dataset=rows[TRAIN],
+        eval_dataset=held_out,
         processing_class=tokenizer,
         optimizers=(stack_muon.optimizer(recipe, student), None),
+        callbacks=list(callbacks),
     )
 
 
-def run(trainer: DistillationTrainer, context: Context) -> list[dict[str, float | int]]:
-    """Train to the end, keeping the recipe's steps beside the checkpoints; returns the log (see `trl_adapters.run`).
+def require_alike(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    teachers: dict[str, nn.Module],
+    tokenizers: dict[str, PreTrainedTokenizerBase],
+) -> None:
+    """Raises ValueError where a teacher, by name, has another vocabulary or device, or a tokenizer other ids.
 
-    Raises ValueError for a step to keep that the run does not reach.
+    The student's own tokenizer and device are looked at too; a teacher that is the student itself would move with it.
     """
-    keep_steps(trainer, trainer.recipe.keep_steps, context)
-    return trl_adapters.run(trainer, context)
-
-
-def keep_steps(trainer: trl_adapters.StageTrainer, steps: Sequence[int], context: Context) -> None:
-    """Let `trainer` keep the models of `steps`. Raises ValueError for a step beyond its last."""
-    per_epoch = -(
-        -len(trainer.train_dataset) // (trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps)
-    )
-    last = per_epoch * round(trainer.args.num_train_epochs)
-    if steps and max(steps) > last:
-        raise ValueError(f"keep_steps names step {max(steps)}, but training ends at step {last}")
-    trainer.add_callback(KeepSteps(steps, context.checkpoints / STEPS))
-
-
-def save(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: Context, out: Path) -> None:
-    """Write the model to `out`, and the kept steps to out/steps/N."""
-    saved.save(student, tokenizer, out)
-    if (context.checkpoints / STEPS).is_dir():
-        shutil.copytree(context.checkpoints / STEPS, out / STEPS)
+    device = device_of(student)
+    require_fit(student, tokenizer)
+    pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
+    pairing.require_same_turns(student=tokenizer, **tokenizers)
+    pairing.require_same_vocabulary(student=student.config, **{name: one.config for name, one in teachers.items()})
+    for name, one in teachers.items():
+        if one is student:
+            raise ValueError(f"{name} is the student itself, and would move with it; load it a second time")
+        if device_of(one) != device:
+            raise ValueError(
+                f"student and {name} are on {device} and {device_of(one)}; move one: {name}.to('{device}')"
+            )
 
 
 def load_teacher(folder: Path, device: torch.device) -> PreTrainedModel:
@@ -172,14 +208,23 @@ def require_input(inputs: dict[str, Path], role: str, why: str) -> Path:
 
 def divergence(recipe: Distillation, student: Tensor, teacher: Tensor) -> Tensor:
     """The recipe's divergence of each position (eq. 2), shape (row, position)."""
-    kl = fast.forward_kl if recipe.divergence == "forward" else fast.reverse_kl
-    return kl(student, teacher, temperature=recipe.temperature)
+    return DIVERGENCES[recipe.divergence].plain(student, teacher, temperature=recipe.temperature)
 
 
 def reduced(recipe: Distillation, scores: Tensor, counted: Tensor) -> Tensor:
     """The recipe's mean of `scores`."""
-    mean = plain.mean_of_tokens if recipe.reduction == "tokens" else plain.mean_of_sequences
-    return mean(scores, counted)
+    return MEANS[recipe.reduction].plain(scores, counted)
+
+
+def shares_of(recipe: Distillation, counted: TokenMask) -> Float[Tensor, "row position"]:
+    """Each position's share in the recipe's mean, 0 where it does not count."""
+    return spread(MEANS[recipe.reduction].lean(counted), counted)
+
+
+def factor(recipe: Distillation) -> float:
+    """What a divergence is multiplied by: 1, or as in the code the temperature's square (Hinton et al. 2015), by which
+    gradients keep their size."""
+    return recipe.temperature**2 if recipe.temperature_squared else 1.0
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -188,11 +233,68 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def teacher_logits(teacher: PreTrainedModel, batch: Batch) -> Tensor:
+def teacher_logits(teacher: nn.Module, batch: Batch) -> Tensor:
     """Next-token logits of a frozen model. Raises ValueError where it would read on from one packed text to another."""
     if batch.places is not None:
         require_apart(teacher, int(batch.places.max()) + 1)
     return logits(teacher, batch)
+
+
+TRIED = 32  # tokens of the first row that a path is tried on
+Form = TypeVar("Form")
+
+
+def first_that_works(
+    ways: Mapping[str, Callable[[], tuple[Form, Callable[[Batch], Any]]]],
+    student: nn.Module,
+    rows: Dataset,
+    *,
+    method: str,
+) -> tuple[Form, str]:
+    """The first of some ways, by name, to compute a loss that takes both models, and the log's word for it.
+
+    A way gives what it is and how it computes the loss of a batch, on which all but the last are tried: in training
+    mode, without gradients, on the beginning of the first row. ValueError is its refusal. Where the first refuses, one
+    line says why, and which way is taken.
+    """
+    inputs = Collator()([rows[0]])
+    sample = batch(
+        {name: value[:, :TRIED].to(student.device) if value.ndim == 2 else value for name, value in inputs.items()}
+    )
+    training, refusals, last = student.training, [], [*ways][-1]
+    student.train()
+    try:
+        for name, make in ways.items():
+            try:
+                form, loss = make()
+                if name != last:
+                    with torch.no_grad(), own_random_numbers(student.device):
+                        loss(sample)
+                break
+            except ValueError as refusal:
+                if name == last:
+                    raise
+                refusals.append(str(refusal))
+    finally:
+        student.train(training)
+    if not refusals:
+        return form, name
+    print(f"{method}: {name}, because {refusals[0]}")
+    return form, f"{name}: {refusals[0]}"
+
+
+def require_whole_weights() -> None:
+    """Raises ValueError where accelerate is to split weights over processes: a fused head reads its own as a whole."""
+    split = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true"]
+    if split:
+        raise ValueError(f"{split[0]} splits weights over processes, and a fused head reads its own as a whole")
+
+
+@contextmanager
+def own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Random numbers drawn inside leave those outside as they are."""
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        yield
 
 
 @contextmanager

@@ -36,6 +36,12 @@ class Batch:
         places = None if self.places is None else self.places[chosen, :width]
         return Batch(self.ids[chosen, :width], self.real[chosen, :width], self.answers[chosen, :width], places)
 
+    def texts(self, row: int) -> list[slice]:
+        """Where in a row each of its documents lies."""
+        length = int(self.real[row].sum())
+        starts = [0] if self.places is None else (self.places[row, :length] == 0).nonzero().flatten().tolist()
+        return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], length], strict=True)]
+
     def inputs(self) -> dict[str, Any]:
         """Arguments of a model's forward. Without an attention mask it reads restarts of `places` as borders."""
         packed = {} if self.places is None else {"position_ids": self.places}
@@ -49,11 +55,18 @@ class Batch:
 
     def counted(self, tokens: str) -> TokenMask:
         """The positions that a divergence is taken at; `tokens` as in `recipes.kd.Distillation`."""
-        if tokens == "all":
-            return self.real
-        if tokens == "answers":
-            return predicting(self.answers & self.followed())
-        return self.answers
+        return COUNTED[tokens](self)
+
+    def predicted(self, tokens: str) -> TokenMask:
+        """The positions that predict a token of the cross-entropy's: of the answers, or with "all" any."""
+        return predicting(self.followed() if tokens == "all" else self.answers & self.followed())
+
+
+COUNTED = {
+    "all": lambda batch: batch.real,
+    "answers": lambda batch: predicting(batch.answers & batch.followed()),
+    "answers_unshifted": lambda batch: batch.answers,
+}
 
 
 def dataset(groups: Sequence[tuple[Sequence[DialogueExample], dict[str, bool]]], *, packed_to: int | None) -> Dataset:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import Messages, Split
+from zephyr_lab.data.splits import TRAIN, Messages, Split
 from zephyr_lab.decoding.drafting import require_pair
 from zephyr_lab.methods import calling, draft_batches, draft_loss, draft_parts, loop
 from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
@@ -95,7 +95,7 @@ def train_draft(
         method="train_draft",
         recipe=recipe,
         seed=seed,
-        rows=account,
+        rows={TRAIN: account},
         path=PATH,
         parameters=parameters,
         seconds=seconds,

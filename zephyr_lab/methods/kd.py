@@ -4,96 +4,158 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.1 and equations (1) to (5); tra
 three losses are logged, whichever of them is trained.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import pandas as pd
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from zephyr_lab.core import files
-from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
+from zephyr_lab.data import splits
+from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses import kd as losses
-from zephyr_lab.losses.attention_kd import attention_scores
+from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.losses.fast.attention_kd import attention_kl
-from zephyr_lab.methods import distillation, process
+from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_tokens
+from zephyr_lab.methods import distillation, trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examples
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.kd import KDRecipe
-from zephyr_lab.models import pairing, saved
+from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head, spread
+from zephyr_lab.methods.recipes.kd import KD
+from zephyr_lab.models import pairing
 from zephyr_lab.models.attention_maps import LayerAttention, listening
 from zephyr_lab.models.pairing import Pairing
+from zephyr_lab.models.wrapped import evaluating
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The three losses of a batch, scalars. attention is None where the models' layers or heads do not pair."""
+    """The loss of a batch (eq. 5), and as plain numbers the three that it is mixed from.
 
+    attention is None where the models' layers or heads do not pair.
+    """
+
+    loss: Tensor
     prediction: Tensor
     attention: Tensor | None
     cross_entropy: Tensor
 
 
-def build(recipe: KDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Distil `inputs["teacher"]` into `inputs["student"]` on the dialogues of `inputs["dialogues"]`.
+@runtime_checkable
+class Form(Protocol):
+    """A way to compute the losses of a batch."""
 
-    Writes the model with its tokenizer to `out`, log.json (a row a log: loss, prediction_loss, attention_loss,
-    cross_entropy, grad_norm; "eval_" marks held-out rows), rows.json (what was found in the data) and steps/N where the
-    recipe keeps them. Metrics: steps; rows, used, and a count for each finding in the training rows; the three losses
-    on held-out rows, held_out_<loss>, and before training, held_out_<loss>_start.
+    def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts: ...
 
-    Raises ValueError, before training, where teacher and student have different tokenizers or vocabularies, where
+
+ALONE = {
+    "prediction": {"prediction_weight": 1.0, "attention_weight": 0.0, "ce_weight": 0.0},
+    "attention": {"prediction_weight": 0.0, "attention_weight": 1.0, "ce_weight": 0.0},
+}
+
+
+@settings_by_keyword(KD)
+def train_kd(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    *,
+    recipe: KD,
+    teacher: nn.Module,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None = None,
+    lean: bool = True,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """Distil `teacher` into `student`, in place, on dialogues: equation (5) of arXiv 2406.19112, `recipe`'s weights.
+
+    student: any causal model of transformers, whole or with adapters; teacher: another with the same vocabulary, on the
+    same device, read and never changed. dialogues: rows with messages (`data.splits.dialogues`); bad ones are named and
+    left out. teacher_tokenizer: compared with `tokenizer` where it is given. held_out: rows like `dialogues`. lean:
+    take the losses from hidden states, queries and keys (`lean_kd`), where both models allow it; they are the plain
+    ones to rounding. Where not, one line says why, and whole logits and maps are made.
+
+    Returns the log, a row a log of the trainer: step, loss, prediction_loss, attention_loss, cross_entropy (nats, the
+    three trained or not) and grad_norm. attrs has besides: path, "lean" or "plain: <why>"; steps; rows, by split
+    what was found in them; held_out_losses, the three losses on the held-out rows, "start" and "end".
+
+    Raises ValueError, before training, where the two models have different tokenizers, vocabularies or devices, where
     layers or heads do not pair and no map says how, and where no row can be trained on; at the first loss that is not
     finite, in training.
+
+        log = train_kd(student, tokenizer, dialogues, teacher=teacher, epochs=1, learning_rate=1e-5)
     """
-    return train(KDTrainer, recipe, seed=seed, inputs=inputs, out=out, context=context)
+    return distil(
+        KDTrainer, "train_kd", recipe, student, tokenizer, dialogues, teacher=teacher,
+        teacher_tokenizer=teacher_tokenizer, held_out=held_out, lean=lean, seed=seed,
+        run=Run.of("KD", checkpoints, progress, recipe=recipe, seed=seed), callbacks=callbacks,
+    )  # fmt: skip
 
 
-def train(
-    kind: type["KDTrainer"], recipe: KDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
-) -> dict[str, float]:
-    """`build` with a trainer of the given kind."""
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["student"] / recipe.start
-    place = distillation.require_input(inputs, "teacher", "distillation needs a teacher") / recipe.teacher
-    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
-    teacher = distillation.load_teacher(place, device)
-    tokenizers = {"student": tokenizer, "teacher": saved.load_chat_tokenizer(place)}
-    pairing.require_same_tokenizer(**tokenizers)
-    pairing.require_same_turns(**tokenizers)
-    pairing.require_same_vocabulary(student=student.config, teacher=teacher.config)
+def distil(
+    kind: type["KDTrainer"],
+    method: str,
+    recipe: KD,
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    *,
+    teacher: nn.Module,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None,
+    lean: bool,
+    seed: int,
+    run: Run,
+    callbacks: Sequence[TrainerCallback],
+) -> pd.DataFrame:
+    """`train_kd` with a trainer of the given kind, in the log as `method`."""
+    tokenizers = {} if teacher_tokenizer is None else {"teacher": teacher_tokenizer}
+    distillation.require_alike(student, tokenizer, {"teacher": teacher}, tokenizers)
     pairs = pair(recipe, student, teacher)
     examples, accounts = {}, {}
-    for split in (TRAIN, TEST):
-        examples[split], accounts[split] = read(recipe, inputs["dialogues"], tokenizer, split)
+    for split, given in ((TRAIN, dialogues), (TEST, held_out)):
+        if given is not None:
+            examples[split], accounts[split] = read(recipe, splits.dialogues(given), tokenizer, split)
     rows = {split: rows_of(recipe, given) for split, given in examples.items()}
     trainer = distillation.trainer(
-        kind, recipe, student, tokenizer, rows, seed=seed, folder=context.checkpoints / "trainer"
+        kind, recipe, student, tokenizer, rows, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
     )
-    trainer.set_teacher(teacher, pairs, seed=seed)
-    held_out = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
-    before = measure(recipe, student, teacher, held_out, pairs)
-    log = distillation.run(trainer, context)
-    after = measure(recipe, student, teacher, held_out, pairs)
-    distillation.save(student, tokenizer, context, out)
-    files.write_json(out / "log.json", log)
-    files.write_json(out / "rows.json", {split: asdict(account) for split, account in accounts.items()})
-    return {
-        "steps": float(trainer.state.global_step),
-        **accounts[TRAIN].metrics(),
-        **{f"held_out_{name}_start": value for name, value in before.items()},
-        **{f"held_out_{name}": value for name, value in after.items()},
-    }
+    with evaluating(teacher):
+        form, path = form_of(recipe, student, teacher, pairs, rows[TRAIN], lean=lean, method=method)
+    trainer.form, trainer.draws = form, seed
+
+    def losses_now() -> dict[str, float]:
+        if TEST not in rows:
+            return {}
+        loader = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
+        return measure(recipe, student, form, loader)
+
+    with evaluating(teacher):
+        before = losses_now()
+        log = trl_adapters.run(trainer, run)
+        after = losses_now()
+    student.eval()
+    return log_frame(
+        log, method=method, recipe=recipe, seed=seed, path=path, steps=trainer.state.global_step,
+        rows={split: asdict(account) for split, account in accounts.items()},
+        held_out_losses={"start": before, "end": after},
+    )  # fmt: skip
 
 
-def read(recipe: KDRecipe, folder: Path, tokenizer: Any, split: str) -> tuple[list[DialogueExample], Account]:
-    """The examples of a split, labels on the answers' tokens, and what was found in its rows."""
-    found = dialogue_rows(folder, split)
+def read(
+    recipe: KD, found: Split[Messages], tokenizer: PreTrainedTokenizerBase, split: str
+) -> tuple[list[DialogueExample], Account]:
+    """The examples of some rows, labels on the answers' tokens, and what was found in the rows, which is printed."""
     examples, account = dialogue_examples(
         tokenizer,
         found.rows,
@@ -106,12 +168,12 @@ def read(recipe: KDRecipe, folder: Path, tokenizer: Any, split: str) -> tuple[li
     return examples, account
 
 
-def rows_of(recipe: KDRecipe, examples: list[DialogueExample]) -> Any:
+def rows_of(recipe: KD, examples: list[DialogueExample]) -> Any:
     """The examples as the trainer's rows."""
     return dataset([(examples, {})], packed_to=recipe.max_length if recipe.packed else None)
 
 
-def pair(recipe: KDRecipe, student: PreTrainedModel, teacher: PreTrainedModel) -> Pairing | None:
+def pair(recipe: KD, student: nn.Module, teacher: nn.Module) -> Pairing | None:
     """Which layers and heads follow which; None where they do not pair and the attention loss is not trained.
 
     Raises ValueError where it is trained, or where a map that is given does not fit.
@@ -126,74 +188,125 @@ def pair(recipe: KDRecipe, student: PreTrainedModel, teacher: PreTrainedModel) -
 
 
 class KDTrainer(distillation.DistillationTrainer):
-    """Equation (5) with the recipe's weights. `set_teacher` comes before training."""
+    """Equation (5) with the recipe's weights. Set before training: form, how it is computed; draws, a seed for what a
+    subclass draws."""
 
-    recipe: KDRecipe
-
-    def set_teacher(self, teacher: PreTrainedModel, pairs: Pairing | None, *, seed: int) -> None:
-        """The frozen model to follow, and how its layers and heads pair. `seed` decides what a subclass draws."""
-        self.teacher, self.pairs, self.draws = teacher, pairs, seed
+    recipe: KD
+    form: Form
+    draws: int
 
     def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        norms = self.wants_norms()
-        parts = kd_parts(self.recipe, model, self.teacher, batch(inputs), self.pairs, all_trained=norms)
+        rows = batch(inputs)
+        if self.wants_norms():
+            self.note_norms({
+                name: partial(self._alone, model, rows, weights)
+                for name, weights in ALONE.items()
+            })  # fmt: skip
+        parts = self.form.parts(self.recipe, model, rows)
         self.note("prediction_loss", parts.prediction)
         self.note("cross_entropy", parts.cross_entropy)
         if parts.attention is not None:
             self.note("attention_loss", parts.attention)
-        if norms:
-            attention = {} if parts.attention is None else {"attention": parts.attention}
-            self.note_norms(prediction=parts.prediction, **attention)
-        return total(self.recipe, parts)
+        return parts.loss
+
+    def _alone(self, model: nn.Module, rows: Batch, weights: dict[str, float]) -> Tensor:
+        return self.form.parts(replace(self.recipe, **weights), model, rows).loss
 
 
-def total(recipe: KDRecipe, parts: Parts) -> Tensor:
-    """Equation (5) with the recipe's weights."""
-    return losses.kd_loss(
-        parts.prediction,
-        parts.prediction.new_zeros(()) if parts.attention is None else parts.attention,
-        parts.cross_entropy,
-        prediction_weight=recipe.prediction_weight,
-        attention_weight=recipe.attention_weight,
-        ce_weight=recipe.ce_weight,
-    )
+def form_of(
+    recipe: KD, student: nn.Module, teacher: nn.Module, pairs: Pairing | None, rows: Dataset, *, lean: bool, method: str
+) -> tuple[Form, str]:
+    """How the losses of these models are computed, and the log's word for it.
 
-
-def kd_parts(
-    recipe: KDRecipe,
-    student: nn.Module,
-    teacher: PreTrainedModel,
-    rows: Batch,
-    pairs: Pairing | None,
-    *,
-    all_trained: bool = False,
-) -> Parts:
-    """The losses of a batch (eq. 1, 2 and 4). One that is not trained carries no gradient, unless `all_trained`.
-
-    The attention loss is taken layer by layer while the student runs: of the teacher its queries and keys are kept, of
-    the student those that its own gradient keeps anyway, and no map outlives some of its rows.
+    Without `lean`, whole logits and maps. A model whose attention cannot be followed loses the attention loss where
+    that would only be logged.
     """
-    counted = rows.counted(recipe.tokens)
-    if pairs is None:
-        student_logits, attention = distillation.logits(student, rows), None
-        teacher_logits = distillation.teacher_logits(teacher, rows)
-    else:
-        trained = bool(recipe.attention_weight) or all_trained
-        student_logits, teacher_logits, layers = followed_maps(student, teacher, rows, pairs, trained=trained)
-        attention = distillation.reduced(recipe, attention_scores(layers), counted)
-    prediction_of = student_logits if recipe.prediction_weight or all_trained else student_logits.detach()
-    scores = distillation.divergence(recipe, prediction_of, teacher_logits)
-    prediction = distillation.reduced(recipe, scores, counted)
-    if recipe.temperature_squared:
-        prediction = losses.squared(recipe.temperature, prediction)
-    entropy_of = student_logits if recipe.ce_weight else student_logits.detach()
-    known = rows.followed() if recipe.tokens == "all" else rows.answers & rows.followed()
-    cross_entropy = losses.mean_of_tokens(next_token_losses(entropy_of, rows.ids), known[:, 1:])
-    return Parts(prediction, attention, cross_entropy)
+    followed = {"": pairs}
+    if pairs is not None and not recipe.attention_weight:
+        followed[" without the attention loss"] = None
+    makers = {"lean": partial(LeanKD.of, student), "plain": PlainKD}
+
+    def tried(make: Callable[..., Form], paired: Pairing | None) -> tuple[Form, Callable[[Batch], Parts]]:
+        form = make(teacher, paired)
+        return form, partial(form.parts, recipe, student)
+
+    ways = {
+        name + what: partial(tried, make, paired)
+        for what, paired in followed.items()
+        for name, make in makers.items()
+        if lean or name == "plain"
+    }
+    form, path = distillation.first_that_works(ways, student, rows, method=method)
+    return form, path if lean or ":" in path else f"{path}: asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class LeanKD:
+    """The losses from hidden states, queries and keys: neither whole logits nor maps."""
+
+    teacher: nn.Module
+    pairs: Pairing | None
+    heads: tuple[LinearHead, LinearHead]
+
+    @classmethod
+    def of(cls, student: nn.Module, teacher: nn.Module, pairs: Pairing | None) -> "LeanKD":
+        """Raises ValueError where a head is more than a linear map of hidden states (`lean_kd.linear_head`)."""
+        distillation.require_whole_weights()
+        return cls(teacher, pairs, (linear_head(student), linear_head(teacher)))
+
+    def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts:
+        """The losses of a batch (eq. 1, 2 and 4), the gradient made on the way: one backward alone."""
+        counted, predicted = rows.counted(recipe.tokens), rows.predicted(recipe.tokens)
+        either = counted | predicted
+        factor = distillation.factor(recipe)
+        found = lean_kd_losses(
+            student, self.teacher, rows.inputs(), heads=self.heads, counted=either,
+            shares=distillation.shares_of(recipe, counted)[either],
+            ce_shares=spread(mean_of_tokens(predicted), predicted)[either], pairing=self.pairs,
+            prediction_weight=factor * recipe.prediction_weight, attention_weight=recipe.attention_weight,
+            ce_weight=recipe.ce_weight, temperature=recipe.temperature,
+            divergence=distillation.DIVERGENCES[recipe.divergence].lean,
+        )  # fmt: skip
+        return Parts(found.loss, factor * found.prediction, found.attention, found.cross_entropy)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainKD:
+    """The losses from whole logits, and one layer's maps at a time: what `LeanKD` is held against, and the way for
+    models that it does not know."""
+
+    teacher: nn.Module
+    pairs: Pairing | None
+
+    def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts:
+        """The losses of a batch (eq. 1, 2 and 4). One that is not trained carries no gradient."""
+        counted = rows.counted(recipe.tokens)
+        if self.pairs is None:
+            student_logits, attention = distillation.logits(student, rows), None
+            teacher_logits = distillation.teacher_logits(self.teacher, rows)
+        else:
+            student_logits, teacher_logits, layers = followed_maps(
+                student, self.teacher, rows, self.pairs, trained=bool(recipe.attention_weight)
+            )
+            attention = distillation.reduced(recipe, attention_scores(layers), counted)
+        prediction_of = student_logits if recipe.prediction_weight else student_logits.detach()
+        scores = distillation.divergence(recipe, prediction_of, teacher_logits)
+        prediction = distillation.factor(recipe) * distillation.reduced(recipe, scores, counted)
+        entropy_of = student_logits if recipe.ce_weight else student_logits.detach()
+        known = rows.predicted(recipe.tokens)[:, :-1]
+        cross_entropy = losses.mean_of_tokens(next_token_losses(entropy_of, rows.ids), known)
+        loss = losses.kd_loss(
+            prediction, prediction.new_zeros(()) if attention is None else attention, cross_entropy,
+            prediction_weight=recipe.prediction_weight, attention_weight=recipe.attention_weight,
+            ce_weight=recipe.ce_weight,
+        )  # fmt: skip
+        return Parts(
+            loss, prediction.detach(), None if attention is None else attention.detach(), cross_entropy.detach()
+        )
 
 
 def followed_maps(
-    student: nn.Module, teacher: PreTrainedModel, rows: Batch, pairs: Pairing, *, trained: bool
+    student: nn.Module, teacher: nn.Module, rows: Batch, pairs: Pairing, *, trained: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Logits of both models, and each student layer's divergence of attention rows, (row, head, position) each."""
     seen: dict[int, LayerAttention] = {}
@@ -208,18 +321,10 @@ def followed_maps(
 
     def follow(layer: LayerAttention) -> None:
         theirs = seen[pairs.layers[layer.layer]]
-        queries, keys = (layer.queries, layer.keys) if trained else (layer.queries.detach(), layer.keys.detach())
-        divergences.append(
-            attention_kl(
-                queries,
-                keys,
-                layer.allowed & theirs.allowed,
-                scale=layer.scale,
-                teacher_queries=theirs.queries[:, heads],
-                teacher_keys=_for_heads(theirs)[:, heads],
-                teacher_scale=theirs.scale,
-            )
-        )
+        allowed = layer.allowed & theirs.allowed
+        own = (layer.queries, layer.keys) if trained else (layer.queries.detach(), layer.keys.detach())
+        taught = attention_map(theirs.queries[:, heads], _for_heads(theirs)[:, heads], allowed, scale=theirs.scale)
+        divergences.append(attention_kl(attention_map(*own, allowed, scale=layer.scale), taught, allowed))
 
     with listening(teacher, keep):
         teacher_logits = distillation.teacher_logits(teacher, rows)
@@ -228,17 +333,14 @@ def followed_maps(
     return student_logits, teacher_logits, divergences
 
 
-@torch.no_grad()
-def measure(
-    recipe: KDRecipe, student: PreTrainedModel, teacher: PreTrainedModel, held_out: DataLoader, pairs: Pairing | None
-) -> dict[str, float]:
+def measure(recipe: KD, student: nn.Module, form: Form, held_out: DataLoader) -> dict[str, float]:
     """Means of the losses over held-out rows: prediction_loss, attention_loss where there is one, cross_entropy."""
     sums: dict[str, float] = {}
     rows = 0
     with distillation.measuring(student):
         for inputs in held_out:
             on_device = {name: value.to(student.device) for name, value in inputs.items()}
-            parts = kd_parts(recipe, student, teacher, batch(on_device), pairs)
+            parts = form.parts(recipe, student, batch(on_device))
             count = len(on_device["input_ids"])
             rows += count
             named = {"prediction_loss": parts.prediction, "cross_entropy": parts.cross_entropy}

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sight
 from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
-from zephyr_lab.losses.fast.kd_head import kd_head_losses
+from zephyr_lab.losses.fast.kd_head import Divergence, forward_kl, kd_head_losses
 from zephyr_lab.models.attention_tap import LayerTap, tapping
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 from zephyr_lab.models.logits import FAILURES, WHOLE, body_of
@@ -73,11 +73,17 @@ def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask)
         hooks += _for_counted(body, counted)
     try:
         with nullcontext() if again else lean_feed_forward(body):
-            model(**inputs, **accepted(causal, use_cache=False, logits_to_keep=1))
+            model(**{**inputs, **accepted(causal, use_cache=False, logits_to_keep=1)})
     finally:
         for hook in hooks:
             hook.remove()
-    return caught[0][counted]
+    return _as_the_head_reads(caught[0][counted])
+
+
+def _as_the_head_reads(hidden: Tensor) -> Tensor:
+    """Hidden states in the type in which the model's own head would multiply them here and now."""
+    device = hidden.device.type
+    return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
 def try_out(model: nn.Module) -> None:
@@ -159,30 +165,43 @@ def lean_kd_losses(
     heads: tuple[LinearHead, LinearHead],
     counted: TokenMask,
     shares: TokenShares,
+    ce_shares: TokenShares | None = None,
     pairing: Pairing | None,
     prediction_weight: float,
     attention_weight: float,
     ce_weight: float,
     temperature: float,
+    divergence: Divergence = forward_kl,
 ) -> LeanParts:
-    """Equation (5) over the positions in `counted`, each loss summed with their `shares`.
+    """Equation (5) over the positions in `counted`, each loss summed with their `shares`, in order of the mask.
 
     inputs: what both models' forward takes (input_ids; attention_mask where padding is on the left or within;
-    position_ids that start anew where texts are packed). heads: student's and teacher's, by `linear_head`. pairing:
-    whose maps each layer and head follows (`models.pairing.pair`); None leaves the attention loss out.
+    position_ids that start anew where texts are packed). heads: student's and teacher's, by `linear_head`. ce_shares:
+    those in the cross-entropy, where they are others: `counted` then holds the positions of either, with a share of 0
+    where one does not count. pairing: whose maps each layer and head follows (`models.pairing.pair`); None leaves the
+    attention loss out. A loss of weight 0 is told and costs no gradient.
+
+    Raises ValueError where a last position counts that has no share of its own in the cross-entropy.
     """
-    passes = both_passes(student, teacher, inputs, counted=counted, shares=shares, pairing=pairing)
+    if ce_shares is None and bool(counted[:, -1].any()):
+        raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
+    passes = both_passes(
+        student, teacher, inputs, counted=counted, shares=shares, pairing=pairing,
+        attention_trained=bool(attention_weight),
+    )  # fmt: skip
     ids = inputs["input_ids"]
-    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)[counted]  # the last position never counts
+    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)[counted]  # a last position has no share in what it predicts
     head, teacher_head = heads
     found = kd_head_losses(
         passes.hidden, head, teacher_hidden=passes.teacher_hidden, teacher_head=teacher_head, next_ids=following,
-        shares=shares, prediction_weight=prediction_weight, ce_weight=ce_weight, temperature=temperature,
+        shares=shares, ce_shares=ce_shares, prediction_weight=prediction_weight, ce_weight=ce_weight,
+        temperature=temperature, divergence=divergence,
     )  # fmt: skip
-    if passes.attention is None:
-        return LeanParts(found.loss, found.prediction, found.cross_entropy, None)
-    loss = found.loss + attention_weight * passes.attention
-    return LeanParts(loss, found.prediction, found.cross_entropy, passes.attention.detach())
+    loss, attention = found.loss, passes.attention
+    if attention is not None and attention_weight:
+        alone = not prediction_weight and not ce_weight
+        loss = attention_weight * attention if alone else loss + attention_weight * attention
+    return LeanParts(loss, found.prediction, found.cross_entropy, None if attention is None else attention.detach())
 
 
 def both_passes(
@@ -193,15 +212,15 @@ def both_passes(
     counted: TokenMask,
     shares: TokenShares,
     pairing: Pairing | None,
+    attention_trained: bool = True,
 ) -> Passes:
     """Both models' forward passes and the attention loss on the way, the mean over layers and heads (eq. 4, 5).
 
-    Raises ValueError where the last position is counted, and for packed rows as `packed_attention.require_apart`.
+    Positions of share 0 cost the attention loss nothing. Raises ValueError for packed rows as
+    `packed_attention.require_apart`.
     """
     try_out(student)
     try_out(teacher)
-    if bool(counted[:, -1].any()):
-        raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
     if "position_ids" in inputs and inputs.get("attention_mask") is None:  # packed, as transformers reads it
         longest = int(inputs["position_ids"].max()) + 1
         for model in (student, teacher):
@@ -219,7 +238,7 @@ def both_passes(
 
     with torch.no_grad(), tapping(teacher, keep):
         teacher_hidden = last_hidden(teacher, inputs, counted)
-    follower = _Follower(taps, pairing, _spread(shares, counted), inputs)
+    follower = _Follower(taps, pairing, spread(shares, counted), inputs, trained=attention_trained)
     with tapping(getattr(student, "module", student), follower):
         hidden = last_hidden(student, inputs, counted)
     return Passes(hidden, teacher_hidden, torch.stack(follower.found).sum())
@@ -228,8 +247,11 @@ def both_passes(
 class _Follower:
     """Listens to the student and takes each layer's divergence from the teacher's paired layer."""
 
-    def __init__(self, taps: dict[int, LayerTap], pairing: Pairing, shares: Tensor, inputs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, taps: dict[int, LayerTap], pairing: Pairing, shares: Tensor, inputs: Mapping[str, Any], *, trained: bool
+    ) -> None:
         self._taps, self._pairing, self._shares, self._inputs = taps, pairing, shares, inputs
+        self._trained = trained
         self._plain = pairing.heads == tuple(range(len(pairing.heads)))
         self._sights: dict[int | None, Sight] = {}
         self.found: list[Tensor] = []
@@ -244,9 +266,12 @@ class _Follower:
             heads = torch.tensor(self._pairing.heads, device=queries.device)
             keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)[:, heads]
             queries = queries[:, heads]
+        own_queries, own_keys = tap.queries, tap.keys
+        if not self._trained:
+            own_queries, own_keys = own_queries.detach(), own_keys.detach()
         self.found.append(
             attention_kl_sum(
-                tap.queries, tap.keys, self._sight(tap, theirs), self._shares / (len(asked) * tap.queries.shape[1]),
+                own_queries, own_keys, self._sight(tap, theirs), self._shares / (len(asked) * tap.queries.shape[1]),
                 scale=tap.scale, teacher_queries=queries, teacher_keys=keys, teacher_scale=theirs.scale,
             )
         )  # fmt: skip
@@ -264,7 +289,7 @@ class _Follower:
         return self._sights[window]
 
 
-def _spread(shares: Tensor, counted: Tensor) -> Tensor:
+def spread(shares: Tensor, counted: Tensor) -> Tensor:
     """Shares at their positions, (row, position), 0 elsewhere."""
     spread = torch.zeros(counted.shape, dtype=shares.dtype, device=shares.device)
     spread[counted] = shares

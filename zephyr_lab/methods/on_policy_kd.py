@@ -5,38 +5,62 @@ gradient runs through the sampling.
 """
 
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from zephyr_lab.core.seeds import derive
+from zephyr_lab.data.splits import Messages, Split
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import kd
+from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Collator
 from zephyr_lab.methods.examples import IGNORED
-from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.kd import OnPolicyKDRecipe
+from zephyr_lab.methods.recipes.kd import OnPolicyKD
 
 
-def build(
-    recipe: OnPolicyKDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
-) -> dict[str, float]:
-    """As `kd.build`, on the student's own answers to the dialogues' questions; log.json has sampled_tokens a row more.
+@settings_by_keyword(OnPolicyKD)
+def train_on_policy_kd(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    *,
+    recipe: OnPolicyKD,
+    teacher: nn.Module,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None = None,
+    lean: bool = True,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> pd.DataFrame:
+    """As `kd.train_kd`, on answers that the student samples as it learns; the log has sampled_tokens more, a mean.
 
-    Raises as `kd.build`, and ValueError where a question leaves no room for an answer.
+    GKD (Agarwal et al. 2023), by default in MiniLLM's direction. `dialogues` give the questions; by `sampled_share`
+    one answer of each row is the student's own. Raises as `train_kd`, and ValueError where a question leaves no room
+    for an answer.
+
+        log = train_on_policy_kd(student, tokenizer, dialogues, teacher=teacher, sampled_tokens=64)
     """
-    return kd.train(OnPolicyTrainer, recipe, seed=seed, inputs=inputs, out=out, context=context)
+    return kd.distil(
+        OnPolicyTrainer, "train_on_policy_kd", recipe, student, tokenizer, dialogues, teacher=teacher,
+        teacher_tokenizer=teacher_tokenizer, held_out=held_out, lean=lean, seed=seed,
+        run=Run.of("on-policy KD", checkpoints, progress, recipe=recipe, seed=seed), callbacks=callbacks,
+    )  # fmt: skip
 
 
 class OnPolicyTrainer(kd.KDTrainer):
     """KD whose batches are, by `sampled_share`, the student's own. Draws hang on seed, step and micro-batch alone."""
 
-    recipe: OnPolicyKDRecipe
+    recipe: OnPolicyKD
 
-    def __init__(self, recipe: OnPolicyKDRecipe, **arguments: Any) -> None:
+    def __init__(self, recipe: OnPolicyKD, **arguments: Any) -> None:
         super().__init__(recipe, **arguments)
         self.micro_batch = 0
         self.add_callback(_CountsMicroBatches(self))

@@ -16,6 +16,7 @@ from zephyr_lab.core.columns import shown
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.packing import document_positions, pack, predictable
+from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import loop
 from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
@@ -89,7 +90,7 @@ def train_base(
     model.eval()
     steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
     rows_log = [*steps, *before, *measured(recipe.steps)]
-    return log_frame(rows_log, method="train_base", recipe=recipe, seed=seed, rows=account, path=PATH)
+    return log_frame(rows_log, method="train_base", recipe=recipe, seed=seed, rows={TRAIN: account}, path=PATH)
 
 
 def packed_rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, length: int) -> TokenIds:

@@ -60,7 +60,7 @@ def packed(model: PreTrainedModel, lengths: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def _packed(model: PreTrainedModel, lengths: Sequence[int]) -> Iterator[None]:
-    _require_lengths(model, max(lengths))
+    require_lengths(model, max(lengths))
     with replaced_attention(model, PACKED, otherwise=SLOW_PATH, packed_lengths=tuple(lengths)):
         require_one_pass(model)
         yield
@@ -73,13 +73,14 @@ def require_apart(model: PreTrainedModel, longest: int) -> None:
     linear or recurrent attention read on from one text into the next: found by a trial at the first call.
     """
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    _require_lengths(model, longest)
+    require_lengths(model, longest)
     if model not in _tried_as_they_are:
         _try_out(model, lambda model, lengths: nullcontext())
         _tried_as_they_are.add(model)
 
 
-def _require_lengths(model: PreTrainedModel, longest: int) -> None:
+def require_lengths(model: nn.Module, longest: int) -> None:
+    """Raises ValueError where texts of up to `longest` tokens in one row change each other's rotary embeddings."""
     if (fault := rope_fault(model.config.get_text_config(), longest)) is not None:
         raise ValueError(f"no packing: {fault}; {SLOW_PATH}")
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr_lab.core.shapes import TokenMask
-from zephyr_lab.losses.fast.attention_kd import require_alike
 from zephyr_lab.losses.fast.fused_head import refuse_half, wide
 from zephyr_lab.losses.fast.kd_head import softmax
 from zephyr_lab.losses.map_shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
@@ -88,6 +87,18 @@ def attention_kl_sum(
     return _Blocked.apply(
         queries, keys, seen, shares, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
     )
+
+
+def require_alike(queries: Tensor, keys: Tensor, teacher_queries: Tensor, teacher_keys: Tensor) -> None:
+    """Raises ValueError where rows, heads or positions differ, or kv_heads do not divide heads."""
+    if queries.shape[:3] != teacher_queries.shape[:3]:
+        raise ValueError(
+            f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "
+            f"teacher {tuple(teacher_queries.shape[:3])}"
+        )
+    for name, count in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
+        if queries.shape[1] % count:
+            raise ValueError(f"{name} have {count} heads, which do not divide the {queries.shape[1]} of the queries")
 
 
 class _Blocked(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 A tile of rows of logits is computed, valued, replaced by its gradient and spent on the gradients of hidden states and
 head: as many matrix products as autograd takes, without the logits of all tokens. What values a tile is an `Objective`;
-`kd_head` and `sparse_kd_head` have theirs.
+`kd_head` has one.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from zephyr_lab.losses.map_shapes import Scalar
 Hidden = Float[Tensor, "token hidden"]
 TeacherHidden = Float[Tensor, "teacher_token teacher_hidden"]
 TokenShares = Float[Tensor, " token"]
+BothShares = Float[Tensor, "2 token"]
 NextIds = Int[Tensor, " token"]
 
 CPU_TILE, CPU_BLOCK = 2**21, 2**18  # logits: what the products work on, what elementwise steps keep in a core's cache
@@ -55,38 +56,43 @@ class LinearHead:
 
 
 class HeadLosses(NamedTuple):
-    """loss carries the gradient; the other two are the weighted sums that it is mixed from, as plain numbers."""
+    """loss carries the gradient; the next two are the weighted sums that it is mixed from, as plain numbers, and scores
+    what they are sums of: prediction loss and cross-entropy of each token, (2, token)."""
 
     loss: Scalar
     prediction: Scalar
     cross_entropy: Scalar
+    scores: Tensor
 
 
 @runtime_checkable
 class Objective(Protocol):
     """What a tile of logits is worth."""
 
-    def slopes(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Replaces logits by d loss / d logits of each row; prediction loss and cross-entropy of each, (2 x rows)."""
+    def slopes(self, rows: slice, logits: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Prediction loss and cross-entropy of each row; replaces logits by the gradient of `total` of their sums.
+
+        shares: of the rows in either sum, (2, row); None: no gradient is wanted, and logits are used up.
+        """
         ...
 
     def total(self, prediction: Tensor, cross_entropy: Tensor) -> Tensor:
-        """The loss of which `slopes` gives the gradient."""
+        """The loss that is trained, of the two sums."""
         ...
 
 
-def fused(hidden: Hidden, head: LinearHead, shares: TokenShares, objective: Objective) -> HeadLosses:
-    """The sum over tokens of share * loss, made tile by tile. A second backward through it raises RuntimeError.
+def fused(hidden: Hidden, head: LinearHead, shares: BothShares, objective: Objective) -> HeadLosses:
+    """The objective's total of the sums over tokens of share * loss, made tile by tile.
 
-    Raises ValueError where sizes do not fit, and for float16.
+    shares: of each token in the prediction loss and in the cross-entropy. A second backward through the loss raises
+    RuntimeError. Raises ValueError where sizes do not fit, and for float16.
     """
     refuse_half(hidden)
     if hidden.shape[1] != head.weight.shape[1]:
         raise ValueError(f"hidden has {hidden.shape[1]} features, the head takes {head.weight.shape[1]}")
     if shares.requires_grad:
         raise ValueError("shares must be plain numbers: no gradient is made for them; detach() them")
-    loss, prediction, cross_entropy = _Fused.apply(hidden, head.weight, head.bias, shares, objective)
-    return HeadLosses(loss, prediction, cross_entropy)
+    return HeadLosses(*_Fused.apply(hidden, head.weight, head.bias, shares, objective))
 
 
 def refuse_half(tensor: Tensor) -> None:
@@ -101,14 +107,14 @@ def refuse_half(tensor: Tensor) -> None:
 def mean_of_tokens(counted: Tensor) -> Tensor:
     """Shares of the mean over all counted positions of a batch, for `hidden[counted]`; (token,)."""
     count = int(counted.sum())
-    return torch.full((count,), 1 / max(count, 1), device=counted.device)
+    return torch.full((count,), 1 / max(count, 1), dtype=torch.float64, device=counted.device)
 
 
 def mean_of_sequences(counted: Tensor) -> Tensor:
     """Shares of the mean over rows of each row's mean (eq. 2 as printed), for `hidden[counted]`; (token,)."""
     lengths = counted.sum(dim=1)
     rows = (lengths > 0).sum().clamp(min=1)
-    return (1.0 / (rows * lengths.clamp(min=1)))[:, None].expand(counted.shape)[counted]
+    return (1 / (rows * lengths.clamp(min=1)).double())[:, None].expand(counted.shape)[counted]
 
 
 def in_blocks(logits: Tensor, block: Callable[[slice, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -142,23 +148,24 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, shares: Tensor, objective: Objective
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        needed = ctx.needs_input_grad[:3]
         with torch.autocast(hidden.device.type, enabled=False):
-            made = _Gradients(hidden, weight, bias, ctx.needs_input_grad)
+            made = _Gradients(hidden, weight, bias, needed)
             head = LinearHead(weight, bias).detached(hidden.dtype)
             step = tile_rows(head.entries, hidden.device)
             buffer = hidden.new_empty(min(step, len(hidden)), head.entries)
-            sums = torch.zeros(2, dtype=torch.float64, device=hidden.device)
+            scores = shares.new_zeros(shares.shape, dtype=wide(hidden.dtype))
             for start in range(0, len(hidden), step):
                 rows = slice(start, start + step)
                 logits = head.logits(hidden[rows], buffer)
-                values = torch.stack(objective.slopes(rows, logits)).double()
-                sums += values @ shares[rows].double()
-                made.add(rows, logits, hidden[rows], head.weight, shares[rows, None])
+                found = objective.slopes(rows, logits, shares[:, rows] if any(needed) else None)
+                scores[0, rows], scores[1, rows] = found
+                made.add(rows, logits, hidden[rows], head.weight)
             ctx.made = made.finished()
-            prediction, cross_entropy = sums.to(wide(hidden.dtype))
-            ctx.mark_non_differentiable(prediction, cross_entropy)
-            return objective.total(prediction, cross_entropy), prediction, cross_entropy
+            prediction, cross_entropy = (scores.double() * shares.double()).sum(dim=1).to(scores.dtype)
+            ctx.mark_non_differentiable(prediction, cross_entropy, scores)
+            return objective.total(prediction, cross_entropy), prediction, cross_entropy, scores
 
     @staticmethod
     @once_differentiable
@@ -182,12 +189,11 @@ class _Gradients:
         self._bias = torch.zeros_like(bias, dtype=wide(bias.dtype)) if bias is not None and needed[2] else None
         self._begun = 0  # whether the weight's gradient holds anything yet
 
-    def add(self, rows: slice, slopes: Tensor, hidden: Tensor, weight: Tensor, shares: Tensor) -> None:
-        shares = shares.to(hidden.dtype)
+    def add(self, rows: slice, slopes: Tensor, hidden: Tensor, weight: Tensor) -> None:
         if self._hidden is not None:
-            torch.mm(slopes, weight, out=self._hidden[rows]).mul_(shares)
+            torch.mm(slopes, weight, out=self._hidden[rows])
         if self._weight is not None:
-            product = (slopes.t(), hidden * shares)
+            product = (slopes.t(), hidden)
             if self._weight.dtype == slopes.dtype:
                 self._weight.addmm_(*product, beta=self._begun)
             else:  # a sum of many tiles in half precision would lose its last ones
@@ -195,7 +201,7 @@ class _Gradients:
                 self._weight.add_(found) if self._begun else self._weight.copy_(found)
             self._begun = 1
         if self._bias is not None:
-            self._bias += (slopes.t() @ shares).squeeze(1)
+            self._bias += slopes.sum(dim=0, dtype=self._bias.dtype)
 
     def finished(self) -> tuple[Tensor | None, ...]:
         if self._weight is not None and not self._begun:

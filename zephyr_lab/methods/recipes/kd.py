@@ -19,25 +19,24 @@ ORDERS = ("lengths", "random")
 class Distillation(Training):
     """What KD and DAE share, beside `Training`.
 
-    divergence: KL(teacher, student), "forward", as printed, or KL(student, teacher), "reverse". temperature divides
-    both models' logits; temperature_squared multiplies the loss by its square, as the code does.
+    Defaults are the paper's text. divergence: KL(teacher, student), "forward", as printed, or KL(student, teacher),
+    "reverse". temperature divides both models' logits; temperature_squared multiplies the loss by its square, as the
+    code does.
     tokens: positions that count. "all": every one of the text, as printed; "answers": those that predict a token of an
     answer; "answers_unshifted": those of the answers' own tokens, as the code masks, one late.
     reduction: "sequences", the mean over each row's positions, then over rows, as printed; "tokens", one mean over all
     positions of a micro-batch, as in the code.
     packed: rows filled up with several dialogues that do not see each other (without it each dialogue is a row).
-    keep_steps: steps whose model is kept beside the final one, in steps/N.
     gradient_norms_every: every how many steps the gradient norm of each loss alone is logged; 0: never.
     """
 
-    divergence: str
-    temperature: float
-    temperature_squared: bool
-    tokens: str
-    reduction: str
-    packed: bool
-    keep_steps: tuple[int, ...]
-    gradient_norms_every: int
+    divergence: str = "forward"
+    temperature: float = 1.0
+    temperature_squared: bool = False
+    tokens: str = "all"
+    reduction: str = "sequences"
+    packed: bool = False
+    gradient_norms_every: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +44,6 @@ class Distillation(Training):
         require_one_of("tokens", self.tokens, TOKENS)
         require_one_of("reduction", self.reduction, self.reductions())
         require_at_least(0, gradient_norms_every=self.gradient_norms_every)
-        require_steps("keep_steps", self.keep_steps)
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature} (the paper has 1)")
 
@@ -55,21 +53,30 @@ class Distillation(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KDRecipe(Staged, Distillation):
+class KeepsSteps:
+    """keep_steps: steps whose model a stage keeps beside the final one, in steps/N."""
+
+    keep_steps: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_steps("keep_steps", self.keep_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KD(Distillation):
     """Distillation from one teacher (eq. 5): the weighted sum of prediction, attention and cross-entropy loss.
 
     Weights as printed: 1, 1 and 0. The code's lambda is `ce_weight` = 1 - lambda and lambda for the others. A loss of
-    weight 0 is logged and not trained. teacher: folder inside the teacher's stage, "" for its final model.
-    layer_map: the teacher's layer (from 0) for each layer of the student, head_map likewise for heads; () pairs equal
-    numbers, and is refused where the two models have unlike ones.
+    weight 0 is logged and not trained. layer_map: the teacher's layer (from 0) for each layer of the student, head_map
+    likewise for heads; () pairs equal numbers, and is refused where the two models have unlike ones.
     """
 
-    teacher: str
-    prediction_weight: float
-    attention_weight: float
-    ce_weight: float
-    layer_map: tuple[int, ...]
-    head_map: tuple[int, ...]
+    prediction_weight: float = 1.0
+    attention_weight: float = 1.0
+    ce_weight: float = 0.0
+    layer_map: tuple[int, ...] = ()
+    head_map: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,17 +93,22 @@ class KDRecipe(Staged, Distillation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyKDRecipe(KDRecipe):
+class OnPolicyKD(KD):
     """Distillation on the student's own answers (MiniLLM, GKD): an extra arm, not the paper's.
 
     sampled_share: probability that a micro-batch is answered by the student (GKD's lambda); the others are the data
     set's. One answer of each dialogue is replaced and counts; sampled_tokens: the most that it may have.
-    sampling_temperature: of the student's draws.
+    sampling_temperature: of the student's draws. Defaults: MiniLLM's direction on the student's answers alone, one mean
+    over their tokens, without the attention loss.
     """
 
-    sampled_share: float
-    sampled_tokens: int
-    sampling_temperature: float
+    divergence: str = "reverse"
+    tokens: str = "answers"
+    reduction: str = "tokens"
+    attention_weight: float = 0.0
+    sampled_share: float = 1.0
+    sampled_tokens: int = 256
+    sampling_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,17 +125,29 @@ class OnPolicyKDRecipe(KDRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoseRecipe(DSFTRecipe):
+class KDRecipe(KeepsSteps, Staged, KD):
+    """`KD` as a stage. teacher: folder inside the teacher's stage, "" for its final model."""
+
+    teacher: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyKDRecipe(KeepsSteps, Staged, OnPolicyKD):
+    """`OnPolicyKD` as a stage. teacher: as `KDRecipe`."""
+
+    teacher: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseRecipe(KeepsSteps, DSFTRecipe):
     """Supervised fine-tuning as dSFT, with the models of some steps kept: one run, a curve over the dose.
 
-    Muon reaches the fused expert weights of a mixture too. keep_steps: steps whose model is kept beside the final one,
-    in steps/N. order: of rows, "lengths" as in dSFT (batches of like lengths), or "random", as DAE reads them.
+    Muon reaches the fused expert weights of a mixture too. order: of rows, "lengths" as in dSFT (batches of like
+    lengths), or "random", as DAE reads them.
     """
 
-    keep_steps: tuple[int, ...]
     order: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_steps("keep_steps", self.keep_steps)
         require_one_of("order", self.order, ORDERS)

@@ -4,18 +4,16 @@ The control beside DAE, and how a mixture is taught: `train_sft`, with Muon for 
 plain random order where it is asked for (of sorted lengths a batch would be all domain rows or none).
 """
 
-import shutil
 from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
 
 from zephyr_lab.methods import stack_muon, trl_adapters
-from zephyr_lab.methods.distillation import STEPS, KeepSteps
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.kd import DoseRecipe
-from zephyr_lab.methods.stages import sft
+from zephyr_lab.methods.stages import kd, sft
 
 
 class RandomOrderTrainer(trl_adapters.StageSFTTrainer):
@@ -35,7 +33,6 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     Writes what `stages.sft.build` writes, and steps/N for each kept step. Metrics and errors as there; ValueError also
     for a step to keep that training does not reach.
     """
-    kept = context.checkpoints / STEPS
     metrics = sft.trained(
         recipe,
         seed=seed,
@@ -44,8 +41,7 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
         context=context,
         kind=KINDS[recipe.order],
         make_optimizer=partial(stack_muon.optimizer, recipe),
-        callbacks=[KeepSteps(recipe.keep_steps, kept)],
+        callbacks=kd.keeping(recipe.keep_steps, context),
     )
-    if kept.is_dir():
-        shutil.copytree(kept, out / STEPS)
+    kd.copy_steps(context, out)
     return metrics

@@ -6,12 +6,10 @@ Files and layouts are those of `world_data`; rows of a mixture have a column "is
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
@@ -19,7 +17,6 @@ from zephyr_lab.data.filters import named_rules, run_rules
 from zephyr_lab.data.filters_casing import learn_forms
 from zephyr_lab.data.layouts import dialogue_row, prompt_id
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
-from zephyr_lab.data.sources import Folder, usable
 from zephyr_lab.methods.recipes.kd_data import DomainPairs, MixedDialogues, QualityDialogues
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world import completions, defects, dialogues
@@ -30,16 +27,6 @@ from zephyr_lab.world.task import Turn
 
 TRAIN, TEST = "train", "test"
 MOST_DRAWS = 50
-Messages = list[dict[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Flagged:
-    """A dialogue, whether it belongs to the domain, and its row's number in the file (from 1; 0: of no file)."""
-
-    messages: Messages
-    is_domain: bool
-    number: int = 0
 
 
 def build_quality(
@@ -108,29 +95,6 @@ def build_pairs(
     _write(out / f"{TRAIN}.jsonl", train)
     _write(out / f"{TEST}.jsonl", test[: recipe.held_out])
     return {"prompts": float(recipe.prompts), "pairs": float(len(train)), "held_out": float(recipe.held_out)}
-
-
-def read_flagged(folder: Path, split: str) -> tuple[list[Flagged], int]:
-    """The dialogues of a split with their flags, and how many rows could not be used.
-
-    Raises ValueError where none can, and for a row without a flag: its teacher would be a guess.
-    """
-    good, bad = usable(Folder(folder), split, _flagged)
-    unflagged = [row for row in bad if row.column == "is_domain"]
-    if unflagged:
-        raise ValueError(
-            f"{len(unflagged)} rows of {split} have no domain flag (first: {unflagged[0]}); give each row a column "
-            "is_domain, true or false"
-        )
-    return good, len(bad)
-
-
-def _flagged(row: Row) -> Flagged:
-    flag = row.data.get("is_domain")
-    if not isinstance(flag, bool):
-        raise BadColumn("is_domain", "is missing" if flag is None else f"must be true or false, got {flag!r}")
-    messages = schemas.dialogue(row).messages
-    return Flagged([{"role": message.role, "content": message.content} for message in messages], flag, row.number)
 
 
 def _assured(recipe: QualityDialogues, wanted: int, seed: int) -> tuple[list[dict[str, Any]], dict[str, float]]:

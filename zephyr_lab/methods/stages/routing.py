@@ -7,19 +7,18 @@ rule and not by what it shows: the first of the trainer's own order that holds r
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.methods import dae, distillation, process, trl_adapters
-from zephyr_lab.methods.dae import Teachers
 from zephyr_lab.methods.distillation_batches import Collator, batch
+from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.dae import DAERecipe
-from zephyr_lab.methods.stages.kd_data import read_flagged
+from zephyr_lab.methods.stages.dae import load_teachers
 from zephyr_lab.models import saved
 
 ALIGNED = "aligned"
@@ -37,18 +36,19 @@ def build(recipe: DAERecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     process.prepare()
     device = process.pick_device(recipe.device)
     start = inputs["student"] / recipe.start
-    flagged, _ = read_flagged(inputs["dialogues"], TRAIN)
+    flagged = flagged_rows(inputs["dialogues"], TRAIN).rows
     rows, _ = dae.rows_of(recipe, saved.load_chat_tokenizer(start), flagged, seed=derive(seed, "misrouted", TRAIN))
     number, places = first_mixed(rows["is_domain"], order(len(rows), seed), size=batch_rows(recipe))
     parts = [
         {name: value.to(device) for name, value in Collator()([rows[place] for place in some]).items()}
         for some in cut(places, recipe.micro_batch)
     ]
-    teachers = dae.load_teachers(recipe, inputs, device)
+    teachers = load_teachers(recipe, inputs, device)
     losses: list[list[float]] = []
     for step, folder in enumerate((start, inputs[ALIGNED]), start=1):  # one student at a time: a large one fills a GPU
         student = saved.load_model(folder).to(device)
-        read = [routed(recipe, student, teachers, part) for part in parts]
+        form, _ = dae.form_of(recipe, student, teachers, rows, lean=True)  # as training computes it
+        read = [routed(recipe, student, form, part) for part in parts]
         losses.append([loss for one in read for loss in dae.row_means(one).tolist()])
         context.progress(step, 2)
     kinds = [kind for part in parts for kind in part["is_domain"].tolist()]
@@ -81,10 +81,10 @@ def first_mixed(is_domain: Sequence[bool], places: Iterable[int], *, size: int) 
     return number, batches[number]
 
 
-def routed(recipe: DAERecipe, student: PreTrainedModel, teachers: Teachers, part: dict[str, Tensor]) -> dae.Routed:
+def routed(recipe: DAERecipe, student: nn.Module, form: dae.Form, part: dict[str, Tensor]) -> dae.Routed:
     """The divergences of what `Collator` made of some rows, without gradients."""
     with distillation.measuring(student):
-        return dae.routed_scores(recipe, student, teachers, batch(part), part["by_expert"])
+        return form.routed(recipe, student, batch(part), part["by_expert"])
 
 
 def cut(places: Iterable[int], size: int) -> list[list[int]]:

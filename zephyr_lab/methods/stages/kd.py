@@ -1,0 +1,92 @@
+"""Distillation as a stage: models and dialogues from folders; the distilled model, its log and kept steps to one."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zephyr_lab.core import files
+from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
+from zephyr_lab.methods import distillation, process
+from zephyr_lab.methods.calling import log_rows
+from zephyr_lab.methods.distillation import KeepSteps
+from zephyr_lab.methods.examples import counts
+from zephyr_lab.methods.kd import train_kd
+from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.recipes.kd import KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.models import saved
+
+STEPS = "steps"
+
+
+def build(recipe: KDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Distil `inputs["teacher"]` into `inputs["student"]` on the dialogues of `inputs["dialogues"]`.
+
+    Writes the model with its tokenizer to `out`, log.json (a row a log: loss, prediction_loss, attention_loss,
+    cross_entropy, grad_norm; "eval_" marks held-out rows), rows.json (what was found in the data) and steps/N where the
+    recipe keeps them. Metrics: steps; rows, used, and a count for each finding in the training rows; the three losses
+    on held-out rows, held_out_<loss>, and before training, held_out_<loss>_start.
+
+    Raises ValueError as `methods.kd.train_kd`, and for a step to keep that the run does not reach.
+    """
+    return distilled(train_kd, recipe, seed=seed, inputs=inputs, out=out, context=context)
+
+
+def distilled(
+    train: Callable[..., pd.DataFrame],
+    recipe: KDRecipe | OnPolicyKDRecipe,
+    *,
+    seed: int,
+    inputs: dict[str, Path],
+    out: Path,
+    context: Context,
+) -> dict[str, float]:
+    """`build` by another function of `train_kd`'s kind."""
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    start = inputs["student"] / recipe.start
+    place = distillation.require_input(inputs, "teacher", "distillation needs a teacher") / recipe.teacher
+    student, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
+    log = train(
+        student, tokenizer, dialogue_rows(inputs["dialogues"], TRAIN), recipe=recipe,
+        teacher=distillation.load_teacher(place, device), teacher_tokenizer=saved.load_chat_tokenizer(place),
+        held_out=dialogue_rows(inputs["dialogues"], TEST), seed=seed, checkpoints=context.checkpoints,
+        progress=context.progress, callbacks=keeping(recipe.keep_steps, context),
+    )  # fmt: skip
+    save(student, tokenizer, log, context, out)
+    return metrics(log)
+
+
+def keeping(steps: Sequence[int], context: Context) -> list[KeepSteps]:
+    """What lets a training keep the models of some steps."""
+    return [KeepSteps(steps, context.checkpoints / STEPS)]
+
+
+def save(
+    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, log: pd.DataFrame, context: Context, out: Path
+) -> None:
+    """Write the model, its log and what was found in the rows to `out`, and the kept steps to out/steps/N."""
+    saved.save(student, tokenizer, out)
+    copy_steps(context, out)
+    files.write_json(out / "log.json", log_rows(log))
+    files.write_json(out / "rows.json", log.attrs["rows"])
+
+
+def copy_steps(context: Context, out: Path) -> None:
+    """The models of kept steps to out/steps/N."""
+    if (context.checkpoints / STEPS).is_dir():
+        shutil.copytree(context.checkpoints / STEPS, out / STEPS)
+
+
+def metrics(log: pd.DataFrame, **more: float) -> dict[str, float]:
+    """Steps, the account of the training rows, `more`, and the held-out losses before and after."""
+    losses = log.attrs["held_out_losses"]
+    return {
+        "steps": float(log.attrs["steps"]),
+        **counts(log.attrs["rows"][TRAIN]),
+        **more,
+        **{f"held_out_{name}_start": value for name, value in losses["start"].items()},
+        **{f"held_out_{name}": value for name, value in losses["end"].items()},
+    }
