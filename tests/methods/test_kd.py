@@ -167,8 +167,9 @@ def test_a_deeper_teacher_is_followed_through_a_map(inputs, tmp_path):
     metrics = run.build(recipe)
     assert metrics["held_out_attention_loss"] < metrics["held_out_attention_loss_start"]
     with pytest.raises(ValueError, match=r"^the student has 2 layers and the teacher 4: set layer_map"):
-        run.build(KD)
-    only_predictions = run.build(replace(KD, attention_weight=0.0, epochs=1))  # always works
+        Run(tmp_path / "unmapped", run.inputs).build(KD)
+    only = Run(tmp_path / "predictions", run.inputs)
+    only_predictions = only.build(replace(KD, attention_weight=0.0, epochs=1))  # always works
     assert "held_out_attention_loss" not in only_predictions
 
 

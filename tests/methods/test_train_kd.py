@@ -145,7 +145,7 @@ def test_the_loss_falls_and_the_log_says_what_makes_it_again(capsys):
     assert {"prediction_loss", "attention_loss", "cross_entropy", "grad_norm"} <= set(log.columns)
     held_out = log.attrs["held_out_losses"]
     assert held_out["end"]["prediction_loss"] < held_out["start"]["prediction_loss"]
-    assert log.attrs["rows"]["train"]["used"] == 4 and "(rows 2)" in capsys.readouterr().out
+    assert log.attrs["rows"]["train"]["used"] == 4 and "unusable: row 2" in capsys.readouterr().out
     assert log.attrs["settings"]["epochs"] == 6 and log.attrs["seed"] == 0 and log.attrs["steps"] == 12
 
 
