@@ -21,7 +21,7 @@ from zephyr_lab.core.shapes import PairScores
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Preference, Split
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
-from zephyr_lab.losses.fast.supported import require_lengths
+from zephyr_lab.losses.fast.supported import SLOW_PATH, require_lengths
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
 from zephyr_lab.methods.examples import Account, PairExample, pair_examples
@@ -181,7 +181,7 @@ def lean_fault(recipe: DPO, policy: nn.Module, reference: nn.Module | None, *, l
             with in_mode(model, training=model is policy):
                 require_lengths(shared_prompt.require_exact(model), longest)
         except ValueError as error:
-            return str(error)
+            return str(error).removesuffix(f"; or {SLOW_PATH}").removesuffix(f"; {SLOW_PATH}")
     if getattr(policy.config, "output_router_logits", False):
         return "a mixture's balancing loss would count shared prompts once"
     return ""
