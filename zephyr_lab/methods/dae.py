@@ -100,7 +100,14 @@ def train_dae(
     Raises ValueError, before training, for other tokenizers, vocabularies or devices, rows without a domain flag, and
     where no row can be trained on; at the first loss that is not finite, in training.
 
-        log = train_dae(student, tokenizer, rows, expert=expert, epochs=1)
+    >>> from zephyr_lab.models.example import example_model
+    >>> (student, tokenizer), (expert, _) = example_model(), example_model(seed=1)
+    >>> chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}]
+    >>> rows = [{"messages": chat, "is_domain": flag} for flag in (True, False)] * 2
+    >>> log = train_dae(student, tokenizer, rows, expert=expert, batch=4, learning_rate=1e-3)
+    train: 0 unusable rows; 4 rows, 4 used
+    >>> bool(log["domain_loss"].iloc[0] > 0), float(log["general_loss"].iloc[0])  # others follow the start, at 0
+    (True, 0.0)
     """
     teachers = {EXPERT: expert} if general is None else {EXPERT: expert, GENERAL: general}
     distillation.require_alike(student, tokenizer, teachers, dict(tokenizers or {}))

@@ -73,11 +73,16 @@ def train_dpo(
     Raises ValueError where no pair can be trained on, for a model on two devices, a tokenizer of another vocabulary,
     a start away from ln 2, and at the first loss that is not finite.
 
-        model = AutoModelForCausalLM.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
-        tokenizer = AutoTokenizer.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
-        pairs = [{"prompt": "Capital of France?", "chosen": "Paris.", "rejected": "Lyon."}, ...]
-        log = train_dpo(model, tokenizer, pairs, beta=0.1, epochs=1, learning_rate=5e-7)
-        log["rewards/margins"].plot()
+    >>> from zephyr_lab.models.example import example_model
+    >>> model, tokenizer = example_model()
+    >>> pairs = [{"prompt": "Capital of France?", "chosen": " Paris.", "rejected": " Lyon."}] * 4
+    >>> log = train_dpo(model, tokenizer, pairs, beta=0.1, epochs=4, batch=4, learning_rate=1e-3)
+    train: 0 unusable rows; 4 rows, 4 used
+    DPO, lean: each pair's prompt is computed once
+    >>> round(float(log["loss"].iloc[0]), 4)  # ln 2: before the first step the model is its own reference
+    0.6931
+    >>> bool(log["rewards/margins"].iloc[-1] > 0)
+    True
     """
     device = device_of(model)
     for one in (model, *([] if reference is None else [reference])):

@@ -93,7 +93,13 @@ def train_kd(
     layers or heads do not pair and no map says how, and where no row can be trained on; at the first loss that is not
     finite, in training.
 
-        log = train_kd(student, tokenizer, dialogues, teacher=teacher, epochs=1, learning_rate=1e-5)
+    >>> from zephyr_lab.models.example import example_model
+    >>> (student, tokenizer), (teacher, _) = example_model(), example_model(seed=1)
+    >>> chats = [{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}]}] * 4
+    >>> log = train_kd(student, tokenizer, chats, teacher=teacher, epochs=3, batch=4, learning_rate=1e-2)
+    train: 0 unusable rows; 4 rows, 4 used
+    >>> log.attrs["path"], bool(log["prediction_loss"].iloc[-1] < log["prediction_loss"].iloc[0])
+    ('lean', True)
     """
     return distil(
         KDTrainer, "train_kd", recipe, student, tokenizer, dialogues, teacher=teacher,

@@ -46,7 +46,13 @@ def train_on_policy_kd(
     one answer of each row is the student's own. Raises as `train_kd`, and ValueError where a question leaves no room
     for an answer.
 
-        log = train_on_policy_kd(student, tokenizer, dialogues, teacher=teacher, sampled_tokens=64)
+    >>> from zephyr_lab.models.example import example_model
+    >>> (student, tokenizer), (teacher, _) = example_model(), example_model(seed=1)
+    >>> chats = [{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}]}] * 4
+    >>> log = train_on_policy_kd(student, tokenizer, chats, teacher=teacher, batch=4, sampled_tokens=8)
+    train: 0 unusable rows; 4 rows, 4 used
+    >>> bool(log["sampled_tokens"].iloc[0] <= 8)
+    True
     """
     return kd.distil(
         OnPolicyTrainer, "train_on_policy_kd", recipe, student, tokenizer, dialogues, teacher=teacher,

@@ -258,8 +258,13 @@ def train_rloo(
 ) -> pd.DataFrame:
     """`train_policy_gradient` with `RLOO`: each answer's reward less the mean of the others' to its prompt.
 
-    log = train_rloo(model, tokenizer, [{"prompt": "Hi"}] * 8, reward=lambda prompts, answers:
-        [-float(len(one)) for one in answers])
+    >>> from zephyr_lab.models.example import example_model
+    >>> model, tokenizer = example_model()
+    >>> def brief(prompts, answers):
+    ...     return [-float(len(answer)) for answer in answers]
+    >>> log = train_rloo(model, tokenizer, [{"prompt": "Hi"}] * 4, reward=brief, batch=4, steps=2, max_new_tokens=8)
+    >>> log["step"].tolist()
+    [1, 2]
     """
     return train_policy_gradient(model, tokenizer, prompts, reward=reward, advantages=RLOO, **settings)
 

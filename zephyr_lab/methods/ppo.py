@@ -73,8 +73,13 @@ def train_ppo(
     Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
     a foreign tokenizer, and prompts too few for a batch.
 
-        log = train_ppo(model, tokenizer, [{"prompt": "Hi"}] * 8, batch=8, reward=lambda prompts, answers:
-            [-float(len(one)) for one in answers])
+    >>> from zephyr_lab.models.example import example_model
+    >>> model, tokenizer = example_model()
+    >>> def brief(prompts, answers):
+    ...     return [-float(len(answer)) for answer in answers]
+    >>> log = train_ppo(model, tokenizer, [{"prompt": "Hi"}] * 4, reward=brief, batch=4, steps=2, max_new_tokens=8)
+    >>> log["step"].tolist()
+    [1, 2]
     """
     device_of(model)
     require_fit(model, tokenizer)

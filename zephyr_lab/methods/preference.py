@@ -154,11 +154,16 @@ def train_preference(
     Raises ValueError for a loss of another shape or one that is not finite, naming the step or the pair; for a model
     on two devices or a foreign tokenizer, and where no pair can be used.
 
-        def hinge(policy, reference):
-            margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
-            return (1 - 0.1 * margin).clamp(min=0)
-
-        log = train_preference(model, tokenizer, pairs, loss=hinge, learning_rate=1e-6)
+    >>> from zephyr_lab.models.example import example_model
+    >>> model, tokenizer = example_model()
+    >>> def hinge(policy, reference):
+    ...     margin = (policy.chosen - reference.chosen) - (policy.rejected - reference.rejected)
+    ...     return (1 - 0.1 * margin).clamp(min=0)
+    >>> pairs = [{"prompt": "Capital of France?", "chosen": " Paris.", "rejected": " Lyon."}] * 4
+    >>> log = train_preference(model, tokenizer, pairs, loss=hinge, batch=4, learning_rate=1e-3)
+    train: 0 unusable rows; 4 rows, 4 used
+    >>> float(log["loss"].iloc[0])
+    1.0
     """
     device_of(model)
     require_fit(model, tokenizer)

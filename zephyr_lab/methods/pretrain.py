@@ -52,7 +52,11 @@ def train_base(
     The log has one row an optimiser step: `step` from 1 and `loss`, in nats a token, before the step's update. attrs:
     "held_out" (eval_loss before and after, over all tokens of `held_out`), "rows", "path", settings, seed, versions.
 
-        log = train_base(model, tokenizer, texts, steps=200, rows=8, row_length=128)
+    >>> from zephyr_lab.models.example import example_model
+    >>> model, tokenizer = example_model()
+    >>> log = train_base(model, tokenizer, ["Name a fruit. An apple."] * 8, steps=8, warmup=1, rows=2, row_length=32)
+    >>> len(log), bool(log["loss"].iloc[-1] < log["loss"].iloc[0])
+    (8, True)
 
     Raises ValueError for a tokenizer of another vocabulary or without an end token, a model on two devices, one that
     reads on from one document to the next or has fewer positions than a row, where no text is usable, and at the first

@@ -73,7 +73,14 @@ def train_reward(
     Raises ValueError for a model with other labels, on two devices or of another vocabulary, where no pair can be used,
     and at the first loss that is not finite.
 
-        log = train_reward(of_causal(model), tokenizer, pairs, epochs=2)
+    >>> from zephyr_lab.models.example import example_model
+    >>> from zephyr_lab.models.reward import of_causal
+    >>> model, tokenizer = example_model()
+    >>> pairs = [{"prompt": "Capital of France?", "chosen": " Paris.", "rejected": " Lyon."}] * 4
+    >>> log = train_reward(of_causal(model), tokenizer, pairs, epochs=2, batch=4, learning_rate=1e-3)
+    train: 0 unusable rows; 4 rows, 4 used
+    >>> round(float(log["loss"].iloc[0]), 4)  # ln 2: a head of zeros prefers nothing
+    0.6931
     """
     device_of(model)
     require_fit(model, tokenizer)

@@ -61,9 +61,13 @@ def train_sft(
     Raises ValueError where no row can be trained on, for a model on two devices, a tokenizer of another vocabulary, a
     model that reads on from one packed dialogue to the next, and at the first loss that is not finite.
 
-        log = train_sft(model, tokenizer, [{"messages": [
-            {"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris."},
-        ]}], epochs=1, learning_rate=2e-5)
+    >>> from zephyr_lab.models.example import example_model
+    >>> model, tokenizer = example_model()
+    >>> chats = [{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}]}] * 4
+    >>> log = train_sft(model, tokenizer, chats, epochs=2, batch=2, learning_rate=1e-2)
+    train: 0 unusable rows; 4 rows, 4 used
+    >>> len(log), bool(log["loss"].iloc[-1] < log["loss"].iloc[0])
+    (4, True)
     """
     device_of(model)
     require_fit(model, tokenizer)
