@@ -23,6 +23,7 @@ import lock
 import no_large_files
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST_IN_A_CELL = 10  # lines of a function that a cell may define
 
 # Folders that exist on somebody's machine only. The brackets keep this file from matching itself.
 MACHINE_PATH = re.compile(r"(?<![\w./-])(?:/(?:hom[e]|roo[t]|wor[k]|op[t]|mn[t]|User[s])/\w|[A-Z]:\\\\?User[s])")
@@ -126,11 +127,12 @@ def problems(notebook: dict, name: str) -> list[str]:
     for parameter in ("profile: str", "seeds: int"):
         if parameters and parameter not in "".join(parameters[0]["source"]):
             found.append(f"the parameters cell lacks `{parameter}`")
-    defined = [
-        line for cell in code for line in "".join(cell["source"]).splitlines() if re.match(r"\s*(def|class) ", line)
-    ]
-    if defined and not name.startswith("4"):
-        found.append(f"defines in a cell what belongs in the library: {defined[0].strip()}")
+    trees = [ast.parse("".join(cell["source"])) for cell in code]
+    defined = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    for node in defined if not name.startswith("4") else []:
+        # A short def is right where it is the experiment (a loss of one's own), a study is not.
+        if isinstance(node, ast.ClassDef) or len(ast.unparse(node).splitlines()) > LONGEST_IN_A_CELL:
+            found.append(f"defines in a cell what belongs in the library: {node.name}")
     return found
 
 
@@ -148,8 +150,11 @@ def test_each_problem_of_a_notebook_is_seen():
     assert "outputs" in problems({"cells": [good, cell("1", outputs=[{}])]}, "13_x.ipynb")[0]
     assert "tag" in problems({"cells": [cell("1"), good]}, "13_x.ipynb")[0]
     assert "seeds" in problems({"cells": [cell("profile: str = 'tiny'", tags=["parameters"])]}, "13_x.ipynb")[0]
-    assert "library" in problems({"cells": [good, cell("def f():\n    pass")]}, "13_x.ipynb")[0]
-    assert problems({"cells": [good, cell("def f():\n    pass")]}, "40_x.ipynb") == []
+    study = cell("def f():\n" + "    pass\n" * LONGEST_IN_A_CELL)
+    assert "library" in problems({"cells": [good, study]}, "13_x.ipynb")[0]
+    assert "library" in problems({"cells": [good, cell("class C:\n    pass")]}, "13_x.ipynb")[0]
+    assert problems({"cells": [good, study]}, "40_x.ipynb") == []
+    assert problems({"cells": [good, cell("def hinge(a, b):\n    return a - b")]}, "13_x.ipynb") == []
 
 
 def test_notebooks_pass_the_stripping_hook():

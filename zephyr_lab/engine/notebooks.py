@@ -14,6 +14,7 @@ from zephyr_lab.engine import syntax
 from zephyr_lab.engine.symbols import Closure, reading_now
 
 PARAMETER_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+OR_NONE = " | None"  # of a parameter that is left to the settings where it is None
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,15 @@ class Parameter:
 
     def parse(self, text: str) -> Any:
         """`text` from the command line as a value of this type. Raises ValueError naming parameter, type and text."""
+        kind = self.type.removesuffix(OR_NONE)
+        if self.type != kind and text.lower() == "none":
+            return None
         try:
-            if self.type == "bool":
+            if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
-            return PARAMETER_TYPES[self.type](text)
+            return PARAMETER_TYPES[kind](text)
         except (ValueError, KeyError):
-            allowed = "true or false" if self.type == "bool" else self.type
+            allowed = self.type.replace("bool", "true or false").replace(" |", " or")
             raise ValueError(f"parameter {self.name} must be {allowed}, got {text!r}") from None
 
 
@@ -132,14 +136,15 @@ def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
             raise ValueError(f"{path.name}: a parameters cell holds lines `name: type = value  # help` only")
         kind = ast.unparse(node.annotation)
-        if kind not in PARAMETER_TYPES:
-            known = ", ".join(PARAMETER_TYPES)
+        plain = kind.removesuffix(OR_NONE)
+        if plain not in PARAMETER_TYPES:
+            known = ", ".join(PARAMETER_TYPES) + f", each with{OR_NONE}"
             raise ValueError(f"{path.name}: parameter {node.target.id} has type {kind}; known: {known}")
         try:
             default = ast.literal_eval(node.value)
         except ValueError:
             raise ValueError(f"{path.name}: parameter {node.target.id} needs a literal as default") from None
-        if type(default) is not PARAMETER_TYPES[kind]:
+        if type(default) is not PARAMETER_TYPES[plain] and (default is not None or plain == kind):
             raise ValueError(f"{path.name}: parameter {node.target.id} is {kind}, but its default is {default!r}")
         found[node.target.id] = Parameter(node.target.id, kind, default, comments.get(node.lineno, ""))
     missing = {"profile", "seeds"} - set(found)
