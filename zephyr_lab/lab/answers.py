@@ -5,6 +5,7 @@ One row an arm, seed, question and turn. Intervals are over seeds, of difference
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -53,7 +54,7 @@ class Answers:
                 answered.append(pd.DataFrame({"seed": seed, **columns}).assign(model=name))
                 if (folder / "pairs.json").is_file():
                     ranked += [{"seed": seed, **row, "model": name} for row in files.read_json(folder / "pairs.json")]
-        return cls(_with_endings(pd.concat(answered, ignore_index=True)), pd.DataFrame(ranked))
+        return cls(with_endings(pd.concat(answered, ignore_index=True)), pd.DataFrame(ranked))
 
     @property
     def arms(self) -> list[str]:
@@ -63,6 +64,10 @@ class Answers:
     def means(self, *measures: Measure, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame: each measure (the score) of each arm, with its interval over seeds."""
         return scores.scores(self.frame, measures or (SCORE,), models=arms)
+
+    def number(self, arm: str, *, row: str, metric: str, measure: Measure = SCORE) -> dict[str, Any]:
+        """One line of a tidy frame: the measure of an arm, under the row and metric of a table of one's own."""
+        return scores.number(row, metric, self.values(arm, measure), within=measure.within)
 
     def named(self, names: Mapping[str, str]) -> "Answers":
         """The answers of some arms under other names, in that order: `names` gives each new name its arm."""
@@ -105,7 +110,8 @@ class Answers:
         return scores.grid(self.frame, arm, measure)
 
 
-def _with_endings(answered: pd.DataFrame) -> pd.DataFrame:
+def with_endings(answered: pd.DataFrame) -> pd.DataFrame:
+    """The answers, and of each whether it ended cleanly, holds a role tag, never ends, goes on after a line break."""
     tagged = answered["role_tags"] > 0
     return answered.assign(
         ended_clean=answered["finished"] & ~tagged,

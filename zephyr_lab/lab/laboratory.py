@@ -6,6 +6,7 @@ dpo = lab.dpo(sft, lab.pairs(), epochs=1)         # a keyword wins over papers/z
 answers = lab.ask({"dSFT": sft, "dDPO": dpo})     # trains what is missing, all seeds at once
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -26,6 +27,11 @@ from zephyr_lab.reporting import tables
 
 PAPERS = ("zephyr",)
 Settings = TypeVar("Settings")
+TRUTH = {
+    "exact_chosen": "chosen, exact score",
+    "exact_rejected": "rejected, exact score",
+    "agreement": "chosen is better, share",
+}
 
 
 class Lab:
@@ -116,6 +122,23 @@ class Lab:
     def sizes(self, table: str, kind: type[Settings]) -> Settings:
         """A table of the paper's settings at this profile: which further arms there are, how many of what."""
         return settings.load(self.paper, self.profile, table, kind)
+
+    def with_seeds(self, seeds: int) -> "Lab":
+        """The same laboratory under another number of seeds, for a question beside the main one."""
+        other = copy.copy(self)
+        other.seeds = seeds
+        return other
+
+    def truth(self, pairs: Mapping[str, Rows]) -> pd.DataFrame:
+        """Tidy frame of how good the answers of pairs are in truth, by set; nothing where no truth is known."""
+        rows = []
+        for name, one in pairs.items():
+            counted = one.numbers()
+            for column, metric in TRUTH.items():
+                if column in counted:
+                    n = int(counted["pairs"].iloc[0])
+                    rows += seed_means.number(name, metric, list(counted[column]), n=n, source=SOURCE)
+        return tables.frame(rows)
 
     def trained(self, arms: Mapping[str, Arm], metric: str, *, name: str, n: str) -> pd.DataFrame:
         """Tidy frame of a number that each arm's training measured, over seeds; `n`: the recipe's field that it is a

@@ -1,4 +1,4 @@
-"""Pictures of notebook 12 that no general plot draws: Figure 3, and differences around zero."""
+"""Pictures that no general plot draws: Zephyr's Figure 3, and differences around zero."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ _STEP_ASIDE = 0.07  # epochs by which neighbouring lines stand apart, so that th
 
 
 def figure_3(accuracies: pd.DataFrame, grid: pd.DataFrame) -> Picture:
-    """Left: `zephyr_steps.accuracies` over dDPO epochs. Right: `zephyr_steps.grid`, a line a number of SFT epochs."""
+    """Left: curves (`Arm.curve`) over dDPO epochs. Right: rows "N SFT epochs", metrics "M DPO epochs"."""
     picture, (left, right) = figures.panels(2, height=3.1)
     figures.curves(accuracies, x_label="dDPO epochs", y_label="implicit-reward accuracy", ax=left)
     _grid(right, grid)

@@ -2,7 +2,7 @@
 
 The papers decide the statements themselves; these effects are redefinitions and measurements of our own at small scale,
 announced by `later` in papers/overview/claims.toml. What the statements say of Zephyr's own steps (S0-2, S0-3, S1-33)
-is measured on the arms of Table 3, by `zephyr_steps_claims`.
+is measured on the arms of Table 3, in notebook 12.
 """
 
 from typing import Any

@@ -147,6 +147,15 @@ def words(table: pd.DataFrame) -> Shown:
     return Shown(html=page, text=text)
 
 
+def save_words(table: pd.DataFrame, id: str) -> Path:
+    """Write a frame of words to build/<profile>/tables/<id>.csv, say so to the session, return where it is."""
+    require_id(id)
+    path = session.current().build / "tables" / f"{id}.csv"
+    files.write_text(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+    session.add_product(path)
+    return path
+
+
 def _check_number(number: pd.Series) -> None:
     where = f"{number['kind']} {number['metric']} of {number['row']}"
     if number["kind"] in OURS:
