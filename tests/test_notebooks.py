@@ -64,6 +64,40 @@ def test_nothing_executed_names_a_folder_of_this_machine(smoke):
     assert records and all(str(root) not in path.read_text() for path in records)
 
 
+OWN_LOSS = """
+from zephyr_lab.lab import Lab
+
+margin = 1.0
+
+
+def hinge(policy, reference):
+    return (margin - (policy.chosen - reference.chosen) + (policy.rejected - reference.rejected)).clamp(min=0)
+
+
+lab = Lab("zephyr", "smoke", 2)
+sft, pairs = lab.sft(lab.base(), lab.dialogues()), lab.pairs()
+of_notebook_12 = {"dSFT-1": sft, "dDPO + dSFT": lab.dpo(sft, pairs, epochs=1)}
+print("asked before:", len(lab.ask(of_notebook_12, held_out=pairs).arms))
+own = {**of_notebook_12, "hinge": lab.dpo(sft, pairs, loss=hinge, epochs=1)}
+answers = lab.ask(own, held_out=pairs)
+first = own["hinge"].log().dropna(subset=["loss"]).iloc[0]["loss"]
+print("first loss:", round(float(first), 4), "arms:", answers.arms)
+print(answers.differences({"gain": ("hinge", "dSFT-1")})["interval"].item())
+"""
+
+
+def test_a_loss_of_one_s_own_trains_its_own_arm_and_nothing_else(smoke, tmp_path):
+    root, _, _ = smoke
+    (tmp_path / "own.py").write_text(OWN_LOSS)
+    environment = os.environ | {"ZEPHYR_LAB_ROOT": str(root), "PYTHONPATH": str(root)}
+    command = [sys.executable, str(tmp_path / "own.py")]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    built = [line for line in ran.stderr.splitlines() if "missing stages built here" in line]
+    assert [line.partition(" missing")[0] for line in built] == ["4 of 4"]  # two trainings, two evaluations
+    assert "first loss: 1.0 arms: ['dSFT-1', 'dDPO + dSFT', 'hinge']\n2 seeds, t 95 %" in ran.stdout
+
+
 @pytest.mark.slow
 def test_papermill_alone_gives_the_tables_of_the_command(tmp_path_factory):
     name = "12_zephyr_steps_and_epochs"
