@@ -99,6 +99,21 @@ def test_a_loss_of_one_s_own_trains_its_own_arm_and_nothing_else(smoke, tmp_path
 
 
 @pytest.mark.slow
+def test_a_knob_is_saved_beside_the_standard_run_and_leaves_it_fresh(smoke):
+    root, _, _ = smoke
+    environment = os.environ | {"ZEPHYR_LAB_ROOT": str(root), "PYTHONPATH": str(root)}
+    run = [sys.executable, "-m", "zephyr_lab.cli.main", "run", "12", "--profile", "smoke", "--seeds", "2", "--json"]
+    states = []
+    for knob in ([], ["-p", "beta=0.3"], []):
+        ran = subprocess.run([*run, *knob], env=environment, cwd=root, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        states += [row["state"] for row in json.loads(ran.stdout)]
+    assert states == ["fresh", "ran", "fresh"]
+    own = root / "build" / "smoke" / "own" / "12_zephyr_steps_and_epochs-beta=0.3"
+    assert (own / "tables" / "zephyr" / "tab3.csv").is_file() and (own / "12_zephyr_steps_and_epochs.ipynb").is_file()
+
+
+@pytest.mark.slow
 def test_papermill_alone_gives_the_tables_of_the_command(tmp_path_factory):
     name = "12_zephyr_steps_and_epochs"
     tables = {}

@@ -15,25 +15,30 @@ from typing import Any
 from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
 
+OWN = "own"  # folder of a build: what experiments of one's own saved
+
 
 @dataclass(frozen=True)
 class Session:
-    """Who is running: `seeds` is a count, the seeds are 0 to seeds - 1."""
+    """Who is running: `seeds` is a count, the seeds are 0 to seeds - 1. own: what an experiment of one's own is called;
+    it is saved beside the standard build, never over it."""
 
     profile: str
     seeds: int
     notebook: str
+    own: str = ""
 
     @property
     def build(self) -> Path:
-        return paths.build_dir(self.profile)
+        standard = paths.build_dir(self.profile)
+        return standard / OWN / self.own if self.own else standard
 
 
 _current = Session("tiny", 3, "interactive")
 
 
-def begin(profile: str, seeds: int, *, notebook: str) -> Session:
-    """Start the run of `notebook` (its file name without ending); later calls belong to it.
+def begin(profile: str, seeds: int, *, notebook: str, own: str = "") -> Session:
+    """Start the run of `notebook` (its file name without ending); later calls belong to it. own: see `Session`.
 
     Raises ValueError for an unknown profile or a count of seeds below 1.
     """
@@ -41,7 +46,7 @@ def begin(profile: str, seeds: int, *, notebook: str) -> Session:
     require_profile(profile)
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds} (a count: seeds 0 to N-1)")
-    _current = Session(profile, seeds, notebook)
+    _current = Session(profile, seeds, notebook, own)
     return _current
 
 
@@ -58,7 +63,8 @@ def read_file(path: Path | None, *, name: str) -> None:
 
 def add_product(path: Path) -> None:
     """Register a file written below build/<profile>/."""
-    relative = path.resolve().relative_to(current().build.resolve())
+    build = current().build
+    relative = path.resolve().relative_to((build.parents[1] if current().own else build).resolve())
     _record("product", path=str(relative), sha256=files.sha256(path))
 
 

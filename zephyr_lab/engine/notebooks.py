@@ -14,6 +14,7 @@ from zephyr_lab.engine import syntax
 from zephyr_lab.engine.symbols import Closure, reading_now
 
 PARAMETER_TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+RUN_SIZES = ("profile", "seeds")
 OR_NONE = " | None"  # of a parameter that is left to the settings where it is None
 
 
@@ -68,6 +69,10 @@ class Notebook:
     def reached(self) -> Closure:
         """Every function, class and constant of the project that the cells lead to."""
         return reading_now().of_cells(_plain(cell) for cell in self.cells)
+
+    def is_standard(self, values: Mapping[str, Any]) -> bool:
+        """Whether all parameters but profile and seeds have their defaults."""
+        return all(values[name] == one.default for name, one in self.parameters.items() if name not in RUN_SIZES)
 
     def resolve(self, given: Mapping[str, str]) -> dict[str, Any]:
         """All parameters with their values, `given` ones read from text. Raises ValueError for a name or value that is
@@ -147,7 +152,7 @@ def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
         if type(default) is not PARAMETER_TYPES[plain] and (default is not None or plain == kind):
             raise ValueError(f"{path.name}: parameter {node.target.id} is {kind}, but its default is {default!r}")
         found[node.target.id] = Parameter(node.target.id, kind, default, comments.get(node.lineno, ""))
-    missing = {"profile", "seeds"} - set(found)
+    missing = set(RUN_SIZES) - set(found)
     if missing:
         raise ValueError(f"{path.name}: the parameters cell lacks {' and '.join(sorted(missing))}")
     return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core import files, paths
+from zephyr_lab.core import files, paths, session
 from zephyr_lab.engine import freshness, locks, progress, run_records
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
 from zephyr_lab.engine.processes import notebook_environment
@@ -159,7 +159,10 @@ class _Runner:
 
 def _start(notebook: Notebook, parameters: dict[str, Any], lock: int) -> _Running:
     profile = parameters["profile"]
-    run_records.record_path(profile, notebook.name).unlink(missing_ok=True)  # from here on the old run stands no more
+    if notebook.is_standard(parameters):
+        run_records.record_path(profile, notebook.name).unlink(
+            missing_ok=True
+        )  # from here on the old run stands no more
     shaped, earlier = run_records.shaped_by(notebook), freshness.earlier_digests(notebook, profile)
     executed = run_records.executed_path(profile, notebook.name)
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -196,12 +199,16 @@ def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running,
     executed = run_records.executed_path(profile, notebook.name)
     seconds = finished - running.started
     log = _log_path(profile, notebook).relative_to(paths.project_root())
+    events = run_records.read_events(running.private / "record.jsonl")
+    own = _own_folder(profile, events)
+    if own is None:  # whatever its parameters were: it may have written over the standard run's products
+        run_records.record_path(profile, notebook.name).unlink(missing_ok=True)
     if code != 0:
         error = f"{_cause(running.private, code)} ({_keep_to_look_at(executed)}log: {log})"
         return Outcome(notebook, "failed", seconds, error=error)
-    os.replace(_unfinished(executed), executed)
-    _failed(executed).unlink(missing_ok=True)
-    events = run_records.read_events(running.private / "record.jsonl")
+    if own is None:
+        os.replace(_unfinished(executed), executed)
+        _failed(executed).unlink(missing_ok=True)
     previous = _previous_products(profile, notebook.name)
     try:
         record = run_records.compose(
@@ -209,12 +216,23 @@ def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running,
         )
     except ValueError as error:
         return Outcome(notebook, "failed", seconds, error=str(error))
+    if own is not None:  # neither the record nor the products of the standard run are touched
+        os.replace(_unfinished(executed), own / executed.name)
+        return Outcome(notebook, "ran", seconds, record=record)
     if notebook.after:
         record["earlier"] = running.earlier
     _remove_orphans(profile, notebook.name, previous - set(record["products"]))
     files.write_json(_products_path(profile, notebook.name), sorted(record["products"]))
     files.write_json(run_records.record_path(profile, notebook.name), record)
     return Outcome(notebook, "ran", seconds, record=record)
+
+
+def _own_folder(profile: str, events: list[dict[str, Any]]) -> Path | None:
+    """Where a run saved that put its products beside the standard build; None for a standard run."""
+    products = [Path(event["path"]) for event in events if event["event"] == "product"]
+    if not products or products[0].parts[0] != session.OWN:
+        return None
+    return paths.build_dir(profile).joinpath(*products[0].parts[:2])
 
 
 def _sweep(profiles: set[str]) -> None:

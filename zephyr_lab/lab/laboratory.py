@@ -37,15 +37,25 @@ TRUTH = {
 class Lab:
     """One paper at one profile, under seeds 0 to `seeds` - 1; nothing is trained before it is asked for.
 
-    `notebook`: whose run this is, for its record. Raises ValueError for an unknown paper or profile, and for a count of
-    seeds below 1.
+    notebook: whose run this is, for its record. own: knobs of the notebook's parameters; where one is given (not None),
+    what is saved goes to build/<profile>/own/, beside the standard build and never over it. Raises ValueError for an
+    unknown paper or profile, and for a count of seeds below 1.
     """
 
-    def __init__(self, paper: str, profile: str, seeds: int, *, notebook: str = "interactive") -> None:
+    def __init__(
+        self,
+        paper: str,
+        profile: str,
+        seeds: int,
+        *,
+        notebook: str = "interactive",
+        own: Mapping[str, str | float | bool | None] | None = None,
+    ) -> None:
         if paper not in PAPERS:
             raise ValueError(f"paper must be one of {', '.join(PAPERS)}, got {paper!r}")
         require_profile(profile)
-        session.begin(profile, seeds, notebook=notebook)
+        changed = [f"{name}={value}" for name, value in (own or {}).items() if value is not None]
+        session.begin(profile, seeds, notebook=notebook, own="-".join([notebook, *changed]) if changed else "")
         self.paper, self.profile, self.seeds = paper, profile, seeds
         self.claims = Claims(paper)
 
