@@ -96,5 +96,5 @@ def test_a_causal_model_is_refused_with_the_next_step():
 
 
 def test_a_curve_needs_held_out_pairs():
-    with pytest.raises(ValueError, match="hand over held_out"):
+    with pytest.raises(ValueError, match="there are no held_out rows"):
         train(fresh("llama"), evaluate_every=1)

@@ -21,7 +21,15 @@ from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import (
+    Progress,
+    Run,
+    device_of,
+    log_frame,
+    require_fit,
+    require_trainable,
+    settings_by_keyword,
+)
 from zephyr_lab.methods.examples import IGNORED, Account, DialogueExample, dialogue_examples
 from zephyr_lab.methods.recipes.sft import SFT
 from zephyr_lab.models.packed_attention import require_apart
@@ -65,7 +73,7 @@ def train_sft(
             {"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris."},
         ]}], epochs=1, learning_rate=2e-5)
     """
-    device_of(model)
+    require_trainable(model)
     require_fit(model, tokenizer)
     run = Run.of("SFT", checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = {}, {}
@@ -74,11 +82,12 @@ def train_sft(
             found = splits.dialogues(rows)
             examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
             print(f"{split}: {found.line(accounts[split].line())}")
-    with trl_adapters.own_forwards(model):
+    run.trains_on(examples[TRAIN])
+    with trl_adapters.own_forwards(model), trl_adapters.settings_kept(model, tokenizer) as own:
         trainer = make_trainer(
             recipe,
             model,
-            tokenizer,
+            own,
             examples,
             seed=seed,
             folder=run.folder("trainer"),
