@@ -10,9 +10,6 @@ import functools
 import hashlib
 import inspect
 import json
-import numbers
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
+from zephyr_lab.core.settings import of_type
 from zephyr_lab.methods import checkpoints as checkpoints_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -59,9 +57,9 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
                     raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters]))
             for field in dataclasses.fields(kind if recipe is None else recipe):
                 if field.name in changes:
-                    changes[field.name] = _of_type(field, changes[field.name], function.__name__)
+                    changes[field.name] = of_type(field, changes[field.name], function.__name__)
             if "seed" in keywords:
-                keywords["seed"] = _of_type(SEED, keywords["seed"], function.__name__)
+                keywords["seed"] = of_type(SEED, keywords["seed"], function.__name__)
             made = (
                 kind(**changes)
                 if recipe is None
@@ -90,27 +88,6 @@ def _chosen(recipe: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
             if is_filled_in:
                 found[field.name] = field.default
     return found
-
-
-def _of_type(field: Any, value: Any, function: str) -> Any:
-    """`value`, a list as a tuple, a whole number of NumPy's as an int. Raises TypeError for another type than the
-    field's, ValueError for NaN."""
-    options = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
-    for option in options:
-        wanted = typing.get_origin(option) or option
-        if wanted is tuple and isinstance(value, list | tuple):
-            return tuple(value)
-        if wanted in (int, float) and isinstance(value, numbers.Real) and not isinstance(value, bool):
-            if value != value:
-                raise ValueError(f"{function}: {field.name} is NaN")
-            if wanted is float:
-                return float(value) if not isinstance(value, int) else value
-            if isinstance(value, numbers.Integral):
-                return int(value)
-        elif wanted is not int and wanted is not float and isinstance(value, wanted):
-            return value
-    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise TypeError(f"{function}: {field.name} must be of type {names}, got {value!r}")
 
 
 def _signature(own: inspect.Signature, fields: Iterable[dataclasses.Field]) -> inspect.Signature:

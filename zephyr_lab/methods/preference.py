@@ -145,6 +145,7 @@ def train_preference(
     its answers) is descended. No dropout is drawn.
 
     pairs: rows {"prompt", "chosen", "rejected"} as TRL has them, or a `Split`; pairs of equal answers are set aside.
+    Every step takes a whole batch (all pairs, where they are fewer): those left over after the last one wait.
     reference: by default the model as it stands now, a peft model with its adapters off; its log-probabilities are
     computed once.
 

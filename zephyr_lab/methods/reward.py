@@ -29,6 +29,7 @@ from zephyr_lab.methods.calling import (
     settings_by_keyword,
 )
 from zephyr_lab.methods.examples import Account, PairExample, pair_examples
+from zephyr_lab.methods.recipes.limits import require_at_least
 from zephyr_lab.methods.recipes.reward import Reward
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.modes import without_dropout
@@ -89,6 +90,8 @@ def train_reward(
     require_one_label(model)
     run = Run.of("reward model", checkpoints, progress, recipe=recipe, seed=seed)
     examples, account = read_examples(recipe, tokenizer, pairs, name=TRAIN)
+    if most is not None:
+        require_at_least(1, most=most)
     examples = examples[:most]
     run.trains_on(examples)
     kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)

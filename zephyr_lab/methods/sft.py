@@ -63,7 +63,8 @@ def train_sft(
     called with (step, steps, loss=...) instead of a bar. kind: another trainer than TRL's;
     make_optimizer: another optimiser of the model (None: the recipe's).
 
-    The log has loss (nats, the mean over the step's labelled tokens before its update), learning_rate and grad_norm.
+    The log has loss (nats, the mean over the step's labelled tokens before its update; a mixture's balancing loss,
+    weighted as its config has it, is added), learning_rate and grad_norm.
     `log.attrs` has the settings and what was found in the rows.
 
     Raises ValueError where no row can be trained on, for a model on two devices, a tokenizer of another vocabulary, a
