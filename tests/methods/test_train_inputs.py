@@ -219,3 +219,18 @@ def test_dae_takes_the_layouts_that_the_others_take_and_keeps_good_rows(capsys):
     assert "unusable: row 3: must be a mapping of columns, got None; row 4, column messages: has no" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo", "kd", "on-policy kd", "dae", "reward", "preference", "draft"])
+def test_rows_beyond_learned_positions_are_refused_before_training(name):
+    small = {"vocab_size": len(small_tokenizer()), "n_positions": 16}
+    model = small_model("gpt2", **small).float()
+    other = {role: small_model("gpt2", seed=1, **small).float() for role in ("teacher", "expert")}
+    other = {role: one for role, one in other.items() if role in METHODS[name][2]}
+    with pytest.raises(ValueError, match=r"a row has .* tokens, and GPT2.* positions for 16: set max_length to 16"):
+        train(name, of_causal(model) if name == "reward" else model, **other)
+
+
+def test_a_reward_that_gives_nothing_is_refused():
+    with pytest.raises(ValueError, match="reward gave None for 4 answers at step 0"):
+        train("ppo", reward=lambda prompts, answers: None, samples=2)

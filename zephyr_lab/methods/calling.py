@@ -26,6 +26,8 @@ from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 from zephyr_lab.core.settings import of_type
 from zephyr_lab.methods import checkpoints as checkpoints_of
+from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.wrapped import causal_model
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)
@@ -261,6 +263,27 @@ def require_trainable(model: Any) -> torch.device:
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model trains: requires_grad is off for all of them")
     return device
+
+
+def require_room(longest: int, *models: nn.Module | None) -> None:
+    """Raises ValueError where a row of `longest` tokens has more than a model has learned positions for (GPT-2: 1024).
+
+    Rotary positions go on beyond what a model was made for.
+    """
+    for model in models:
+        causal = None if model is None else causal_model(model)
+        room = None if causal is None else positions_of(causal)
+        if room is not None and longest > room and _learns_positions(causal, room):
+            raise ValueError(
+                f"a row has {longest} tokens, and {type(causal).__name__} has positions for {room}: set max_length to "
+                f"{room} or less"
+            )
+
+
+def _learns_positions(model: nn.Module, room: int) -> bool:
+    words = model.get_input_embeddings()
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding) and module is not words]
+    return any(room <= table.num_embeddings <= room + 2 for table in tables)  # OPT has two more
 
 
 def require_fit(model: nn.Module, tokenizer: Any) -> None:

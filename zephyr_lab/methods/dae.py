@@ -25,7 +25,7 @@ from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.dae import sum_of_group_means
 from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_sequences
 from zephyr_lab.methods import distillation, trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation import Twins
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue, require_some
@@ -113,6 +113,9 @@ def train_dae(
             order = derive(seed, "misrouted", split)
             given[split], accounts[split] = rows_of(recipe, tokenizer, found.rows, seed=order)
             print(f"{split}: {found.line(accounts[split].line())}")
+    if not recipe.packed:
+        longest = max(len(ids) for rows_given in given.values() for ids in rows_given["input_ids"])
+        require_room(longest, student, *teachers.values())
     run.trains_on(given[TRAIN])
     with trl_adapters.settings_kept(student, tokenizer):
         trainer = distillation.trainer(

@@ -30,6 +30,7 @@ from zephyr_lab.methods.calling import (
     device_of,
     log_frame,
     require_fit,
+    require_room,
     require_trainable,
     settings_by_keyword,
 )
@@ -102,6 +103,7 @@ def train_dpo(
             found = splits.pairs(rows)
             examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
             print(f"{split}: {found.line(accounts[split].line())}")
+    require_room(max(example.longest for given in examples.values() for example in given), model, reference)
     run.trains_on(examples[TRAIN], loss="dpo" if loss is None else pair_losses.name_of(loss))
     with ExitStack() as stack:
         for one in (model, *([] if reference is None else [reference])):

@@ -164,6 +164,7 @@ def _rows(
     rows, account = draft_batches.rows_of(
         dialogues, tokenizer, name=name, max_length=recipe.max_length, system_turn=recipe.system_turn
     )
+    calling.require_room(max(len(row.ids) for row in rows), target)
     return draft_batches.FEATURES[recipe.features](rows, target), account
 
 

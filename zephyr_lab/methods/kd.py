@@ -24,7 +24,7 @@ from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attentio
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_tokens
 from zephyr_lab.methods import distillation, trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examples
 from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head, spread
@@ -126,6 +126,7 @@ def distil(
     for split, given in ((TRAIN, dialogues), (TEST, held_out)):
         if given is not None:
             examples[split], accounts[split] = read(recipe, splits.dialogues(given), tokenizer, split)
+    require_room(max(len(example.input_ids) for given in examples.values() for example in given), student, teacher)
     run.trains_on(examples[TRAIN])
     rows = {split: rows_of(recipe, given) for split, given in examples.items()}
     with trl_adapters.settings_kept(student, tokenizer):

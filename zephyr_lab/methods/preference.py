@@ -23,7 +23,15 @@ from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
-from zephyr_lab.methods.calling import Progress, Run, log_frame, require_fit, require_trainable, settings_by_keyword
+from zephyr_lab.methods.calling import (
+    Progress,
+    Run,
+    log_frame,
+    require_fit,
+    require_room,
+    require_trainable,
+    settings_by_keyword,
+)
 from zephyr_lab.methods.examples import PairExample, pair_examples
 from zephyr_lab.methods.held_out_pairs import answer_log_probs, pair_log_probs
 from zephyr_lab.methods.loop import train
@@ -177,6 +185,7 @@ def train_preference(
         numbers=found.numbers,
     )
     print(f"{TRAIN}: {found.line(account.line())}")
+    require_room(max(example.longest for example in examples), model, reference)
     run.trains_on(examples, loss=repr(form) if isinstance(form, KTO) else name_of(form.loss.function))
     with without_dropout(model):
         trainer = Trainer(recipe, seed, model, reference, examples, form)

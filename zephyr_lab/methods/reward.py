@@ -25,6 +25,7 @@ from zephyr_lab.methods.calling import (
     device_of,
     log_frame,
     require_fit,
+    require_room,
     require_trainable,
     settings_by_keyword,
 )
@@ -93,8 +94,9 @@ def train_reward(
     if most is not None:
         require_at_least(1, most=most)
     examples = examples[:most]
-    run.trains_on(examples)
     kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)
+    require_room(max(example.longest for example in [*examples, *kept]), model)
+    run.trains_on(examples)
     with without_dropout(model), trl_adapters.own_forwards(model):
         trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
         told = trl_adapters.run(trainer, run, callbacks=callbacks)

@@ -7,7 +7,7 @@ are worth is somebody else's: a function, or a reward model.
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,7 +129,10 @@ class Reward:
 
     def of(self, answered: Answered, step: int) -> list[float]:
         """The rewards of `answered`. Raises ValueError, naming step and answer, for what is no number an answer."""
-        found = list(self.function(answered))
+        found = self.function(answered)
+        if not isinstance(found, Iterable):
+            raise ValueError(f"reward gave {found!r} for {len(answered)} answers at step {step}, not a number each")
+        found = list(found)
         if len(found) != len(answered):
             raise ValueError(f"reward gave {len(found)} numbers for {len(answered)} answers at step {step}")
         for number, value in enumerate(found, start=1):

@@ -27,6 +27,7 @@ from zephyr_lab.methods.calling import (
     device_of,
     log_frame,
     require_fit,
+    require_room,
     require_trainable,
     settings_by_keyword,
 )
@@ -83,6 +84,7 @@ def train_sft(
             found = splits.dialogues(rows)
             examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
             print(f"{split}: {found.line(accounts[split].line())}")
+    require_room(max(len(example.input_ids) for given in examples.values() for example in given), model)
     run.trains_on(examples[TRAIN])
     with trl_adapters.own_forwards(model), trl_adapters.settings_kept(model, tokenizer) as own:
         trainer = make_trainer(
