@@ -37,6 +37,7 @@ def test_a_table_becomes_the_dataclass_with_an_int_for_a_float_and_a_list_for_a_
         ({"steps": 3.5, "rate": 0.1}, TypeError, "steps must be int, got 3.5"),
         ({"steps": True, "rate": 0.1}, TypeError, "steps must be int, got True"),
         ({"steps": 3, "rate": "0.1"}, TypeError, "rate must be float, got '0.1'"),
+        ({"steps": 3, "rate": float("nan")}, ValueError, "rate is NaN"),
         ({"steps": 3, "rate": 0.1, "window": "wide"}, TypeError, "window must be int | None, got 'wide'"),
         ({"steps": 3, "rate": 0.1, "betas": [0.9, "b"]}, TypeError, "betas must be float, got 'b'"),
     ],

@@ -103,3 +103,14 @@ def test_a_change_that_no_recipe_knows_is_refused():
     assert zephyr_stages.dialogues("tiny", 0, filters=()).recipe == dataclasses.replace(
         zephyr_stages.dialogues("tiny", 0).recipe, filters=()
     )
+
+
+def test_a_change_of_another_type_is_refused():
+    for changes, said in (
+        ({"beta": "0.7"}, "beta must be of type float"),
+        ({"epochs": 1.5}, "epochs must be of type int"),
+    ):
+        with pytest.raises(TypeError, match=f"^DDPORecipe: {said}"):
+            zephyr_stages.ddpo("tiny", 0, **changes)
+    with pytest.raises(ValueError, match="DDPORecipe: beta is NaN"):
+        zephyr_stages.ddpo("tiny", 0, beta=float("nan"))

@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -40,6 +41,47 @@ def test_a_setting_that_is_none_is_refused_by_name_with_the_nearest_one():
         method("m", [1], betta=0.7)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    batch: int = 32
+    micro_batch: int = 0
+    names: tuple[str, ...] = ()
+    warmup: int | None = None
+
+    def __post_init__(self):
+        if self.micro_batch == 0:
+            object.__setattr__(self, "micro_batch", min(self.batch, 8))
+        if self.batch % self.micro_batch:
+            raise ValueError("batch must be a multiple of micro_batch")
+
+
+@calling.settings_by_keyword(Derived)
+def derived(rows, *, recipe: Derived):
+    return recipe
+
+
+def test_what_a_recipe_filled_in_by_itself_is_filled_in_anew_with_other_keywords():
+    assert derived([], recipe=Derived(), batch=3).micro_batch == 3
+    with pytest.raises(ValueError, match="batch must be a multiple of micro_batch"):
+        derived([], recipe=Derived(micro_batch=4), batch=6)
+
+
+def test_a_recipe_of_another_kind_is_refused():
+    for wrong in (Derived(), "dpo", Knobs):
+        with pytest.raises(TypeError, match="method takes a Knobs as recipe, got "):
+            method("m", [1], recipe=wrong)
+
+
+def test_a_value_of_another_type_is_refused_by_name():
+    for wrong in ("3", 2.5, True, None):
+        with pytest.raises(TypeError, match="method: epochs must be of type int, got"):
+            method("m", [1], epochs=wrong)
+    with pytest.raises(ValueError, match="method: beta is NaN"):
+        method("m", [1], beta=float("nan"))
+    assert derived([], names=["a"], warmup=np.int64(3)) == Derived(names=("a",), warmup=3)
+    assert method("m", [1], beta=1)[2].beta == 1 and derived([], warmup=None).warmup is None
+
+
 def test_help_shows_every_setting_with_its_default():
     parameters = inspect.signature(method).parameters
     assert list(parameters) == ["model", "rows", "seed", "beta", "epochs", "recipe"]
@@ -72,6 +114,13 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_embeddings_is_refused():
 
     with pytest.raises(ValueError, match=r"has ids up to \d+, the model embeddings for 8"):
         calling.require_fit(Small(), small_tokenizer())
+
+
+def test_names_in_the_place_of_a_model_or_a_tokenizer_are_refused():
+    with pytest.raises(TypeError, match="expected a model in memory, got 'gpt2'; load it"):
+        calling.require_trainable("gpt2")
+    with pytest.raises(TypeError, match="expected a tokenizer of transformers, got None"):
+        calling.require_fit(nn.Linear(1, 1), None)
 
 
 def test_a_run_without_a_folder_has_none_and_with_one_makes_it(tmp_path):

@@ -137,10 +137,11 @@ def test_only_answers_and_their_end_are_labelled(inputs, tmp_path):
         assert tokenizer.decode(labels[labels != IGNORED]) in answers
 
 
-def test_the_full_loss_counts_every_token_but_padding(inputs, tmp_path):
+def test_the_full_loss_counts_every_token_that_another_precedes(inputs, tmp_path):
     trainer, _, _ = make_trainer(inputs, tmp_path, replace(DSFT, answers_only=False))
     batch = next(iter(trainer.get_train_dataloader()))
-    assert torch.equal(batch["labels"] != IGNORED, batch["attention_mask"].bool())
+    assert torch.equal(batch["labels"][:, 1:] != IGNORED, batch["attention_mask"][:, 1:].bool())
+    assert (batch["labels"][:, 0] == IGNORED).all()  # no token predicts the first
 
 
 def test_packed_rows_keep_every_dialogue_whole_and_apart(inputs, tmp_path):

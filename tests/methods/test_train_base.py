@@ -156,3 +156,16 @@ def test_a_nan_halts_and_leaves_no_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="loss is nan at step 0: training halted"):
         train(model, checkpoints=tmp_path)
     assert list(tmp_path.glob("step-*")) == []
+
+
+def test_dropout_is_drawn_by_seed_and_step():
+    def log(seed):
+        model = family_model("gpt2", vocab_size=len(small_tokenizer()))
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.3
+        return train_base(model, small_tokenizer(), DOCUMENTS, seed=seed, **{**FAST, "steps": 2})["loss"].tolist()
+
+    before = torch.get_rng_state()
+    assert log(0) == log(0) != log(1)
+    torch.set_rng_state(before)

@@ -149,3 +149,11 @@ def test_a_loss_of_ones_own_that_is_nan_halts_before_any_step():
 def test_kto_needs_two_pairs_in_a_batch():
     with pytest.raises(ValueError, match="KTO needs batches of two pairs or more"):
         train(small("llama"), small_tokenizer(), PAIRS[:1], loss=KTO(beta=0.1))
+
+
+def test_a_nan_of_a_loss_of_ours_names_the_loss():
+    model = small("llama")
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(math.nan)
+    with pytest.raises(ValueError, match=r"loss dpo\(beta=0.1\) is nan for pair 1 of"):
+        train(model, small_tokenizer(), PAIRS, loss=pair_losses.dpo(beta=0.1))

@@ -96,5 +96,11 @@ def test_a_causal_model_is_refused_with_the_next_step():
 
 
 def test_a_curve_needs_held_out_pairs():
-    with pytest.raises(ValueError, match="hand over held_out"):
+    with pytest.raises(ValueError, match="there are no held_out rows"):
         train(fresh("llama"), evaluate_every=1)
+
+
+def test_fewer_than_one_pair_is_refused():
+    for most in (0, -1):
+        with pytest.raises(ValueError, match=f"most must be at least 1, got {most}"):
+            train(fresh("llama"), most=most)

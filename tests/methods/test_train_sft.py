@@ -47,6 +47,30 @@ def test_one_step_is_that_of_a_plain_loop(family):
     assert not model.training and all("forward" not in vars(module) for module in model.modules())
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_over_all_tokens_the_loss_is_the_mean_over_those_that_another_precedes(family):
+    texts = ["It is late.", "Ann asks why, and Ben says: because it is so.", "So?", "The sky is red."]
+    end = small_tokenizer().eos_token_id
+    rows = [[*small_tokenizer()(text)["input_ids"], end] for text in texts]
+    model = any_model(family)
+    losses = [
+        torch.nn.functional.cross_entropy(
+            model(torch.tensor([ids])).logits[0, :-1], torch.tensor(ids[1:]), reduction="none"
+        )
+        for ids in rows
+    ]
+    log = train_sft(
+        model,
+        small_tokenizer(),
+        [{"text": text} for text in texts],
+        batch=4,
+        micro_batch=2,
+        learning_rate=1e-3,
+        **QUIET,
+    )
+    assert log["loss"][0] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+
+
 def test_the_end_of_an_answer_is_learned():
     model = any_model("llama")
     log = train_sft(model, small_tokenizer(), dialogue_rows(32), epochs=12, batch=8, learning_rate=5e-3, **QUIET)

@@ -8,6 +8,7 @@ never becomes a default.
 """
 
 import dataclasses
+import numbers
 import tomllib
 import types
 import typing
@@ -95,6 +96,27 @@ def from_table(table: dict[str, Any], cls: type[Settings], where: str) -> Settin
     return cls(**{name: _typed(value, hints[name], f"{where}: {name}") for name, value in table.items()})
 
 
+def of_type(field: Any, value: Any, where: str) -> Any:
+    """`value`, a list as a tuple, a whole number of NumPy's as an int. Raises TypeError for another type than the
+    field's, ValueError for NaN."""
+    options = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    for option in options:
+        wanted = typing.get_origin(option) or option
+        if wanted is tuple and isinstance(value, list | tuple):
+            return tuple(value)
+        if wanted in (int, float) and isinstance(value, numbers.Real) and not isinstance(value, bool):
+            if value != value:
+                raise ValueError(f"{where}: {field.name} is NaN")
+            if wanted is float:
+                return float(value) if not isinstance(value, int) else value
+            if isinstance(value, numbers.Integral):
+                return int(value)
+        elif wanted is not int and wanted is not float and isinstance(value, wanted):
+            return value
+    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise TypeError(f"{where}: {field.name} must be of type {names}, got {value!r}")
+
+
 def _tables(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(p.parent.name for p in path.parent.parent.glob("*/settings.toml"))
@@ -146,6 +168,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
                 return _typed(value, option, where)
     elif _fits(value, hint):
         if hint is float:
+            if value != value:
+                raise ValueError(f"{where} is NaN")
             return float(value)
         if origin is tuple:
             return tuple(_typed(item, arguments[0], where) for item in value)

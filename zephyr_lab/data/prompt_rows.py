@@ -1,19 +1,19 @@
 """Prompts that a policy is to answer while it learns: rows as TRL has them, read, checked, and as token ids."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.data.chat import attempt_prompts, require_turns
-from zephyr_lab.data.splits import Messages, Split
+from zephyr_lab.data.splits import Messages, Split, each_row
 from zephyr_lab.models.own_template import Unwritable
 
 Prompt = Messages | str
 
 
-def prompts(rows: Split[Prompt] | Iterable[Any]) -> Split[Prompt]:
+def prompts(rows: Any) -> Split[Prompt]:
     """The prompts of rows {"prompt": text} or {"prompt": messages that end with the user's}; other columns are left.
 
     All are texts or all are messages, as the first usable row has it. Rows that cannot be used are kept apart with
@@ -25,7 +25,7 @@ def prompts(rows: Split[Prompt] | Iterable[Any]) -> Split[Prompt]:
     if isinstance(rows, Split):
         return rows
     found: Split[Prompt] = Split([], [], [])
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(each_row(rows), start=1):
         problem = _problem(row, found.rows[0] if found.rows else None)
         if problem is None:
             found.rows.append(row["prompt"])

@@ -7,7 +7,7 @@ their numbers and reasons.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Generic, TypeVar
 
 from zephyr_lab.core.columns import BadColumn, required, shown, text
@@ -75,7 +75,7 @@ def pair_rows(folder: Path, split: str) -> Split[Preference]:
     return _split(folder, split, _preference)
 
 
-def dialogues(rows: Split[Talk] | Iterable[Any]) -> Split[Talk]:
+def dialogues(rows: Any) -> Split[Talk]:
     """Dialogues of a caller's rows, numbered from 1: mappings (a `datasets.Dataset` has such), or a Split as it is.
 
     A row holds messages (`dialogue_rows` tells the layouts), a text ({text}), or a prompt and its completion ({prompt,
@@ -85,7 +85,7 @@ def dialogues(rows: Split[Talk] | Iterable[Any]) -> Split[Talk]:
     return rows if isinstance(rows, Split) else _read(rows, _talk, "a dialogue")
 
 
-def pairs(rows: Split[Preference] | Iterable[Any]) -> Split[Preference]:
+def pairs(rows: Any) -> Split[Preference]:
     """Preference pairs of a caller's rows, as `dialogues` reads those.
 
     A row's `chosen` and `rejected` are two texts after the text `prompt`, two lists of one assistant's message after
@@ -124,7 +124,7 @@ def _messages(messages: Iterable[schemas.Message]) -> Messages:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _read(rows: Iterable[Any], read: Callable[[Row], Read], what: str) -> Split[Read]:
+def _read(rows: Any, read: Callable[[Row], Read], what: str) -> Split[Read]:
     """The usable rows of one layout. Raises ValueError where there is none."""
     good: list[Read] = []
     numbers: list[int] = []
@@ -148,8 +148,24 @@ def _read(rows: Iterable[Any], read: Callable[[Row], Read], what: str) -> Split[
     return Split(good, numbers, bad)
 
 
-def _numbered(rows: Iterable[Any]) -> Iterator[Row | BadRow]:
-    for number, row in enumerate(rows, start=1):
+def each_row(rows: Any) -> Iterable[Any]:
+    """`rows`, or TypeError for what would be read by letters or by columns: one text, a path, one row, a table."""
+    if isinstance(rows, str | PurePath):
+        raise TypeError(f"rows must be a list of rows, got {shown(str(rows))}; a file is read by datasets.load_dataset")
+    if isinstance(rows, Mapping):
+        raise TypeError(
+            f"rows must be a list of rows, got one mapping of {', '.join(map(str, rows))}: one row goes into a list, "
+            "of several splits take one"
+        )
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a pandas table is read by its columns
+        raise TypeError('rows must be a list of rows, got a table; hand over table.to_dict("records")')
+    if not isinstance(rows, Iterable):
+        raise TypeError(f"rows must be a list of rows, got {shown(rows)}")
+    return rows
+
+
+def _numbered(rows: Any) -> Iterator[Row | BadRow]:
+    for number, row in enumerate(each_row(rows), start=1):
         if isinstance(row, Mapping):
             yield Row(number, dict(row))
         else:

@@ -162,9 +162,11 @@ def _data(profile: str, world: type[Recipe], hub: type[Recipe]) -> tuple[str, ty
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
-    """`recipe` with `changes`. Raises ValueError naming the fields it has."""
-    known = [field.name for field in dataclasses.fields(recipe)]
+    """`recipe` with `changes`. Raises ValueError naming the fields it has, TypeError for a value of another type."""
+    known = {field.name: field for field in dataclasses.fields(recipe)}
+    kind = type(recipe).__name__
     for name in changes:
         if name not in known:
-            raise ValueError(f"{type(recipe).__name__} has no field {name!r}; it has {', '.join(known)}")
-    return dataclasses.replace(recipe, **changes)
+            raise ValueError(f"{kind} has no field {name!r}; it has {', '.join(known)}")
+    typed = {name: settings.of_type(known[name], value, kind) for name, value in changes.items()}
+    return dataclasses.replace(recipe, **typed)

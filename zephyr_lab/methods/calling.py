@@ -7,6 +7,7 @@ file is written.
 import dataclasses
 import difflib
 import functools
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -23,9 +24,14 @@ from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
+from zephyr_lab.core.settings import of_type
+from zephyr_lab.methods import checkpoints as checkpoints_of
+from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.wrapped import causal_model
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)
+SEED = dataclasses.make_dataclass("_", [("seed", int)]).__dataclass_fields__["seed"]
 BEGUN = "settings.json"  # beside a run's checkpoints: what it was begun with
 
 
@@ -43,19 +49,47 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def call(*arguments: Any, **keywords: Any) -> Any:
             recipe = keywords.pop("recipe", None)
+            if recipe is not None and not isinstance(recipe, kind):
+                raise TypeError(f"{function.__name__} takes a {kind.__name__} as recipe, got {recipe!r:.60}")
             known = set(fields) if recipe is None else {field.name for field in dataclasses.fields(recipe)}
             known -= own.parameters.keys()  # of a stage's recipe with a field of that name
             changes = {name: keywords.pop(name) for name in list(keywords) if name in known}
             for name in keywords:
                 if name not in own.parameters:
                     raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters]))
-            made = kind(**changes) if recipe is None else dataclasses.replace(recipe, **changes)
+            for field in dataclasses.fields(kind if recipe is None else recipe):
+                if field.name in changes:
+                    changes[field.name] = of_type(field, changes[field.name], function.__name__)
+            if "seed" in keywords:
+                keywords["seed"] = of_type(SEED, keywords["seed"], function.__name__)
+            made = (
+                kind(**changes)
+                if recipe is None
+                else dataclasses.replace(recipe, **_chosen(recipe, changes), **changes)
+            )
             return function(*arguments, recipe=made, **keywords)
 
         call.__signature__ = _signature(own, fields.values())
         return call
 
     return decorate
+
+
+def _chosen(recipe: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that `recipe` filled in by itself (a micro-batch of the batch, say), back at what they were given as: with
+    the `changes` they are chosen anew."""
+    found = {}
+    for field in dataclasses.fields(recipe):
+        if field.default is dataclasses.MISSING or field.name in changes:
+            continue
+        if getattr(recipe, field.name) != field.default:
+            try:
+                is_filled_in = dataclasses.replace(recipe, **{field.name: field.default}) == recipe
+            except ValueError:
+                continue
+            if is_filled_in:
+                found[field.name] = field.default
+    return found
 
 
 def _signature(own: inspect.Signature, fields: Iterable[dataclasses.Field]) -> inspect.Signature:
@@ -76,7 +110,7 @@ def _signature(own: inspect.Signature, fields: Iterable[dataclasses.Field]) -> i
 
 def _unknown(function: str, name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{function} has no setting {name!r}{hint} Settings: {', '.join(sorted(set(known) - {'recipe'}))}"
 
 
@@ -93,14 +127,27 @@ class Run:
     ) -> "Run":
         """The run of a call: the folder is made where it is missing, and without a listener a bar shows.
 
-        With a `recipe`, raises ValueError for a folder that holds the checkpoints of other settings or another seed.
+        With a `recipe`, raises ValueError for a folder that holds the checkpoints of another method, other settings or
+        another seed.
         """
         if checkpoints is not None:
             checkpoints = Path(checkpoints)
             checkpoints.mkdir(parents=True, exist_ok=True)
             if recipe is not None:
-                _require_same_run(checkpoints, {"seed": seed, **dataclasses.asdict(recipe)})
+                _require_same_run(checkpoints, {"method": name, "seed": seed, **dataclasses.asdict(recipe)})
         return cls(checkpoints, bar(name) if progress is None else progress)
+
+    def trains_on(self, rows: Iterable[Any], **besides: str) -> None:
+        """Note the rows, as they are read, and what else no setting says: a loss by its name, say.
+
+        Raises ValueError where the folder's checkpoints are of others: going on from them would be training on those.
+        """
+        if self.checkpoints is not None:
+            digest = hashlib.sha256()
+            for row in rows:
+                digest.update(repr(row).encode("utf-8", "backslashreplace"))
+            noted = {f"its {name}": value for name, value in besides.items()}  # no setting is called so
+            _require_same_run(self.checkpoints, {"rows read": digest.hexdigest()[:16], **noted})
 
     def folder(self, name: str) -> Path | None:
         """A folder of its own inside the checkpoints, not made yet."""
@@ -108,12 +155,12 @@ class Run:
 
 
 def _require_same_run(folder: Path, settings: dict[str, Any]) -> None:
-    """Raises ValueError where `folder` was begun with other settings; those that are new since then do not count."""
+    """Raises ValueError where `folder` holds checkpoints of other settings; those new since then do not count."""
     now = json.loads(json.dumps(settings))
-    if not (folder / BEGUN).is_file() or [path.name for path in folder.iterdir()] == [BEGUN]:
-        files.write_json(folder / BEGUN, now)
+    before = files.read_json(folder / BEGUN) if (folder / BEGUN).is_file() else {}
+    if not checkpoints_of.has_any(folder):
+        files.write_json(folder / BEGUN, {**before, **now})
         return
-    before = files.read_json(folder / BEGUN)
     changed = [name for name in now if name in before and before[name] != now[name] and name != "checkpoint_every"]
     if changed:
         said = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
@@ -197,8 +244,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """The one device of a model. Raises ValueError where its weights lie on several."""
+def device_of(model: Any) -> torch.device:
+    """The one device of a model. Raises TypeError for what is no model, ValueError where its weights lie on several."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a model in memory, got {model!r:.60}; load it, e.g. by from_pretrained(...)")
     devices = sorted({str(weight.device) for weight in model.parameters()})
     if len(devices) != 1 or "meta" in devices:
         raise ValueError(
@@ -208,8 +257,39 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device(devices[0])
 
 
-def require_fit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+def require_trainable(model: Any) -> torch.device:
+    """The one device of a model. Raises ValueError as `device_of`, and where no weight trains."""
+    device = device_of(model)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError("no weight of the model trains: requires_grad is off for all of them")
+    return device
+
+
+def require_room(longest: int, *models: nn.Module | None) -> None:
+    """Raises ValueError where a row of `longest` tokens has more than a model has learned positions for (GPT-2: 1024).
+
+    Rotary positions go on beyond what a model was made for.
+    """
+    for model in models:
+        causal = None if model is None else causal_model(model)
+        room = None if causal is None else positions_of(causal)
+        if room is not None and longest > room and _learns_positions(causal, room):
+            raise ValueError(
+                f"a row has {longest} tokens, and {type(causal).__name__} has positions for {room}: set max_length to "
+                f"{room} or less"
+            )
+
+
+def _learns_positions(model: nn.Module, room: int) -> bool:
+    words = model.get_input_embeddings()
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding) and module is not words]
+    return any(room <= table.num_embeddings <= room + 2 for table in tables)  # OPT has two more
+
+
+def require_fit(model: nn.Module, tokenizer: Any) -> None:
     """Raises ValueError where the tokenizer has ids that the model has no embedding for."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(f"expected a tokenizer of transformers, got {tokenizer!r:.60}; hand over the model's own")
     entries = model.get_input_embeddings().weight.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= entries:

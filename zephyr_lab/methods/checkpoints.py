@@ -47,6 +47,11 @@ def mark_complete(checkpoint: Path, step: int) -> None:
     files.write_json(checkpoint / MARK, {"step": step, "files": digests})
 
 
+def has_any(folder: Path) -> bool:
+    """Whether a complete checkpoint lies in `folder`, or in a folder of it."""
+    return next(folder.rglob(MARK), None) is not None
+
+
 def newest_complete(folder: Path) -> Path | None:
     """The checkpoint folder in `folder` with the largest step whose mark matches its files; None if none does."""
     marked = [(files.read_json(mark), mark.parent) for mark in folder.glob(f"*/{MARK}")]
@@ -54,6 +59,11 @@ def newest_complete(folder: Path) -> Path | None:
         if all(_holds(checkpoint / name, digest) for name, digest in mark["files"].items()):
             return checkpoint
     return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a complete checkpoint."""
+    return int(files.read_json(checkpoint / MARK)["step"])
 
 
 def _holds(path: Path, digest: str) -> bool:

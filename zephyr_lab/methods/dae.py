@@ -6,7 +6,7 @@ runs through its own teacher alone, where the published code runs both teachers 
 
 import copy
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TEST, TRAIN, Split
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.dae import sum_of_group_means
 from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_sequences
 from zephyr_lab.methods import distillation, trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation import Twins
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue, require_some
@@ -71,13 +71,13 @@ class Form(Protocol):
 def train_dae(
     student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Split[Flagged] | Iterable[Mapping[str, Any]],
+    rows: Any,
     *,
     recipe: DAE,
     expert: nn.Module,
     general: nn.Module | None = None,
     tokenizers: Mapping[str, PreTrainedTokenizerBase] | None = None,
-    held_out: Split[Flagged] | Iterable[Mapping[str, Any]] | None = None,
+    held_out: Any = None,
     lean: bool = True,
     seed: int = 0,
     checkpoints: Path | None = None,
@@ -120,9 +120,14 @@ def train_dae(
             order = derive(seed, "misrouted", split)
             given[split], accounts[split] = rows_of(recipe, tokenizer, found.rows, seed=order)
             print(f"{split}: {found.line(accounts[split].line())}")
-    trainer = distillation.trainer(
-        DAETrainer, recipe, student, tokenizer, given, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
-    )
+    if not recipe.packed:
+        longest = max(len(ids) for rows_given in given.values() for ids in rows_given["input_ids"])
+        require_room(longest, student, *teachers.values())
+    run.trains_on(given[TRAIN])
+    with trl_adapters.settings_kept(student, tokenizer):
+        trainer = distillation.trainer(
+            DAETrainer, recipe, student, tokenizer, given, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
+        )
     with ExitStack() as stack:
         for teacher in teachers.values():
             stack.enter_context(evaluating(teacher))
@@ -138,6 +143,7 @@ def train_dae(
     with ExitStack() as stack:
         for teacher in teachers.values():
             stack.enter_context(evaluating(teacher))
+        stack.enter_context(trl_adapters.settings_kept(student, tokenizer))
         before = losses_now()
         log = trl_adapters.run(trainer, run)
         after = losses_now()

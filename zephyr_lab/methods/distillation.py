@@ -21,12 +21,14 @@ from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses import kd as plain
 from zephyr_lab.losses.fast import fused_head, kd_head
 from zephyr_lab.methods import stack_muon, trl_adapters
-from zephyr_lab.methods.calling import device_of, require_fit
+from zephyr_lab.methods.calling import device_of, require_fit, require_trainable
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
 from zephyr_lab.methods.lean_kd import spread
 from zephyr_lab.methods.recipes.kd import Distillation
 from zephyr_lab.models import pairing, saved
+from zephyr_lab.models.modes import own_random_numbers
 from zephyr_lab.models.packed_attention import require_apart
+from zephyr_lab.models.wrapped import share_weights
 
 TRAIN, TEST = "train", "test"
 
@@ -146,8 +148,6 @@ def trainer(
     if recipe.packed:
         require_apart(student, recipe.max_length)
     held_out = rows.get(TEST)
-    if recipe.evaluate_every and held_out is None:
-        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; hand some over")
     arguments = trl_adapters.trainer_arguments(
         recipe,
         device=student.device,
@@ -179,13 +179,15 @@ def require_alike(
 
     The student's own tokenizer and device are looked at too; a teacher that is the student itself would move with it.
     """
-    device = device_of(student)
+    device = require_trainable(student)
+    for one in teachers.values():
+        device_of(one)
     require_fit(student, tokenizer)
     pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
     pairing.require_same_turns(student=tokenizer, **tokenizers)
     pairing.require_same_vocabulary(student=student.config, **{name: one.config for name, one in teachers.items()})
     for name, one in teachers.items():
-        if one is student:
+        if share_weights(student, one):
             raise ValueError(f"{name} is the student itself, and would move with it; load it a second time")
         if device_of(one) != device:
             raise ValueError(
@@ -288,13 +290,6 @@ def require_whole_weights() -> None:
     split = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true"]
     if split:
         raise ValueError(f"{split[0]} splits weights over processes, and a fused head reads its own as a whole")
-
-
-@contextmanager
-def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Random numbers drawn inside leave those outside as they are."""
-    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
-        yield
 
 
 @contextmanager

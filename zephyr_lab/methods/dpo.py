@@ -6,6 +6,7 @@ Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023, arXiv 2
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,22 @@ from zephyr_lab.data.splits import TEST, TRAIN, Preference, Split
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.supported import SLOW_PATH, require_lengths
 from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import (
+    Progress,
+    Run,
+    device_of,
+    log_frame,
+    require_fit,
+    require_room,
+    require_trainable,
+    settings_by_keyword,
+)
 from zephyr_lab.methods.examples import Account, PairExample, pair_examples
 from zephyr_lab.methods.pair_trainer import PairLossTrainer
 from zephyr_lab.methods.plain_pairs import PlainPairTrainer
 from zephyr_lab.methods.recipes.dpo import DPO
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
-from zephyr_lab.models.modes import in_mode
+from zephyr_lab.models.modes import in_mode, without_dropout
 
 LEAN = "lean: each pair's prompt is computed once"
 # Two forward passes of equal weights differ by the order of their sums: in float32, and under bfloat16 autocast.
@@ -64,7 +74,7 @@ def train_dpo(
     (policy, reference), both `PairLogProbs`, that gives one loss a pair, shape (pair,); by default DPO's with `beta`;
     others are in `losses.fast.pair_losses`. held_out: pairs that
     `evaluate_every` measures on. checkpoints: a folder to resume from after a kill. progress: called with (step, steps,
-    loss=...) instead of a bar.
+    loss=...) instead of a bar. No dropout is drawn, and no balancing loss of a mixture is added.
 
     The log has loss, rewards/chosen, rewards/rejected, rewards/margins, rewards/accuracies, logps/..., learning_rate
     and grad_norm: nats, means over the step's pairs before its update, the first row those of the starting model
@@ -84,9 +94,13 @@ def train_dpo(
     >>> bool(log["rewards/margins"].iloc[-1] > 0)
     True
     """
-    device = device_of(model)
-    for one in (model, *([] if reference is None else [reference])):
-        require_fit(one, tokenizer)
+    device = require_trainable(model)
+    require_fit(model, tokenizer)
+    if reference is not None:
+        device_of(reference)
+        require_fit(reference, tokenizer)
+        if reference is model:
+            raise ValueError("the reference is the policy itself; leave it out: its start is the reference then")
     run = Run.of("DPO", checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = {}, {}
     for split, rows in ((TRAIN, pairs), (TEST, held_out)):
@@ -94,9 +108,15 @@ def train_dpo(
             found = splits.pairs(rows)
             examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
             print(f"{split}: {found.line(accounts[split].line())}")
-    with trl_adapters.own_forwards(model, reference):
+    require_room(max(example.longest for given in examples.values() for example in given), model, reference)
+    run.trains_on(examples[TRAIN], loss="dpo" if loss is None else pair_losses.name_of(loss))
+    with ExitStack() as stack:
+        for one in (model, *([] if reference is None else [reference])):
+            stack.enter_context(without_dropout(one))
+        stack.enter_context(trl_adapters.own_forwards(model, reference))
+        own = stack.enter_context(trl_adapters.settings_kept(model, tokenizer))
         trainer, path = make_trainer(
-            recipe, model, reference, tokenizer, examples, loss=loss, seed=seed, folder=run.folder("trainer")
+            recipe, model, reference, own, examples, loss=loss, seed=seed, folder=run.folder("trainer")
         )
         if reference is None and loss is None:
             trainer.add_callback(StartsAtLn2(LN_2_TOLERANCE.get(device.type, LN_2_TOLERANCE_ELSEWHERE)))
@@ -159,6 +179,7 @@ def make_trainer(
             ),
             max_length=None,  # rows are cut already, and the cuts counted
             beta=recipe.beta,
+            router_aux_loss_coef=0.0,  # the loss is DPO's alone, on either path
             precompute_ref_log_probs=True,
         ),
         train_dataset=rows[TRAIN],

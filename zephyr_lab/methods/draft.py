@@ -5,7 +5,7 @@ authors' code (papers/eda/NOTES.md).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TRAIN, Messages, Split
+from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.decoding.drafting import require_pair
 from zephyr_lab.methods import calling, draft_batches, draft_loss, draft_parts, loop
 from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
@@ -30,7 +30,6 @@ from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import Draft
 from zephyr_lab.models.wrapped import causal_model, evaluating
 
-Dialogues = Split[Messages] | Iterable[Mapping[str, Any]] | Sequence[Row]
 PATH = "plain: the loss needs the whole distributions of draft and target, at the answers' places alone"
 
 
@@ -39,10 +38,10 @@ def train_draft(
     draft: Draft | PeftModel,
     target: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    dialogues: Dialogues,
+    dialogues: Any,
     *,
     recipe: DraftTraining,
-    held_out: Dialogues | None = None,
+    held_out: Any = None,
     seed: int = 0,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
@@ -79,6 +78,7 @@ def train_draft(
     device = require_fit(model, target, tokenizer)
     with frozen(target):
         rows, account = _rows(dialogues, "train", target, tokenizer, recipe)
+        run.trains_on(row.ids.tolist() for row in rows)
         tests = [] if held_out is None else _rows(held_out, "held out", target, tokenizer, recipe)[0]
         trained = draft_parts.prepare(model, recipe.part, rank=recipe.rank, seed=seed)
         parameters = sum(parameter.numel() for parameter in trained)
@@ -111,8 +111,11 @@ def new_draft(target: PreTrainedModel | PeftModel, *, private_experts: int = 1, 
     `models.draft.shape_for` and `build`. Raises ValueError for a target that they do not know.
     """
     model = causal_model(target)
+    calling.device_of(model)
     config = model.config.get_text_config()
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        raise ValueError(f"{type(model).__name__} has no attention heads (num_attention_heads) that a draft could have")
     width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
     shape = feature_draft.shape_for(
         model,
@@ -152,7 +155,7 @@ def frozen(model: PreTrainedModel | PeftModel) -> Iterator[None]:
 
 
 def _rows(
-    dialogues: Dialogues,
+    dialogues: Any,
     name: str,
     target: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -161,6 +164,7 @@ def _rows(
     rows, account = draft_batches.rows_of(
         dialogues, tokenizer, name=name, max_length=recipe.max_length, system_turn=recipe.system_turn
     )
+    calling.require_room(max(len(row.ids) for row in rows), target)
     return draft_batches.FEATURES[recipe.features](rows, target), account
 
 

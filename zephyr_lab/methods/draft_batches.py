@@ -1,6 +1,6 @@
 """Dialogues as batches for draft training: ids, answer masks and the target's features of each row."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds, TokenMask
 from zephyr_lab.data import splits
-from zephyr_lab.data.splits import Messages, Split
+from zephyr_lab.data.splits import Split
 from zephyr_lab.methods.examples import IGNORED, dialogue_examples
 from zephyr_lab.models.logits import last_hidden_states
 
@@ -40,7 +40,7 @@ class Batch:
 
 
 def rows_of(
-    dialogues: Split[Messages] | Iterable[Mapping[str, Any]] | Sequence[Row],
+    dialogues: Any,
     tokenizer: PreTrainedTokenizerBase,
     *,
     name: str,
@@ -52,7 +52,7 @@ def rows_of(
     Prints what was found, under `name`. Raises ValueError where no dialogue is usable.
     """
     if not isinstance(dialogues, Split):
-        dialogues = list(dialogues)
+        dialogues = list(splits.each_row(dialogues))
         if dialogues and all(isinstance(row, Row) for row in dialogues):
             return dialogues, {"rows": float(len(dialogues)), "used": float(len(dialogues))}
     read = splits.dialogues(dialogues)

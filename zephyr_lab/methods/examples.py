@@ -133,14 +133,14 @@ def each_dialogue(
         if any(not answer.strip() for answer in _answer_texts(dialogue)):
             account.note("empty answer", number)
         ids, mask = whole.ids[:max_length], whole.answer_mask[:max_length]
-        # The first token has none before it that could predict it.
         if not any(mask[1:]):
             account.note("no answer within the limit", number, set_aside=True)
             examples.append(None)
             continue
         if len(whole.ids) > max_length:
             account.note("end cut off", number)
-        counted = mask if answers_only else (True,) * len(ids)
+        # No token predicts the first: trainers that count labels would divide by one too many (GPT-2's).
+        counted = (False, *(mask[1:] if answers_only else (True,) * (len(ids) - 1)))
         examples.append(
             DialogueExample(list(ids), [id_ if counts else IGNORED for id_, counts in zip(ids, counted, strict=True)])
         )

@@ -1,22 +1,22 @@
 """Dialogues with a flag that says whether they belong to the domain: what DAE reads. No model and no torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.data import schemas
+from zephyr_lab.data import schemas, splits
 from zephyr_lab.data.sources import Folder, usable
-from zephyr_lab.data.splits import Messages, Split
+from zephyr_lab.data.splits import Split, Talk
 
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
     """A dialogue, whether it belongs to the domain, and its row's number in the file (from 1; 0: of no file)."""
 
-    messages: Messages
+    messages: Talk
     is_domain: bool
     number: int = 0
 
@@ -27,39 +27,47 @@ def flagged_rows(folder: Path, split: str) -> Split[Flagged]:
     Raises ValueError where none can be used, and for a row without a flag: its teacher would be a guess.
     """
     good, bad = usable(Folder(folder), split, _flagged)
-    return _all_flagged(good, bad, split)
+    _require_flags(bad, split)
+    return Split(good, [one.number for one in good], bad)
 
 
-def flagged(rows: Split[Flagged] | Iterable[Mapping[str, Any]]) -> Split[Flagged]:
+def flagged(rows: Any) -> Split[Flagged]:
     """Rows as TRL has them (`data.splits.dialogues`), each with a column is_domain more. Raises as `flagged_rows`."""
     if isinstance(rows, Split):
         return rows
-    good: list[Flagged] = []
+    read = [*splits.each_row(rows)]
     bad: list[BadRow] = []
-    for number, data in enumerate(rows, start=1):
-        row = Row(number, dict(data))
-        try:
-            good.append(_flagged(row))
-        except BadColumn as fault:
-            bad.append(row.refused(fault.column, str(fault)))
-    if not good and not any(row.column == "is_domain" for row in bad):
-        raise ValueError(f"no usable row of {len(bad)}{f': {bad[0]}' if bad else ''}")
-    return _all_flagged(good, bad, "the data")
+    for number, data in enumerate(read, start=1):
+        if isinstance(data, Mapping) and (problem := _no_flag(data.get("is_domain"))):
+            bad.append(Row(number, dict(data)).refused("is_domain", problem))
+    _require_flags(bad, "the data")
+    found = splits.dialogues(read)
+    good = [
+        Flagged(one, read[number - 1]["is_domain"], number)
+        for one, number in zip(found.rows, found.numbers, strict=True)
+    ]
+    return Split(good, found.numbers, found.bad)
 
 
-def _all_flagged(good: list[Flagged], bad: list[BadRow], where: str) -> Split[Flagged]:
+def _require_flags(bad: list[BadRow], where: str) -> None:
     unflagged = [row for row in bad if row.column == "is_domain"]
     if unflagged:
         raise ValueError(
             f"{len(unflagged)} rows of {where} have no domain flag (first: {unflagged[0]}); give each row a column "
             "is_domain, true or false"
         )
-    return Split(good, [one.number for one in good], bad)
+
+
+def _no_flag(flag: Any) -> str:
+    """Why it is no flag; "" where it is one."""
+    if isinstance(flag, bool):
+        return ""
+    return "is missing" if flag is None else f"must be true or false, got {flag!r}"
 
 
 def _flagged(row: Row) -> Flagged:
     flag = row.data.get("is_domain")
-    if not isinstance(flag, bool):
-        raise BadColumn("is_domain", "is missing" if flag is None else f"must be true or false, got {flag!r}")
+    if problem := _no_flag(flag):
+        raise BadColumn("is_domain", problem)
     messages = schemas.dialogue(row).messages
     return Flagged([{"role": message.role, "content": message.content} for message in messages], flag, row.number)

@@ -4,7 +4,7 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.1 and equations (1) to (5); tra
 three losses are logged, whichever of them is trained.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attentio
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_tokens
 from zephyr_lab.methods import distillation, trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examples
 from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head, spread
@@ -65,12 +65,12 @@ ALONE = {
 def train_kd(
     student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    dialogues: Any,
     *,
     recipe: KD,
     teacher: nn.Module,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
-    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None = None,
+    held_out: Any = None,
     lean: bool = True,
     seed: int = 0,
     checkpoints: Path | None = None,
@@ -114,11 +114,11 @@ def distil(
     recipe: KD,
     student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    dialogues: Any,
     *,
     teacher: nn.Module,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
-    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None,
+    held_out: Any,
     lean: bool,
     seed: int,
     run: Run,
@@ -132,10 +132,13 @@ def distil(
     for split, given in ((TRAIN, dialogues), (TEST, held_out)):
         if given is not None:
             examples[split], accounts[split] = read(recipe, splits.dialogues(given), tokenizer, split)
+    require_room(max(len(example.input_ids) for given in examples.values() for example in given), student, teacher)
+    run.trains_on(examples[TRAIN])
     rows = {split: rows_of(recipe, given) for split, given in examples.items()}
-    trainer = distillation.trainer(
-        kind, recipe, student, tokenizer, rows, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
-    )
+    with trl_adapters.settings_kept(student, tokenizer):
+        trainer = distillation.trainer(
+            kind, recipe, student, tokenizer, rows, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
+        )
     with evaluating(teacher):
         form, path = form_of(recipe, student, teacher, pairs, rows[TRAIN], lean=lean, method=method)
     trainer.form, trainer.draws = form, seed
@@ -146,7 +149,7 @@ def distil(
         loader = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
         return measure(recipe, student, form, loader)
 
-    with evaluating(teacher):
+    with evaluating(teacher), trl_adapters.settings_kept(student, tokenizer):
         before = losses_now()
         log = trl_adapters.run(trainer, run)
         after = losses_now()

@@ -5,7 +5,7 @@ gradient runs through the sampling.
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import Messages, Split
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import kd
 from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
@@ -28,12 +27,12 @@ from zephyr_lab.methods.recipes.kd import OnPolicyKD
 def train_on_policy_kd(
     student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    dialogues: Split[Messages] | Iterable[Mapping[str, Any]],
+    dialogues: Any,
     *,
     recipe: OnPolicyKD,
     teacher: nn.Module,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
-    held_out: Split[Messages] | Iterable[Mapping[str, Any]] | None = None,
+    held_out: Any = None,
     lean: bool = True,
     seed: int = 0,
     checkpoints: Path | None = None,

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.policy_log import PolicyLog
@@ -34,8 +34,8 @@ from zephyr_lab.methods.rollouts import (
     repeated,
     scored,
     token_log_probs,
-    without_dropout,
 )
+from zephyr_lab.models.modes import without_dropout
 
 
 @settings_by_keyword(OnlineDPO)
@@ -78,10 +78,11 @@ def train_online_dpo(
     >>> log["step"].tolist()
     [1, 2]
     """
-    device_of(model)
+    require_trainable(model)
     require_fit(model, tokenizer)
     run = Run.of("online DPO", checkpoints, progress, recipe=recipe, seed=seed)
     questions = Questions.of(prompts, model, tokenizer, recipe)
+    run.trains_on(questions.ids)
     worth = as_reward(reward, questions, tokenizer)
     with without_dropout(model):
         held_to = Reference.of(model, reference)

@@ -6,9 +6,8 @@ step alone, so that a killed run ends as an unbroken one. Its prompts are replac
 Its reference is the policy's start as it is in memory, not what the model's name would load.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import positions
+from zephyr_lab.losses.fast.pair_losses import name_of
 from zephyr_lab.losses.rollout_shapes import GroupRewards
 from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import PolicyGradient
@@ -41,10 +41,10 @@ from zephyr_lab.methods.rollouts import (
     as_reward,
     frozen_copy,
     require_comparable,
-    without_dropout,
 )
 from zephyr_lab.models.context import require_alike
 from zephyr_lab.models.logits import probe_ids
+from zephyr_lab.models.modes import without_dropout
 from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
 
 KL_READS = 2  # forward passes of a rollout that keep no gradient: old policy and reference
@@ -218,26 +218,32 @@ def train_policy_gradient(
     Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
     a foreign tokenizer, and prompts too few for a batch.
     """
-    device_of(model)
+    require_trainable(model)
     require_fit(model, tokenizer)
     run = Run.of("policy gradient", checkpoints, progress, recipe=recipe, seed=seed)
     questions = Questions.of(prompts, model, tokenizer, recipe)
     require_alike(model, [len(ids) + recipe.max_new_tokens for ids in questions.ids])
     form = advantages if isinstance(advantages, Advantages) else replace(GRPO, own=advantages)
+    run.trains_on(questions.ids, trainer=form.trainer.__name__ if form.own is None else name_of(form.own))
     log = PolicyLog(run.checkpoints)
     worth = as_reward(reward, questions, tokenizer)
     held_to = None
     if recipe.beta > 0 and reference is not None:
         require_comparable(model, reference)
-        held_to = causal_model(reference).eval()
+        held_to = causal_model(reference)
     elif recipe.beta > 0 and not hasattr(model, "disable_adapter"):
         held_to = frozen_copy(model)
     models = [one for one in (model, held_to) if one is not None]
-    with without_dropout(model), placed_by_mask(*models), trl_adapters.own_forwards(*models):
+    with ExitStack() as stack:
+        if held_to is not None:
+            stack.enter_context(evaluating(held_to))
+        stack.enter_context(without_dropout(model))
+        stack.enter_context(placed_by_mask(*models))
+        stack.enter_context(trl_adapters.own_forwards(*models))
         trainer = make_trainer(
             recipe,
             model,
-            tokenizer,
+            stack.enter_context(trl_adapters.settings_kept(model, tokenizer)),
             form,
             reference=held_to,
             prompts=len(questions.ids),
@@ -339,7 +345,7 @@ def make_trainer(
         reward_funcs=rewards,
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": [str(place) for place in range(prompts)]}),
-        processing_class=tokenizer if tokenizer.pad_token is not None else copy.deepcopy(tokenizer),  # it sets one
+        processing_class=tokenizer,
         optimizers=(optimizer, LambdaLR(optimizer, lambda step: schedule.share(min(step, recipe.steps - 1)))),
     )
     held.append(made)

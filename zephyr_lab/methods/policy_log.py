@@ -12,8 +12,9 @@ import pandas as pd
 
 from zephyr_lab.core import files
 from zephyr_lab.data.splits import TRAIN
-from zephyr_lab.methods import calling
+from zephyr_lab.methods import calling, checkpoints
 from zephyr_lab.methods.examples import Account
+from zephyr_lab.methods.loop import require_finite
 from zephyr_lab.methods.rollouts import Work
 
 LOG = "rollouts.json"
@@ -27,11 +28,16 @@ class PolicyLog:
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / LOG
         self._rows: dict[str, dict[str, float]] = {}
-        if self._path is not None and self._path.is_file():
+        if self._path is not None and self._path.is_file() and checkpoints.has_any(folder):
             self._rows = files.read_json(self._path)
 
     def add(self, rollout: int, work: Work, **numbers: float) -> None:
-        """Write the row of `rollout`, in place of an older one of the same number."""
+        """Write the row of `rollout`, in place of an older one of the same number.
+
+        Raises ValueError for a number that is not finite.
+        """
+        for name, value in numbers.items():
+            require_finite(name, value, rollout)
         self._rows[str(rollout)] = {**numbers, **work.metrics()}
         if self._path is not None:
             files.write_json(self._path, self._rows)

@@ -19,11 +19,19 @@ from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import RowNumbers
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TRAIN
-from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss
+from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss, name_of
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
-from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import (
+    Progress,
+    Run,
+    log_frame,
+    require_fit,
+    require_room,
+    require_trainable,
+    settings_by_keyword,
+)
 from zephyr_lab.methods.examples import PairExample, pair_examples
 from zephyr_lab.methods.held_out_pairs import answer_log_probs, pair_log_probs
 from zephyr_lab.methods.loop import train
@@ -36,8 +44,8 @@ from zephyr_lab.methods.rollouts import (
     drawn_places,
     require_comparable,
     token_log_probs,
-    without_dropout,
 )
+from zephyr_lab.models.modes import without_dropout
 from zephyr_lab.models.wrapped import causal_model
 
 ROWS_AT_ONCE = 32
@@ -145,6 +153,7 @@ def train_preference(
     its answers) is descended. No dropout is drawn.
 
     pairs: rows {"prompt", "chosen", "rejected"} as TRL has them, or a `Split`; pairs of equal answers are set aside.
+    Every step takes a whole batch (all pairs, where they are fewer): those left over after the last one wait.
     reference: by default the model as it stands now, a peft model with its adapters off; its log-probabilities are
     computed once.
 
@@ -165,7 +174,7 @@ def train_preference(
     >>> float(log["loss"].iloc[0])
     1.0
     """
-    device_of(model)
+    require_trainable(model)
     require_fit(model, tokenizer)
     run = Run.of("preference", checkpoints, progress, recipe=recipe, seed=seed)
     form = loss if isinstance(loss, KTO) else OfPairs(as_pair_loss(loss))
@@ -181,6 +190,8 @@ def train_preference(
         numbers=found.numbers,
     )
     print(f"{TRAIN}: {found.line(account.line())}")
+    require_room(max(example.longest for example in examples), model, reference)
+    run.trains_on(examples, loss=repr(form) if isinstance(form, KTO) else name_of(form.loss.function))
     with without_dropout(model):
         trainer = Trainer(recipe, seed, model, reference, examples, form)
         losses = train(

@@ -3,8 +3,8 @@
 The loss is the mean over the tokens that follow another of their document.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,14 +16,15 @@ from zephyr_lab.core.columns import shown
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.packing import document_positions, pack, predictable
-from zephyr_lab.data.splits import TRAIN
+from zephyr_lab.data.splits import TRAIN, each_row
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import loop
-from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule, muon_and_adamw
 from zephyr_lab.methods.recipes.pretrain import BaseTraining
 from zephyr_lab.models import tokenizer as tokenizers
 from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.modes import own_random_numbers
 from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.models.wrapped import causal_model, evaluating
 
@@ -35,10 +36,10 @@ SHOWN = 3  # unusable texts told in a line
 def train_base(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Iterable[object],
+    texts: Any,
     *,
     recipe: BaseTraining,
-    held_out: Iterable[object] | None = None,
+    held_out: Any = None,
     seed: int = 0,
     checkpoints: Path | None = None,
     progress: Progress | None = None,
@@ -63,10 +64,11 @@ def train_base(
     loss that is not finite.
     """
     run = Run.of("base", checkpoints, progress, recipe=recipe, seed=seed)
-    device = device_of(model)
+    device = require_trainable(model)
     require_fit(model, tokenizer)
     _require_room(model, tokenizer, recipe.row_length)
     read, account = _usable(texts, "texts")
+    run.trains_on(read)
     rows = packed_rows(tokenizer, read, length=recipe.row_length).to(device)
     tests = (
         None if held_out is None else packed_rows(tokenizer, _usable(held_out, "held out")[0], length=recipe.row_length)
@@ -75,7 +77,8 @@ def train_base(
 
     def batch_loss(step: int) -> Tensor:
         batch = rows[order[step * recipe.rows : (step + 1) * recipe.rows]]
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        with own_random_numbers(device), torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            torch.manual_seed(derive(seed, "dropout", step))  # a resumed run draws as an unbroken one
             return packed_loss(model, tokenizer, batch)
 
     def measured(step: int) -> list[dict[str, float | int]]:
@@ -159,9 +162,9 @@ def _require_room(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
     require_apart(causal, length)
 
 
-def _usable(texts: Iterable[object], name: str) -> tuple[list[str], dict[str, float]]:
+def _usable(texts: Any, name: str) -> tuple[list[str], dict[str, float]]:
     """The texts that can be read; prints which cannot. Raises ValueError where none can."""
-    read = list(texts)
+    read = list(each_row(texts))
     faults = {number: fault for number, text in enumerate(read, start=1) if (fault := _fault(text)) is not None}
     kept = [str(text) for number, text in enumerate(read, start=1) if number not in faults]
     bad = [f"row {number}: {fault}" for number, fault in faults.items()]

@@ -19,10 +19,21 @@ from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import (
+    Progress,
+    Run,
+    device_of,
+    log_frame,
+    require_fit,
+    require_room,
+    require_trainable,
+    settings_by_keyword,
+)
 from zephyr_lab.methods.examples import Account, PairExample, pair_examples
+from zephyr_lab.methods.recipes.limits import require_at_least
 from zephyr_lab.methods.recipes.reward import Reward
 from zephyr_lab.models import reward as reward_models
+from zephyr_lab.models.modes import without_dropout
 from zephyr_lab.models.wrapped import causal_model
 
 
@@ -82,16 +93,18 @@ def train_reward(
     >>> round(float(log["loss"].iloc[0]), 4)  # ln 2: a head of zeros prefers nothing
     0.6931
     """
-    device_of(model)
+    require_trainable(model)
     require_fit(model, tokenizer)
     require_one_label(model)
     run = Run.of("reward model", checkpoints, progress, recipe=recipe, seed=seed)
     examples, account = read_examples(recipe, tokenizer, pairs, name=TRAIN)
+    if most is not None:
+        require_at_least(1, most=most)
     examples = examples[:most]
     kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)
-    if recipe.evaluate_every and not kept:
-        raise ValueError("evaluate_every asks for a curve on held-out pairs: hand over held_out")
-    with trl_adapters.own_forwards(model):
+    require_room(max(example.longest for example in [*examples, *kept]), model)
+    run.trains_on(examples)
+    with without_dropout(model), trl_adapters.own_forwards(model):
         trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
         told = trl_adapters.run(trainer, run, callbacks=callbacks)
     model.eval()

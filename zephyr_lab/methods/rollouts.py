@@ -7,7 +7,7 @@ are worth is somebody else's: a function, or a reward model.
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,7 +30,7 @@ from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.context import one_by_one, positions_of
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.models.own_template import Unwritable
-from zephyr_lab.models.wrapped import causal_model, evaluating
+from zephyr_lab.models.wrapped import causal_model, evaluating, share_weights
 
 ROWS_AT_ONCE = 64
 TokenStates = Float[Tensor, "row token hidden"]
@@ -129,7 +129,10 @@ class Reward:
 
     def of(self, answered: Answered, step: int) -> list[float]:
         """The rewards of `answered`. Raises ValueError, naming step and answer, for what is no number an answer."""
-        found = list(self.function(answered))
+        found = self.function(answered)
+        if not isinstance(found, Iterable):
+            raise ValueError(f"reward gave {found!r} for {len(answered)} answers at step {step}, not a number each")
+        found = list(found)
         if len(found) != len(answered):
             raise ValueError(f"reward gave {len(found)} numbers for {len(answered)} answers at step {step}")
         for number, value in enumerate(found, start=1):
@@ -238,7 +241,7 @@ class Reference:
         """
         if reference is not None:
             require_comparable(policy, reference)
-            return cls(lambda: nullcontext(causal_model(reference).eval()))
+            return cls(lambda: _evaluated(reference))
         if hasattr(policy, "disable_adapter"):
             return cls(lambda: _adapters_off(policy))
         copied = frozen_copy(policy)
@@ -253,7 +256,10 @@ def frozen_copy(model: nn.Module) -> PreTrainedModel:
 
 
 def require_comparable(policy: nn.Module, reference: nn.Module) -> None:
-    """Raises ValueError unless both models have logits of one width and lie on one device."""
+    """Raises ValueError unless both models have logits of one width, lie on one device, and the reference stays put."""
+    calling.device_of(reference)
+    if share_weights(policy, reference):
+        raise ValueError("the reference is the policy itself, and would move with it; leave it out, or load it again")
     ours, theirs = (causal_model(one).config.get_text_config().vocab_size for one in (policy, reference))
     if ours != theirs:
         raise ValueError(f"the reference has {theirs} entries in its vocabulary, the policy {ours}: they must be one")
@@ -265,31 +271,15 @@ def require_comparable(policy: nn.Module, reference: nn.Module) -> None:
 
 
 @contextmanager
-def _adapters_off(policy: Any) -> Iterator[PreTrainedModel]:
-    with evaluating(policy), policy.disable_adapter():
-        yield causal_model(policy)
+def _evaluated(reference: nn.Module) -> Iterator[PreTrainedModel]:
+    with evaluating(reference):
+        yield causal_model(reference)
 
 
 @contextmanager
-def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Inside, no dropout draws anything, whatever the mode; afterwards all is as before.
-
-    A policy's answers are drawn without dropout: with it, a ratio to the policy that drew them would not start at 1.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
-    floats = [part for part in model.modules() if isinstance(part.__dict__.get("attention_dropout"), float)]
-    before = [layer.p for layer in layers], [part.attention_dropout for part in floats]
-    for layer in layers:
-        layer.p = 0.0
-    for part in floats:
-        part.attention_dropout = 0.0
-    try:
-        yield
-    finally:
-        for layer, p in zip(layers, before[0], strict=True):
-            layer.p = p
-        for part, p in zip(floats, before[1], strict=True):
-            part.attention_dropout = p
+def _adapters_off(policy: Any) -> Iterator[PreTrainedModel]:
+    with evaluating(policy), policy.disable_adapter():
+        yield causal_model(policy)
 
 
 def adamw(model: nn.Module, *, learning_rate: float) -> torch.optim.Optimizer:

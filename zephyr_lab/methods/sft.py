@@ -21,7 +21,16 @@ from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_fit, settings_by_keyword
+from zephyr_lab.methods.calling import (
+    Progress,
+    Run,
+    device_of,
+    log_frame,
+    require_fit,
+    require_room,
+    require_trainable,
+    settings_by_keyword,
+)
 from zephyr_lab.methods.examples import IGNORED, Account, DialogueExample, dialogue_examples
 from zephyr_lab.methods.recipes.sft import SFT
 from zephyr_lab.models.packed_attention import require_apart
@@ -55,7 +64,8 @@ def train_sft(
     called with (step, steps, loss=...) instead of a bar. kind: another trainer than TRL's;
     make_optimizer: another optimiser of the model (None: the recipe's).
 
-    The log has loss (nats, the mean over the step's labelled tokens before its update), learning_rate and grad_norm.
+    The log has loss (nats, the mean over the step's labelled tokens before its update; a mixture's balancing loss,
+    weighted as its config has it, is added), learning_rate and grad_norm.
     `log.attrs` has the settings and what was found in the rows.
 
     Raises ValueError where no row can be trained on, for a model on two devices, a tokenizer of another vocabulary, a
@@ -69,7 +79,7 @@ def train_sft(
     >>> len(log), bool(log["loss"].iloc[-1] < log["loss"].iloc[0])
     (4, True)
     """
-    device_of(model)
+    require_trainable(model)
     require_fit(model, tokenizer)
     run = Run.of("SFT", checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = {}, {}
@@ -78,11 +88,13 @@ def train_sft(
             found = splits.dialogues(rows)
             examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
             print(f"{split}: {found.line(accounts[split].line())}")
-    with trl_adapters.own_forwards(model):
+    require_room(max(len(example.input_ids) for given in examples.values() for example in given), model)
+    run.trains_on(examples[TRAIN])
+    with trl_adapters.own_forwards(model), trl_adapters.settings_kept(model, tokenizer) as own:
         trainer = make_trainer(
             recipe,
             model,
-            tokenizer,
+            own,
             examples,
             seed=seed,
             folder=run.folder("trainer"),

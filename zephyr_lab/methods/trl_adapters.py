@@ -4,6 +4,7 @@ Every override here answers a measured fault of the installed versions; tests/me
 canary for each. Imported by workers alone: the trainers take seconds to load.
 """
 
+import copy
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,16 @@ import trl.trainer.utils as trl_utils
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import DPOConfig, DPOTrainer, SFTTrainer
 
 from zephyr_lab.core.seeds import derive
@@ -29,11 +39,14 @@ from zephyr_lab.methods.optimizers import muon_and_adamw
 from zephyr_lab.methods.pair_rows import require_answers
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.models import saved
+from zephyr_lab.models.wrapped import causal_model
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 # The rest of the log is wall-clock time, or counts that start anew when a run is resumed.
 TIMINGS = ("runtime", "per_second", "total_flos", "num_tokens")
 LARGEST_POOL, FEWEST_POOLS = 50, 4
+# Settings of a model that trainers write.
+WRITTEN = ("use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits", "router_aux_loss_coef")
 
 
 def trainer_arguments(
@@ -41,9 +54,11 @@ def trainer_arguments(
 ) -> dict[str, Any]:
     """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints, None for none; device: the model's.
 
-    held_out: rows of the held-out set, 0 where there is none. measure_start: evaluate held-out rows before the first
-    step; a resumed run has done so already.
+    held_out: rows of the held-out set, 0 where there is none: ValueError where `evaluate_every` asks for some.
+    measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
     """
+    if recipe.evaluate_every and not held_out:
+        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; hand some over")
     on_cpu = device.type == "cpu"
     return {
         "output_dir": nowhere() if folder is None else str(folder),
@@ -249,7 +264,11 @@ def run(
         folder = Path(trainer.args.output_dir)
         newest = checkpoints.newest_complete(folder)
         remove_others(folder, newest)
-    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    if newest is not None and 0 < trainer.args.max_steps <= checkpoints.step_of(newest):
+        trainer._load_from_checkpoint(str(newest))  # TRL would take one step more
+        trainer.state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME))
+    else:
+        trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     own_forward(trainer.model)
     return [_timeless(row) for row in trainer.state.log_history if "train_runtime" not in row]
 
@@ -302,6 +321,25 @@ def own_forwards(*models: nn.Module | None) -> Iterator[None]:
             vars(module).pop("forward", None)
             if forward is not None:
                 module.forward = forward
+
+
+@contextmanager
+def settings_kept(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Iterator[PreTrainedTokenizerBase]:
+    """Within, a tokenizer that trainers may change as they like; afterwards `model` has the settings that it had.
+
+    They switch its cache on, and write the tokenizer's special tokens into both of its configurations.
+    """
+    inner = causal_model(model)
+    found = (inner.config, inner.config.get_text_config(), getattr(inner, "generation_config", None))
+    configs = [one for one in found if one is not None]
+    before = [{name: getattr(config, name, None) for name in WRITTEN} for config in configs]
+    try:
+        yield tokenizer if tokenizer.pad_token is not None else copy.deepcopy(tokenizer)
+    finally:
+        for config, values in zip(configs, before, strict=True):
+            for name, value in values.items():
+                if getattr(config, name, None) != value:
+                    setattr(config, name, value)
 
 
 def remove_others(folder: Path, keep: Path | None) -> None:

@@ -31,6 +31,12 @@ def causal_model(model: nn.Module) -> PreTrainedModel:
     return found
 
 
+def share_weights(trained: nn.Module, still: nn.Module) -> bool:
+    """Whether a weight that trains in `trained` is one of `still`, too, which would then move with it."""
+    moving = {id(weight) for weight in trained.parameters() if weight.requires_grad}
+    return any(id(weight) in moving for weight in still.parameters())
+
+
 def accepted(module: nn.Module, **arguments: Any) -> dict[str, Any]:
     """Those of `arguments` that the module's own forward pass names: not every family keeps a cache, say."""
     return {name: value for name, value in arguments.items() if name in _named(type(module))}

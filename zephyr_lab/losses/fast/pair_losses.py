@@ -71,8 +71,15 @@ def as_pair_loss(loss: Any) -> NamedLoss:
 
 
 def name_of(loss: Callable[..., Any]) -> str:
-    """What a message calls a loss."""
-    return getattr(loss, "__name__", type(loss).__name__)
+    """What a message calls a loss: one made here by its maker and its settings, dpo(beta=0.1)."""
+    if isinstance(loss, NamedLoss):
+        return name_of(loss.function)
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if name != "<lambda>" or loss.__module__ != __name__:
+        return name
+    settings = inspect.getclosurevars(loss).nonlocals
+    told = ", ".join(f"{key}={value}" for key, value in settings.items() if isinstance(value, int | float))
+    return f"{loss.__qualname__.split('.<locals>.')[-2]}({told})"
 
 
 def dpo(*, beta: float) -> PairLoss:
