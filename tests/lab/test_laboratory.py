@@ -1,13 +1,17 @@
 """The words of an experiment: lazy arms, settings by keyword, losses of one's own, claims from named arms."""
 
+import ast
+import re
+
 import pandas as pd
 import pytest
 import torch
 
-from zephyr_lab.core import session
+from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import SCORE, Lab
 from zephyr_lab.lab.answers import Answers
+from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.reporting import claims as registry
 
@@ -137,6 +141,25 @@ def test_arms_of_claims_are_two_and_their_measures_known():
 
     named = [part for claim in registry.everything().values() for part in claim.parts if part.arms or part.measure]
     assert named and all(len(part.arms) == 2 and part.measure in MEASURES for part in named)
+
+
+def test_the_page_of_words_names_nothing_that_does_not_exist():
+    text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    kinds = {"lab": Lab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
+    used = {
+        (node.value.id, node.attr)
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds
+    }
+    attributes = {"lab": {"claims"}, "answers": {"frame"}}
+    assert len(used) > 15
+    assert [
+        f"{name}.{attribute}"
+        for name, attribute in sorted(used)
+        if not hasattr(kinds[name], attribute) and attribute not in attributes.get(name, ())
+    ] == []
 
 
 def test_answers_are_means_differences_and_names(lab):
