@@ -164,8 +164,9 @@ def test_an_item_without_a_table_of_scores_states_what_it_must_hold():
 
 
 def claims_written(path: Path) -> list[str]:
-    """The claim ids that a notebook's `check.claims(paper, ids, ...)` and `check.statements(ids)` name, read from its
-    source; `check.statements()` of all names none. Ids may come from a module's constant."""
+    """The claim ids that a notebook's `check.claims(paper, ids, ...)`, `check.statements(ids)` and
+    `lab.claims.decide(id, ...)` name, read from its source; `check.statements()` of all names none. Ids may come from a
+    module's constant."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     tree = ast.parse("\n".join(line for line in source.splitlines() if not line.startswith("%")))
@@ -179,6 +180,8 @@ def claims_written(path: Path) -> list[str]:
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("check.claims", "check.statements"):
             ids = call.args[1:2] if call.func.attr == "claims" else call.args[:1]
             found += [id for one in ids for id in eval(ast.unparse(one), names)]
+        elif isinstance(call, ast.Call) and ast.unparse(call.func) == "lab.claims.decide":
+            found.append(ast.literal_eval(call.args[0]))
     return found
 
 

@@ -4,6 +4,8 @@ import json
 import shutil
 import time
 
+import pytest
+
 ALL_FRESH = {"10_one": "fresh", "11_two": "fresh", "12_three": "fresh", "90_last": "fresh"}
 
 
@@ -85,6 +87,7 @@ def test_a_changed_lock_reruns_all(copy):
     assert all("constraints.txt changed" in reasons for reasons in why.values())
 
 
+@pytest.mark.slow
 def test_a_product_no_longer_made_is_removed(copy):
     copy.edit("toy_recipes/study.py", '/ f"{name}.txt"', '/ f"{name}_new.txt"')
     assert states(copy)["10_one"] == "ran"

@@ -17,6 +17,7 @@ from zephyr_lab.engine.stages import Stage
 PAUSE = "pause=0.05"
 
 
+@pytest.mark.slow
 def test_three_notebooks_share_fourteen_stages_and_two_slots(toy):
     assert set(toy.states("10", "11", "12", "-p", "pause=0.3").values()) == {"ran"}
     builds = toy.builds()

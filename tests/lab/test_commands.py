@@ -5,6 +5,8 @@ import os
 import pty
 import subprocess
 
+import pytest
+
 
 def test_list_tells_state_and_time(finished):
     rows = {row["notebook"]: row for row in json.loads(finished.run("list", "--json").stdout)}
@@ -49,6 +51,7 @@ def test_doctor_says_that_a_gpu_profile_needs_a_gpu(toy):
     assert (gpu["state"] == "wrong") == (gpu["found"] == "none") == (result.returncode == 1)
 
 
+@pytest.mark.slow
 def test_progress_of_stages_is_shown_while_a_notebook_waits_for_them(toy):
     """In a terminal: the command's own screen shows notebooks and stages."""
     screen, terminal = pty.openpty()

@@ -97,7 +97,7 @@ def test_kd_of_every_switch(packed, tokens, pairs):
             assert ours is None or (ours.item() == pytest.approx(theirs.item(), rel=1e-9) and not ours.requires_grad)
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("tokens", ["all", "answers", "answers_unshifted"])
 @pytest.mark.parametrize("reduction", ["sequences", "tokens", "groups"])
 def test_dae_of_every_switch(packed, tokens, reduction):

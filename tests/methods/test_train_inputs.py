@@ -62,6 +62,13 @@ METHODS = {
     "base": (base, ["the sky is red and it is late"] * 4, {}),
     "draft": (draft, DIALOGUES, {}),
 }
+
+
+def some_of(names):
+    """The first two names; the others in the slow tests."""
+    return [name if place < 2 else pytest.param(name, marks=pytest.mark.slow) for place, name in enumerate(names)]
+
+
 TRAINERS = ("sft", "dpo", "kd", "on-policy kd", "dae", "rloo")
 
 
@@ -116,7 +123,7 @@ def test_a_teacher_or_reference_whose_weights_train_is_refused(name, role):
             train(name, model, **{role: other})
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", some_of(TRAINERS))
 def test_tokenizer_settings_and_dropout_come_back_as_they_were(name):
     model, tokenizer = any_model("gpt2"), copy.deepcopy(small_tokenizer())
     tokenizer.pad_token = None
@@ -141,7 +148,7 @@ def test_a_reference_comes_back_in_its_mode(name):
     assert all(module.training for module in reference.modules())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", some_of(METHODS))
 def test_checkpoints_of_other_rows_are_not_gone_on_from(name, tmp_path):
     first = train(name, checkpoints=tmp_path)
     again = train(name, checkpoints=tmp_path)

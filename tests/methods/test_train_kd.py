@@ -157,7 +157,9 @@ class Halt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["kd", "dae", "on_policy_kd"])
+@pytest.mark.parametrize(
+    "method", ["kd", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dae", "on_policy_kd"))]
+)
 def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(method, tmp_path):
     teacher = model_of("llama", 1)
     own = STEP | {"epochs": 3, "batch": 2, "micro_batch": 2, "checkpoint_every": 1, "progress": silent}
