@@ -3,14 +3,10 @@
 from pathlib import Path
 
 from zephyr_lab.core import files
-from zephyr_lab.methods import policy_log, process
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.policy_gradient import GRPO, RLOO, train_policy_gradient
 from zephyr_lab.methods.recipes.rollouts import PolicyGradient, PolicyGradientRecipe
-from zephyr_lab.methods.stages.plain_settings import settings_of
-from zephyr_lab.methods.stages.world_questions import KeptPolicies, WorldQuestions, finish, reward_for
-from zephyr_lab.models import saved
+from zephyr_lab.methods.stages.world_questions import trained
 
 BY_NAME = {"rloo": RLOO, "grpo": GRPO}
 
@@ -24,26 +20,15 @@ def build(
     reward, length, tokens) and trl_log.json (what the trainer logs: KL a token, entropy, clipped share, ...). Metrics:
     steps, tokens spent, CPU seconds and memory. Raises ValueError at the first loss that is not finite.
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_chat_tokenizer(start)
-    with metered() as cost:
-        policy = saved.load_model(start).to(device)
-        questions = WorldQuestions.of_pairs(tokenizer, world=recipe.world, prompts=recipe.prompts, seed=seed)
-        kept = KeptPolicies(recipe.keep, tokenizer, context.checkpoints)
-        log = train_policy_gradient(
-            policy,
-            tokenizer,
-            questions.rows,
-            recipe=settings_of(recipe, PolicyGradient),
-            reward=reward_for(recipe, questions, tokenizer, inputs, device),
-            advantages=BY_NAME[recipe.algorithm],
-            seed=seed,
-            checkpoints=context.checkpoints,
-            progress=context.progress,
-            watch=kept,
-        )
-    finish(log, policy, kept, out)
+    log, metrics = trained(
+        train_policy_gradient,
+        PolicyGradient,
+        recipe,
+        seed=seed,
+        inputs=inputs,
+        out=out,
+        context=context,
+        advantages=BY_NAME[recipe.algorithm],
+    )
     files.write_json(out / "trl_log.json", log.attrs["trainer"])
-    return {"steps": float(len(log)), **policy_log.work(log), **cost.metrics()}
+    return {"steps": float(len(log)), **metrics}

@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from zephyr_lab.methods import policy_log, process
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.ppo import train_ppo
 from zephyr_lab.methods.recipes.rollouts import PPO, PPORecipe
-from zephyr_lab.methods.stages.plain_settings import settings_of
-from zephyr_lab.methods.stages.world_questions import KeptPolicies, WorldQuestions, finish, reward_for
-from zephyr_lab.models import saved
+from zephyr_lab.methods.stages.world_questions import trained
 
 
 def build(recipe: PPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
@@ -19,25 +15,13 @@ def build(recipe: PPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, c
     rollout: reward, KL (k1, nats an answer), length, value error, tokens. Metrics: steps (rollouts), updates, tokens
     spent, CPU seconds and memory. Raises ValueError at the first loss that is not finite.
     """
-    process.prepare()
-    device = process.pick_device(recipe.device)
-    start = inputs["policy"] / recipe.start
-    tokenizer = saved.load_chat_tokenizer(start)
-    with metered() as cost:
-        policy = saved.load_model(start).to(device)
-        questions = WorldQuestions.of_pairs(tokenizer, world=recipe.world, prompts=recipe.prompts, seed=seed)
-        kept = KeptPolicies(recipe.keep, tokenizer, context.checkpoints)
-        log = train_ppo(
-            policy,
-            tokenizer,
-            questions.rows,
-            recipe=settings_of(recipe, PPO),
-            reward=reward_for(recipe, questions, tokenizer, inputs, device),
-            seed=seed,
-            checkpoints=context.checkpoints,
-            progress=context.progress,
-            watch=kept,
-        )
-    finish(log, policy, kept, out)
-    updates = float(recipe.steps * recipe.updates)
-    return {"steps": float(recipe.steps), "updates": updates, **policy_log.work(log), **cost.metrics()}
+    _, metrics = trained(
+        train_ppo,
+        PPO,
+        recipe,
+        seed=seed,
+        inputs=inputs,
+        out=out,
+        context=context,
+    )
+    return {"steps": float(recipe.steps), "updates": float(recipe.steps * recipe.updates), **metrics}

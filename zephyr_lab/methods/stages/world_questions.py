@@ -4,9 +4,10 @@ A prompt keeps its task, which the judge needs and the policy never sees.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,10 +17,13 @@ from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_prompts
 from zephyr_lab.data.splits import TRAIN, Messages, Split
-from zephyr_lab.methods import policy_log
+from zephyr_lab.methods import policy_log, process
+from zephyr_lab.methods.loop import Context
+from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.recipes.rollouts import LEARNED, Rollouts
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.methods.rollouts import Answered, Reward, answer_texts, learned_reward
+from zephyr_lab.methods.stages.plain_settings import settings_of
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 from zephyr_lab.world import completions
@@ -96,6 +100,46 @@ class KeptPolicies:
     def __call__(self, step: int, policy: PreTrainedModel) -> None:
         if step in self.steps:
             saved.save(policy, self.tokenizer, self.folder / KEPT / str(step))
+
+
+def trained(
+    train: Callable[..., pd.DataFrame],
+    kind: type,
+    recipe: Rollouts,
+    *,
+    seed: int,
+    inputs: dict[str, Path],
+    out: Path,
+    context: Context,
+    **how: Any,
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The log of `train` on the recipe's policy and prompts, written to `out` with the policies, and its metrics.
+
+    kind: the settings that `train` takes; how: more of its arguments. Metrics: tokens spent, CPU seconds and memory,
+    from loading the policy to the last step.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    start = inputs["policy"] / recipe.start
+    tokenizer = saved.load_chat_tokenizer(start)
+    with metered() as cost:
+        policy = saved.load_model(start).to(device)
+        questions = WorldQuestions.of_pairs(tokenizer, world=recipe.world, prompts=recipe.prompts, seed=seed)
+        kept = KeptPolicies(recipe.keep, tokenizer, context.checkpoints)
+        log = train(
+            policy,
+            tokenizer,
+            questions.rows,
+            recipe=settings_of(recipe, kind),
+            reward=reward_for(recipe, questions, tokenizer, inputs, device),
+            seed=seed,
+            checkpoints=context.checkpoints,
+            progress=context.progress,
+            watch=kept,
+            **how,
+        )
+    finish(log, policy, kept, out)
+    return log, {**policy_log.work(log), **cost.metrics()}
 
 
 def finish(log: pd.DataFrame, policy: PreTrainedModel, kept: KeptPolicies, out: Path) -> None:
