@@ -1,6 +1,7 @@
 """The words of an experiment: lazy arms, settings by keyword, losses of one's own, claims from named arms."""
 
 import ast
+import dataclasses
 import re
 
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import SCORE, Lab
+from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
@@ -93,7 +95,7 @@ def test_bad_input_is_named(lab):
         sft.stage(2)
     with pytest.raises(ValueError, match="no model after epoch 5: the run has 3 epochs"):
         lab.dpo(sft, pairs).after_epoch(5)
-    with pytest.raises(ValueError, match="paper must be one of zephyr, got 'zefir'"):
+    with pytest.raises(ValueError, match="paper must be one of zephyr, kd_dae, eda, teaching, got 'zefir'"):
         Lab("zefir", "smoke", 1)
 
 
@@ -136,11 +138,11 @@ def test_a_claim_whose_arms_were_not_asked_is_said_to_be_open(lab, capsys):
         lab.claims.decide("Z99", graded({"dSFT-1": 5.0}))
 
 
-def test_arms_of_claims_are_two_and_their_measures_known():
+def test_arms_of_claims_are_two_or_four_and_their_measures_known():
     from zephyr_lab.lab.answers import MEASURES
 
     named = [part for claim in registry.everything().values() for part in claim.parts if part.arms or part.measure]
-    assert named and all(len(part.arms) == 2 and part.measure in MEASURES for part in named)
+    assert named and all(len(part.arms) in (2, 4) and part.measure in MEASURES for part in named)
 
 
 def test_the_page_of_words_names_nothing_that_does_not_exist():
@@ -170,3 +172,40 @@ def test_answers_are_means_differences_and_names(lab):
     assert answers.named({"better": "b"}).arms == ["better"]
     with pytest.raises(ValueError, match="no answers of an arm named 'c'; there are a, b"):
         answers.named({"x": "c"})
+
+
+def test_answers_of_two_askings_join_and_compare_over_the_seeds_they_share():
+    answers = graded({"a": 5.0}) | graded({"b": 6.0}, seeds=2)
+    (difference,) = answers.differences({"gain": ("b", "a")}).to_dict("records")
+    assert difference["seeds"] == 2 and difference["value"] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="both answers have an arm named 'a'"):
+        answers | graded({"a": 5.0})
+    later = dataclasses.replace(graded({"c": 5.0}, seeds=1), frame=graded({"c": 5.0}, seeds=1).frame.assign(seed=7))
+    with pytest.raises(ValueError, match="'a' and 'c' have no seed in common"):
+        (answers | later).difference("a", "c")
+
+
+def test_an_effect_of_four_arms_is_a_difference_of_differences():
+    part = registry.Part("m", "higher", 0.1, "", arms=("a", "b", "c", "d"), measure="score")
+    row = graded({"a": 9.0, "b": 4.0, "c": 5.0, "d": 3.0}).effect("X", part)
+    assert row["value"] == pytest.approx((9 - 4) - (5 - 3))
+
+
+def test_a_measure_of_the_domain_reads_the_answers_to_its_questions():
+    general, domain = graded({"a": 5.0}), graded({"a": 7.0}).frame
+    both = dataclasses.replace(general, domain=domain)
+    assert both.values("a", Measure("domain score", domain=True)).to_numpy().mean() == pytest.approx(7.02, abs=0.05)
+    assert both.named({"b": "a"}).domain["model"].unique().tolist() == ["b"]
+
+
+def test_fewer_seeds_are_a_laboratory_that_takes_the_same_arms(lab):
+    few = lab.with_seeds(1)
+    assert (few.seeds, few.profile, lab.seeds) == (1, "smoke", 2)
+    assert few.dpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).seeds == 1
+    with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
+        lab.with_seeds(0)
+
+
+def test_a_statement_of_a_document_is_decided_from_any_laboratory(lab, capsys):
+    lab.claims.decide("S1-10")
+    assert capsys.readouterr().out.startswith("S1-10 ")

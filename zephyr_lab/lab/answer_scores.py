@@ -39,7 +39,8 @@ class Measure:
     """A number of a model on one seed: the mean of `column` over the answers of `run`, times `scale`.
 
     `metric` names it in the tidy frame. turn: 1 or 2 alone, None for both; official: the first 80 questions alone;
-    within: the ends of what an answer can get, after scaling, None where it has none.
+    within: the ends of what an answer can get, after scaling, None where it has none. domain: of the answers to the
+    questions of the domain, not of the chat benchmark.
     """
 
     metric: str
@@ -49,6 +50,7 @@ class Measure:
     official: bool = False
     scale: float = 1.0
     within: Scale | None = None
+    domain: bool = False
 
 
 JUDGED = Scale(1.0, 10.0)  # what a judge gives

@@ -3,8 +3,10 @@
 One row an arm, seed, question and turn. Intervals are over seeds, of differences paired by seed and question.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +16,8 @@ from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab.answer_scores import HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.reporting import tables
+from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import PERCENT
 
 # Endings of answers in %: what a model that skipped dSFT does not know.
@@ -34,27 +38,42 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Answers:
-    """Graded answers of some arms. frame: a row an answer; held_out: each model's ranking of held-out pairs, or empty.
+    """Graded answers of some arms. frame: a row an answer to a question of the chat benchmark; held_out: each model's
+    ranking of held-out pairs; domain: a row an answer to a question of the domain. The last two may be empty.
 
     Columns of `frame`: seed, model (the arm's name), run, question_id, category, turn, prompt, text, finished, score,
     its parts, and whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break.
+    Answers of several askings join with `|`; arms may have unlike numbers of seeds, and a difference is taken over the
+    seeds that both sides have.
     """
 
     frame: pd.DataFrame
-    held_out: pd.DataFrame
+    held_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+    domain: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def of(cls, evaluations: Mapping[str, Sequence[Stage]]) -> "Answers":
         """The answers of finished evaluations: by arm a stage a seed."""
-        answered, ranked = [], []
-        for name, of_arm in evaluations.items():
-            for seed, stage in enumerate(of_arm):
-                folder = get(stage)
-                columns = files.read_json(folder / "answers.json")
-                answered.append(pd.DataFrame({"seed": seed, **columns}).assign(model=name))
-                if (folder / "pairs.json").is_file():
-                    ranked += [{"seed": seed, **row, "model": name} for row in files.read_json(folder / "pairs.json")]
-        return cls(with_endings(pd.concat(answered, ignore_index=True)), pd.DataFrame(ranked))
+        folders = {name: [get(stage) for stage in of_arm] for name, of_arm in evaluations.items()}
+        return cls(
+            with_endings(read(folders, "answers.json")), read(folders, "pairs.json"), read(folders, "domain.json")
+        )
+
+    def __or__(self, other: "Answers") -> "Answers":
+        """The answers of both askings. Raises ValueError where both have an arm of one name."""
+        twice = [arm for arm in other.arms if arm in self.arms]
+        if twice:
+            raise ValueError(f"both answers have an arm named {twice[0]!r}; name one of them otherwise")
+        frames = {
+            one.name: pd.concat([getattr(self, one.name), getattr(other, one.name)], ignore_index=True)
+            for one in dataclasses.fields(self)
+        }
+        return dataclasses.replace(self, **frames)
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What claims.toml can name of the answers."""
+        return MEASURES
 
     @property
     def arms(self) -> list[str]:
@@ -63,7 +82,11 @@ class Answers:
 
     def means(self, *measures: Measure, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame: each measure (the score) of each arm, with its interval over seeds."""
-        return scores.scores(self.frame, measures or (SCORE,), models=arms)
+        return tables.frame(
+            self.number(arm, row=arm, metric=measure.metric, measure=measure)
+            for arm in (self.arms if arms is None else arms)
+            for measure in measures or (SCORE,)
+        )
 
     def number(self, arm: str, *, row: str, metric: str, measure: Measure = SCORE) -> dict[str, Any]:
         """One line of a tidy frame: the measure of an arm, under the row and metric of a table of one's own."""
@@ -71,11 +94,11 @@ class Answers:
 
     def named(self, names: Mapping[str, str]) -> "Answers":
         """The answers of some arms under other names, in that order: `names` gives each new name its arm."""
-        frames = [self.frame[self.frame["model"] == arm].assign(model=name) for name, arm in names.items()]
         lacking = [arm for arm in names.values() if arm not in self.arms]
         if lacking:
             raise ValueError(f"no answers of an arm named {lacking[0]!r}; there are {', '.join(self.arms)}")
-        return Answers(pd.concat(frames, ignore_index=True), self.held_out)
+        frames = {one.name: _named(getattr(self, one.name), names) for one in dataclasses.fields(self)}
+        return dataclasses.replace(self, **frames)
 
     def parts(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """What the score is made of: core, explanation, style, cost, words."""
@@ -83,7 +106,34 @@ class Answers:
 
     def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Measure) -> pd.DataFrame:
         """Tidy frame of first arm - second arm, paired by seed and question: `pairs` names each row."""
-        return scores.differences(self.frame, pairs, measures or (SCORE,))
+        return tables.frame(
+            scores.number(
+                row,
+                measure.metric,
+                self.difference(ours, theirs, measure),
+                within=scores.of_difference(measure.within),
+            )
+            for row, (ours, theirs) in pairs.items()
+            for measure in measures or (SCORE,)
+        )
+
+    def difference(self, ours: str, theirs: str, measure: Measure = SCORE) -> pd.DataFrame:
+        """The measure of one arm less that of another: a row a seed that both have, a column a question.
+
+        Raises ValueError where they share no seed.
+        """
+        values = (self.values(ours, measure) - self.values(theirs, measure)).dropna(how="all")
+        if values.empty:
+            raise ValueError(f"{ours!r} and {theirs!r} have no seed in common")
+        return values
+
+    def effect(self, claim: str, part: Part) -> dict[str, Any]:
+        """One part of a claim: its first arm less its second, or the difference of two such differences."""
+        measure = MEASURES[part.measure]
+        values = self.difference(*part.arms[:2], measure)
+        if len(part.arms) == 4:
+            values = (values - self.difference(*part.arms[2:], measure)).dropna(how="all")
+        return scores.effect(claim, part.metric, values)
 
     def win_rates(self, *, against: str, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame of win rates in % of first answers against those of an arm of the same seed, ties half."""
@@ -107,7 +157,29 @@ class Answers:
 
     def values(self, arm: str, measure: Measure = SCORE) -> pd.DataFrame:
         """The measure of one arm: a row a seed, a column a question (mean of its turns)."""
-        return scores.grid(self.frame, arm, measure)
+        return scores.grid(self.domain if measure.domain else self.frame, arm, measure)
+
+
+def read(folders: Mapping[str, Sequence[Path]], file: str) -> pd.DataFrame:
+    """A file of finished evaluations, by arm a folder a seed, with columns seed and model; those without it left out.
+
+    Empty where none has it.
+    """
+    frames = [
+        pd.DataFrame({"seed": seed, **pd.DataFrame(files.read_json(folder / file))}).assign(model=name)
+        for name, of_arm in folders.items()
+        for seed, folder in enumerate(of_arm)
+        if (folder / file).is_file()
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _named(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    if frame.empty:
+        return frame
+    return pd.concat(
+        [frame[frame["model"] == arm].assign(model=name) for name, arm in names.items()], ignore_index=True
+    )
 
 
 def with_endings(answered: pd.DataFrame) -> pd.DataFrame:

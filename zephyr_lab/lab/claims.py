@@ -4,24 +4,40 @@ What is decided stands in claims.toml before anything is measured: which arm min
 direction, beyond which margin. `decide` computes it, records it, and prints what came of it.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab.answers import MEASURES, Answers
 from zephyr_lab.reporting import check
 from zephyr_lab.reporting import claims as registry
 from zephyr_lab.reporting.check_shown import effect_text
 from zephyr_lab.reporting.claims import Claim, Measured, Part
 
+OVERVIEW = "overview"
 SENTENCES = {
     registry.REPRODUCED: "reproduced here",
     registry.DIRECTION_ONLY: "of the claimed direction here, its size not resolved",
     registry.NOT_RESOLVED: "not resolved here",
     registry.CONTRADICTED: "contradicted here",
 }
+
+
+@runtime_checkable
+class Comparison(Protocol):
+    """Arms that were asked something, as a claim compares them: `Answers`, and what a paper has in their place."""
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms."""
+
+    @property
+    def measures(self) -> Mapping[str, Any]:
+        """What of them can be compared, by the names of claims.toml."""
+
+    def effect(self, claim: str, part: Part) -> dict[str, Any]:
+        """The effect of one part of a claim: its first arm less its second, or the difference of two such."""
 
 
 class Claims:
@@ -31,22 +47,25 @@ class Claims:
         self._paper = paper
         self._decided: dict[str, str] = {}
 
-    def decide(self, id: str, measured: Answers | pd.DataFrame | Measured | Sequence[Measured]) -> None:
+    def decide(
+        self, id: str, measured: Comparison | pd.DataFrame | Measured | Sequence[Measured] | None = None
+    ) -> None:
         """Decide a claim, record it for the ledger, and print the verdict with effect and interval.
 
-        measured: answers that hold the arms which claims.toml names for it; or, for a claim about something else, the
-        effects themselves (see `reporting.check.claims`). Raises ValueError for an id that the paper does not have, and
-        for answers where claims.toml names no arms.
+        id: of this paper, or of an overview document (S...), whose verdict published facts give. measured: answers that
+        hold the arms which claims.toml names for it; or, for a claim about something else, the effects themselves (see
+        `reporting.check.claims`); nothing for a claim that cannot be tested here, or that facts alone decide. Raises
+        ValueError for an id that neither has, and for answers where claims.toml names no arms.
         """
-        claim = self._claim(id)
-        if isinstance(measured, Answers):
+        paper, claim = self._claim(id)
+        if isinstance(measured, Comparison):
             lacking = sorted({arm for part in claim.parts for arm in part.arms} - set(measured.arms))
             if lacking:
                 print(f"{id} not measured: no arm named {', '.join(map(repr, lacking))} was asked")
                 return
             measured = effects(claim, measured)
-        given = measured if isinstance(measured, pd.DataFrame) else {id: measured}
-        (entry,) = check.decided(self._paper, [id], given)
+        given = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
+        (entry,) = check.decided(paper, [id], given)
         self._decided[id] = sentence(claim, entry)
         print(f"{id} {entry['verdict']}: {effect_text(entry)}; {entry['why']}")
 
@@ -55,26 +74,26 @@ class Claims:
         for said in self._decided.values():
             print(f"- {said}")
 
-    def _claim(self, id: str) -> Claim:
-        known = {claim.id: claim for claim in registry.load(self._paper)}
-        if id not in known:
-            raise ValueError(f"{self._paper} has no claim {id!r}; known: {', '.join(known)}")
-        return known[id]
+    def _claim(self, id: str) -> tuple[str, Claim]:
+        """The claim, and the paper or document that makes it."""
+        papers = dict.fromkeys(paper for paper in (self._paper, OVERVIEW) if paper in registry.PAPERS)
+        for paper in papers:
+            for claim in registry.load(paper):
+                if claim.id == id:
+                    return paper, claim
+        known = [claim.id for paper in papers for claim in registry.load(paper)]
+        raise ValueError(f"{self._paper} has no claim {id!r}; known: {', '.join(known)}")
 
 
-def effects(claim: Claim, answers: Answers) -> pd.DataFrame:
+def effects(claim: Claim, comparison: Comparison) -> pd.DataFrame:
     """The effect of each part of a claim, from the arms and the measure that claims.toml names for it."""
-    return scores.effects([scores.effect(claim.id, part.metric, _values(claim, part, answers)) for part in claim.parts])
-
-
-def _values(claim: Claim, part: Part, answers: Answers) -> pd.DataFrame:
-    if len(part.arms) != 2 or part.measure not in MEASURES:
-        raise ValueError(
-            f"claims.toml names no two arms and no measure for {claim.id} ({part.metric}); decide it from effects"
-        )
-    ours, theirs = part.arms
-    measure = MEASURES[part.measure]
-    return answers.values(ours, measure) - answers.values(theirs, measure)
+    for part in claim.parts:
+        if len(part.arms) not in (2, 4) or part.measure not in comparison.measures:
+            raise ValueError(
+                f"claims.toml names no arms and no measure for {claim.id} ({part.metric}) that these answers have; "
+                f"measures: {', '.join(comparison.measures)}; or decide it from effects"
+            )
+    return scores.effects([comparison.effect(claim.id, part) for part in claim.parts])
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ dpo = lab.dpo(sft, lab.pairs(), epochs=1)         # a keyword wins over papers/z
 answers = lab.ask({"dSFT": sft, "dDPO": dpo})     # trains what is missing, all seeds at once
 """
 
-import copy
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -25,7 +25,13 @@ from zephyr_lab.lab.claims import Claims
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import tables
 
-PAPERS = ("zephyr",)
+# Where the words of a paper stand that are not those of every laboratory.
+LABORATORIES = {
+    "zephyr": "laboratory:Lab",
+    "kd_dae": "kd_lab:KDLab",
+    "eda": "eda_lab:EDALab",
+    "teaching": "teaching_lab:TeachingLab",
+}
 Settings = TypeVar("Settings")
 TRUTH = {
     "exact_chosen": "chosen, exact score",
@@ -37,10 +43,19 @@ TRUTH = {
 class Lab:
     """One paper at one profile, under seeds 0 to `seeds` - 1; nothing is trained before it is asked for.
 
+    The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words:
+    `Lab("kd_dae", ...)` is a `KDLab`. Arms of one laboratory serve in another of the same profile.
+
     notebook: whose run this is, for its record. own: knobs of the notebook's parameters; where one is given (not None),
     what is saved goes to build/<profile>/own/, beside the standard build and never over it. Raises ValueError for an
     unknown paper or profile, and for a count of seeds below 1.
     """
+
+    def __new__(cls, paper: str, *args: Any, **options: Any) -> "Lab":
+        if paper not in LABORATORIES:
+            raise ValueError(f"paper must be one of {', '.join(LABORATORIES)}, got {paper!r}")
+        module, _, name = LABORATORIES[paper].partition(":")
+        return object.__new__(getattr(importlib.import_module(f"zephyr_lab.lab.{module}"), name))
 
     def __init__(
         self,
@@ -51,8 +66,6 @@ class Lab:
         notebook: str = "interactive",
         own: Mapping[str, str | float | bool | None] | None = None,
     ) -> None:
-        if paper not in PAPERS:
-            raise ValueError(f"paper must be one of {', '.join(PAPERS)}, got {paper!r}")
         require_profile(profile)
         changed = [f"{name}={value}" for name, value in (own or {}).items() if value is not None]
         session.begin(profile, seeds, notebook=notebook, own="-".join([notebook, *changed]) if changed else "")
@@ -135,7 +148,10 @@ class Lab:
 
     def with_seeds(self, seeds: int) -> "Lab":
         """The same laboratory under another number of seeds, for a question beside the main one."""
-        other = copy.copy(self)
+        if seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {seeds}")
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other.seeds = seeds
         return other
 
@@ -173,7 +189,7 @@ class Lab:
     def _require(self, *parts: Arm | Rows) -> None:
         """Raises ValueError for what another laboratory made: another profile, or fewer seeds."""
         for part in parts:
-            if part.profile != self.profile or part.seeds != self.seeds:
+            if part.profile != self.profile or part.seeds < self.seeds:
                 raise ValueError(
                     f"this lab is {self.profile} with {self.seeds} seeds, the arm {part.profile} with {part.seeds}; "
                     "make it with this lab"

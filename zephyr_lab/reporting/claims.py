@@ -30,8 +30,8 @@ VERDICTS = (*MEASURED_VERDICTS, NOT_TESTABLE, NOT_MEASURED, *STATEMENT_VERDICTS)
 class Part:
     """A further effect that must hold for the claim to hold.
 
-    arms: the two whose difference it is, first minus second; measure: of what (`lab.answers.MEASURES`). Without them
-    the effect is about something else than answers.
+    arms: the two whose difference it is, first minus second, or four, for the difference of two such; measure: of what,
+    as the answers name it (`lab.answers.MEASURES`). Without them the effect is about something else than answers.
     """
 
     metric: str
