@@ -209,3 +209,16 @@ def test_fewer_seeds_are_a_laboratory_that_takes_the_same_arms(lab):
 def test_a_statement_of_a_document_is_decided_from_any_laboratory(lab, capsys):
     lab.claims.decide("S1-10")
     assert capsys.readouterr().out.startswith("S1-10 ")
+
+
+def test_a_conclusion_is_read_off_the_interval_whichever_way_it_goes(lab, capsys):
+    line = {"row": "b - a", "metric": "mt_bench", "interval": "3 seeds, t 95 %"}
+    ends = {"higher by 0.50 [0.20, 0.80]": (0.5, 0.2, 0.8), "lower by 0.50 [0.20, 0.80]": (-0.5, -0.8, -0.2)}
+    ends["no difference resolved, +0.10 [-0.20, +0.40]"] = (0.1, -0.2, 0.4)
+    for said, (value, low, high) in ends.items():
+        lab.conclude(pd.DataFrame([{**line, "value": value, "low": low, "high": high}]), {"mt_bench": "chat score"})
+        assert capsys.readouterr().out == f"b - a, chat score: {said} (3 seeds, t 95 %)\n"
+    lab.claims.findings()
+    assert capsys.readouterr().out == f"- b - a, chat score: {said} (3 seeds, t 95 %)\n"
+    lab.conclude(pd.DataFrame([{**line, "value": 1.0, "low": 1.0, "high": 1.0}]), {"another": "metric"})
+    assert capsys.readouterr().out == ""

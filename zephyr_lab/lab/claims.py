@@ -45,7 +45,7 @@ class Claims:
 
     def __init__(self, paper: str) -> None:
         self._paper = paper
-        self._decided: dict[str, str] = {}
+        self._said: dict[str, str] = {}
 
     def decide(
         self, id: str, measured: Comparison | pd.DataFrame | Measured | Sequence[Measured] | None = None
@@ -66,12 +66,25 @@ class Claims:
             measured = effects(claim, measured)
         given = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
         (entry,) = check.decided(paper, [id], given)
-        self._decided[id] = sentence(claim, entry)
-        print(f"{id} {entry['verdict']}: {effect_text(entry)}; {entry['why']}")
+        self._said[id] = sentence(claim, entry)
+        print(f"{id} {entry['verdict']}: {'; '.join(filter(None, (effect_text(entry), entry['why'])))}")
+
+    def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print what differences say, a line each, and remember it for `findings`.
+
+        differences: a tidy frame whose rows are comparisons, as `Answers.differences` makes it. names: the metrics to
+        speak of, each with the words for it; by default all of them under their own names.
+        """
+        for line in differences.to_dict("records"):
+            if names is None or line["metric"] in names:
+                words = (names or {}).get(line["metric"], line["metric"])
+                said = conclusion(line, words, digits=digits)
+                self._said[f"{line['row']}, {words}"] = said
+                print(said)
 
     def findings(self) -> None:
-        """Print one sentence a claim that was decided, from verdict, effect and interval."""
-        for said in self._decided.values():
+        """Print what was found: one sentence a claim that was decided and a difference that was concluded from."""
+        for said in self._said.values():
             print(f"- {said}")
 
     def _claim(self, id: str) -> tuple[str, Claim]:
@@ -94,6 +107,18 @@ def effects(claim: Claim, comparison: Comparison) -> pd.DataFrame:
                 f"measures: {', '.join(comparison.measures)}; or decide it from effects"
             )
     return scores.effects([comparison.effect(claim.id, part) for part in claim.parts])
+
+
+def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
+    """`far, chat score: lower by 0.49 [0.38, 0.60] (5 seeds, t 95 %)`; "no difference resolved" where 0 lies within."""
+    value, low, high = (difference[name] for name in ("value", "low", "high"))
+    of = f" ({difference['interval']})" if difference["interval"] else ""
+    if pd.isna(low) or low <= 0 <= high:
+        ends = "" if pd.isna(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+        return f"{difference['row']}, {words}: no difference resolved, {value:+.{digits}f}{ends}{of}"
+    near, far = sorted((abs(low), abs(high)))
+    way = "higher" if value > 0 else "lower"
+    return f"{difference['row']}, {words}: {way} by {abs(value):.{digits}f} [{near:.{digits}f}, {far:.{digits}f}]{of}"
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

@@ -142,6 +142,10 @@ class Lab:
         get_many([stage for of_arm in asked.values() for stage in of_arm])
         return Answers.of(asked)
 
+    def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print what differences say, a line each; "What we found" says it again. See `Claims.conclude`."""
+        self.claims.conclude(differences, names, digits=digits)
+
     def sizes(self, table: str, kind: type[Settings]) -> Settings:
         """A table of the paper's settings at this profile: which further arms there are, how many of what."""
         return settings.load(self.paper, self.profile, table, kind)
