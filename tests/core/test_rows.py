@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from zephyr_lab.core.row_types import LONGEST_ROW
-from zephyr_lab.core.rows import default_rejected_path, iter_rows, read_rows, write_rejected
+from zephyr_lab.core.rows import LONGEST_ROW, default_rejected_path, iter_rows, read_rows, write_rejected
 
 GOOD = [{"id": 1, "text": "one"}, {"id": 2, "text": "zwei – ümlaut"}, {"id": 3, "text": "three"}]
 
@@ -43,23 +42,23 @@ def test_each_kind_of_file_gives_the_same_rows(tmp_path, name):
 
 
 BROKEN_ROWS = {
-    "broken": (b'{"id": 9, "text', None, "is not JSON"),
-    "no object": (b"[1, 2]", None, "a list"),
-    "a number": (b"12", None, "a number"),
-    "not UTF-8": (b'{"id": 9, "text": "\xff\xfe"}', None, "no UTF-8"),
-    "latin-1": ('{"id": 9, "text": "naïve"}'.encode("latin-1"), None, "no UTF-8"),
-    "NaN": (b'{"id": 9, "text": "x", "score": NaN}', "score", "NaN is no JSON value"),
-    "Infinity": (b'{"id": 9, "score":-Infinity}', "score", "-Infinity is no JSON value"),
+    "broken": (b'{"id": 9, "text', None, "is not JSON: Unterminated string starting at character 11"),
+    "no object": (b"[1, 2]", None, "is not a JSON object, but a list"),
+    "a number": (b"12", None, "is not a JSON object, but a number"),
+    "not UTF-8": (b'{"id": 9, "text": "\xff\xfe"}', None, "is not UTF-8"),
+    "latin-1": ('{"id": 9, "text": "naïve"}'.encode("latin-1"), None, "is not UTF-8"),
+    "NaN": (b'{"id": 9, "text": "x", "score": NaN}', "score", "NaN is not JSON (write null)"),
+    "Infinity": (b'{"id": 9, "score":-Infinity}', "score", "-Infinity is not JSON"),
     "huge whole number": (b'{"id": 9, "score": 1' + b"0" * 5000 + b"}", "score", "beyond 64 bits"),
     "65 bits": (b'{"id": 18446744073709551616}', "id", "beyond 64 bits"),
     "huge real number": (b'{"id": 9, "score": 1e999}', "score", "beyond 64 bits"),
-    "key twice": (b'{"id": 9, "text": "a", "text": "b"}', "text", "twice"),
+    "duplicate key": (b'{"id": 9, "text": "a", "text": "b"}', "text", "duplicate key 'text'"),
     "deep": (b'{"id": 9, "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None, "nested too deeply"),
     "deep, and just parsed": (b'{"id": 9, "text": ' + b"[" * 300 + b"]" * 300 + b"}", None, "nested too deeply"),
     "NUL bytes": (b"\0" * 50, None, "is not JSON"),
     "raw NUL in a text": (b'{"id": 9, "text": "a\0b"}', None, "is not JSON"),
     "half a surrogate pair": (b'{"id": 9, "text": "\\ud83d"}', None, "half a surrogate pair"),
-    "two objects": (b'{"id": 9} {"id": 10}', None, "more text after"),
+    "two objects": (b'{"id": 9} {"id": 10}', None, "is not JSON: Extra data at character 11"),
     "too long": (b'{"id": 9, "text": "' + b"x" * 10_000_000 + b'"}', None, "longer than"),
 }
 
@@ -148,6 +147,13 @@ def test_byte_order_marks_windows_line_ends_and_blank_lines_are_no_fault(tmp_pat
     assert rows.bad == []
 
 
+def test_byte_order_marks_between_the_elements_of_a_list_are_no_fault(tmp_path):
+    elements = ["\ufeff" + json.dumps(row) for row in GOOD]
+    rows = read_rows(write(tmp_path / "a.json", "[" + ", ".join(elements) + ", \ufeff]"))
+    assert ids(rows) == [1, 2, 3]
+    assert rows.bad == []
+
+
 def test_a_mark_of_the_other_unicode_is_said_plainly(tmp_path):
     with pytest.raises(ValueError, match="UTF-16 text; save it as UTF-8"):
         read_rows(write(tmp_path / "a.jsonl", lines(*GOOD).decode().encode("utf-16")))
@@ -221,8 +227,8 @@ def test_a_text_in_parquet_that_is_no_utf_8_costs_one_row(tmp_path):
         ("a.jsonl", b"\n\n  \n", "'a.jsonl' holds no rows"),
         ("a.jsonl.gz", gzip.compress(b"", mtime=0), "holds no rows"),
         ("a.json", b"[]", "holds no rows"),
-        ("a.parquet", b"PAR1 this is none PAR1", "no readable parquet"),
-        ("a.csv", b"id\n1\n", "'a.csv' is no known kind of file; allowed: .jsonl"),
+        ("a.parquet", b"PAR1 this is none PAR1", "is not a readable parquet file"),
+        ("a.csv", b"id\n1\n", "'a.csv' is not a known kind of file; allowed: .jsonl"),
     ],
 )
 def test_a_file_without_rows_is_said_in_one_line(tmp_path, name, content, message):

@@ -3,13 +3,7 @@
 import math
 from typing import Any
 
-
-class BadColumn(ValueError):
-    """A column that a row lacks, or that holds what it must not; `column` names it."""
-
-    def __init__(self, column: str, problem: str):
-        super().__init__(problem)
-        self.column = column
+from zephyr_lab.core.row_types import BadColumn
 
 
 def required(data: dict[str, Any], column: str) -> Any:

@@ -1,237 +1,153 @@
-"""Strict JSON objects out of text that may be broken: one, or all that a list still holds.
+"""Strict JSON objects out of text that may be broken, and the elements of a list that may be broken.
 
-Strict means that what a reader could take in two ways is refused: a key that stands twice, NaN and Infinity,
-numbers beyond 64 bits, half a surrogate pair, bytes that were no UTF-8.
+Strict means that what a reader could take in two ways is refused: a duplicate key, NaN and Infinity, numbers beyond
+64 bits, half a surrogate pair, bytes that are not UTF-8. Python's parser stays, since msgspec lets duplicate keys and
+long numbers pass and does not say which key holds a NaN.
 """
 
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from typing import Any
 
+from zephyr_lab.core.row_types import BadColumn
+
 _KEY = r'"((?:[^"\\]|\\.)*)"\s*:'
-_OBJECT_START = re.compile(r'\{\s*"')
 _FIRST_KEY = re.compile(r"\{\s*" + _KEY)
+_OBJECT_START = re.compile(r'\{\s*"')
 _OPENINGS = re.compile(rf"(?:[\[{{]\s*(?:{_KEY}\s*)?)+")
-_AFTER_A_ROW = re.compile(r"\s*(?:,|\]?\s*\Z)")
-_BETWEEN = re.compile(r"[\s,]*")
+_AFTER_A_VALUE = re.compile(r"\s*(?:,|\]?\s*\Z)")
+_BETWEEN = re.compile(r"[\s,\ufeff]*")
 _DEEPEST = 100
-_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-
-
-class NotAnObject(ValueError):
-    """Text that is no strict JSON object; `column` is the key at fault, None where it is none or unknown."""
-
-    def __init__(self, problem: str, column: str | None = None):
-        super().__init__(problem)
-        self.column = column
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """An element of a list: its text, and its value or, where that is None, what is wrong."""
-
-    text: str
-    value: dict[str, Any] | None
-    problem: str = ""
-    column: str | None = None
-
-
-def parse_object(text: str) -> dict[str, Any]:
-    """The JSON object that is all of `text`; raises NotAnObject."""
-    text = text.strip()
-    value, end = _object_at(text, 0)
-    if end != len(text):
-        raise NotAnObject(f"is not JSON: more text after the object's end, at sign {end + 1}")
-    return value
-
-
-def split_list(text: str) -> Iterator[Piece]:
-    """The elements of a JSON list of objects, or of objects that follow each other, broken ones included.
-
-    After a broken element the reading goes on at the next text that parses as an object. Where that is only a
-    part of the broken one (it shares less than half of its keys with the usual row), it stays in it.
-    """
-    found = list(_scan(text))
-    usual = _usual_keys(found)
-    first_keys = {next(iter(part.keys), None) for part in found if part.keys and _alike(part.keys, usual)}
-    broken: _Part | None = None
-    for part in found:
-        whole = part.keys is not None and ((part.expected and not broken) or _alike(part.keys, usual))
-        start = _FIRST_KEY.match(text, part.start)
-        another_broken_row = part.keys is None and start is not None and start[1] in first_keys
-        if broken and (whole or another_broken_row):
-            yield broken.piece(text)
-            broken = None
-        if whole:
-            yield part.piece(text)
-        else:
-            broken = replace(broken or replace(part, value=None), end=part.end)
-    if broken:
-        yield broken.piece(text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A stretch of a list's text: a value, `expected` where one had to start, or what stands between two.
-
-    `keys` are None where no value ends there; `value` is None where it is no strict object.
-    """
-
-    start: int
-    end: int
-    expected: bool
-    keys: tuple[str, ...] | None = None
-    value: dict[str, Any] | None = None
-    problem: str = ""
-    column: str | None = None
-
-    def piece(self, text: str) -> Piece:
-        return Piece(text[self.start : self.end], self.value, self.problem, self.column)
-
-
-def _scan(text: str) -> Iterator[_Part]:
-    """Every value, and every stretch of text between that is none."""
-    is_list = text.lstrip().startswith("[")
-    is_closed = is_list and text.rstrip().endswith("]")
-    position = text.index("[") + 1 if is_list else 0
-    behind = text.rindex("]") if is_closed else len(text)
-    expected = True
-    while (position := _BETWEEN.match(text, position).end()) < behind:
-        part = _part_at(text, position, expected)
-        yield part if part.end <= behind else replace(part, end=behind)
-        position, expected = part.end, part.keys is not None
-    if is_list and not is_closed and expected:
-        yield _Part(behind, behind, True, (), None, "the file breaks off here: the list is not closed")
-
-
-def _part_at(text: str, position: int, expected: bool) -> _Part:
-    try:
-        value, end = _object_at(text, position)
-        return _Part(position, end, expected, tuple(value), value)
-    except NotAnObject as error:
-        problem, column = str(error), error.column
-    keys, end = _seen_leniently(text, position)
-    return _Part(position, end, expected, keys, None, problem, column)
-
-
-def _seen_leniently(text: str, position: int) -> tuple[tuple[str, ...] | None, int]:
-    """Keys and end of the value that a lenient reader finds; None, and where to go on, where there is none."""
-    try:
-        value, end = _LENIENT.raw_decode(text, position)
-    except (ValueError, RecursionError):
-        return None, _next_start(text, position)
-    if not _AFTER_A_ROW.match(text, end):
-        return None, _next_start(text, position)
-    return tuple(value) if isinstance(value, dict) else (), end
-
-
-def _next_start(text: str, position: int) -> int:
-    """Where the next object may start after a failure at `position`."""
-    # A run of openings is passed over as a whole: trying each of 100,000 nested ones would take minutes.
-    openings = _OPENINGS.match(text, position)
-    behind = openings.end() if openings and openings.end() - position > 10_000 else position + 1
-    start = _OBJECT_START.search(text, behind)
-    return start.start() if start else len(text)
-
-
-def _usual_keys(found: list[_Part]) -> set[str]:
-    """The keys of the largest object: a row is larger than a fragment of one."""
-    largest = max((part for part in found if part.keys), key=lambda part: part.end - part.start, default=None)
-    return set() if largest is None or largest.keys is None else set(largest.keys)
-
-
-def _alike(keys: tuple[str, ...], usual: set[str]) -> bool:
-    return bool(keys) and 2 * len(usual.intersection(keys)) >= len(keys)
-
-
-def _object_at(text: str, position: int) -> tuple[dict[str, Any], int]:
-    """The object that starts at `position`, and where it ends; raises NotAnObject."""
-    try:
-        value, end = _DECODER.raw_decode(text, position)
-    except _Refused as error:
-        raise NotAnObject(str(error), error.key or _key_of(error.token, text, position)) from error
-    except json.JSONDecodeError as error:
-        raise NotAnObject(f"is not JSON: {error.msg} at sign {error.pos - position + 1}") from error
-    except RecursionError as error:
-        raise NotAnObject("is nested too deeply") from error
-    if not isinstance(value, dict):
-        raise NotAnObject(f"is no object of named columns, but {_KINDS[type(value)]}")
-    if text.count("{", position, end) + text.count("[", position, end) > _DEEPEST and _depth(value) > _DEEPEST:
-        # What Python can just parse, it may fail to write out again a few calls deeper.
-        raise NotAnObject("is nested too deeply")
-    if _HALF_PAIR.search(text, position, end):
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise NotAnObject(_problem_of_bad_text(text[position:end])) from error
-    return value, end
-
-
 _KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 
 
-def _depth(value: Any) -> int:
-    """How many lists and objects stand inside each other."""
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, (dict, list))]:
-        depth += 1
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return depth
-
-
-def _problem_of_bad_text(text: str) -> str:
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object that is all of `text`. Raises BadColumn, with the key at fault where one is known."""
     try:
-        text.encode("utf-8")
+        text.encode()
+        value = _STRICT.decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        return f"sign {error.start + 1} of the row is no UTF-8"
-    return "a text holds half a surrogate pair (\\ud800 to \\udfff)"
+        if error.object is text:
+            problem = f"character {error.start + 1} is not UTF-8"
+        else:
+            problem = "a text holds half a surrogate pair (\\ud800 to \\udfff)"
+        raise BadColumn(None, problem) from error
+    except json.JSONDecodeError as error:
+        raise BadColumn(None, f"is not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}") from error
+    except _BadNumber as error:
+        key = re.search(_KEY + r"\s*" + re.escape(error.token[:100]), text)
+        raise BadColumn(key[1] if key else None, str(error)) from error
+    except RecursionError as error:
+        raise BadColumn(None, "is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise BadColumn(None, f"is not a JSON object, but {_KINDS[type(value)]}")
+    if text.count("{") + text.count("[") > _DEEPEST and _is_deep(value):
+        # What Python can just parse, it may fail to write out again a few calls deeper.
+        raise BadColumn(None, "is nested too deeply")
+    return value
 
 
-class _Refused(ValueError):
-    """A value that JSON's grammar or 64 bits do not hold; the token or the key that shows it."""
+def split_list(text: str) -> Iterator[str]:
+    """The texts of the elements of a JSON list, or of objects that follow each other, broken ones included.
 
-    def __init__(self, problem: str, *, token: str = "", key: str | None = None):
+    A broken element ends where the next row starts: at an object that can be parsed and has at least half of its keys
+    in common with the usual row (else it is a part of the broken one), or that at least starts with a row's first key.
+    An unclosed list ends with an empty element.
+    """
+    inside = text.strip()
+    is_list, is_closed = inside.startswith("["), inside.endswith("]")
+    inside = inside[is_list : -1 if is_list and is_closed else None]
+    values = list(_values(inside))
+    bounds = pairwise([*(start for start, _ in values), len(inside)])
+    objects = [(end - start, keys) for (start, end), (_, keys) in zip(bounds, values, strict=True) if keys]
+    usual = set(max(objects, default=(0, ()))[1])  # of the largest object: a row is larger than a part of one
+
+    def alike(keys: tuple[str, ...]) -> bool:
+        return bool(keys) and 2 * len(usual.intersection(keys)) >= len(keys)
+
+    first_keys = {keys[0] for _, keys in objects if alike(keys)}
+    starts: list[int] = []
+    is_broken = False
+    for start, keys in values:
+        first = _FIRST_KEY.match(inside, start)
+        if not is_broken or alike(keys or ()) or (keys is None and first and first[1] in first_keys):
+            starts.append(start)
+            is_broken = keys is None
+    for start, end in pairwise([*starts, len(inside)]):
+        yield inside[start:end].rstrip(", \t\r\n\ufeff")
+    if is_list and not is_closed and not is_broken:
+        yield ""
+
+
+def _values(text: str) -> Iterator[tuple[int, tuple[str, ...] | None]]:
+    """Where each value starts, and its keys; None where no value can be parsed, which includes the text up to the
+    next object that may start."""
+    position = 0
+    while (position := _BETWEEN.match(text, position).end()) < len(text):  # type: ignore[union-attr]
+        try:
+            value, end = _LENIENT.raw_decode(text, position)
+            if not isinstance(value, dict) and not _AFTER_A_VALUE.match(text, end):
+                raise ValueError
+            yield position, tuple(value) if isinstance(value, dict) else ()
+        except (ValueError, RecursionError):
+            yield position, None
+            # A run of openings is passed over as a whole: trying each of 100,000 nested ones would take minutes.
+            openings = _OPENINGS.match(text, position)
+            behind = openings.end() if openings and openings.end() - position > 10_000 else position + 1
+            following = _OBJECT_START.search(text, behind)
+            end = following.start() if following else len(text)
+        position = end
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether more than `_DEEPEST` lists and objects stand inside each other."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = list(chain.from_iterable(inner))
+    return any(isinstance(item, dict | list) for item in level)
+
+
+class _BadNumber(ValueError):
+    """A number that JSON's grammar or 64 bits do not hold, as it is written."""
+
+    def __init__(self, problem: str, token: str):
         super().__init__(problem)
         self.token = token
-        self.key = key
-
-
-def _key_of(token: str, text: str, position: int) -> str | None:
-    found = re.compile(_KEY + r"\s*" + re.escape(token[:100])).search(text, position)
-    return found[1] if found else None
 
 
 def _constant(token: str) -> None:
-    raise _Refused(f"{token} is no JSON value (write null)", token=token)
+    raise _BadNumber(f"{token} is not JSON (write null)", token)
 
 
 def _whole_number(token: str) -> int:
     if len(token) > 20 or not -(2**63) <= (number := int(token)) < 2**63:
-        raise _Refused(f"the number {token[:20]}... is beyond 64 bits", token=token)
+        raise _BadNumber(f"the number {token[:20]}... is beyond 64 bits", token)
     return number
 
 
 def _real_number(token: str) -> float:
-    number = float(token)
-    if math.isinf(number):
-        raise _Refused(f"the number {token[:20]} is beyond 64 bits", token=token)
+    if math.isinf(number := float(token)):
+        raise _BadNumber(f"the number {token[:20]} is beyond 64 bits", token)
     return number
 
 
 def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     columns = dict(pairs)
     if len(columns) != len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise _Refused("the key stands twice", key=twice)
+        keys = [key for key, _ in pairs]
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise BadColumn(duplicate, f"duplicate key {duplicate!r}")
     return columns
 
 
-# Takes what the other refuses (NaN, a key twice, any size), to find where it ends.
+# Takes what the other refuses (NaN, a duplicate key, any size), to find where it ends.
 _LENIENT = json.JSONDecoder(parse_int=str)
-_DECODER = json.JSONDecoder(
+_STRICT = json.JSONDecoder(
     object_pairs_hook=_columns, parse_constant=_constant, parse_int=_whole_number, parse_float=_real_number
 )

@@ -4,8 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-# A row of text longer than this is refused: no dialogue, judgement or annotation comes near it.
-LONGEST_ROW = 8 * 2**20
+
+class BadColumn(ValueError):
+    """What is wrong with a row; `column` names the one at fault, None where the row as a whole is."""
+
+    def __init__(self, column: str | None, problem: str):
+        super().__init__(problem)
+        self.column = column
 
 
 @dataclass(frozen=True, slots=True)
