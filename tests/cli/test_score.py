@@ -181,7 +181,7 @@ def test_nothing_usable_is_said_with_the_first_reason(tmp_path, checkout):
     assert "2 bad, first row 1, column turn: must be 1 or 2, got 9" in str(result.exception)
     assert (checkout / "build/rejected/score-mt-bench/a.jsonl").exists()
     result = failure("alpaca-eval", lines(tmp_path / "b.jsonl", annotation("2")))
-    assert "column preference: must be a number, got '2'" in str(result.exception)
+    assert "column preference: must be a number or null, got '2'" in str(result.exception)
 
 
 def test_nothing_but_unparsed_judgments_or_null_preferences_is_nothing_to_score(tmp_path):

@@ -196,7 +196,7 @@ def test_a_training_reads_pairs_of_every_layout(name, tmp_path):
     assert found.numbers == [1, 3]
     told = found.line("2 rows, 2 used")
     assert told.startswith(
-        "1 unusable rows; 2 rows, 2 used; unusable: train.jsonl row 2, column rejected: must be a list"
+        "1 unusable rows; 2 rows, 2 used; unusable: train.jsonl row 2, column rejected: must be a text or a list"
     )
 
 

@@ -27,7 +27,7 @@ def test_a_system_message_may_stand_first():
     "data, column, problem",
     [
         ({"id": "x"}, "messages", "is missing, and so is data"),
-        ({"data": []}, "data", "at least one turn, got an empty list"),
+        ({"data": []}, "data", "must be a list that is not empty, got an empty list"),
         ({"data": None}, "data", "must be a list"),
         ({"data": "Hi"}, "data", "must be a list"),
         ({"data": ["Hi", None]}, "data[1]", "must be a text, got None"),
@@ -37,7 +37,11 @@ def test_a_system_message_may_stand_first():
         ({"messages": [message("assistant", "Yes?")]}, "messages[0].role", "the assistant speaks before the user"),
         ({"messages": [message("system", "Be kind.")]}, "messages", "holds a system message alone"),
         ({"messages": [*ALTERNATING, message("system", "Stop.")]}, "messages[2].role", "may only stand first"),
-        ({"messages": [message("human", "Hi")]}, "messages[0].role", "must be system, user or assistant, got 'human'"),
+        (
+            {"messages": [message("human", "Hi")]},
+            "messages[0].role",
+            "must be one of system, user, assistant, got 'human'",
+        ),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
         ({"messages": [{"content": "Hi"}]}, "messages[0].role", "is missing"),
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "must be a text, got 3"),
@@ -77,15 +81,19 @@ def test_without_a_rating_there_is_no_mean(ratings):
         ([{"model": "m"}], "completions[0].response", "is missing"),
         ([completion(5), completion(response=None)], "completions[1].response", "must be a text, got None"),
         ([completion(5) | {"model": 3}], "completions[0].model", "must be a text"),
-        ([completion(11)], "completions[0].overall_score", "out of range: must be from 0 to 10 or N/A, got 11"),
-        ([completion(-1)], "completions[0].overall_score", "out of range"),
+        ([completion(11)], "completions[0].overall_score", "must be a number from 0 to 10 or N/A, got 11"),
+        ([completion(-1)], "completions[0].overall_score", "must be a number from 0 to 10 or N/A, got -1"),
         ([completion("good")], "completions[0].overall_score", "must be a number from 0 to 10 or N/A, got 'good'"),
         ([completion(True)], "completions[0].overall_score", "must be a number"),
         ([completion(float("inf"))], "completions[0].overall_score", "must be a number"),
         ([completion(5, ratings=["1", "0", "1", "1"])], "completions[0].annotations.honesty.Rating", "from 1 to 5"),
         ([completion(5, ratings=["6", "1", "1", "1"])], "completions[0].annotations.instruction_following.Rating", "6"),
-        ([completion(5) | {"annotations": "4"}], "completions[0].annotations", "must be an object of aspects"),
-        ([completion(5) | {"annotations": {"honesty": 4}}], "completions[0].annotations.honesty", "with a Rating"),
+        ([completion(5) | {"annotations": "4"}], "completions[0].annotations", "must be an object or null, got '4'"),
+        (
+            [completion(5) | {"annotations": {"honesty": 4}}],
+            "completions[0].annotations.honesty",
+            "object or null, got 4",
+        ),
     ],
 )
 def test_what_is_no_scored_prompt_is_named_by_its_column(completions, column, problem):
@@ -94,7 +102,9 @@ def test_what_is_no_scored_prompt_is_named_by_its_column(completions, column, pr
     assert problem in told
 
 
-@pytest.mark.parametrize("row, column", [({"completions": []}, "instruction"), ({"instruction": "?"}, "completions")])
+@pytest.mark.parametrize(
+    "row, column", [({"completions": [completion(5)]}, "instruction"), ({"instruction": "?"}, "completions")]
+)
 def test_a_missing_column_is_named(row, column):
     assert refusal(schemas.scored_prompt, row)[0] == column
 
@@ -129,8 +139,8 @@ def test_a_pair_is_read_as_two_scored_completions():
     [
         ({"rejected": [message("user", "Hey"), message("assistant", "no")]}, "rejected", "another prompt"),
         ({"chosen": [message("user", "Hi")]}, "chosen", "must end with the assistant's answer"),
-        ({"rejected": None}, "rejected", "must be a list"),
-        ({"score_chosen": 12}, "score_chosen", "out of range"),
+        ({"rejected": None}, "rejected", "must be a text or a list, got None"),
+        ({"score_chosen": 12}, "score_chosen", "must be a number from 0 to 10 or N/A, got 12"),
         ({"prompt": 3}, "prompt", "must be a text"),
     ],
 )

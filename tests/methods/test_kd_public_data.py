@@ -78,9 +78,9 @@ def test_an_instruction_without_input_stands_alone():
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("gsm8k", {"question": "2 plus 3?"}, "is missing; the row has question"),
-        ("slim_orca", {"conversations": [{"from": "tool", "value": "x"}]}, "must be spoken by one of system, human"),
-        ("lima", {"conversations": []}, "must be a list with at least one turn"),
+        ("gsm8k", {"question": "2 plus 3?"}, "is missing; the columns are question"),
+        ("slim_orca", {"conversations": [{"from": "tool", "value": "x"}]}, "must be one of human, gpt, system, user, assistant, got 'tool'"),
+        ("lima", {"conversations": []}, "must be a list that is not empty, got an empty list"),
     ],
 )
 def test_a_broken_row_says_what_is_wrong(name, data, problem):

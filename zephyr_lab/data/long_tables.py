@@ -1,4 +1,4 @@
-"""Scored completions told one a row, as judges' tables are: put together to one prompt with all its completions.
+"""Scored completions, one a row, as judges' tables are: put together to one prompt with all its completions.
 
 Columns: instruction, response, model (or response_source), and a score: overall_score, or gpt4_score; a list of
 scores (a judge asked several times) counts with its mean.
@@ -9,14 +9,22 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from zephyr_lab.core.columns import BadColumn, optional_text, shown, text
+import msgspec
+
+from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, checked, score, scored_prompt
 
-MODEL_COLUMNS = ("model", "response_source")
 PROMPT_COLUMNS = frozenset({"completions", "chosen", "rejected"})
 TELLING_COLUMNS = PROMPT_COLUMNS | {"response"}
 SCORE_COLUMNS = ("overall_score", "gpt4_score")
+
+
+class _Columns(msgspec.Struct):
+    instruction: Text
+    response: str
+    model: str | None = None
+    response_source: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,15 +65,12 @@ def _grouped(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
 
 
 def _one_completion(row: Row) -> tuple[Row, Completion]:
-    text(row.data, "instruction")
-    response = optional_text(row.data, "response")
-    if response is None:
-        raise BadColumn("response", "is missing")
-    model = next((value for column in MODEL_COLUMNS if (value := optional_text(row.data, column)) is not None), "")
+    columns = read_as(row.data, _Columns)
     column = next((column for column in SCORE_COLUMNS if column in row.data), None)
     if column is None:
         raise BadColumn("overall_score", f"is missing, and so are its other names: {', '.join(SCORE_COLUMNS[1:])}")
-    return row, Completion(model, response, _mean_score(row.data[column], column))
+    model = columns.response_source if columns.model is None else columns.model
+    return row, Completion(model or "", columns.response, _mean_score(row.data[column], column))
 
 
 def _mean_score(value: Any, column: str) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zephyr_lab.core.columns import BadColumn, required, shown, text
+from zephyr_lab.core.columns import read_as, required, text
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.data import schemas
 from zephyr_lab.data.layouts import message_list
@@ -32,34 +32,29 @@ class PublicSet:
 
 def instruction(data: Mapping[str, Any]) -> Messages:
     """{instruction, input, output}, Alpaca's layout: the input, where there is one, follows after a blank line."""
-    text(dict(data), "output")  # of a teaching set no answer may be blank
-    return message_list(schemas.instruction(dict(data)))
+    text(data, "output")  # of a teaching set no answer may be blank
+    return message_list(schemas.instruction(data))
 
 
 def question_and(answer: str, question: str = "question") -> Callable[[Mapping[str, Any]], Messages]:
     """Reads rows that hold a question and an answer in the columns of these names."""
-    return lambda data: _pair(text(dict(data), question), text(dict(data), answer))
+    return lambda data: _pair(text(data, question), text(data, answer))
 
 
 def messages(data: Mapping[str, Any]) -> Messages:
     """{messages: [{role, content}]}, as UltraChat 200k has them."""
-    return required(dict(data), "messages")
+    return required(data, "messages")
 
 
 def share_gpt(data: Mapping[str, Any]) -> Messages:
     """{conversations: [{from, value}]} with speakers system, human and gpt."""
-    _turns(data)
-    return message_list(schemas.conversation(dict(data)))
+    return message_list(schemas.conversation(data))
 
 
 def texts(data: Mapping[str, Any]) -> Messages:
     """{conversations: [text, text, ...]}, user and assistant by turns; a last question without answer is left out."""
-    turns = _turns(data)
-    for place, turn in enumerate(turns):
-        if not isinstance(turn, str):
-            raise BadColumn(f"conversations[{place}]", f"must be a text, got {shown(turn)}")
-    answered = turns[: len(turns) - len(turns) % 2]
-    return [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(answered or turns)]
+    turns = read_as(required(data, "conversations"), schemas.Texts, "conversations")
+    return message_list(schemas.by_turns(turns[: len(turns) - len(turns) % 2] or turns))
 
 
 SETS = {
@@ -81,10 +76,3 @@ def named(name: str) -> PublicSet:
 
 def _pair(question: str, answer: str) -> Messages:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
-def _turns(data: Mapping[str, Any]) -> list[Any]:
-    turns = required(dict(data), "conversations")
-    if not isinstance(turns, list) or not turns:
-        raise BadColumn("conversations", f"must be a list with at least one turn, got {shown(turns)}")
-    return turns

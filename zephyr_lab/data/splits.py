@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Generic, TypeVar
 
-from zephyr_lab.core.columns import BadColumn, required, shown, text
+from zephyr_lab.core.columns import BadColumn, read_as, required, shown, text
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data import schemas
 from zephyr_lab.data.sources import Folder, usable
@@ -185,7 +185,8 @@ def _talk(row: Row) -> Talk:
         if isinstance(data.get("prompt"), list) or isinstance(data.get("completion"), list):
             before, answer = schemas.answered(row)
             return Answered(_asked(_messages(before), "prompt"), answer)
-        return PlainText(text(row.data, "prompt"), _plain(row, "completion"))
+        prompt = text(row.data, "prompt")
+        return PlainText(prompt, read_as(required(row.data, "completion"), str, "completion"))
     if "text" in data:
         return PlainText(None, text(row.data, "text"))
     if "text" in row.data or "completion" in row.data:
@@ -202,7 +203,7 @@ def _any_preference(row: Row) -> Preference:
         return Preference(text(row.data, "prompt"), row.data["chosen"], row.data["rejected"])
     if not isinstance(row.data.get("prompt"), list) and isinstance(row.data.get("chosen"), str):
         text(row.data, "prompt")
-        _plain(row, "rejected")
+        read_as(required(row.data, "rejected"), str, "rejected")
     pair = _preference(row)
     _asked(pair.prompt, "prompt" if isinstance(row.data.get("prompt"), list) else "chosen")
     return pair
@@ -213,14 +214,6 @@ def _asked(messages: Messages, column: str) -> Messages:
     if any(message["role"] == "user" and not message["content"].strip() for message in messages):
         raise BadColumn(column, "has an empty prompt: a user's turn is blank")
     return messages
-
-
-def _plain(row: Row, column: str) -> str:
-    """A text, blank or not. Raises BadColumn."""
-    value = required(row.data, column)
-    if not isinstance(value, str):
-        raise BadColumn(column, f"must be a text, as prompt is, got {shown(value)}")
-    return value
 
 
 def _layout(found: Any) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core.columns import BadColumn, number, optional_text, required, shown, text, whole_number
+import msgspec
+
+from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.core.rows import read_rows
 
@@ -56,40 +58,50 @@ def from_rows(rows: Iterable[Row]) -> Annotated:
     return Annotated(annotations, bad)
 
 
+class _Columns(msgspec.Struct):
+    generator_2: Text
+    preference: float | None
+    instruction: str | None = None
+    generator_1: str | None = None
+    output_1: Any = None  # read only where there is no length
+    output_2: Any = None
+    len_1: float | None = None
+    len_2: float | None = None
+
+
 def annotation(data: dict[str, Any], row: int = 0) -> Annotation:
     """The annotation in a row's columns; raises BadColumn.
 
     An instruction is what the bootstrap draws; a row without one (its number is `row`) counts as one of its own.
     """
+    columns = read_as(data, _Columns)
     return Annotation(
-        model=text(data, "generator_2"),
-        instruction=optional_text(data, "instruction") or f"row {row}",
-        win=_win(data),
-        length=_length(data, "2"),
-        baseline_length=_length(data, "1"),
-        baseline=optional_text(data, "generator_1") or "",
+        model=columns.generator_2,
+        instruction=columns.instruction or f"row {row}",
+        win=_win(columns.preference),
+        length=_length(columns.len_2, columns.output_2, "2"),
+        baseline_length=_length(columns.len_1, columns.output_1, "1"),
+        baseline=columns.generator_1 or "",
     )
 
 
-def _win(data: dict[str, Any]) -> float | None:
+def _win(preference: float | None) -> float | None:
     """preference - 1. alpaca_eval codes a draw 1.5, older files 0; null means that the judge could not be read."""
-    if required(data, "preference") is None:
+    if preference is None:
         return None
-    preference = number(data, "preference")
     if preference == 0:
         return DRAW
     if not 1 <= preference <= 2:
         allowed = "1 (baseline) to 2 (model), 0 for a draw, or null"
-        raise BadColumn("preference", f"must be {allowed}, got {shown(data['preference'])}")
+        raise BadColumn("preference", f"must be {allowed}, got {shown(preference)}")
     return preference - 1
 
 
-def _length(data: dict[str, Any], side: str) -> int | None:
-    """The length of an output in characters, from len_1 or len_2 where there is one."""
-    if data.get(f"len_{side}") is None:
-        output = optional_text(data, f"output_{side}")
+def _length(length: float | None, output: Any, side: str) -> int | None:
+    """The length of an output in characters, from its column where there is one."""
+    if length is None:
+        output = read_as(output, str | None, f"output_{side}")
         return None if output is None else len(output)
-    length = whole_number(data, f"len_{side}")
-    if length < 0:
-        raise BadColumn(f"len_{side}", f"must be 0 or more characters, got {length}")
-    return length
+    if not (length >= 0 and length.is_integer()):
+        raise BadColumn(f"len_{side}", f"must be 0 or more whole characters, got {shown(length)}")
+    return int(length)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zephyr_lab.core.columns import BadColumn, is_number, optional_text, shown, text, whole_number
+import msgspec
+
+from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.core.rows import read_rows
 
@@ -101,28 +103,35 @@ def read(source: Path) -> Judged:
     return Judged(judgments, bad, files)
 
 
+class _Columns(msgspec.Struct):
+    """Numbers of tables may be 81.0."""
+
+    model: Text
+    question_id: float
+    turn: float
+    judgment: str | None = None
+    score: float | None = None
+    judge: Any = None
+
+
 def judgment(data: dict[str, Any]) -> Judgment:
     """The judgment in a row's columns; raises BadColumn.
 
     The stored score counts, as in FastChat; the text's where none is stored. So that a score that was mended by hand
     or mangled is seen, `Judgment.disagrees` compares the two.
     """
-    model = text(data, "model")
-    question_id = whole_number(data, "question_id")
-    if question_id not in QUESTIONS:
-        raise BadColumn("question_id", f"must be one of MT-Bench's, 81 to 160, got {question_id}")
-    turn = whole_number(data, "turn")
-    if turn not in TURNS:
-        raise BadColumn("turn", f"must be 1 or 2, got {turn}")
-    written = optional_text(data, "judgment")
-    in_text = None if written is None else score_in(written)
-    stored = data.get("score")
-    if stored is None and in_text is None:
+    row = read_as(data, _Columns)
+    if row.question_id not in QUESTIONS:
+        raise BadColumn("question_id", f"must be one of MT-Bench's, 81 to 160, got {shown(data['question_id'])}")
+    if row.turn not in TURNS:
+        raise BadColumn("turn", f"must be 1 or 2, got {shown(data['turn'])}")
+    in_text = None if row.judgment is None else score_in(row.judgment)
+    score, column = (in_text, "judgment") if row.score is None else (row.score, "score")
+    if score is None:
         raise BadColumn("score", "is missing, and there is no judgment text to read it from")
-    score, column = (in_text, "judgment") if stored is None else (stored, "score")
-    if not is_number(score) or not (score == UNPARSED or 0 <= score <= 10):
+    if not (score == UNPARSED or 0 <= score <= 10):
         raise BadColumn(column, f"must give a score of 0 to 10, or -1 (unparsed), got {shown(score)}")
-    return Judgment(model, question_id, turn, float(score), in_text, _judge(data.get("judge")))
+    return Judgment(row.model, int(row.question_id), int(row.turn), score, in_text, _judge(row.judge))
 
 
 def from_frame(frame: "pandas.DataFrame") -> Judged:
