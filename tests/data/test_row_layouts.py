@@ -10,6 +10,7 @@ from zephyr_lab.core.rows import iter_rows
 from zephyr_lab.data import file_steps, filters, layouts, long_tables, schemas, splits
 from zephyr_lab.data.pairs import Binarisation
 from zephyr_lab.data.schemas import Dialogue, Message, ScoredPrompt
+from zephyr_lab.data.sources import Folder, usable
 
 HI, GOOD, BAD = "Hi?", "Good day.", "no"
 TALK = [message("user", HI), message("assistant", GOOD)]
@@ -189,15 +190,27 @@ def related(column):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_training_reads_pairs_of_every_layout(name, tmp_path):
+    (tmp_path / "train.jsonl").write_text(2 * (json.dumps(PAIRS[name]) + "\n"), encoding="utf-8")
+    read = splits.pair_rows(tmp_path, "train")
+    assert [(one.prompt, one.chosen, one.rejected) for one in read.rows] == [([TALK[0]], GOOD, BAD)] * 2
+    assert (read.numbers, read.bad) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_bad_row_is_an_error_in_a_stage_s_file_and_set_aside_in_a_user_s(name, tmp_path):
     rows = [PAIRS[name], {**PAIRS[name], "rejected": None}, PAIRS[name]]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    found = splits.pair_rows(tmp_path, "train")
-    assert [(one.prompt, one.chosen, one.rejected) for one in found.rows] == [([TALK[0]], GOOD, BAD)] * 2
-    assert found.numbers == [1, 3]
-    told = found.line("2 rows, 2 used")
-    assert told.startswith(
-        "1 unusable rows; 2 rows, 2 used; unusable: train.jsonl row 2, column rejected: must be a text or a list"
-    )
+    problem = "train.jsonl row 2, column rejected: must be a text or a list, got None"
+    with pytest.raises(ValueError, match=f"^{problem}; the stage wrote other rows"):
+        splits.pair_rows(tmp_path, "train")
+    good, bad = usable(Folder(tmp_path), "train", splits.preference)
+    assert (len(good), [str(row) for row in bad]) == (2, [problem])
+
+
+def test_a_stage_s_file_without_rows_is_an_error(tmp_path):
+    (tmp_path / "train.jsonl").touch()
+    with pytest.raises(ValueError, match=r"no row in train\.jsonl of "):
+        splits.dialogue_rows(tmp_path, "train")
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused_before_training(inputs, tmp_path):
         rows = [json.loads(line) for line in (inputs["mixed"] / f"{split}.jsonl").read_text().splitlines()]
         rows[1].pop("is_domain")
         (unflagged / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    message = r"^1 rows of train have no domain flag \(first: .*\); give each row a column is_domain, true or false$"
+    message = r"^train\.jsonl row 2, column is_domain: is missing; the stage wrote other rows than its readers know$"
     with pytest.raises(ValueError, match=message):
         Run(tmp_path, inputs | {"dialogues": unflagged}).build(DAE)
     wider = small_model(2, **SHAPE)

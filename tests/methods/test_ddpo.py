@@ -285,7 +285,7 @@ def make_trainer(inputs, folder, recipe=DDPO, **changes):
     tokenizer = saved.load_tokenizer(inputs["policy"])
     examples = {}
     for split in ("train", "test"):
-        pairs, _ = splits.read_pairs(inputs["pairs"], split)
+        pairs = splits.pair_rows(inputs["pairs"], split).rows
         examples[split], _ = pair_examples(
             tokenizer,
             pairs,

@@ -20,7 +20,7 @@ from zephyr_lab.core import settings
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
 from zephyr_lab.data.chat import encode_dialogues, encode_prompts
-from zephyr_lab.data.splits import read_dialogues
+from zephyr_lab.data.splits import dialogue_rows
 from zephyr_lab.methods.recipes.draft_data import (
     HubQuestions,
     Regeneration,
@@ -74,7 +74,7 @@ def test_a_pool_holds_the_asked_share_of_general_rows(tmp_path):
     # binomial(200, 0.8): four standard deviations are 23
     assert 137 <= counts["general"] <= 183 and set(counts) == {"general", "math"}
     assert all(len(row["data"]) == 4 for row in rows(folder))
-    assert read_dialogues(folder, "train")[1] == 0  # in the layout that trainings read
+    assert dialogue_rows(folder, "train").rows  # in the layout that trainings read
 
 
 def test_the_same_questions_are_held_out_under_every_seed_and_training_rows_differ(tmp_path):
@@ -188,7 +188,7 @@ def scored(at, out, recipe=SCORES):
 def test_shifts_are_those_of_rows_run_alone(folders, tmp_path):
     at, _ = folders
     found = scored(at, tmp_path)
-    dialogues, _ = read_dialogues(at / "pool", "train")
+    dialogues = dialogue_rows(at / "pool", "train").rows
     features = {"base": [], "target": []}
     for name, listed in features.items():
         model = saved.load_model(at / name)
@@ -205,7 +205,7 @@ def test_shifts_are_those_of_rows_run_alone(folders, tmp_path):
 def test_losses_of_the_draft_are_sums_written_out(folders, tmp_path):
     at, _ = folders
     found = scored(at, tmp_path)["loss"]
-    dialogues, _ = read_dialogues(at / "pool", "train")
+    dialogues = dialogue_rows(at / "pool", "train").rows
     model, guesser = saved.load_model(at / "target"), draft_files.load(at / "draft")
     for encoded, loss in zip(encode_dialogues(small_tokenizer(), dialogues[:2]), found, strict=False):
         with torch.inference_mode():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import zephyr_runs
-from zephyr_lab.core.files import read_json, write_text
+from zephyr_lab.core.files import read_json
 from zephyr_lab.data import splits
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import sft as dsft
@@ -52,7 +52,7 @@ def test_without_a_curve_only_training_is_logged(inputs, tmp_path):
 def test_the_artefact_is_a_plain_model_that_loads(unbroken, inputs):
     stage, metrics = unbroken
     model, tokenizer = saved.load_model(stage.out), saved.load_tokenizer(stage.out)
-    dialogues, _ = splits.read_dialogues(inputs["dialogues"], "test")
+    dialogues = splits.dialogue_rows(inputs["dialogues"], "test").rows
     examples, _ = dialogue_examples(tokenizer, dialogues, max_length=120, answers_only=True, system_turn=False)
     assert dsft.held_out_loss(model, examples, rows_at_once=3) == pytest.approx(metrics["held_out_loss"], abs=1e-6)
     assert model.config.use_cache
@@ -129,7 +129,7 @@ def test_the_loss_is_ours_to_a_millionth_and_so_is_its_gradient(inputs, tmp_path
 def test_only_answers_and_their_end_are_labelled(inputs, tmp_path):
     trainer, _, tokenizer = make_trainer(inputs, tmp_path, DSFT)
     batch = next(iter(trainer.get_train_dataloader()))
-    dialogues, _ = splits.read_dialogues(inputs["dialogues"], "train")
+    dialogues = splits.dialogue_rows(inputs["dialogues"], "train").rows
     answers = {
         "".join(turn["content"] + "</s>" for turn in dialogue if turn["role"] == "assistant") for dialogue in dialogues
     }
@@ -236,21 +236,12 @@ def test_a_nan_halts_with_one_line(inputs, tmp_path):
     assert not list(stage.checkpoints.glob("trainer/checkpoint-*"))
 
 
-def test_unusable_rows_of_a_file_are_told(inputs, tmp_path, capsys):
-    lines = (inputs["dialogues"] / "train.jsonl").read_text().splitlines()
-    write_text(tmp_path / "dialogues" / "train.jsonl", "\n".join([*lines[:20], '{"messages": []}', "{"]) + "\n")
-    write_text(tmp_path / "dialogues" / "test.jsonl", (inputs["dialogues"] / "test.jsonl").read_text())
-    stage = Stage(tmp_path / "stage", {**inputs, "dialogues": tmp_path / "dialogues"})
-    assert stage.build(replace(DSFT, epochs=1))["rows"] == 20
-    assert "train: 2 unusable rows; 20 rows, 20 used" in capsys.readouterr().out
-
-
 def make_trainer(inputs, folder, recipe):
     """A trainer as `build` makes it, with its model and tokenizer."""
     model, tokenizer = saved.load_model(inputs["base"]), saved.load_tokenizer(inputs["base"])
     examples = {}
     for split in ("train", "test"):
-        dialogues, _ = splits.read_dialogues(inputs["dialogues"], split)
+        dialogues = splits.dialogue_rows(inputs["dialogues"], split).rows
         examples[split], _ = dialogue_examples(
             tokenizer,
             dialogues,

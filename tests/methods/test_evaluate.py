@@ -179,7 +179,7 @@ def test_held_out_accuracy_is_the_share_of_pairs_that_the_model_ranks_right(inpu
     build(RECIPE, inputs, tmp_path)
     rows = read_json(tmp_path / "out" / "pairs.json")
     model, tokenizer = saved.load_model(inputs["one"]), saved.load_tokenizer(inputs["one"])
-    read, _ = splits.read_pairs(inputs["pairs"], "test")
+    read = splits.pair_rows(inputs["pairs"], "test").rows
     unequal = [pair for pair in read if pair.chosen != pair.rejected]
 
     def log_probs(pair, answer):  # one dialogue at a time, without padding

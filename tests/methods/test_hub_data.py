@@ -72,9 +72,9 @@ def build(recipe, folder, *, seed=0):
 
 def test_dialogues_are_drawn_and_counted(tmp_path):
     assert build(DIALOGUES, tmp_path / "a") == {"rows": 30, "kept": 30, "unusable": 1}
-    train, unusable = splits.read_dialogues(tmp_path / "a", "train")
-    test, _ = splits.read_dialogues(tmp_path / "a", "test")
-    assert (len(train), len(test), unusable) == (30, 5, 0)
+    train = splits.dialogue_rows(tmp_path / "a", "train").rows
+    test = splits.dialogue_rows(tmp_path / "a", "test").rows
+    assert (len(train), len(test)) == (30, 5)
     assert train[0][0]["content"].startswith("question ")
 
 
@@ -93,8 +93,8 @@ def test_filters_apply(tmp_path):
 
 def test_pairs_have_the_layout_that_training_reads_and_share_no_prompt(tmp_path):
     metrics = build(PAIRS, tmp_path / "a")
-    train, _ = splits.read_pairs(tmp_path / "a", "train")
-    test, _ = splits.read_pairs(tmp_path / "a", "test")
+    train = splits.pair_rows(tmp_path / "a", "train").rows
+    test = splits.pair_rows(tmp_path / "a", "test").rows
     assert len(test) == 8 and metrics["pairs"] == len(train) <= 30
     assert not {pair.prompt[0]["content"] for pair in train} & {pair.prompt[0]["content"] for pair in test}
     assert all(pair.rejected.endswith(".3") for pair in train)
@@ -103,7 +103,7 @@ def test_pairs_have_the_layout_that_training_reads_and_share_no_prompt(tmp_path)
 
 def test_the_best_chosen_answers_can_be_left_out(tmp_path):
     metrics = build(replace(PAIRS, most_chosen=3.5), tmp_path / "a")
-    train, _ = splits.read_pairs(tmp_path / "a", "train")
+    train = splits.pair_rows(tmp_path / "a", "train").rows
     assert metrics["score_chosen"] == 3.0
     assert {pair.chosen[-2:] for pair in train} == {".2"}
 

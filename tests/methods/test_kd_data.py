@@ -59,8 +59,8 @@ def test_quality_assured_rows_are_as_many_as_asked_and_better(tmp_path):
     assert len(rows(tmp_path / "a")) == 60 and len(rows(tmp_path / "a", "test")) == 10
     assert metrics["mean_kept"] >= 8 > metrics["mean_drawn"]
     assert metrics["drawn"] > metrics["filtered"] > metrics["kept"] == 60
-    dialogues, unusable = splits.read_dialogues(tmp_path / "a", "train")
-    assert (len(dialogues), unusable) == (60, 0)
+    dialogues = splits.dialogue_rows(tmp_path / "a", "train").rows
+    assert len(dialogues) == 60
 
 
 def test_a_judge_that_errs_lets_worse_rows_pass(tmp_path):
@@ -98,8 +98,8 @@ def test_kinds_are_mixed_and_a_seed_draws_the_same_rows_again(tmp_path):
 
 def test_domain_pairs_ask_about_the_shop_on_prompts_of_their_own(tmp_path):
     metrics = build(kd_data.build_pairs, PAIRS, tmp_path / "a")
-    train, _ = splits.read_pairs(tmp_path / "a", "train")
-    test, _ = splits.read_pairs(tmp_path / "a", "test")
+    train = splits.pair_rows(tmp_path / "a", "train").rows
+    test = splits.pair_rows(tmp_path / "a", "test").rows
     assert all(pair.prompt[0]["content"].startswith("Card:") for pair in train + test)
     assert len(test) == 8 == metrics["held_out"] and metrics["pairs"] == len(train)
     seen = [{json.dumps(pair.prompt) for pair in pairs} for pairs in (train, test)]
@@ -115,7 +115,7 @@ def test_a_teacher_answers_every_question_after_its_own_answers(tmp_path):
         own_answers.build, recipe, tmp_path / "a", inputs={"teacher": tmp_path / "teacher", "dialogues": data}
     )
     assert metrics["rows"] == 4
-    asked, _ = splits.read_dialogues(data, "train")
+    asked = splits.dialogue_rows(data, "train").rows
     for before, after in zip(asked, rows(tmp_path / "a"), strict=True):
         messages = after["messages"]
         assert [message["role"] for message in messages] == ["user", "assistant"] * 2

@@ -79,7 +79,11 @@ def test_an_instruction_without_input_stands_alone():
     ("name", "data", "problem"),
     [
         ("gsm8k", {"question": "2 plus 3?"}, "is missing; the columns are question"),
-        ("slim_orca", {"conversations": [{"from": "tool", "value": "x"}]}, "must be one of human, gpt, system, user, assistant, got 'tool'"),
+        (
+            "slim_orca",
+            {"conversations": [{"from": "tool", "value": "x"}]},
+            "must be one of human, gpt, system, user, assistant, got 'tool'",
+        ),
         ("lima", {"conversations": []}, "must be a list that is not empty, got an empty list"),
     ],
 )
@@ -93,9 +97,9 @@ def test_the_sets_are_mixed_by_count_and_split_once(tmp_path, monkeypatch):
     metrics = kd_public_data.build(MIX, seed=0, inputs={}, out=tmp_path, context=None)
     assert metrics["rows"] == 20 and metrics["unusable"] == 6
     assert sum(metrics[f"rows_{name}"] for name in ROWS) == 20
-    train, unusable = splits.read_dialogues(tmp_path, "train")
-    test, _ = splits.read_dialogues(tmp_path, "test")
-    assert (len(train), len(test), unusable) == (20, 4, 0)
+    train = splits.dialogue_rows(tmp_path, "train").rows
+    test = splits.dialogue_rows(tmp_path, "test").rows
+    assert (len(train), len(test)) == (20, 4)
 
 
 def test_unknown_sets_and_too_few_rows_are_refused(tmp_path, monkeypatch):
@@ -135,7 +139,7 @@ def test_a_set_is_read_from_files_of_the_published_schema_on_a_hub(tmp_path):
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"rows": 3, "unusable": 0, "rows_slim_orca": 3}
-    dialogues, _ = splits.read_dialogues(out, "train")
+    dialogues = splits.dialogue_rows(out, "train").rows
     assert [message["role"] for message in dialogues[0]] == ["system", "user", "assistant"]
 
 
@@ -186,8 +190,8 @@ def test_domain_pairs_of_a_folder_are_split_by_prompt(tmp_path, monkeypatch):
     (tmp_path / "pairs" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = FolderPairs(folder="pairs", digest="", held_out=2)
     metrics = kd_public_data.build_pairs(recipe, seed=0, inputs={}, out=tmp_path / "out", context=None)
-    train, _ = splits.read_pairs(tmp_path / "out", "train")
-    test, _ = splits.read_pairs(tmp_path / "out", "test")
+    train = splits.pair_rows(tmp_path / "out", "train").rows
+    test = splits.pair_rows(tmp_path / "out", "test").rows
     assert metrics["held_out"] == len(test) == 2 and metrics["pairs"] == len(train) >= 5
     assert not {pair.prompt[0]["content"] for pair in train} & {pair.prompt[0]["content"] for pair in test}
 

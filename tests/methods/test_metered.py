@@ -20,7 +20,7 @@ def test_a_shared_prompt_is_read_once(tmp_path, shared_prompt, prompts):
     for name in ("pairs", "out", "checkpoints"):
         (tmp_path / name).mkdir()
     world_data.build_pairs(PAIRS, seed=0, inputs={}, out=tmp_path / "pairs", context=None)
-    pairs, _ = splits.read_pairs(tmp_path / "pairs", splits.TRAIN)
+    pairs = splits.pair_rows(tmp_path / "pairs", splits.TRAIN).rows
     limits = {name: getattr(DDPO, name) for name in ("max_length", "max_prompt_length", "long_prompts")}
     examples, _ = pair_examples(small_tokenizer(), pairs, **limits, equal_answers="keep", system_turn=False)
     found = metered.build_ddpo(

@@ -57,7 +57,7 @@ def test_the_reference_itself_ties_on_every_pair(inputs, tmp_path):
 def test_another_model_is_counted_pair_by_pair(inputs, tmp_path):
     metrics, rows = build(inputs, tmp_path)
     for split in ("train", "test"):
-        pairs, _ = splits.read_pairs(inputs["pairs"], split)
+        pairs = splits.pair_rows(inputs["pairs"], split).rows
         unlike = [pair for pair in pairs if pair.chosen != pair.rejected]
         examples, _ = pair_examples(small_tokenizer(), unlike, equal_answers="keep", **CUTS)
         ours, theirs = (pair_log_probs(small_model(seed), examples, rows_at_once=1) for seed in (1, 0))
@@ -68,7 +68,7 @@ def test_another_model_is_counted_pair_by_pair(inputs, tmp_path):
 
 
 def test_pairs_of_equal_texts_are_left_out(inputs, tmp_path):
-    pairs, _ = splits.read_pairs(inputs["pairs"], "train")
+    pairs = splits.pair_rows(inputs["pairs"], "train").rows
     equal = sum(pair.chosen == pair.rejected for pair in pairs)
     assert equal  # else this test shows nothing
     assert build(inputs, tmp_path)[0]["train"] == len(pairs) - equal

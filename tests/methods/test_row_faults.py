@@ -41,7 +41,6 @@ def write(folder, rows, split="train"):
 GOOD = {"messages": dialogue("What is 2 plus 3?", "It is 5.")}
 CUT = {"messages": dialogue(LONG, "So.")}
 EMPTY = {"messages": dialogue("Well?", "")}
-NULL = {"messages": [{"role": "user", "content": None}]}
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +49,23 @@ def start(tmp_path_factory):
 
 
 def test_a_fine_tuning_sets_rows_without_an_answer_aside_and_names_them(start, tmp_path, capsys):
-    data = write(tmp_path / "data", [NULL, GOOD, CUT, EMPTY, *[GOOD] * 4])
+    data = write(tmp_path / "data", [GOOD, CUT, EMPTY, *[GOOD] * 4])
     write(data, [GOOD, GOOD], "test")
     stage = Stage(tmp_path, {"base": start, "dialogues": data})
     metrics = stage.build(replace(DSFT, max_length=60, epochs=1))
     assert metrics["rows"] == 7 and metrics["used"] == 6
     findings = read_json(stage.out / "rows.json")["train"]["findings"]
-    assert findings["no answer within the limit"] == {"rows": 1, "first": [3], "set_aside": True}
-    assert findings["empty answer"] == {"rows": 1, "first": [4], "set_aside": False}
+    assert findings["no answer within the limit"] == {"rows": 1, "first": [2], "set_aside": True}
+    assert findings["empty answer"] == {"rows": 1, "first": [3], "set_aside": False}
     assert (
-        "train: 1 unusable rows; 7 rows, 6 used; no answer within the limit: 1 set aside (rows 3); "
-        "empty answer: 1 (rows 4); unusable: train.jsonl row 1, column messages[0].content: must be a text, got None\n"
+        "train: 0 unusable rows; 7 rows, 6 used; no answer within the limit: 1 set aside (rows 2); "
+        "empty answer: 1 (rows 3)\n"
     ) in capsys.readouterr().out
 
 
-def test_dpo_trains_on_what_is_left_of_its_pairs(start, tmp_path, capsys):
+def test_dpo_trains_on_what_is_left_of_its_pairs(start, tmp_path):
     good = pair("Why?", "Because.", "No.")
-    rows = [{**good, "chosen": None}, good, pair(LONG, "So.", "No."), pair("Why?", "", "No."), *[good] * 4]
+    rows = [good, pair(LONG, "So.", "No."), pair("Why?", "", "No."), *[good] * 4]
     data = write(tmp_path / "data", rows)
     write(data, [good, good], "test")
     stage = Stage(tmp_path, {"policy": start, "pairs": data})
@@ -74,10 +73,9 @@ def test_dpo_trains_on_what_is_left_of_its_pairs(start, tmp_path, capsys):
     assert metrics["rows"] == 7 and metrics["used"] == 6
     findings = read_json(stage.out / "rows.json")["train"]["findings"]
     assert {name: found["first"] for name, found in findings.items()} == {
-        "prompt beyond the limit": [3],
-        "empty answer": [4],
+        "prompt beyond the limit": [2],
+        "empty answer": [3],
     }
-    assert "; unusable: train.jsonl row 1, column chosen: must be a list" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("recipe, name", [(DSFT, "dialogues"), (DDPO, "pairs")])

@@ -181,8 +181,8 @@ def test_pairs_share_their_prompt_and_the_chosen_answer_is_mostly_better(tmp_pat
     assert metrics["prompts"] == 200 and metrics["pairs"] + metrics["no_pair"] == 200
     assert metrics["agreement"] > 0.9
     assert metrics["exact_chosen"] > metrics["exact_rejected"] + 1
-    train, _ = splits.read_pairs(tmp_path, "train")
-    test, _ = splits.read_pairs(tmp_path, "test")
+    train = splits.pair_rows(tmp_path, "train").rows
+    test = splits.pair_rows(tmp_path, "test").rows
     assert len(test) == 40
     asked = {json.dumps(pair.prompt) for pair in train}
     assert not asked & {json.dumps(pair.prompt) for pair in test}
@@ -199,7 +199,7 @@ def test_cleaner_writers_widen_the_gap_to_the_dialogues(tmp_path):
 def test_rows_that_are_no_pairs_are_told_by_column(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"instruction": "hi", "completions": []}\n')
     with pytest.raises(ValueError, match="column chosen: is missing; `zephyr-lab binarise` makes pairs"):
-        splits.read_pairs(tmp_path, "train")
+        splits.pair_rows(tmp_path, "train")
 
 
 def build_dialogues(recipe, folder, seed=0):
@@ -213,9 +213,7 @@ def build_pairs(recipe, folder, seed=0):
 
 
 def read(folder, split):
-    dialogues, unusable = splits.read_dialogues(folder, split)
-    assert not unusable
-    return dialogues
+    return splits.dialogue_rows(folder, split).rows
 
 
 def warmup_stated(printed):

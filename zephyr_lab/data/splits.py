@@ -1,8 +1,8 @@
-"""The rows of a data set that training reads: dialogues and preference pairs, of a folder's split or a caller's own.
+"""The rows of a data set that training reads: dialogues and preference pairs, of a stage or a caller's own.
 
-A folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's or TRL's; a caller's rows are mappings in
-the same layouts or in TRL's plain ones, which are texts without turns. Rows that cannot be used are kept apart, with
-their numbers and reasons.
+A stage's folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's or TRL's, as it wrote them.
+A caller's rows are mappings in the same layouts or in TRL's plain ones, which are texts without turns; those that
+cannot be used are kept apart, with their numbers and reasons.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from zephyr_lab.core.columns import BadColumn, read_as, required, shown, text
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data import schemas
-from zephyr_lab.data.sources import Folder, usable
 
 TRAIN, TEST = "train", "test"
 SHOWN = 3  # unusable rows told in a line
@@ -66,13 +67,31 @@ class Split(Generic[Read]):
 
 
 def dialogue_rows(folder: Path, split: str) -> Split[Messages]:
-    """The dialogues of a split. Raises ValueError where no row is one."""
-    return _split(folder, split, lambda row: _messages(schemas.dialogue(row).messages))
+    """The dialogues of a stage's split. Raises as `stage_rows`."""
+    return _split(stage_rows(folder, split, lambda row: _messages(schemas.dialogue(row).messages)))
 
 
 def pair_rows(folder: Path, split: str) -> Split[Preference]:
-    """The pairs of a split, in H4's layout or TRL's. Raises ValueError where no row is one."""
-    return _split(folder, split, _preference)
+    """The pairs of a stage's split. Raises as `stage_rows`."""
+    return _split(stage_rows(folder, split, preference))
+
+
+def stage_rows(folder: Path, split: str, read: Callable[[Row], Read]) -> list[Read]:
+    """What `read` (of `schemas`) makes of each row of a stage's split.
+
+    Our own stage wrote them and their hash is kept, so nothing is repaired: ValueError for the first row that `read`
+    refuses, and for a file without rows.
+    """
+    with (folder / f"{split}.jsonl").open("rb") as lines:
+        rows = (Row(number, msgspec.json.decode(line), f"{split}.jsonl") for number, line in enumerate(lines, start=1))
+        good = []
+        for row in schemas.checked(rows, read):
+            if isinstance(row, BadRow):
+                raise ValueError(f"{row}; the stage wrote other rows than its readers know")
+            good.append(row)
+    if not good:
+        raise ValueError(f"no row in {split}.jsonl of {folder.name}")
+    return good
 
 
 def dialogues(rows: Any) -> Split[Talk]:
@@ -94,24 +113,11 @@ def pairs(rows: Any) -> Split[Preference]:
     return rows if isinstance(rows, Split) else _read(rows, _any_preference, "a pair")
 
 
-def read_dialogues(folder: Path, split: str) -> tuple[list[Messages], int]:
-    """The dialogues of a split, and how many rows could not be used. Raises ValueError where none can."""
-    found = dialogue_rows(folder, split)
-    return found.rows, len(found.bad)
+def _split(rows: list[Read]) -> Split[Read]:
+    return Split(rows, [*range(1, len(rows) + 1)], [])
 
 
-def read_pairs(folder: Path, split: str) -> tuple[list[Preference], int]:
-    """The pairs of a split, and how many rows could not be used. Raises ValueError where none can."""
-    found = pair_rows(folder, split)
-    return found.rows, len(found.bad)
-
-
-def _split(folder: Path, split: str, read: Callable[[Row], Read]) -> Split[Read]:
-    good, bad = usable(Folder(folder), split, lambda row: (row.number, read(row)))
-    return Split([read for _, read in good], [number for number, _ in good], bad)
-
-
-def _preference(row: Row) -> Preference:
+def preference(row: Row) -> Preference:
     """A row of H4's layout or TRL's as a pair. Raises BadColumn."""
     if "chosen" not in row.data:
         raise BadColumn("chosen", "is missing; `zephyr-lab binarise` makes pairs of scored completions")
@@ -204,7 +210,7 @@ def _any_preference(row: Row) -> Preference:
     if not isinstance(row.data.get("prompt"), list) and isinstance(row.data.get("chosen"), str):
         text(row.data, "prompt")
         read_as(required(row.data, "rejected"), str, "rejected")
-    pair = _preference(row)
+    pair = preference(row)
     _asked(pair.prompt, "prompt" if isinstance(row.data.get("prompt"), list) else "chosen")
     return pair
 

@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import Any, TypeVar
 
 from zephyr_lab.core import files
-from zephyr_lab.data.splits import TRAIN, Messages, read_dialogues
+from zephyr_lab.data.splits import TRAIN, Messages, dialogue_rows
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.reporting.pipeline_figure import Answer, Moved, PipelineRows
@@ -24,7 +24,7 @@ def rows(profile: str) -> PipelineRows:
     sft, dpo = stages.dsft(profile, SEED), stages.ddpo(profile, SEED)
     dialogues, pairs = sft.inputs["dialogues"], dpo.inputs["pairs"]
     dialogue_folder, pair_folder, _, dpo_folder = get_many([dialogues, pairs, sft, dpo])
-    talked, _ = read_dialogues(dialogue_folder, TRAIN)
+    talked = dialogue_rows(dialogue_folder, TRAIN).rows
     dialogue = first_short(talked)
     pair = first_pair(pair_folder)
     before, *_, after = files.read_json(dpo_folder / "held_out.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from zephyr_lab.core import files
-from zephyr_lab.data.splits import TRAIN, read_dialogues
+from zephyr_lab.data.splits import TRAIN, dialogue_rows
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
@@ -156,7 +156,7 @@ def _share(fault: str, run: str) -> Measure:
 
 def _answer_texts(folder: Path) -> list[str]:
     """The assistant's turns of a dialogues stage's training rows."""
-    dialogues, _ = read_dialogues(folder, TRAIN)
+    dialogues = dialogue_rows(folder, TRAIN).rows
     return [turn["content"] for dialogue in dialogues for turn in dialogue if turn["role"] == "assistant"]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data import schemas, splits
-from zephyr_lab.data.sources import Folder, usable
 from zephyr_lab.data.splits import Split, Talk
 
 
@@ -22,13 +21,9 @@ class Flagged:
 
 
 def flagged_rows(folder: Path, split: str) -> Split[Flagged]:
-    """The dialogues of a split with their flags.
-
-    Raises ValueError where none can be used, and for a row without a flag: its teacher would be a guess.
-    """
-    good, bad = usable(Folder(folder), split, _flagged)
-    _require_flags(bad, split)
-    return Split(good, [one.number for one in good], bad)
+    """The dialogues of a stage's split with their flags. Raises as `splits.stage_rows`, for a missing flag too."""
+    rows = splits.stage_rows(folder, split, _flagged)
+    return Split(rows, [one.number for one in rows], [])
 
 
 def flagged(rows: Any) -> Split[Flagged]:

@@ -10,7 +10,7 @@ import torch
 
 from zephyr_lab.core import files
 from zephyr_lab.data.chat import encode_dialogues
-from zephyr_lab.data.splits import TEST, read_dialogues
+from zephyr_lab.data.splits import TEST, dialogue_rows
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.attention_maps import AttentionMaps
@@ -32,7 +32,7 @@ def build(
     process.prepare()
     device = process.pick_device(recipe.device)
     tokenizer = saved.load_chat_tokenizer(inputs[recipe.models[0]] / recipe.folders[0])
-    dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
+    dialogues = dialogue_rows(inputs[DIALOGUES], TEST).rows
     encoded = encode_dialogues(tokenizer, dialogues)
     dialogue = next((one for one in encoded if len(one.ids) <= recipe.longest), encoded[0])
     ids, answer = dialogue.ids[: recipe.longest], dialogue.answer_mask[: recipe.longest]

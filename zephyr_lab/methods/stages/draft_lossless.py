@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.splits import Messages, read_dialogues
+from zephyr_lab.data.splits import Messages, dialogue_rows
 from zephyr_lab.decoding.drafting import Chain, Draft
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import GREEDY, SAMPLING, speculate
@@ -45,7 +45,7 @@ def build(
     folder = inputs["target"] / recipe.target_folder
     target, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
     draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
-    dialogues = [one for split in (TEST, TRAIN) for one in read_dialogues(inputs["prompts"], split)[0]]
+    dialogues = [one for split in (TEST, TRAIN) for one in dialogue_rows(inputs["prompts"], split).rows]
     prompts = encode_prompts(tokenizer, [first_question(dialogue) for dialogue in dialogues])
     prompts = prompts[: recipe.prompts] if recipe.prompts else prompts
     plain = sample(target, prompts, max_new_tokens=recipe.max_new_tokens, temperatures=0.0, generator=None)

@@ -14,7 +14,7 @@ from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.sources import Folder, usable
+from zephyr_lab.data.splits import stage_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
@@ -40,7 +40,7 @@ def build(recipe: Regeneration, *, seed: int, inputs: dict[str, Path], out: Path
     model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     metrics = {}
     for split in (TEST, TRAIN):
-        dialogues, _ = usable(Folder(inputs["pool"]), split, schemas.dialogue)
+        dialogues = stage_rows(inputs["pool"], split, schemas.dialogue)
         answered = regenerate(
             model,
             tokenizer,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from zephyr_lab.core import files
 from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_dialogues
-from zephyr_lab.data.sources import Folder, usable
+from zephyr_lab.data.splits import stage_rows
 from zephyr_lab.losses.draft import soft_cross_entropies
 from zephyr_lab.methods import process
 from zephyr_lab.methods.examples import SHOWN
@@ -47,7 +47,7 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
     sizes = [(model.config.vocab_size, model.config.hidden_size) for model in (base, target)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
-    dialogues, _ = usable(Folder(inputs["data"]), TRAIN, schemas.dialogue)
+    dialogues = stage_rows(inputs["data"], TRAIN, schemas.dialogue)
     messages = [[{"role": one.role, "content": one.content} for one in dialogue.messages] for dialogue in dialogues]
     encoded = encode_dialogues(saved.load_chat_tokenizer(target_at), messages)
     rows = [(list(one.ids[: recipe.max_length]), list(one.answer_mask[: recipe.max_length])) for one in encoded]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.splits import Messages, read_dialogues
+from zephyr_lab.data.splits import Messages, dialogue_rows
 from zephyr_lab.decoding import speed
 from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
 from zephyr_lab.decoding.drafting import Chain, Draft, Plan, Tree
@@ -80,9 +80,7 @@ def build(recipe: DraftScores, *, seed: int, inputs: dict[str, Path], out: Path,
 
 def read_prompts(recipe: DraftScores, folder: Path) -> list[Messages]:
     """Each dialogue of the split up to its last answer. Raises ValueError where none has one."""
-    dialogues, unusable = read_dialogues(folder, recipe.split)
-    if unusable:
-        print(f"{recipe.split}: {unusable} unusable rows set aside")
+    dialogues = dialogue_rows(folder, recipe.split).rows
     kept = [dialogue[:-1] for dialogue in dialogues if dialogue[-1]["role"] == "assistant"]
     if not kept:
         raise ValueError(f"none of {len(dialogues)} dialogues of {recipe.split!r} ends with an answer")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data import schemas
-from zephyr_lab.data.sources import Folder, usable
+from zephyr_lab.data.splits import stage_rows
 from zephyr_lab.methods.recipes.draft_data import LOSS_TOP, RANDOM, SHIFT_BOTTOM, SHIFT_TOP, Selection
 from zephyr_lab.methods.stages.draft_data import TEST, TRAIN, write_rows
 from zephyr_lab.scoring import representation_shift as shift
@@ -32,4 +31,4 @@ def build(recipe: Selection, *, seed: int, inputs: dict[str, Path], out: Path, c
 
 
 def _rows(folder: Path, split: str) -> list[dict[str, object]]:
-    return [dialogue.row.data for dialogue in usable(Folder(folder), split, schemas.dialogue)[0]]
+    return stage_rows(folder, split, lambda row: row.data)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_prompts, turn_tags
-from zephyr_lab.data.splits import TEST, Messages, read_pairs
+from zephyr_lab.data.splits import TEST, Messages, pair_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
 from zephyr_lab.methods.examples import PairExample, pair_examples
@@ -126,7 +126,7 @@ def held_out_accuracy(
     sum: of log pi(answer | prompt); mean: of that a token, which does not favour short answers; ties half. pairs: how
     many, equal answers left out. No reference is needed, so models with and without preference training compare.
     """
-    read, _ = read_pairs(pairs, TEST)
+    read = pair_rows(pairs, TEST).rows
     room = model.config.max_position_embeddings
     examples, _ = pair_examples(
         tokenizer,

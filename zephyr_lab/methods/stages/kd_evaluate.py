@@ -15,7 +15,7 @@ from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import NextLogits
 from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues, encode_prompts
-from zephyr_lab.data.splits import TEST, Messages, read_dialogues
+from zephyr_lab.data.splits import TEST, Messages, dialogue_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.kd import forward_kl
 from zephyr_lab.methods import process
@@ -171,7 +171,7 @@ def _measured(
     if PAIRS in inputs:
         found["pairs"] = [evaluate.held_out_accuracy(model, tokenizer, inputs[PAIRS], system_turn)]
     if start is not None:
-        dialogues, _ = read_dialogues(inputs[DIALOGUES], TEST)
+        dialogues = dialogue_rows(inputs[DIALOGUES], TEST).rows
         found["divergence"] = [divergence(start, model, encode_dialogues(tokenizer, dialogues))]
     return found
 

@@ -18,7 +18,7 @@ from zephyr_lab.data.hub import Hub
 from zephyr_lab.data.layouts import message_list, prompt_id
 from zephyr_lab.data.schemas import Dialogue
 from zephyr_lab.data.sources import Folder, usable
-from zephyr_lab.data.splits import Preference, read_pairs
+from zephyr_lab.data.splits import Preference, preference, stage_rows
 from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs, PublicMix
 
 TRAIN, TEST = "train", "test"
@@ -86,7 +86,7 @@ def build_pairs(
     Rows are of H4's layout: chosen and rejected messages. No prompt stands in both splits. Raises as `build_mix`.
     """
     del inputs, context
-    pairs, unusable = read_pairs(domain_folder(recipe.folder), TRAIN)
+    pairs, bad = usable(Folder(domain_folder(recipe.folder)), TRAIN, preference)
     random.Random(derive(seed, "pairs")).shuffle(pairs)
     rows = [_pair_row(pair) for pair in pairs]
     held_out = rows[: recipe.held_out]
@@ -96,7 +96,7 @@ def build_pairs(
         raise ValueError(f"{recipe.folder} gave {len(rows)} pairs, none beyond the {recipe.held_out} held out")
     _write(out / f"{TRAIN}.jsonl", train)
     _write(out / f"{TEST}.jsonl", held_out)
-    return {"pairs": float(len(train)), "held_out": float(len(held_out)), "unusable": float(unusable)}
+    return {"pairs": float(len(train)), "held_out": float(len(held_out)), "unusable": float(len(bad))}
 
 
 def _pair_row(pair: Preference) -> dict[str, Any]:
@@ -134,8 +134,8 @@ def _domain_rows(folder: Path, split: str, kinds: Sequence[str]) -> tuple[Rows, 
 
 
 def _general_rows(folder: Path, split: str) -> Rows:
-    good, _ = usable(Folder(folder), split, schemas.dialogue)
-    return [{"messages": message_list(dialogue.messages), "is_domain": False} for dialogue in good]
+    read = stage_rows(folder, split, schemas.dialogue)
+    return [{"messages": message_list(dialogue.messages), "is_domain": False} for dialogue in read]
 
 
 def _drawn(rng: random.Random, rows: Rows, count: int, what: str) -> Rows:

@@ -5,7 +5,7 @@ What a comparison of methods needs of the two that are trained elsewhere without
 
 from pathlib import Path
 
-from zephyr_lab.data.splits import TRAIN, read_dialogues, read_pairs
+from zephyr_lab.data.splits import TRAIN, dialogue_rows, pair_rows
 from zephyr_lab.methods.examples import dialogue_examples, pair_examples
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.meter import metered
@@ -21,7 +21,7 @@ def build_dsft(
     """`stages.sft.build`, and the metrics tokens_trained, cpu_seconds, peak_mib."""
     with metered() as cost:
         metrics = sft.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
-    dialogues, _ = read_dialogues(inputs["dialogues"], TRAIN)
+    dialogues = dialogue_rows(inputs["dialogues"], TRAIN).rows
     examples, _ = dialogue_examples(
         saved.load_tokenizer(out),
         dialogues,
@@ -42,7 +42,7 @@ def build_ddpo(
     """
     with metered() as cost:
         metrics = dpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
-    pairs, _ = read_pairs(inputs["pairs"], TRAIN)
+    pairs = pair_rows(inputs["pairs"], TRAIN).rows
     examples, _ = pair_examples(
         saved.load_tokenizer(out),
         pairs,

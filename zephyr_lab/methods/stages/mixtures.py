@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_dialogues
-from zephyr_lab.data.splits import TRAIN, read_dialogues
+from zephyr_lab.data.splits import TRAIN, dialogue_rows
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
@@ -66,5 +66,5 @@ def build_merge(recipe: Merge, *, seed: int, inputs: dict[str, Path], out: Path,
 
 def texts(folder: Path, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Tensor]:
     """Ids of the first `count` dialogues of a data stage, (1, position) each."""
-    dialogues, _ = read_dialogues(folder, TRAIN)
+    dialogues = dialogue_rows(folder, TRAIN).rows
     return [torch.tensor([encoded.ids]) for encoded in encode_dialogues(tokenizer, dialogues[:count])]

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.splits import TEST, TRAIN, Messages, read_dialogues
+from zephyr_lab.data.splits import TEST, TRAIN, Messages, dialogue_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
@@ -32,7 +32,7 @@ def build(recipe: OwnAnswers, *, seed: int, inputs: dict[str, Path], out: Path, 
     teacher, tokenizer = saved.load_model(place).to(device), saved.load_chat_tokenizer(place)
     unfinished = {}
     for done, split in enumerate((TRAIN, TEST), start=1):
-        asked, _ = read_dialogues(inputs["dialogues"], split)
+        asked = dialogue_rows(inputs["dialogues"], split).rows
         answered, unfinished[split] = answer(recipe, teacher, tokenizer, asked, seed=derive(seed, "answers", split))
         rows = [json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in answered]
         files.write_text(out / f"{split}.jsonl", "".join(rows))
