@@ -299,9 +299,11 @@ def test_a_wrong_name_is_answered_with_those_that_exist(call, message):
         (minimal(tables=[{k: v for k, v in toy_table().items() if k != "source"}]), "key 'source' is missing"),
         (minimal(tables=[toy_table(rows=[["a", 1.5, 2.0]])]), "3 cells for 2 columns"),
         (minimal(tables=[toy_table(rows=[["a", 1.5], ["a", 2.0]])]), "rows share a name"),
-        (minimal(tables=[toy_table(columns=[{"name": "model", "role": "lable"}])]), "role 'lable'"),
-        (minimal(tables=[toy_table(), toy_table()]), "'tab1' stands there twice"),
-        (minimal(tables=[toy_table(confidence="sure")]), "confidence 'sure'; known: verified"),
+        (
+            minimal(tables=[toy_table(columns=[{"name": "model", "role": "lable"}])]),
+            "role 'lable'; known: label, value",
+        ),
+        (minimal(tables=[toy_table(), toy_table()]), "duplicate id 'tab1'"),
         (minimal(facts=[{"key": "a", "value": 1, "source": "P", "confidence": "verified", "n": 3}]), "unknown key 'n'"),
     ],
 )
@@ -311,8 +313,14 @@ def test_a_file_that_breaks_the_schema_is_refused(content, message):
 
 
 def test_a_value_of_another_type_is_refused():
-    with pytest.raises(TypeError, match=r"tables\[0\]: caption must be str, got 7"):
+    with pytest.raises(TypeError, match=r"tables\[0\]: caption must be of type str, got 7"):
         parse(minimal(tables=[toy_table(caption=7)]), "papers/toy/published.yaml")
+    with pytest.raises(TypeError, match=r"confidence must be of type Literal\['verified', .*\], got 'sure'"):
+        parse(minimal(tables=[toy_table(confidence="sure")]), "papers/toy/published.yaml")
+    with pytest.raises(
+        TypeError, match=r"columns must be of type .* \(Object contains unknown field `kind` - at `\$\[0\]"
+    ):
+        parse(minimal(tables=[toy_table(columns=[{"name": "a", "kind": "b"}])]), "papers/toy/published.yaml")
 
 
 def test_an_exhibit_cannot_be_changed():

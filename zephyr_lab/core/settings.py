@@ -10,11 +10,12 @@ never becomes a default.
 import dataclasses
 import numbers
 import tomllib
-import types
 import typing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of, require_profile
@@ -38,83 +39,86 @@ def load(paper: str, profile: str, sections: str | tuple[str, ...], cls: type[Se
     session.read_file(path, name=file)
     names = (sections,) if isinstance(sections, str) else sections
     tables = [_layers(_tables(path), profile, name, file) for name in names]
-    values, places = _merged(tables, file)
-    read_from = ", ".join(name for layers in tables for name in layers)
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values, places = _merged(tables)
     for name in values:
         if name in fields:
-            raise ValueError(f"{file} {places[name]}: key {name!r} is decided by the code that reads it; take it out")
-        if name not in known:
-            left = ", ".join(one for one in known if one not in fields)
-            raise ValueError(f"{file} {places[name]}: unknown key {name!r}; known: {left}")
-    missing = [name for name in known if name not in values and name not in fields]
-    if missing:
-        raise ValueError(f"{file} {read_from}: key {missing[0]!r} is missing")
-    hints = typing.get_type_hints(cls)
-    typed = {name: _typed(value, hints[name], f"{file} {places[name]}: {name}") for name, value in values.items()}
+            raise ValueError(f"{places[name]}: key {name!r} is decided by the code that reads it; take it out")
+    read_from = ", ".join(name.removeprefix(f"{file} ") for layers in tables for name in layers)
+    known = [field.name for field in dataclasses.fields(cls) if field.name not in fields]  # type: ignore[arg-type]
+    typed = _typed_fields(values, cls, known, known, places, f"{file} {read_from}")
     try:
         return cls(**typed, **fields)
     except ValueError as error:
         raise ValueError(f"{error} ({file} {read_from})") from error
 
 
-def _layers(tables: dict[str, Any], profile: str, section: str, file: str) -> dict[str, dict[str, Any]]:
-    """The tables that make up `section` in `profile` by name, "[ddpo]": the defaults, then the profile's own."""
-    scopes = (group_of(profile), profile)
-    found = {f"[{section}]": tables.get(section)}
-    found |= {f"[{scope}.{section}]": tables.get(scope, {}).get(section) for scope in scopes}
-    layers = {name: table for name, table in found.items() if table is not None}
-    if not layers:
-        raise ValueError(f"{file}: profile {profile!r} has no table {section!r}: one of {', '.join(found)} is needed")
-    return layers
-
-
-def _merged(tables: list[dict[str, dict[str, Any]]], file: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Each key's value, a later layer before an earlier one, and the table it comes from."""
-    values: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    for layers in tables:
-        own = {key: (value, name) for name, table in layers.items() for key, value in table.items()}
-        for key, (value, name) in own.items():
-            if key in values:
-                raise ValueError(f"{file}: key {key!r} stands both in {places[key]} and in {name}")
-            values[key], places[key] = value, name
-    return values, places
-
-
 def from_table(table: dict[str, Any], cls: type[Settings], where: str) -> Settings:
-    """`table` as an instance of `cls`, whose defaults fill in what it lacks; `where` names the table in errors."""
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(table) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(fields)}")
-    required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-    missing = sorted(set(required) - set(table))
-    if missing:
-        raise ValueError(f"{where}: key {missing[0]!r} is missing")
-    hints = typing.get_type_hints(cls)
-    return cls(**{name: _typed(value, hints[name], f"{where}: {name}") for name, value in table.items()})
+    """`table` as an instance of `cls`, whose defaults fill in what it lacks; `where` names the table in errors.
+
+    Raises as `load`.
+    """
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    return cls(
+        **_typed_fields(table, cls, [field.name for field in fields], required, dict.fromkeys(table, where), where)
+    )
 
 
 def of_type(field: Any, value: Any, where: str) -> Any:
-    """`value`, a list as a tuple, a whole number of NumPy's as an int. Raises TypeError for another type than the
-    field's, ValueError for NaN."""
-    options = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
-    for option in options:
-        wanted = typing.get_origin(option) or option
-        if wanted is tuple and isinstance(value, list | tuple):
-            return tuple(value)
-        if wanted in (int, float) and isinstance(value, numbers.Real) and not isinstance(value, bool):
-            if value != value:
-                raise ValueError(f"{where}: {field.name} is NaN")
-            if wanted is float:
-                return float(value) if not isinstance(value, int) else value
-            if isinstance(value, numbers.Integral):
-                return int(value)
-        elif wanted is not int and wanted is not float and isinstance(value, wanted):
-            return value
-    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise TypeError(f"{where}: {field.name} must be of type {names}, got {value!r}")
+    """`value` in the type of the dataclass's field; a number of NumPy's counts. Raises as `load`."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
+    return _typed(value, field.type, f"{where}: {field.name}")
+
+
+def _layers(tables: dict[str, Any], profile: str, section: str, file: str) -> dict[str, dict[str, Any]]:
+    """The tables that make up `section` in `profile` by place, "<file> [ddpo]": defaults, then the profile's own."""
+    names = {f"[{section}]": tables.get(section)}
+    names |= {f"[{scope}.{section}]": tables.get(scope, {}).get(section) for scope in (group_of(profile), profile)}
+    layers = {f"{file} {name}": table for name, table in names.items() if table is not None}
+    if not layers:
+        raise ValueError(f"{file}: profile {profile!r} has no table {section!r}: one of {', '.join(names)} is needed")
+    return layers
+
+
+def _merged(tables: list[dict[str, dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Each key's value, a later layer before an earlier one, and the place of the table it comes from."""
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for layers in tables:
+        own = {key: (value, place) for place, table in layers.items() for key, value in table.items()}
+        for key, (value, place) in own.items():
+            if key in values:
+                raise ValueError(f"key {key!r} is in two tables, {places[key]} and {place}; keep one")
+            values[key], places[key] = value, place
+    return values, places
+
+
+def _typed_fields(
+    values: dict[str, Any], cls: type, known: list[str], required: list[str], places: dict[str, str], where: str
+) -> dict[str, Any]:
+    """The values in the types of the fields. Raises ValueError for an unknown and for a missing key."""
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{places[name]}: unknown key {name!r}; known: {', '.join(known)}")
+    for name in required:
+        if name not in values:
+            raise ValueError(f"{where}: key {name!r} is missing")
+    hints = typing.get_type_hints(cls)
+    return {name: _typed(value, hints[name], f"{places[name]}: {name}") for name, value in values.items()}
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """`value` in the type `hint`: an int serves as a float, a list as a tuple. Raises TypeError, ValueError for NaN."""
+    try:
+        typed = msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        wanted = hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
+        within = f" ({error})" if " - at `" in str(error) else ""
+        raise TypeError(f"{where} must be of type {wanted}, got {value!r}{within}") from error
+    if any(item != item for item in (typed if isinstance(typed, tuple) else [typed])):
+        raise ValueError(f"{where} is NaN")
+    return typed
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -156,34 +160,3 @@ def _require_readable(tables: dict[str, Any], file: str) -> None:
                     f"{file} [{scope}.{name}]: there are no defaults, [{name}] or [{group_of(scope)}.{name}], that it "
                     f'changes; a table that one profile alone has is named in {ALONE} = ["{scope}.{name}"]'
                 )
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """`value` if it is of type `hint` (an int serves as a float, a list as a tuple), else TypeError."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = [option for option in arguments if option is not type(None)]
-        for option in options:
-            if _fits(value, option):
-                return _typed(value, option, where)
-    elif _fits(value, hint):
-        if hint is float:
-            if value != value:
-                raise ValueError(f"{where} is NaN")
-            return float(value)
-        if origin is tuple:
-            return tuple(_typed(item, arguments[0], where) for item in value)
-        return value
-    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise TypeError(f"{where} must be {wanted}, got {value!r}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        return isinstance(value, list)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin or hint)

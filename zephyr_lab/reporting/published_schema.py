@@ -6,11 +6,13 @@ Nothing here knows a value; `published` loads the files and answers questions ab
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from zephyr_lab.core.settings import from_table
 
-CONFIDENCE = ("verified", "quoted", "recalled")
+Confidence = Literal["verified", "quoted", "recalled"]
 ROLES = ("label", "value", "error", "spread", "count")
 ENTRY_SECTIONS = ("equations", "data", "evaluation", "implementation")
 
@@ -43,8 +45,7 @@ class Source:
     what: str
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A printed column; an error (standard error), spread (standard deviation) or count belongs to the column `of`."""
 
     name: str
@@ -64,7 +65,7 @@ class Exhibit:
     printed: str
     caption: str
     source: str
-    confidence: str
+    confidence: Confidence
     columns: tuple[Column, ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
     row: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ class Entry:
     id: str
     text: str
     source: str
-    confidence: str
+    confidence: Confidence
     values: Mapping[str, object] | None = None
     missing: str | None = None
 
@@ -123,7 +124,7 @@ class Recipe:
     stage: str
     settings: Mapping[str, object]
     source: str
-    confidence: str
+    confidence: Confidence
     missing: str | None = None
 
 
@@ -144,7 +145,7 @@ class Fact:
     key: str
     value: object
     source: str
-    confidence: str
+    confidence: Confidence
     note: str | None = None
 
 
@@ -186,24 +187,18 @@ def parse(raw: Mapping[str, Any], where: str) -> Published:
     def each(section: str, cls: type[Keyed]) -> list[Keyed]:
         return [from_table(item, cls, f"{where} {section}[{n}]") for n, item in enumerate(raw.get(section, []))]
 
-    exhibits = [
-        _exhibit(item, f"{where} {section}[{n}]")
-        for section in ("tables", "figures")
-        for n, item in enumerate(raw.get(section, []))
-    ]
+    exhibits = each("tables", Exhibit) + each("figures", Exhibit)
+    for exhibit in exhibits:
+        _require_consistent(exhibit, f"{where} {exhibit.id}")
     entries = [entry for section in ENTRY_SECTIONS for entry in each(section, Entry)]
-    recipes, facts = each("recipes", Recipe), each("facts", Fact)
-    for stated in (*exhibits, *entries, *recipes, *facts):
-        if stated.confidence not in CONFIDENCE:
-            raise ValueError(f"{where}: confidence {stated.confidence!r}; known: {', '.join(CONFIDENCE)}")
     return Published(
         paper=from_table(raw["paper"], Paper, f"{where} paper"),
         confidence_scale=raw.get("confidence_scale", {}),
         sources=_by("key", each("sources", Source), where),
         exhibits=_by("id", exhibits, where),
         entries=_by("id", entries, where),
-        recipes=_by("id", recipes, where),
-        facts=_by("key", facts, where),
+        recipes=_by("id", each("recipes", Recipe), where),
+        facts=_by("key", each("facts", Fact), where),
         documents=_by("id", each("documents", Document), where),
         conflicts=tuple(each("conflicts", Conflict)),
         notes=tuple(raw.get("notes", ())),
@@ -216,28 +211,25 @@ def source_keys(text: str, sources: Iterable[str]) -> list[str]:
     return sorted((key for key, match in found.items() if match), key=lambda key: found[key].start())  # type: ignore[union-attr]
 
 
-def _exhibit(raw: Mapping[str, Any], where: str) -> Exhibit:
-    columns = tuple(from_table(column, Column, f"{where} columns") for column in raw.get("columns", []))
-    rows = tuple(tuple(row) for row in raw.get("rows", []))
-    names = [column.name for column in columns]
-    for column in columns:
-        if column.role not in ROLES or (column.of is not None and column.of not in names):
-            raise ValueError(f"{where}: column {column.name!r} has role {column.role!r} of {column.of!r}")
-    for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(f"{where}: row {row[:1]} has {len(row)} cells for {len(columns)} columns")
-    rest = {name: value for name, value in raw.items() if name not in ("columns", "rows")}
-    flat = from_table(rest, Exhibit, where)
-    exhibit = Exhibit(**{**vars(flat), "columns": columns, "rows": rows})
-    if rows and len(set(exhibit.labels())) < len(rows):
+def _require_consistent(exhibit: Exhibit, where: str) -> None:
+    """Raises ValueError where roles, columns and rows of an exhibit do not go together."""
+    names = [column.name for column in exhibit.columns]
+    for column in exhibit.columns:
+        if column.role not in ROLES:
+            raise ValueError(f"{where}: column {column.name!r} has role {column.role!r}; known: {', '.join(ROLES)}")
+        if column.of is not None and column.of not in names:
+            raise ValueError(f"{where}: column {column.name!r} belongs to {column.of!r}; known: {', '.join(names)}")
+    for row in exhibit.rows:
+        if len(row) != len(names):
+            raise ValueError(f"{where}: row {row[:1]} has {len(row)} cells for {len(names)} columns")
+    if exhibit.rows and len(set(exhibit.labels())) < len(exhibit.rows):
         raise ValueError(f"{where}: rows share a name: {', '.join(exhibit.labels())}")
-    return exhibit
 
 
 def _by(name: str, items: list[Keyed], where: str) -> dict[str, Keyed]:
     keyed = {getattr(item, name): item for item in items}
     if len(keyed) < len(items):
         names = [getattr(item, name) for item in items]
-        twice = sorted({one for one in names if names.count(one) > 1})
-        raise ValueError(f"{where}: {name} {twice[0]!r} stands there twice")
+        duplicate = next(one for one in names if names.count(one) > 1)
+        raise ValueError(f"{where}: duplicate {name} {duplicate!r}; give one of them another")
     return keyed
