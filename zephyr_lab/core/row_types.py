@@ -1,8 +1,11 @@
 """A row of a user's file, good or bad."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+Read = TypeVar("Read")
 
 
 class BadColumn(ValueError):
@@ -47,8 +50,28 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """All rows of a file, each list in the file's order."""
+class Rows(Generic[Read]):
+    """Rows as they were read, and the bad ones, each list in the file's order."""
 
-    good: list[Row]
+    good: list[Read]
     bad: list[BadRow]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row | BadRow], read: Callable[[Row], Read]) -> "Rows[Read]":
+        """`checked`, sorted into the two lists."""
+        parted = cls([], [])
+        for one in checked(rows, read):
+            (parted.bad if isinstance(one, BadRow) else parted.good).append(one)  # type: ignore[arg-type]
+        return parted
+
+
+def checked(rows: Iterable[Row | BadRow], read: Callable[[Row], Read]) -> Iterator[Read | BadRow]:
+    """Each row as `read` understands it; one that it refuses (BadColumn) comes back as a bad row."""
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        try:
+            yield read(row)
+        except BadColumn as error:
+            yield row.refused(error.column, str(error))

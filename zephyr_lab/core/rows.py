@@ -32,12 +32,9 @@ class _BreaksOff(ValueError):
     """Content that ends, or turns to nonsense, before its end."""
 
 
-def read_rows(path: Path) -> Rows:
-    """All rows of `path`; see `iter_rows` for what is raised."""
-    rows = Rows([], [])
-    for row in iter_rows(path):
-        (rows.good if isinstance(row, Row) else rows.bad).append(row)
-    return rows
+def read_rows(path: Path, read: Callable[[Row], Any] = lambda row: row) -> Rows[Any]:
+    """All rows of `path` as `read` understands them; see `iter_rows` for what is raised."""
+    return Rows.of(iter_rows(path), read)
 
 
 def iter_rows(path: Path) -> Iterator[Row | BadRow]:

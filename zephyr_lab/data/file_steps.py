@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zephyr_lab.core.row_types import BadRow
+from zephyr_lab.core.row_types import BadRow, checked
 from zephyr_lab.core.rows import default_rejected_path, iter_rows, write_rejected
 from zephyr_lab.data import layouts, long_tables, schemas
 from zephyr_lab.data.filters import FilterCounts, Rule, counts_for, run_rules
@@ -51,7 +51,7 @@ def filter_dialogues(
     counts = counts_for(rules)
 
     def kept() -> Iterator[dict[str, Any]]:
-        dialogues = aside.without_bad(schemas.checked(iter_rows(file), schemas.dialogue))
+        dialogues = aside.without_bad(checked(iter_rows(file), schemas.dialogue))
         for verdict in run_rules(dialogues, rules):
             counts.add(verdict)
             if verdict.kept:

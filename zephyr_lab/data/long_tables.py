@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
-from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, checked, score, scored_prompt
+from zephyr_lab.core.row_types import BadRow, Row, checked
+from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, score, scored_prompt
 
 PROMPT_COLUMNS = frozenset({"completions", "chosen", "rejected"})
 TELLING_COLUMNS = PROMPT_COLUMNS | {"response"}

@@ -10,14 +10,14 @@ apart: three texts, or messages in each. Nothing here reads or writes a file.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from zephyr_lab.core.columns import BadColumn, Text, read_as, required, shown
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.row_types import checked as checked  # goes with every reader below
 
-Read = TypeVar("Read")
 Role = Literal["system", "user", "assistant"]
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 # The annotator was asked for 1 to 10; 0 is let through, because a judge that despises an answer may say so.
@@ -127,18 +127,6 @@ _Turns = Annotated[tuple[_Turn, ...], _SOME]
 _SpokenTurns = Annotated[tuple[_SpokenTurn, ...], _SOME]
 Texts = Annotated[tuple[str, ...], _SOME]
 ASPECTS = _Annotations.__struct_fields__
-
-
-def checked(rows: Iterable[Row | BadRow], read: Callable[[Row], Read]) -> Iterator[Read | BadRow]:
-    """Each row as `read` understands it; one that it refuses (BadColumn) comes back as a bad row."""
-    for row in rows:
-        if isinstance(row, BadRow):
-            yield row
-            continue
-        try:
-            yield read(row)
-        except BadColumn as error:
-            yield row.refused(error.column, str(error))
 
 
 def dialogue(row: Row) -> Dialogue:

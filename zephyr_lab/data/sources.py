@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.row_types import BadRow, Row, Rows
 from zephyr_lab.core.rows import iter_rows
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.schemas import checked
 from zephyr_lab.world import completions, dialogues
 
 Read = TypeVar("Read")
@@ -152,17 +151,11 @@ def usable(source: Source, split: str, read: Callable[[Row], Read]) -> tuple[lis
 
     Raises ValueError where no row is usable, naming the first problem.
     """
-    good: list[Read] = []
-    bad: list[BadRow] = []
-    for item in checked(source.rows(split), read):
-        if isinstance(item, BadRow):
-            bad.append(item)
-        else:
-            good.append(item)
-    if not good:
-        first = f": {bad[0]}" if bad else ""
-        raise ValueError(f"no usable row in split {split!r} of {source.name} ({len(bad)} read){first}")
-    return good, bad
+    rows = Rows.of(source.rows(split), read)
+    if not rows.good:
+        first = f": {rows.bad[0]}" if rows.bad else ""
+        raise ValueError(f"no usable row in split {split!r} of {source.name} ({len(rows.bad)} read){first}")
+    return rows.good, rows.bad
 
 
 _WORLD: dict[str, Callable[..., Any]] = {"dialogues": dialogues.dialogues, "completions": completions.completions}

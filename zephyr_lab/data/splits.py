@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from zephyr_lab.core.columns import BadColumn, read_as, required, shown, text
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.row_types import BadRow, Row, Rows, checked
 from zephyr_lab.data import schemas
 
 TRAIN, TEST = "train", "test"
@@ -84,14 +84,12 @@ def stage_rows(folder: Path, split: str, read: Callable[[Row], Read]) -> list[Re
     """
     with (folder / f"{split}.jsonl").open("rb") as lines:
         rows = (Row(number, msgspec.json.decode(line), f"{split}.jsonl") for number, line in enumerate(lines, start=1))
-        good = []
-        for row in schemas.checked(rows, read):
-            if isinstance(row, BadRow):
-                raise ValueError(f"{row}; the stage wrote other rows than its readers know")
-            good.append(row)
-    if not good:
+        parted = Rows.of(rows, read)
+    if parted.bad:
+        raise ValueError(f"{parted.bad[0]}; the stage wrote other rows than its readers know")
+    if not parted.good:
         raise ValueError(f"no row in {split}.jsonl of {folder.name}")
-    return good
+    return parted.good
 
 
 def dialogues(rows: Any) -> Split[Talk]:
@@ -136,7 +134,7 @@ def _read(rows: Any, read: Callable[[Row], Read], what: str) -> Split[Read]:
     numbers: list[int] = []
     bad: list[BadRow] = []
     first = ""
-    for row in schemas.checked(_numbered(rows), lambda row: (row, read(row))):
+    for row in checked(_numbered(rows), lambda row: (row, read(row))):
         if isinstance(row, BadRow):
             bad.append(row)
             continue

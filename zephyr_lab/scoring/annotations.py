@@ -5,7 +5,6 @@ generator_2 and output_2 (the model), annotator and preference. Tables that carr
 instead of the outputs serve as well.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.row_types import BadRow
 from zephyr_lab.core.rows import read_rows
 
 DRAW = 0.5
@@ -35,7 +34,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """What a file of annotations holds: the annotations, and the rows that are none."""
+    """What a file of annotations holds: the annotations, and the rows that cannot be read."""
 
     annotations: list[Annotation]
     bad: list[BadRow]
@@ -43,19 +42,8 @@ class Annotated:
 
 def read(path: Path) -> Annotated:
     """The annotations in a .json, .jsonl or .parquet file. Raises as `read_rows` does."""
-    rows = read_rows(path)
-    annotated = from_rows(rows.good)
-    return Annotated(annotated.annotations, sorted(rows.bad + annotated.bad, key=lambda bad: bad.row))
-
-
-def from_rows(rows: Iterable[Row]) -> Annotated:
-    annotations, bad = [], []
-    for row in rows:
-        try:
-            annotations.append(annotation(row.data, row.number))
-        except BadColumn as error:
-            bad.append(row.refused(error.column, str(error)))
-    return Annotated(annotations, bad)
+    rows = read_rows(path, lambda row: annotation(row.data, row.number))
+    return Annotated(rows.good, rows.bad)
 
 
 class _Columns(msgspec.Struct):

@@ -5,7 +5,6 @@ score, judge. A row that cannot be scored becomes a bad row; nothing is guessed.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.row_types import BadRow, Row, Rows
 from zephyr_lab.core.rows import read_rows
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Judgment:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What files of judgments hold: the judgments, and the rows that are none."""
+    """What files of judgments hold: the judgments, and the rows that cannot be read."""
 
     judgments: list[Judgment]
     bad: list[BadRow]
@@ -85,8 +84,8 @@ def read(source: Path) -> Judged:
     bad row 0 of that file. Pairwise judgments (`*_pair.jsonl`) are another format and passed over in a folder.
     """
     if not source.is_dir():
-        judged = _read_file(source)
-        return Judged(judged.judgments, judged.bad, [source])
+        rows = read_rows(source, _judgment)
+        return Judged(rows.good, rows.bad, [source])
     files = sorted(path for path in source.iterdir() if _is_judgment_file(path.name))
     if not files:
         raise ValueError(f"folder {str(source)!r} holds no .jsonl or .jsonl.gz file of single-answer judgments")
@@ -94,12 +93,12 @@ def read(source: Path) -> Judged:
     bad: list[BadRow] = []
     for path in files:
         try:
-            judged = _read_file(path)
+            rows = read_rows(path, _judgment)
         except (OSError, ValueError) as error:
             bad.append(BadRow(0, None, str(error), "", path.name))
             continue
-        judgments += judged.judgments
-        bad += [replace(row, file=path.name) for row in judged.bad]
+        judgments += rows.good
+        bad += [replace(row, file=path.name) for row in rows.bad]
     return Judged(judgments, bad, files)
 
 
@@ -137,7 +136,8 @@ def judgment(data: dict[str, Any]) -> Judgment:
 def from_frame(frame: "pandas.DataFrame") -> Judged:
     """The judgments in a table with the columns model, question_id, turn and score (no text to compare with)."""
     records = frame.to_dict(orient="records")
-    return _judgments(Row(number, record) for number, record in enumerate(records, start=1))
+    rows = Rows.of((Row(number, record) for number, record in enumerate(records, start=1)), _judgment)
+    return Judged(rows.good, rows.bad, [])
 
 
 def with_missing_cells(judgments: list[Judgment]) -> list[Judgment]:
@@ -156,20 +156,8 @@ def with_missing_cells(judgments: list[Judgment]) -> list[Judgment]:
     return judgments + missing
 
 
-def _read_file(path: Path) -> Judged:
-    rows = read_rows(path)
-    judged = _judgments(rows.good)
-    return Judged(judged.judgments, sorted(rows.bad + judged.bad, key=lambda bad: bad.row), [path])
-
-
-def _judgments(rows: Iterable[Row]) -> Judged:
-    judgments, bad = [], []
-    for row in rows:
-        try:
-            judgments.append(judgment(row.data))
-        except BadColumn as error:
-            bad.append(row.refused(error.column, str(error)))
-    return Judged(judgments, bad, [])
+def _judgment(row: Row) -> Judgment:
+    return judgment(row.data)
 
 
 def _is_judgment_file(name: str) -> bool:
