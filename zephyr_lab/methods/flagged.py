@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.columns import read_as, required
+from zephyr_lab.core.row_types import Row, Rows
 from zephyr_lab.data import schemas, splits
 from zephyr_lab.data.splits import Split, Talk
 
@@ -31,38 +31,26 @@ def flagged(rows: Any) -> Split[Flagged]:
     if isinstance(rows, Split):
         return rows
     read = [*splits.each_row(rows)]
-    bad: list[BadRow] = []
-    for number, data in enumerate(read, start=1):
-        if isinstance(data, Mapping) and (problem := _no_flag(data.get("is_domain"))):
-            bad.append(Row(number, dict(data)).refused("is_domain", problem))
-    _require_flags(bad, "the data")
-    found = splits.dialogues(read)
-    good = [
-        Flagged(one, read[number - 1]["is_domain"], number)
-        for one, number in zip(found.rows, found.numbers, strict=True)
-    ]
-    return Split(good, found.numbers, found.bad)
-
-
-def _require_flags(bad: list[BadRow], where: str) -> None:
-    unflagged = [row for row in bad if row.column == "is_domain"]
-    if unflagged:
+    flags = Rows.of(
+        (Row(place, dict(one)) for place, one in enumerate(read, start=1) if isinstance(one, Mapping)), _flag
+    )
+    if flags.bad:
         raise ValueError(
-            f"{len(unflagged)} rows of {where} have no domain flag (first: {unflagged[0]}); give each row a column "
+            f"{len(flags.bad)} rows of the data have no domain flag (first: {flags.bad[0]}); give each row a column "
             "is_domain, true or false"
         )
+    talks = splits.dialogues(read)
+    good = [
+        Flagged(one, read[number - 1]["is_domain"], number)
+        for one, number in zip(talks.rows, talks.numbers, strict=True)
+    ]
+    return Split(good, talks.numbers, talks.bad)
 
 
-def _no_flag(flag: Any) -> str:
-    """Why it is no flag; "" where it is one."""
-    if isinstance(flag, bool):
-        return ""
-    return "is missing" if flag is None else f"must be true or false, got {flag!r}"
+def _flag(row: Row) -> bool:
+    return read_as(required(row.data, "is_domain"), bool, "is_domain")
 
 
 def _flagged(row: Row) -> Flagged:
-    flag = row.data.get("is_domain")
-    if problem := _no_flag(flag):
-        raise BadColumn("is_domain", problem)
     messages = schemas.dialogue(row).messages
-    return Flagged([{"role": message.role, "content": message.content} for message in messages], flag, row.number)
+    return Flagged([{"role": one.role, "content": one.content} for one in messages], _flag(row), row.number)
