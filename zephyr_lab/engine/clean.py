@@ -1,9 +1,12 @@
 """What in the run store no notebook of this checkout reaches any more: `zephyr-lab clean`. A listing first, always."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import Timeout
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import locks, notebooks, run_records, stages, store
@@ -62,14 +65,9 @@ def remove(doomed: Iterable[Leftover]) -> list[Leftover]:
     """Delete the folders; those that somebody works on at this moment stay, and are left out of what comes back."""
     gone = []
     for one in doomed:
-        lock = locks.try_lock(one.lock)
-        if lock is None:
-            continue
-        try:
+        with contextlib.suppress(Timeout), locks.held(one.lock, wait=False):
             store.discard(one.folder)
-        finally:
-            locks.unlock(lock)
-        gone.append(one)
+            gone.append(one)
     return gone
 
 

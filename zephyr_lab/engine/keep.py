@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from zephyr_lab.core import files, provenance
 from zephyr_lab.engine import freshness, locks, notebooks, run_records, stages, store, worker
 from zephyr_lab.engine.notebooks import Notebook
@@ -157,10 +159,11 @@ class _Carrier:
         """Put the bytes under the new key, with the reason. Raises Refused for damaged bytes, here or there."""
         if not store.is_intact(old.final):
             raise Refused("it is damaged (a file has other bytes than it was finished with): run it again")
-        lock = locks.try_lock(new.lock)
-        if lock is None:
-            raise Refused("it is being built at this moment")
         try:
+            lock = locks.held(new.lock, wait=False).acquire()
+        except Timeout:
+            raise Refused("it is being built at this moment") from None
+        with lock:
             there = store.end_record(new.final)
             if there is not None and store.is_intact(new.final):
                 if there["files"] != record["files"]:
@@ -171,8 +174,6 @@ class _Carrier:
             store.finish(
                 new, {**record, "stage": description, "key": new.key, "kept": self._reasons(old, record, description)}
             )
-        finally:
-            locks.unlock(lock)
         return "kept"
 
     def _reasons(

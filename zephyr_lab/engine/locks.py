@@ -1,49 +1,39 @@
 """File locks that end with the process that holds them, and the machine-wide slots built from them.
 
-`flock` belongs to the open file, so a parent may take a lock, hand the file to a worker it starts and close its own
-copy: from then on the worker holds it, and its death, however sudden, sets it free.
+Plain locks are filelock's. Those of stages and slots are own code, for they are handed over: `flock` belongs to the
+open file, so a parent may take a lock, hand the file to a worker it starts and close its own copy; from then on the
+worker holds it, and its death, however sudden, sets it free. filelock would unlock the file for both.
 """
 
-import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, lock_descriptor
 
 from zephyr_lab.core.provenance import available_cores
 
 
+def held(path: Path, *, wait: bool = True) -> FileLock:
+    """The lock of `path`, to be entered; without `wait` that raises filelock.Timeout where somebody else holds it.
+
+    Lock files stay.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, blocking=wait)
+
+
 def try_lock(path: Path) -> int | None:
-    """The descriptor of an exclusively locked file, or None where somebody else holds it. Lock files stay."""
+    """The descriptor of an exclusively locked file, or None where somebody else holds it.
+
+    Closing it gives the lock back, or hands it over: it lives on in a process that was given the descriptor.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, after waiting for whoever has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def unlock(handle: int) -> None:
-    """Give a lock back (or hand it over: the lock lives on in a process that was given the descriptor)."""
+    if lock_descriptor(handle, blocking=False):
+        return handle
     os.close(handle)
+    return None
 
 
 def slot_count() -> int:
@@ -62,11 +52,8 @@ def slot_count() -> int:
 def try_slot() -> int | None:
     """The locked descriptor of a free slot, or None while all are taken."""
     folder = _slot_dir()
-    for number in range(slot_count()):
-        handle = try_lock(folder / f"slot-{number}")
-        if handle is not None:
-            return handle
-    return None
+    handles = (try_lock(folder / f"slot-{number}") for number in range(slot_count()))
+    return next((handle for handle in handles if handle is not None), None)
 
 
 def _slot_dir() -> Path:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from zephyr_lab.core import files, paths, session
 from zephyr_lab.engine import freshness, locks, progress, run_records
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
@@ -40,7 +42,7 @@ class Outcome:
 class _Running:
     process: subprocess.Popen[bytes]
     private: Path
-    lock: int
+    lock: FileLock
     started: float
     shaped: dict[str, Any]  # of the code as it was when the run began
     earlier: dict[str, str]  # products of the notebooks before it, likewise
@@ -104,20 +106,22 @@ class _Runner:
     def _start_or_skip(self, notebook: Notebook) -> None:
         """Start the notebook unless its last run stands; leave it waiting while another command runs it."""
         parameters = self._parameters[notebook.name]
-        lock = locks.try_lock(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name)
-        if lock is None:
+        lock = locks.held(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name, wait=False)
+        try:
+            lock.acquire()
+        except Timeout:
             time.sleep(POLL_SECONDS)
             return
         try:
             if not freshness.reasons(notebook, parameters):
                 record = run_records.load(parameters["profile"], notebook.name) or {}
                 self._finish(notebook, Outcome(notebook, "fresh", record=record))
-                locks.unlock(lock)
+                lock.release()
                 return
             self._running[notebook.name] = _start(notebook, parameters, lock)
             self._waiting.remove(notebook)
         except BaseException:
-            locks.unlock(lock)
+            lock.release()
             raise
 
     def _reap(self) -> None:
@@ -130,7 +134,7 @@ class _Runner:
                     self._outcomes[name] = _conclude(notebook, self._parameters[name], running, code)
                 finally:
                     shutil.rmtree(running.private, ignore_errors=True)
-                    locks.unlock(running.lock)
+                    running.lock.release()
 
     def _finish(self, notebook: Notebook, outcome: Outcome) -> None:
         self._waiting.remove(notebook)
@@ -142,7 +146,7 @@ class _Runner:
         for running in self._running.values():
             running.process.wait()
             shutil.rmtree(running.private, ignore_errors=True)
-            locks.unlock(running.lock)
+            running.lock.release()
 
     def _lines(self) -> list[str]:
         now = time.time()
@@ -157,7 +161,7 @@ class _Runner:
         return f"{ran} run, {fresh} fresh" + (f", {failed} failed" if failed else "")
 
 
-def _start(notebook: Notebook, parameters: dict[str, Any], lock: int) -> _Running:
+def _start(notebook: Notebook, parameters: dict[str, Any], lock: FileLock) -> _Running:
     profile = parameters["profile"]
     if notebook.is_standard(parameters):
         run_records.record_path(profile, notebook.name).unlink(

@@ -4,6 +4,7 @@ Several notebooks may ask for the same stages at once; each stage is built once,
 the others wait for the result. The process that asks (kernel or command) only waits and shows; it never trains.
 """
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -134,9 +135,9 @@ class _Run:
                 self._building[job] = _Building(item.key, item, slot)
                 self._workers.start(job, item.stage, (lock, seat))
             finally:
-                locks.unlock(seat)
+                os.close(seat)
         finally:
-            locks.unlock(lock)  # a started worker holds its own copy
+            os.close(lock)  # a started worker holds its own copy
         return True
 
     def _reap(self) -> None:

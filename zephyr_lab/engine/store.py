@@ -4,11 +4,14 @@ A worker builds in a scratch folder beside; the artefacts and, last, `end.json` 
 renamed into place. A folder without a valid `end.json` is no stage, so a crash at any moment leaves none half-made.
 """
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import Timeout
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import locks
@@ -97,12 +100,10 @@ def finish(slot: Slot, record: dict[str, Any]) -> Path:
 def tidy(slot: Slot) -> None:
     """Remove what a process that was killed at the very end left of a finished stage, unless somebody works on it."""
     leftovers = [slot.scratch, *slot.final.parent.glob(".removed-*")]
-    if any(folder.exists() for folder in leftovers) and (lock := locks.try_lock(slot.lock)) is not None:
-        try:
+    if any(folder.exists() for folder in leftovers):
+        with contextlib.suppress(Timeout), locks.held(slot.lock, wait=False):
             for folder in leftovers:
                 shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            locks.unlock(lock)
 
 
 def discard(folder: Path) -> None:
