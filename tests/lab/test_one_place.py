@@ -25,7 +25,6 @@ from zephyr_lab.lab import (
     draft_stages,
     family,
     filtering,
-    kd_ablation,
     kd_scores,
     kd_stages,
     kv_bytes,
@@ -40,7 +39,7 @@ from zephyr_lab.lab import (
     zephyr_stages,
 )
 from zephyr_lab.lab.draft_stages import MATH, STAGE_1
-from zephyr_lab.lab.sizes import StepArms
+from zephyr_lab.lab.sizes import AblationArms, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
 
 NUMBERS = itertools.count()
@@ -129,7 +128,7 @@ TINY = {
     ("kd_dae", "dae"): of(kd_stages.dae, start=START),
     ("kd_dae", "tuned"): of(kd_stages.tuned, start=START),
     ("kd_dae", "evaluation"): of(kd_scores.evaluation, {"base": START}),
-    ("kd_dae", "ablation"): read("kd_dae", "ablation", kd_ablation.AblationSettings),
+    ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
     ("kd_dae", "alignment"): read("kd_dae", "alignment", domain_alignment.AlignmentSettings),
     ("eda", "targets"): read("eda", "targets", draft_stages.TargetSettings),
     ("eda", "tuning_data"): lambda profile: draft_stages.target(profile, SEED, MATH).stage.inputs["dialogues"],

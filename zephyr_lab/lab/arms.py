@@ -41,7 +41,7 @@ class Rows:
 
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
         """The rows of one seed, read as a training reads them; made now where they are missing."""
-        read = dialogue_rows if self.kind == "dialogues" else pair_rows
+        read = pair_rows if self.kind == "pairs" else dialogue_rows
         return read(get(self.stage(seed)), split).rows
 
     def chosen(self) -> "Rows":
@@ -128,6 +128,17 @@ class Arm:
             return Model(self.of(seed).stage, f"epochs/{epoch}")
 
         return dataclasses.replace(self, of=of, changes={**self.changes, "after epoch": epoch})
+
+    def after_step(self, step: int) -> "Arm":
+        """The same run as it stood after some step. Raises ValueError for a step that `keep_steps` does not name."""
+        kept = getattr(self.stage(0).recipe, "keep_steps", ())
+        if step not in kept:
+            raise ValueError(f"no model after step {step}: keep_steps is {kept}; name it where the arm is made")
+
+        def of(seed: int) -> Model:
+            return Model(self.of(seed).stage, f"steps/{step}")
+
+        return dataclasses.replace(self, of=of, changes={**self.changes, "after step": step})
 
     def trained(self) -> int:
         """For how many seeds the model is finished."""

@@ -17,6 +17,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import kd_scores, kd_stages, zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
+from zephyr_lab.lab.sizes import AblationArms as AblationSettings
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import published, tables
@@ -41,25 +42,6 @@ REPEATED = (RANDOM, KD)  # arms of K2
 TEACHERS = ("same-size teacher", "larger teacher")
 DEVIATION = "standard deviation"
 LOSSES = {"attention alone": ATTENTION, "prediction alone": PREDICTION, "both": KD}  # lines of Figure 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class AblationSettings:
-    """control_seeds: most seeds of a control that no claim rests on. judgings: how often one model of each arm of K2
-    is asked again. judge_sd: error of the judge that reads one model's answers again, on each answer. longest: tokens
-    of the dialogue whose attention is drawn. pairs: prompts of the arm with preference learning (`with_ddpo`)."""
-
-    control_seeds: int
-    judgings: int
-    judge_sd: float
-    longest: int
-    pairs: int
-
-    def __post_init__(self) -> None:
-        if self.control_seeds < 1 or self.judgings < 2:
-            raise ValueError(
-                f"control_seeds must be at least 1 and judgings 2, got {self.control_seeds} and {self.judgings}"
-            )
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,15 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.answer_scores import HOT, Measure
+from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.kd_stages import as_model, random_dialogues
 from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.methods.recipes.evaluate import PAIRS
 from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.reporting import tables
-from zephyr_lab.scoring.domain import ASPECTS
 
-DOMAIN = Measure("ecomm_eval", "domain", within=scores.JUDGED)  # the name under which Table 1 prints theirs
-HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=scores.JUDGED)
-ASPECT_MEASURES = tuple(Measure(name.replace("_", " "), name, within=scores.JUDGED) for name in ASPECTS)
+DOMAIN = scores.DOMAIN
+ASPECT_MEASURES = scores.ASPECT_SCORES
 RETENTION = "KL from the start, nats a token"
 
 
@@ -67,6 +65,11 @@ def evaluation(
     )
     build = "zephyr_lab.methods.stages.kd_evaluate:build"
     return Stage("kd_evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+def evaluation_of(profile: str, seed: int, model: Model, **options: Any) -> Stage:
+    """As `evaluation`, of one model alone, whatever an experiment calls it: arms of several notebooks share it."""
+    return evaluation(profile, seed, {"model": model}, **options)
 
 
 def chat_answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
