@@ -12,6 +12,7 @@ answers = lab.ask({"base": base, "prediction alone": kd}, hot=True)
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_scores, kd_stages
 from zephyr_lab.lab.answers import Answers
@@ -133,14 +134,27 @@ class KDLab(Lab):
         """
         return self._student("SFT", kd_stages.sft, start, dialogues, {}, changes)
 
-    def kd(self, start: Arm, dialogues: Rows, *, teacher: Arm, **changes: Any) -> Arm:
+    def kd(
+        self,
+        start: Arm,
+        dialogues: Rows,
+        *,
+        teacher: Arm,
+        loss: Callable[[Any, Any], Any] | None = None,
+        **changes: Any,
+    ) -> Arm:
         """Distillation of `teacher` into `start`: eq. 5, prediction and attention loss.
 
         `changes`: fields of `KD`, e.g. prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"),
         ce_weight=1.0 (cross-entropy mixed in), divergence="reverse", tokens="answers", keep_steps=(10, 20), whose
         models are `arm.after_step(10)`. The log has all three losses, trained or not.
+
+        loss: a function of your own in the place of eq. 2's divergence: of (student, teacher), logits of the positions
+        that count, (position, entry) each, that gives one loss a position (`methods.own_kd.train_own_kd`). Written in a
+        cell, it travels to the workers by its source, and it and the values that it uses are part of the result's key.
         """
-        return self._student("KD", kd_stages.kd, start, dialogues, {"teacher": teacher}, changes)
+        own = {} if loss is None else {"loss": captured(loss)}
+        return self._student("KD", kd_stages.kd, start, dialogues, {"teacher": teacher}, {**changes, **own})
 
     def kd_at_scale(self, start: Arm, dialogues: Rows, *, teacher: Arm, **changes: Any) -> Arm:
         """As `kd`, by the settings of section 3.1.2 ([scale_kd] of settings.toml)."""

@@ -5,6 +5,7 @@ profile alone, as the papers train all runs from the same ones. `changes` are fi
 docstring. Kothari et al. 2024, arXiv 2406.19112.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from zephyr_lab.methods.recipes.kd_data import (
     QualityDialogues,
 )
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
+from zephyr_lab.methods.recipes.own_kd import OwnLossKD
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.world_data import WorldDialogues
 
@@ -198,6 +200,7 @@ def kd(
     teacher: Model | Stage | None = None,
     start: Model | Stage | None = None,
     data: Stage | None = None,
+    loss: str | None = None,
     **changes: Any,
 ) -> Stage:
     """Distillation of `teacher` (the same-size one) into `start` (the base) on `data` (random dialogues): eq. 5.
@@ -206,8 +209,13 @@ def kd(
     (with gradient_norms_every also prediction_grad_norm, attention_grad_norm). Changes: `KDRecipe`, e.g.
     prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"), ce_weight=1.0 (CE mixed in),
     divergence="reverse", tokens="answers_unshifted", keep_steps=(10, 20) -> Model(stage, "steps/10").
+    loss: another than eq. 2's, as `engine.own_code.captured` made it of a function of `methods.own_kd`'s kind.
     """
-    return _distilled("kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    stage = _distilled("kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    if loss is None:
+        return stage
+    own = OwnLossKD(**dataclasses.asdict(stage.recipe), own_loss=loss)
+    return dataclasses.replace(stage, build="zephyr_lab.methods.stages.own_kd:build", recipe=own)
 
 
 def on_policy_kd(
