@@ -13,14 +13,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zephyr_lab.engine.own_code import captured
+from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_scores, kd_stages
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.base import HUB_PROFILES
+from zephyr_lab.lab.kd_attention import Maps
 from zephyr_lab.lab.laboratory import Lab, given
 from zephyr_lab.lab.sizes import AblationArms
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.attention_maps import AttentionMaps
+from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.world.benchmark import Question, mt_bench
 
 AGAIN = 1000  # draws of the first asking again: no seed of an experiment comes so far
 
@@ -100,7 +105,10 @@ class KDLab(Lab):
     # --- mixtures, not trained ----------------------------------------------------------------------------------------
 
     def upcycled(self, start: Arm, **changes: Any) -> Arm:
-        """A mixture whose experts are all copies of `start`. `changes`: fields of `Upcycle`, e.g. experts=4."""
+        """A mixture whose experts are all copies of `start` (`models.mixtral.upcycle`).
+
+        `changes`: fields of `Upcycle`, e.g. experts=4.
+        """
         self._require(start)
         changes = given(**changes)
 
@@ -110,7 +118,8 @@ class KDLab(Lab):
         return self._arm("upcycled mixture", of, changes)
 
     def merged(self, first: Arm, second: Arm, *, prompts: tuple[Rows, Rows] | None = None, **changes: Any) -> Arm:
-        """A mixture of two dense models: the 2x student. Two copies of one model have equal gradients and stay one.
+        """A mixture of two dense models (`models.merge.merge`): the 2x student. Two copies of one model have equal
+        gradients and stay one.
 
         prompts: dialogues of the first model and of the second, which router="hidden" alone needs (random and
         e-commerce ones by default). `changes`: fields of `Merge`, e.g. shared="mean".
@@ -128,9 +137,10 @@ class KDLab(Lab):
     # --- students -----------------------------------------------------------------------------------------------------
 
     def sft(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
-        """Supervised fine-tuning of `start`: eq. 1 on answers, as Table 2; steps and batches are those of `kd`.
+        """Supervised fine-tuning of `start` (`methods.sft.train_sft`): eq. 1 on answers, as Table 2.
 
-        `changes`: fields of `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
+        Steps and batches are those of `kd`. `changes`: fields of `DSFTRecipe`, e.g.
+        answers_only=False for all positions, as printed.
         """
         return self._student("SFT", kd_stages.sft, start, dialogues, {}, changes)
 
@@ -143,7 +153,7 @@ class KDLab(Lab):
         loss: Callable[[Any, Any], Any] | None = None,
         **changes: Any,
     ) -> Arm:
-        """Distillation of `teacher` into `start`: eq. 5, prediction and attention loss.
+        """Distillation of `teacher` into `start` (`methods.kd.train_kd`): eq. 5, prediction and attention loss.
 
         `changes`: fields of `KD`, e.g. prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"),
         ce_weight=1.0 (cross-entropy mixed in), divergence="reverse", tokens="answers", keep_steps=(10, 20), whose
@@ -161,16 +171,17 @@ class KDLab(Lab):
         return self._student("KD at scale", kd_stages.scale_kd, start, dialogues, {"teacher": teacher}, changes)
 
     def on_policy_kd(self, start: Arm, dialogues: Rows, *, teacher: Arm, **changes: Any) -> Arm:
-        """As `kd`, on answers that the student samples as it learns: reverse KL (MiniLLM's direction, GKD's data).
+        """As `kd`, on answers that the student samples (`methods.on_policy_kd.train_on_policy_kd`): reverse KL.
 
-        An extra arm. Start it from a model that answers at all, e.g. an `sft`. `changes`: fields of `OnPolicyKD`.
+        MiniLLM's direction, GKD's data. An extra arm. Start it from a model that answers at all, e.g. an `sft`.
+        `changes`: fields of `OnPolicyKD`.
         """
         return self._student("on-policy KD", kd_stages.on_policy_kd, start, dialogues, {"teacher": teacher}, changes)
 
     def dae(
         self, start: Arm, dialogues: Rows, *, expert: Arm, general_teacher: Arm | None = None, **changes: Any
     ) -> Arm:
-        """Domain alignment of `start` on flagged dialogues (`mixed_dialogues`): eq. 6.
+        """Domain alignment of `start` on flagged dialogues (`methods.dae.train_dae`): eq. 6.
 
         Domain rows follow `expert`, general ones `general_teacher`, by default the frozen start itself, as printed.
         `changes`: fields of `DAE`, e.g. reference_term=False, domain_teacher="general" (one teacher for all rows),
@@ -233,6 +244,25 @@ class KDLab(Lab):
             ]
             for name, arm in arms.items()
         })  # fmt: skip
+
+    def questions(self) -> tuple[Question, ...]:
+        """The chat questions that arms are asked."""
+        recipe = kd_scores.evaluation_of(self.profile, 0, self.base().of(0)).recipe
+        return mt_bench(recipe.questions, size=require_world(recipe.world))
+
+    def attention_maps(self, arms: Mapping[str, Arm], dialogues: Rows, *, longest: int) -> Maps:
+        """Attention maps of each arm's model of seed 0 on the first held-out dialogue of at most `longest` tokens."""
+        self._require(*arms.values(), dialogues)
+        models = {name: arm.of(0) for name, arm in arms.items()}
+        recipe = AttentionMaps(
+            models=tuple(models),
+            folders=tuple(model.folder for model in models.values()),
+            longest=longest,
+            device=kd_scores.evaluation(self.profile, 0, models).recipe.device,
+        )
+        inputs = {"dialogues": dialogues.stage(0), **{name: model.stage for name, model in models.items()}}
+        stage = Stage("attention_maps", "zephyr_lab.methods.stages.attention_maps:build", recipe, inputs=inputs)
+        return Maps.read(get(stage) / "maps.json")
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

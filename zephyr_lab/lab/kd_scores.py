@@ -7,7 +7,6 @@ taken over the seeds that both sides have, and each number says how many those a
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from zephyr_lab.core import files, settings
@@ -25,6 +24,7 @@ from zephyr_lab.reporting import tables
 DOMAIN = scores.DOMAIN
 ASPECT_MEASURES = scores.ASPECT_SCORES
 RETENTION = "KL from the start, nats a token"
+part_mean = seed_means.part_mean
 
 
 def evaluation(
@@ -145,13 +145,6 @@ def curves(found: Mapping[str, Sequence[pd.DataFrame]], column: str) -> pd.DataF
         rows = [log.dropna(subset=[column]) for log in logs]
         lines.append(seed_means.curve(name, rows[0]["step"], [one[column] for one in rows], kind="retrained"))
     return pd.concat(lines, ignore_index=True)
-
-
-def part_mean(log: pd.DataFrame, column: str, *, first: float = 0.0, last: float = 1.0) -> float:
-    """Mean of the logged `column` over the share of the run from `first` to `last`; at least one log on either side."""
-    values = log[column].dropna().to_numpy(float)
-    start = min(int(np.floor(first * len(values))), len(values) - 1)
-    return float(values[start : max(int(np.ceil(last * len(values))), start + 1)].mean())
 
 
 def _joined(evaluations: Sequence[Stage], file: str) -> pd.DataFrame:
