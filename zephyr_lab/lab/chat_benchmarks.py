@@ -128,22 +128,31 @@ def sources() -> pd.DataFrame:
     )
 
 
+def category_means(ours: ChatScores, rows: Iterable[str] = RADAR_MODELS) -> pd.DataFrame:
+    """Tidy frame of the recomputed category means of Figure 1's larger models, those of `rows` that are at hand."""
+    return tables.frame(
+        _number(row, name, estimate, OVER_TEN, SCORES)
+        for row in rows
+        if RADAR_MODELS[row] in ours.mt_bench
+        for name, estimate in ours.mt_bench[RADAR_MODELS[row]].categories.items()
+    )
+
+
+def in_order_of(axes: Sequence[str], table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its metrics in the order of a radar's spokes."""
+    spokes = {axis: place for place, axis in enumerate(axes)}
+    return table.sort_values("metric", key=lambda metrics: metrics.map(spokes), kind="stable", ignore_index=True)
+
+
 def categories(ours: ChatScores) -> pd.DataFrame:
     """Figure 1's radar: recomputed category means of the larger models, beside what a sister plot shows of them.
 
     In the order of Figure 1's spokes. Zephyr's own polygon cannot be drawn: its values were never printed.
     """
-    rows = [
-        _number(row, name, estimate, OVER_TEN, SCORES)
-        for row, model in RADAR_MODELS.items()
-        if model in ours.mt_bench
-        for name, estimate in ours.mt_bench[model].categories.items()
-    ]
     theirs = published.table("kd_dae", "fig1")
     wanted = theirs["row"].isin([*RADAR_MODELS, "Claude-v1"])
-    table = tables.side_by_side(tables.frame(rows), theirs[wanted].assign(source=SISTER_PLOT))
-    spokes = {axis: place for place, axis in enumerate(published.exhibit("zephyr", "fig1").axes)}
-    return table.sort_values("metric", key=lambda metrics: metrics.map(spokes), kind="stable", ignore_index=True)
+    table = tables.side_by_side(category_means(ours), theirs[wanted].assign(source=SISTER_PLOT))
+    return in_order_of(published.exhibit("zephyr", "fig1").axes, table)
 
 
 def conventions(ours: ChatScores) -> pd.DataFrame:
