@@ -13,15 +13,18 @@ from zephyr_lab.core import settings
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab import chat_benchmarks, domain_alignment, kd_scale, kd_scores, zephyr_chat
+from zephyr_lab.lab import chat_benchmarks, domain_alignment, kd_scale, kd_scores, pair_judging, point_figures
+from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.chat_benchmarks import ChatScores
 from zephyr_lab.lab.domain_alignment import ALIGNED, ALIGNED_BETA, BETA, BETA_2X, AlignmentSettings
 from zephyr_lab.lab.kd_scale import ALPHA, ALPHA_2X, BASE, EXPERT, LARGER, SAME
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.reporting import figures, published, tables
+from zephyr_lab.reporting import published, tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.scoring.intervals import PERCENT
-from zephyr_lab.world.benchmark import Question, mt_bench
+from zephyr_lab.world.benchmark import Question, mt_bench, written_answers
+from zephyr_lab.world.defects import MEDIUM
+from zephyr_lab.world.pairwise import PairJudge
 
 MODELS = (BASE, ALIGNED, ALIGNED_BETA, ALPHA, BETA, ALPHA_2X, BETA_2X, SAME, LARGER, EXPERT)
 SHOWN = {ALPHA: "1x alpha", BETA: "1x beta", BETA_2X: "2x beta", LARGER: "larger teacher"}  # panels by category
@@ -68,10 +71,11 @@ def retrained(done: Benchmarks) -> pd.DataFrame:
     Chat score; win rate in % of first answers against one procedural writer, as AlpacaEval takes it against one model;
     domain score.
     """
-    judged = zephyr_chat.judged(done.answers, done.questions, zephyr_chat.JUDGES["exact judge"])
+    written = written_answers(done.questions, noise=MEDIUM, seed=0)
+    judged = pair_judging.judged(Answers(done.answers), done.questions, written, PairJudge())
     rows = []
     for model in MODELS:
-        won = 100 * judged[judged["model"] == model].pivot(index="seed", columns="question_id", values="win")
+        won = pair_judging.wins(judged, model)
         rows += [
             scores.number(model + WORLD, "mt_bench", scores.grid(done.answers, model), within=scores.JUDGED),
             scores.number(model + WORLD, "alpaca_eval", won, within=PERCENT),
@@ -115,12 +119,7 @@ def by_category(done: Benchmarks) -> pd.DataFrame:
 
 def category_panels(found: pd.DataFrame) -> Picture:
     """The table of `by_category` as a dot plot: a line a category, a panel a model, one scale for all."""
-    turned = found.rename(columns={"row": "metric", "metric": "row"})[found.columns]
-    figure = figures.dot_plots(turned, SHOWN)
-    for ax in figure.axes:
-        ax.set_xlim(1, 10.4)  # room for the whole mark of a full score
-        ax.set_xticks(range(2, 11, 2))
-    return figure
+    return point_figures.category_panels(found, SHOWN)
 
 
 def digitised_mean() -> float:
