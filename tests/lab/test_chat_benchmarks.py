@@ -130,6 +130,15 @@ def test_categories_come_in_the_order_of_the_spokes_with_the_sister_plot_beside_
     assert set(table["row"]) == {"GPT-4", "GPT-3.5-turbo", "Llama-2-70b-chat", "Claude-v1"}
 
 
+def test_category_means_are_of_the_rows_asked_for_and_at_hand_and_come_in_the_order_of_any_radar(data):
+    write_scores(data)
+    means = chat_benchmarks.category_means(chat_benchmarks.scores(), ("GPT-4", "GPT-3.5-turbo"))
+    assert set(means["row"]) == {"GPT-4"} and set(means["value"]) == {9.0}  # no score of GPT-3.5-turbo at hand
+    axes = ("stem", "coding", "math")
+    ordered = chat_benchmarks.in_order_of(axes, means[means["metric"].isin(axes)])
+    assert tuple(ordered["metric"]) == axes
+
+
 def test_rows_that_cannot_be_read_are_counted_and_the_rest_is_scored(data):
     write_scores(data)
     path = data / "measurement_db" / "mt_bench_scores.csv"

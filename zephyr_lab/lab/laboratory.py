@@ -141,7 +141,7 @@ class Lab:
 
     def questions(self, **changes: Any) -> tuple[Question, ...]:
         """The two-turn questions of the chat benchmark that `ask` asks with these `changes`."""
-        recipe = stages.evaluation_of(self.profile, 0, stages.base(self.profile), **_given(**changes)).recipe
+        recipe = stages.evaluation_of(self.profile, 0, stages.base(self.profile), **given(**changes)).recipe
         return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
