@@ -39,10 +39,14 @@ class Rows:
         """What makes the rows of one seed."""
         return self.of(require_seed(seed, self.seeds))
 
+    def folder(self, seed: int = 0) -> Path:
+        """Where the rows of one seed lie; made now where they are missing."""
+        return get(self.stage(seed))
+
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
         """The rows of one seed, read as a training reads them; made now where they are missing."""
         read = pair_rows if self.kind == "pairs" else dialogue_rows
-        return read(get(self.stage(seed)), split).rows
+        return read(self.folder(seed), split).rows
 
     def chosen(self) -> "Rows":
         """The pairs' chosen answers as dialogues, for supervised fine-tuning on them."""

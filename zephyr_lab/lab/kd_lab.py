@@ -205,33 +205,36 @@ class KDLab(Lab):
         *,
         held_out: Rows | None = None,
         hot: bool = False,
-        start: Arm | None = None,
+        start: Arm | Mapping[str, Arm] | None = None,
         **changes: Any,
     ) -> Answers:
         """Ask every arm under every seed the same chat and domain questions, with the same draws; train what is
         missing.
 
         hot: also all chat questions at T = 0.7. start: the arm from which each arm's divergence is measured, on
-        held-out random dialogues. held_out: pairs on whose test split each model's own ranking is measured.
-        `changes`: fields of `KDEvaluation`, e.g. per_group=0 for no domain question.
+        held-out random dialogues; or by name of an arm its own, which the others do without. held_out: pairs on whose
+        test split each model's own ranking is measured. `changes`: fields of `KDEvaluation`, e.g. per_group=0 for no
+        domain question.
         """
-        self._require(*arms.values(), *(one for one in (held_out, start) if one is not None))
+        starts = dict.fromkeys(arms, start) if isinstance(start, Arm) else start or {}
+        unasked = [name for name in starts if name not in arms]
+        if unasked:
+            raise ValueError(f"start names an arm {unasked[0]!r} that is not asked; asked: {', '.join(arms)}")
+        self._require(*arms.values(), *starts.values(), *([] if held_out is None else [held_out]))
         changes = given(**changes)
 
-        def evaluation(seed: int, model: Model) -> Stage:
+        def evaluation(seed: int, name: str) -> Stage:
             return kd_scores.evaluation_of(
                 self.profile,
                 seed,
-                model,
+                arms[name].of(seed),
                 hot=hot,
-                start=None if start is None else start.of(seed),
+                start=starts[name].of(seed) if name in starts else None,
                 held_out=None if held_out is None else held_out.stage(seed),
                 **changes,
             )
 
-        return self._answers({
-            name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()
-        })  # fmt: skip
+        return self._answers({name: [evaluation(seed, name) for seed in range(self.seeds)] for name in arms})
 
     def ask_again(self, arms: Mapping[str, Arm], times: int, *, hot: bool = False, **changes: Any) -> Answers:
         """One model of each arm, that of seed 0, asked `times` times with other draws: the time stands as the seed."""

@@ -24,7 +24,9 @@ from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.claims import Claims
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
+from zephyr_lab.world.benchmark import Question, mt_bench
 
 # Where the words of a paper stand that are not those of every laboratory.
 LABORATORIES = {
@@ -136,6 +138,11 @@ class Lab:
         return self._answers({
             name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()
         })  # fmt: skip
+
+    def questions(self, **changes: Any) -> tuple[Question, ...]:
+        """The two-turn questions of the chat benchmark that `ask` asks with these `changes`."""
+        recipe = stages.evaluation_of(self.profile, 0, stages.base(self.profile), **given(**changes)).recipe
+        return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
         """Print what differences say, a line each; "What we found" says it again. See `Claims.conclude`."""

@@ -39,3 +39,22 @@ class AblationArms:
             raise ValueError(
                 f"control_seeds must be at least 1 and judgings 2, got {self.control_seeds} and {self.judgings}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentArms:
+    """Arms beside domain alignment's own. shares: of domain rows in DAE's data, the paper's 0.1 and K8's 0.5 among
+    them; doses: steps whose models are asked beside the last; control_seeds: most seeds of an arm that no claim rests
+    on; misrouted: share of wrong labels in the control."""
+
+    shares: tuple[float, ...]
+    doses: tuple[int, ...]
+    control_seeds: int
+    misrouted: float
+
+    def __post_init__(self) -> None:
+        for needed in (0.1, 0.5):
+            if needed not in self.shares:
+                raise ValueError(f"shares must hold {needed}, which claim K8 compares, got {self.shares}")
+        if self.control_seeds < 1:
+            raise ValueError(f"control_seeds must be at least 1, got {self.control_seeds}")
