@@ -138,7 +138,7 @@ def test_chat_and_domain_answers_join_and_each_measure_reads_its_own():
     assert (right["value"], right["n"]) == (pytest.approx(55.0), 8)
 
 
-def test_the_parts_of_a_run_and_its_curve_are_by_seed(lab, monkeypatch):
+def test_the_parts_of_a_run_are_by_seed_and_of_logged_steps_alone(lab, monkeypatch):
     arm = lab.kd(lab.base(), lab.dialogues(), teacher=lab.same_size_teacher())
     lines = [
         {"seed": seed, "step": 5 * place, "loss": None if place == 3 else place + 10.0 * seed}
@@ -147,5 +147,3 @@ def test_the_parts_of_a_run_and_its_curve_are_by_seed(lab, monkeypatch):
     ]
     monkeypatch.setattr(type(arm), "log", lambda self: pd.DataFrame(lines))
     assert arm.part_means("loss", first=0.9) == [10.0, 20.0] and arm.part_means("loss", last=0.1) == [0.0, 10.0]
-    curve = arm.loss_curve("loss", series="both")
-    assert curve["x"].tolist() == [0, 5, 10, *range(20, 55, 5)] and curve["y"].iloc[0] == 5.0

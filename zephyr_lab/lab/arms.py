@@ -114,11 +114,6 @@ class Arm:
             })  # fmt: skip
         return pd.DataFrame(points)
 
-    def loss_curve(self, column: str, *, series: str) -> pd.DataFrame:
-        """A line for `figures.curves`: a logged column over optimiser steps, from the first log on, mean over seeds."""
-        by_seed = [rows for _, rows in self.log().dropna(subset=[column]).groupby("seed")]
-        return seed_means.curve(series, by_seed[0]["step"], [rows[column] for rows in by_seed], kind="retrained")
-
     def part_means(self, column: str, *, first: float = 0.0, last: float = 1.0) -> list[float]:
         """Mean of a logged column over the share of the run from `first` to `last`, one a seed."""
         return [seed_means.part_mean(rows, column, first=first, last=last) for _, rows in self.log().groupby("seed")]

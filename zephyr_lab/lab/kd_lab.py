@@ -15,7 +15,7 @@ from typing import Any
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import kd_scores, kd_stages
+from zephyr_lab.lab import kd_stages
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.base import HUB_PROFILES
@@ -224,7 +224,7 @@ class KDLab(Lab):
         changes = given(**changes)
 
         def evaluation(seed: int, name: str) -> Stage:
-            return kd_scores.evaluation_of(
+            return kd_stages.evaluation(
                 self.profile,
                 seed,
                 arms[name].of(seed),
@@ -242,7 +242,7 @@ class KDLab(Lab):
         changes = given(**changes)
         return self._answers({
             name: [
-                kd_scores.evaluation_of(self.profile, AGAIN + time, arm.of(0), hot=hot, **changes)
+                kd_stages.evaluation(self.profile, AGAIN + time, arm.of(0), hot=hot, **changes)
                 for time in range(times)
             ]
             for name, arm in arms.items()
@@ -250,7 +250,7 @@ class KDLab(Lab):
 
     def questions(self) -> tuple[Question, ...]:
         """The chat questions that arms are asked."""
-        recipe = kd_scores.evaluation_of(self.profile, 0, self.base().of(0)).recipe
+        recipe = kd_stages.evaluation(self.profile, 0, self.base().of(0)).recipe
         return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def attention_maps(self, arms: Mapping[str, Arm], dialogues: Rows, *, longest: int) -> Maps:
@@ -261,7 +261,7 @@ class KDLab(Lab):
             models=tuple(models),
             folders=tuple(model.folder for model in models.values()),
             longest=longest,
-            device=kd_scores.evaluation(self.profile, 0, models).recipe.device,
+            device=kd_stages.evaluation(self.profile, 0, next(iter(models.values()))).recipe.device,
         )
         inputs = {"dialogues": dialogues.stage(0), **{name: model.stage for name, model in models.items()}}
         stage = Stage("attention_maps", "zephyr_lab.methods.stages.attention_maps:build", recipe, inputs=inputs)
