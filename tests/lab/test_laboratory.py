@@ -14,6 +14,7 @@ from zephyr_lab.lab import SCORE, Lab
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.kd_lab import KDLab
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.reporting import claims as registry
 
@@ -148,7 +149,7 @@ def test_arms_of_claims_are_two_or_four_and_their_measures_known():
 def test_the_page_of_words_names_nothing_that_does_not_exist():
     text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    kinds = {"lab": Lab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
+    kinds = {"lab": Lab, "paper": KDLab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
     used = {
         (node.value.id, node.attr)
         for block in blocks

@@ -18,15 +18,12 @@ from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import (
     base,
-    domain_alignment,
     draft_arms,
     draft_definitions,
     draft_runs,
     draft_stages,
     family,
     filtering,
-    kd_ablation,
-    kd_scores,
     kd_stages,
     kv_bytes,
     preference_pairs,
@@ -40,7 +37,7 @@ from zephyr_lab.lab import (
     zephyr_stages,
 )
 from zephyr_lab.lab.draft_stages import MATH, STAGE_1
-from zephyr_lab.lab.sizes import StepArms
+from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
 
 NUMBERS = itertools.count()
@@ -128,9 +125,9 @@ TINY = {
     ("kd_dae", "merge"): of(kd_stages.merged),
     ("kd_dae", "dae"): of(kd_stages.dae, start=START),
     ("kd_dae", "tuned"): of(kd_stages.tuned, start=START),
-    ("kd_dae", "evaluation"): of(kd_scores.evaluation, {"base": START}),
-    ("kd_dae", "ablation"): read("kd_dae", "ablation", kd_ablation.AblationSettings),
-    ("kd_dae", "alignment"): read("kd_dae", "alignment", domain_alignment.AlignmentSettings),
+    ("kd_dae", "evaluation"): of(kd_stages.evaluation, START),
+    ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
+    ("kd_dae", "alignment"): read("kd_dae", "alignment", AlignmentArms),
     ("eda", "targets"): read("eda", "targets", draft_stages.TargetSettings),
     ("eda", "tuning_data"): lambda profile: draft_stages.target(profile, SEED, MATH).stage.inputs["dialogues"],
     ("eda", "tuning"): lambda profile: draft_stages.target(profile, SEED, MATH).stage,
@@ -372,8 +369,3 @@ def test_rows_called_after_a_value_are_refused_where_the_file_has_another(say):
     say("zephyr", "ddpo", {"epochs": 2})
     with pytest.raises(ValueError, match=r"settings\.toml \[ddpo\] has epochs = 2 in 'tiny', and rows .* after 3"):
         zephyr_stages.three_epochs("tiny", 0)
-    say("kd_dae", "mixed_dialogues", {"domain_share": 0.2})
-    arms = settings.load("kd_dae", "tiny", "alignment", domain_alignment.AlignmentSettings)
-    starts = domain_alignment.starts("tiny", 0)
-    with pytest.raises(ValueError, match=r"\[mixed_dialogues\] has domain_share = 0\.2 in 'tiny'"):
-        domain_alignment.aligned("tiny", 0, starts, arms, kd_stages.domain_expert("tiny"))

@@ -18,6 +18,7 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.domain import ASPECTS
 from zephyr_lab.scoring.intervals import (
     PERCENT,
     SHARE,
@@ -63,6 +64,9 @@ STYLE = Measure("style", "style")
 COST = Measure("cost", "cost")
 WORDS = Measure("words", "words")
 PARTS = (CORE, EXPLANATION, STYLE, COST, WORDS)
+DOMAIN = Measure("ecomm_eval", "domain", within=JUDGED, domain=True)  # the name under which Table 1 prints theirs
+HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=JUDGED, domain=True)
+ASPECT_SCORES = tuple(Measure(name.replace("_", " "), name, within=JUDGED, domain=True) for name in ASPECTS)
 
 
 def answers(evaluations: Sequence[Stage]) -> pd.DataFrame:

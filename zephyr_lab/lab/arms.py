@@ -39,10 +39,14 @@ class Rows:
         """What makes the rows of one seed."""
         return self.of(require_seed(seed, self.seeds))
 
+    def folder(self, seed: int = 0) -> Path:
+        """Where the rows of one seed lie; made now where they are missing."""
+        return get(self.stage(seed))
+
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
         """The rows of one seed, read as a training reads them; made now where they are missing."""
-        read = dialogue_rows if self.kind == "dialogues" else pair_rows
-        return read(get(self.stage(seed)), split).rows
+        read = pair_rows if self.kind == "pairs" else dialogue_rows
+        return read(self.folder(seed), split).rows
 
     def chosen(self) -> "Rows":
         """The pairs' chosen answers as dialogues, for supervised fine-tuning on them."""
@@ -110,6 +114,10 @@ class Arm:
             })  # fmt: skip
         return pd.DataFrame(points)
 
+    def part_means(self, column: str, *, first: float = 0.0, last: float = 1.0) -> list[float]:
+        """Mean of a logged column over the share of the run from `first` to `last`, one a seed."""
+        return [seed_means.part_mean(rows, column, first=first, last=last) for _, rows in self.log().groupby("seed")]
+
     def numbers(self) -> pd.DataFrame:
         """What the training counted and measured: a row a seed."""
         get_many([self.stage(seed) for seed in range(self.seeds)])
@@ -128,6 +136,17 @@ class Arm:
             return Model(self.of(seed).stage, f"epochs/{epoch}")
 
         return dataclasses.replace(self, of=of, changes={**self.changes, "after epoch": epoch})
+
+    def after_step(self, step: int) -> "Arm":
+        """The same run as it stood after some step. Raises ValueError for a step that `keep_steps` does not name."""
+        kept = getattr(self.stage(0).recipe, "keep_steps", ())
+        if step not in kept:
+            raise ValueError(f"no model after step {step}: keep_steps is {kept}; name it where the arm is made")
+
+        def of(seed: int) -> Model:
+            return Model(self.of(seed).stage, f"steps/{step}")
+
+        return dataclasses.replace(self, of=of, changes={**self.changes, "after step": step})
 
     def trained(self) -> int:
         """For how many seeds the model is finished."""

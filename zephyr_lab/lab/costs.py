@@ -13,9 +13,8 @@ from zephyr_lab.engine import store
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab import domain_alignment, draft_stages, kd_stages, rlhf, zephyr_stages
-from zephyr_lab.lab.domain_alignment import AlignmentSettings
-from zephyr_lab.lab.kd_scale import ALPHA_2X
+from zephyr_lab.lab import draft_stages, kd_stages, rlhf, zephyr_stages
+from zephyr_lab.lab.sizes import AlignmentArms
 from zephyr_lab.reporting import tables
 
 RESULTS = "benchmarks/results.json"
@@ -36,18 +35,19 @@ class Ratio(NamedTuple):
 
 def recipes(profile: str, seed: int) -> dict[str, Stage]:
     """A training of each recipe, in the order of the notebooks that use them, which have trained it already."""
-    arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
-    starts = domain_alignment.starts(profile, seed)
-    aligned = domain_alignment.aligned(profile, seed, starts, arms, kd_stages.domain_expert(profile))
+    doses = settings.load("kd_dae", profile, "alignment", AlignmentArms).doses  # of the run that notebook 22 keeps
+    student = kd_stages.scale_kd(profile, seed)
+    merged = kd_stages.merged(profile, seed, second=kd_stages.sft(profile, seed))
+    larger_student = kd_stages.scale_kd(profile, seed, start=merged)
     preferences = rlhf.methods(profile, seed)
     return {
         "dSFT": zephyr_stages.dsft(profile, seed),
         "dDPO": zephyr_stages.ddpo(profile, seed),
         "KD, both losses": kd_stages.kd(profile, seed),
         "KD, prediction alone": kd_stages.kd(profile, seed, attention_weight=0.0),
-        "KD at scale, 2x student": starts[ALPHA_2X].stage,
-        "DAE": aligned[domain_alignment.BETA].stage,
-        "DAE, 2x student": aligned[domain_alignment.BETA_2X].stage,
+        "KD at scale, 2x student": larger_student,
+        "DAE": kd_stages.dae(profile, seed, start=student, keep_steps=doses),
+        "DAE, 2x student": kd_stages.dae(profile, seed, start=larger_student),
         "draft, stage 1": draft_stages.stage_1(profile, seed).stage,
         "reward model": preferences[rlhf.PPO][0],
         **{name: preferences[name][-1] for name in (rlhf.DPO, rlhf.ONLINE, rlhf.PPO, rlhf.RLOO)},

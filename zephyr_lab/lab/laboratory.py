@@ -16,6 +16,7 @@ from zephyr_lab.core import session, settings
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.answer_scores import SOURCE
@@ -23,7 +24,9 @@ from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.claims import Claims
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
+from zephyr_lab.world.benchmark import Question, mt_bench
 
 # Where the words of a paper stand that are not those of every laboratory.
 LABORATORIES = {
@@ -75,17 +78,17 @@ class Lab:
     def base(self, number: int | None = None) -> Arm:
         """The base model `number` of the profile, by default 0: one for all seeds, as in the paper."""
         chosen = 0 if number is None else number
-        return self._arm("base model", lambda seed: stages.base(self.profile, chosen), _given(number=number))
+        return self._arm("base model", lambda seed: stages.base(self.profile, chosen), given(number=number))
 
     def dialogues(self, **changes: Any) -> Rows:
         """The dialogues of dSFT; `changes`: fields of its recipe (`WorldDialogues`), e.g. filters=()."""
-        changes = _given(**changes)
+        changes = given(**changes)
         return self._rows("dialogues", lambda seed: stages.dialogues(self.profile, seed, **changes), changes)
 
     def pairs(self, **changes: Any) -> Rows:
         """The preference pairs of dDPO; `changes`: fields of its recipe (`WorldPairs`), e.g. rejected="worst", or
         table="close_pairs" for another table of settings, setting= for another published recipe."""
-        changes = _given(**changes)
+        changes = given(**changes)
         return self._rows("pairs", lambda seed: stages.pairs(self.profile, seed, **changes), changes)
 
     def sft(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
@@ -94,7 +97,7 @@ class Lab:
         `changes`: fields of `SFT`, e.g. epochs=3; a value of None is the setting's. setting=: another published recipe.
         """
         self._require(start, dialogues)
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
             data = dialogues.stage(seed)
@@ -111,7 +114,7 @@ class Lab:
         """
         self._require(start, pairs)
         own = {} if loss is None else {"loss": captured(loss)}
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
             data = pairs.stage(seed)
@@ -126,22 +129,21 @@ class Lab:
         e.g. questions=80. An answer depends on nothing else that is asked.
         """
         self._require(*arms.values(), *([] if held_out is None else [held_out]))
-        asked = {
-            name: [
-                stages.evaluation_of(
-                    self.profile,
-                    seed,
-                    arm.of(seed),
-                    held_out=None if held_out is None else held_out.stage(seed),
-                    **_given(**changes),
-                )
-                for seed in range(self.seeds)
-            ]
-            for name, arm in arms.items()
-        }
-        get_many([stage for of_arm in asked.values() for stage in of_arm])
+        changes = given(**changes)
+
+        def evaluation(seed: int, model: Model) -> Stage:
+            pairs = None if held_out is None else held_out.stage(seed)
+            return stages.evaluation_of(self.profile, seed, model, held_out=pairs, **changes)
+
         record(arms)
-        return Answers.of(asked)
+        return self._answers({
+            name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()
+        })  # fmt: skip
+
+    def questions(self, **changes: Any) -> tuple[Question, ...]:
+        """The two-turn questions of the chat benchmark that `ask` asks with these `changes`."""
+        recipe = stages.evaluation_of(self.profile, 0, stages.base(self.profile), **given(**changes)).recipe
+        return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
         """Print what differences say, a line each; "What we found" says it again. See `Claims.conclude`."""
@@ -181,6 +183,11 @@ class Lab:
             rows += seed_means.number(row, name, values, n=getattr(arm.stage(0).recipe, n), source=SOURCE)
         return tables.frame(rows)
 
+    def _answers(self, asked: Mapping[str, list[Stage]]) -> Answers:
+        """What evaluations found, by arm a stage a seed."""
+        get_many([stage for of_arm in asked.values() for stage in of_arm])  # at once, so that no core waits
+        return Answers.of(asked)
+
     def _arm(self, method: str, of: Callable[[int], Model], changes: Mapping[str, Any]) -> Arm:
         arm = Arm(method, self.profile, self.seeds, of, changes)
         arm.stage(0)  # an unknown setting is named here, not when the models are asked
@@ -201,6 +208,6 @@ class Lab:
                 )
 
 
-def _given(**changes: Any) -> dict[str, Any]:
+def given(**changes: Any) -> dict[str, Any]:
     """Without those that are None: a notebook's parameter that was left to the settings."""
     return {name: value for name, value in changes.items() if value is not None}

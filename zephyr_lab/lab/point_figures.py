@@ -1,4 +1,6 @@
-"""Pictures that no general plot draws: Zephyr's Figure 3, and differences around zero."""
+"""Pictures that no general plot draws: Zephyr's Figure 3, differences around zero, categories, logs side by side."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -23,6 +25,16 @@ def around_zero(table: pd.DataFrame, x_labels: dict[str, str]) -> Picture:
     picture = figures.dot_plots(table, x_labels)
     for ax in picture.axes:
         ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
+    return picture
+
+
+def category_panels(table: pd.DataFrame, titles: Mapping[str, str]) -> Picture:
+    """The table of `Answers.by_category` as a dot plot: a line a category, a panel an arm of `titles`, one scale."""
+    turned = table.rename(columns={"row": "metric", "metric": "row"})[table.columns]
+    picture = figures.dot_plots(turned, dict(titles))
+    for ax in picture.axes:
+        ax.set_xlim(1, 10.4)  # room for the whole mark of a full score
+        ax.set_xticks(range(2, 11, 2))
     return picture
 
 

@@ -57,6 +57,13 @@ def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str)
     return pd.DataFrame({"series": series, "kind": kind, **columns, "interval": interval})
 
 
+def part_mean(log: pd.DataFrame, column: str, *, first: float = 0.0, last: float = 1.0) -> float:
+    """Mean of the logged `column` over the share of the run from `first` to `last`; at least one log on either side."""
+    values = log[column].dropna().to_numpy(float)
+    start = min(int(np.floor(first * len(values))), len(values) - 1)
+    return float(values[start : max(int(np.ceil(last * len(values))), start + 1)].mean())
+
+
 def band(values: np.ndarray) -> tuple[float, float]:
     """The ends of a curve's band at one point: the t interval, closed where all seeds are equal, NaN for one seed."""
     if len(values) < 2:
