@@ -10,11 +10,12 @@ import torch
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import SCORE, Lab
+from zephyr_lab.lab import SCORE, Lab, laboratory
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
+from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.reporting import claims as registry
 
 
@@ -81,6 +82,49 @@ def test_a_loss_that_a_worker_cannot_have_is_refused_when_it_is_named(lab):
 
     with pytest.raises(ValueError, match="weighted uses 'weights', a Tensor that a worker cannot have"):
         lab.dpo(lab.base(), lab.pairs(), loss=weighted)
+
+
+def test_a_filter_and_a_pair_rule_of_one_s_own_are_stages_beside_the_published_ones(lab):
+    def short(messages):
+        return len(messages) == 2
+
+    def last(completions, chosen=None):
+        return len(completions) - 1
+
+    own = lab.sft(lab.base(), lab.dialogues(filters=(), filter=short))
+    rows = own.stage(0).inputs["dialogues"]
+    assert rows.inputs["dialogues"] == lab.dialogues(filters=()).stage(0)
+    assert repr(lab.dialogues(filter=short)) == "dialogues under seeds 0 to 1: filter short"
+    pairs = lab.pairs(reject=last)
+    assert keys(pairs) != keys(lab.pairs(choose=last)) and type(lab.pairs().stage(0).recipe) is WorldPairs
+    assert pairs.stage(1).seed == 1 and repr(pairs).endswith("reject last")
+    assert lab.dpo(own, pairs).stage(0).inputs["pairs"] == pairs.stage(0)
+    with pytest.raises(ValueError, match="rejected='worst' and a function for the same answer"):
+        lab.pairs(rejected="worst", reject=last)
+    with pytest.raises(ValueError, match="reject= and choose= serve pairs of the world alone"):
+        Lab("zephyr", "gpu", 1).pairs(reject=last)
+
+
+def test_a_rubric_of_one_s_own_judges_the_answers_of_the_published_evaluation(lab, monkeypatch):
+    asked = []
+    monkeypatch.setattr(laboratory, "get_many", asked.extend)
+    read = Answers(pd.DataFrame())
+    monkeypatch.setattr(Answers, "of", lambda evaluations: read)
+
+    def brief(turn, text):
+        return 10.0 if len(text) < len(turn.ideal) else 1.0
+
+    lab.ask({"base": lab.base()})
+    lab.ask({"base": lab.base()}, rubric=brief)
+    exact, own = asked[:2], asked[2:]
+    assert [stage.inputs for stage in own] == [{"evaluation": stage} for stage in exact]
+    assert own[0].recipe.questions == exact[0].recipe.questions
+
+
+def test_a_part_that_a_rubric_does_not_give_is_named():
+    alone = graded({"a": 5.0}).frame.drop(columns="score").assign(mine=1.0)
+    with pytest.raises(ValueError, match=r"the judge of these answers gives no 'core'; columns: seed, model, .*mine"):
+        Answers(alone).parts()
 
 
 def test_bad_input_is_named(lab):
