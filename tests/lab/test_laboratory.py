@@ -139,7 +139,7 @@ def test_bad_input_is_named(lab):
         sft.stage(2)
     with pytest.raises(ValueError, match="no model after epoch 5: the run has 3 epochs"):
         lab.dpo(sft, pairs).after_epoch(5)
-    with pytest.raises(ValueError, match="paper must be one of zephyr, kd_dae, eda, teaching, got 'zefir'"):
+    with pytest.raises(ValueError, match="paper must be one of zephyr, kd_dae, eda, teaching, overview, got 'zefir'"):
         Lab("zefir", "smoke", 1)
 
 
@@ -265,4 +265,16 @@ def test_a_conclusion_is_read_off_the_interval_whichever_way_it_goes(lab, capsys
     lab.claims.findings()
     assert capsys.readouterr().out == f"- b - a, chat score: {said} (3 seeds, t 95 %)\n"
     lab.conclude(pd.DataFrame([{**line, "value": 1.0, "low": 1.0, "high": 1.0}]), {"another": "metric"})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_number_is_reported_with_its_interval_and_said_again_at_the_end(lab, capsys):
+    line = {"row": "padding", "metric": "points", "value": 1.0, "low": 1.0, "high": 1.0, "interval": "all equal"}
+    frame = pd.DataFrame([line, {**line, "row": "wrong core", "value": 3.53, "low": 3.51, "high": 3.55}])
+    lab.report(frame, {"points": "points lost"}, digits=1)
+    said = "padding, points lost: 1.0 (all equal)\nwrong core, points lost: 3.5 [3.5, 3.5] (all equal)\n"
+    assert capsys.readouterr().out == said
+    lab.claims.findings()
+    assert capsys.readouterr().out == "".join(f"- {one}\n" for one in said.splitlines())
+    lab.report(pd.DataFrame([{**line, "low": None, "high": None, "interval": None}]), {"another": "metric"})
     assert capsys.readouterr().out == ""

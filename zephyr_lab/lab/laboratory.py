@@ -32,6 +32,7 @@ LABORATORIES = {
     "kd_dae": "kd_lab:KDLab",
     "eda": "eda_lab:EDALab",
     "teaching": "teaching_lab:TeachingLab",
+    "overview": "laboratory:Lab",
 }
 Settings = TypeVar("Settings")
 TRUTH = {
@@ -164,19 +165,24 @@ class Lab:
         """
         self._require(*arms.values(), *([] if held_out is None else [held_out]))
         own = "" if rubric is None else captured(rubric)
+        changes = _given(**changes)
 
-        def asked_of(arm: Arm, seed: int) -> Stage:
+        def evaluation(seed: int, model: Model) -> Stage:
             pairs = None if held_out is None else held_out.stage(seed)
-            asked = stages.evaluation_of(self.profile, seed, arm.of(seed), held_out=pairs, **_given(**changes))
+            asked = stages.evaluation_of(self.profile, seed, model, held_out=pairs, **changes)
             return stages.own_rubric(asked, own) if own else asked
 
-        asked = {name: [asked_of(arm, seed) for seed in range(self.seeds)] for name, arm in arms.items()}
+        asked = {name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()}
         get_many([stage for of_arm in asked.values() for stage in of_arm])
         return Answers.of(asked)
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
         """Print what differences say, a line each; "What we found" says it again. See `Claims.conclude`."""
         self.claims.conclude(differences, names, digits=digits)
+
+    def report(self, numbers: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print numbers with their intervals, a line each; "What we found" says it again. See `Claims.report`."""
+        self.claims.report(numbers, names, digits=digits)
 
     def sizes(self, table: str, kind: type[Settings]) -> Settings:
         """A table of the paper's settings at this profile: which further arms there are, how many of what."""

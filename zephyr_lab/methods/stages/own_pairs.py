@@ -30,20 +30,22 @@ MOST_DRAWS = 50
 
 @dataclass(frozen=True)
 class OwnRule:
-    """Which two answers of a prompt are taken. A side without a function is left to the recipe's named rule."""
+    """Which two answers of a prompt are taken. A side without a function is left to the rule of `data.pairs` that
+    `chosen` or `rejected` names."""
 
-    recipe: OwnWorldPairs
+    chosen: str
+    rejected: str
     choose: OwnFunction | None
     reject: OwnFunction | None
 
     @classmethod
     def of(cls, recipe: OwnWorldPairs) -> "OwnRule":
         own = (OwnFunction.of(text) if text else None for text in (recipe.own_choose, recipe.own_reject))
-        return cls(recipe, *own)
+        return cls(recipe.chosen, recipe.rejected, *own)
 
     def pair(self, prompt: ScoredPrompt, row: str, generator: random.Random) -> Pair | None:
         """The pair of one prompt, None where it gives none. Raises ValueError naming the function and the row."""
-        score = SCORES[self.recipe.chosen]
+        score = SCORES[self.chosen]
         scored = [
             Scored(place, value, one)
             for place, one in enumerate(prompt.completions)
@@ -67,7 +69,7 @@ class OwnRule:
                 return None
             chosen = scored[_place(self.choose, said, len(scored), row)]
         if self.reject is None:
-            rejected = REJECTED[self.recipe.rejected](scored, chosen, generator)
+            rejected = REJECTED[self.rejected](scored, chosen, generator)
             return None if rejected is None else (chosen, rejected)
         said = self.reject.call(row, answers, scored.index(chosen))
         if said is None:
@@ -92,12 +94,12 @@ def build(recipe: OwnWorldPairs, *, seed: int, inputs: dict[str, Path], out: Pat
     """
     del inputs, context
     rule = OwnRule.of(recipe)
-    made = list(_pairs(rule, recipe.prompts, derive(seed, "pairs", TRAIN), TRAIN))
+    made = list(_pairs(recipe, rule, recipe.prompts, derive(seed, "pairs", TRAIN), TRAIN))
     train = [pair_row(pair) for pair, _, _ in made]
     if not train:
         raise ValueError(f"the rule makes no pair of {recipe.prompts} prompts")
     write_rows(out / f"{TRAIN}.jsonl", train)
-    write_rows(out / f"{TEST}.jsonl", _held_out(rule, {row["prompt_id"] for row in train}, seed))
+    write_rows(out / f"{TEST}.jsonl", _held_out(recipe, rule, {row["prompt_id"] for row in train}, seed))
     won = sum((chosen > rejected) + (chosen == rejected) / 2 for _, chosen, rejected in made)
     return {
         "prompts": float(recipe.prompts),
@@ -110,11 +112,11 @@ def build(recipe: OwnWorldPairs, *, seed: int, inputs: dict[str, Path], out: Pat
     }
 
 
-def _held_out(rule: OwnRule, seen: set[str], seed: int) -> list[dict[str, Any]]:
+def _held_out(recipe: OwnWorldPairs, rule: OwnRule, seen: set[str], seed: int) -> list[dict[str, Any]]:
     """Pairs on prompts that training lacks."""
-    recipe, test = rule.recipe, []
+    test: list[dict[str, Any]] = []
     for draw in range(MOST_DRAWS):  # some prompts of a small world come again and are left out
-        fresh = _pairs(rule, recipe.held_out, derive(seed, "pairs", TEST, draw), f"{TEST} draw {draw}")
+        fresh = _pairs(recipe, rule, recipe.held_out, derive(seed, "pairs", TEST, draw), f"{TEST} draw {draw}")
         test += [row for row in (pair_row(pair) for pair, _, _ in fresh) if row["prompt_id"] not in seen]
         if len(test) >= recipe.held_out:
             return test[: recipe.held_out]
@@ -123,9 +125,10 @@ def _held_out(rule: OwnRule, seen: set[str], seed: int) -> list[dict[str, Any]]:
     )
 
 
-def _pairs(rule: OwnRule, prompts: int, seed: int, split: str) -> Iterator[tuple[Pair, float, float]]:
+def _pairs(
+    recipe: OwnWorldPairs, rule: OwnRule, prompts: int, seed: int, split: str
+) -> Iterator[tuple[Pair, float, float]]:
     """Each pair with the exact scores of its answers, chosen first."""
-    recipe = rule.recipe
     made = completions.completions(
         seed,
         prompts,
