@@ -101,8 +101,10 @@ def test_a_filter_and_a_pair_rule_of_one_s_own_are_stages_beside_the_published_o
     assert lab.dpo(own, pairs).stage(0).inputs["pairs"] == pairs.stage(0)
     with pytest.raises(ValueError, match="rejected='worst' and a function for the same answer"):
         lab.pairs(rejected="worst", reject=last)
+    hub = Lab("zephyr", "gpu", 1)
+    assert hub.dialogues(filter=short).stage(0).inputs["dialogues"] == hub.dialogues().stage(0)
     with pytest.raises(ValueError, match="reject= and choose= serve pairs of the world alone"):
-        Lab("zephyr", "gpu", 1).pairs(reject=last)
+        hub.pairs(reject=last)
 
 
 def test_a_rubric_of_one_s_own_judges_the_answers_of_the_published_evaluation(lab, monkeypatch):

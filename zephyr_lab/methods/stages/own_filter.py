@@ -4,6 +4,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zephyr_lab.core import files
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.row_types import Row
@@ -43,7 +45,7 @@ def filtered(filter_: OwnFunction, messages: Messages, row: str) -> Messages | N
     """The messages as the filter leaves them, None where it drops them."""
     handed_over = copy.deepcopy(messages)
     said = filter_.call(row, handed_over)
-    if said is True or said is False:
+    if isinstance(said, bool | np.bool_):
         if handed_over != messages:
             raise ValueError(f"{filter_.name} changed the messages of {row} in place; return the repaired ones")
         return messages if said else None
