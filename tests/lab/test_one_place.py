@@ -23,19 +23,17 @@ from zephyr_lab.lab import (
     draft_runs,
     draft_stages,
     family,
-    filtering,
     kd_stages,
     kv_bytes,
-    preference_pairs,
     rlhf_reward,
     rlhf_stages,
     rlhf_sweep,
     toy,
     toy_family,
-    world_tour,
     zephyr_academic,
     zephyr_stages,
 )
+from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
 from zephyr_lab.lab.draft_stages import MATH, STAGE_1
 from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
@@ -163,9 +161,9 @@ TINY = {
     ("teaching", "family_sweep"): read("teaching", "family_sweep", family.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
-    ("overview", "world_tour"): world_tour.settings_of,
-    ("overview", "filtering"): read("overview", "filtering", filtering.Filtering),
-    ("overview", "preference_pairs"): read("overview", "preference_pairs", preference_pairs.PreferencePairs),
+    ("overview", "world_tour"): read("overview", "world_tour", WorldTour),
+    ("overview", "filtering"): read("overview", "filtering", Filtering),
+    ("overview", "preference_pairs"): read("overview", "preference_pairs", PreferencePairs),
 }
 # Of the hub: other data, and teachers that are not trained here.
 HUB = {

@@ -92,11 +92,13 @@ def held_out(evaluations: Sequence[Stage]) -> pd.DataFrame:
 def grid(answered: pd.DataFrame, model: str, measure: Measure = SCORE) -> pd.DataFrame:
     """The measure of one model: a row a seed, a column a question (mean of its turns).
 
-    Raises ValueError for a model that was not evaluated.
+    Raises ValueError for a model that was not evaluated, and for a part that the judge of the answers does not give.
     """
     known = list(dict.fromkeys(answered["model"]))
     if model not in known:
         raise ValueError(f"no answers of a model named {model!r}; there are {', '.join(known)}")
+    if measure.column not in answered:
+        raise ValueError(f"the judge of these answers gives no {measure.column!r}; columns: {', '.join(answered)}")
     wanted = (answered["model"] == model) & (answered["run"] == measure.run)
     if measure.turn is not None:
         wanted &= answered["turn"] == measure.turn

@@ -4,7 +4,7 @@ What is decided stands in claims.toml before anything is measured: which arm min
 direction, beyond which margin. `decide` computes it, records it, and prints what came of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
@@ -75,15 +75,27 @@ class Claims:
         differences: a tidy frame whose rows are comparisons, as `Answers.differences` makes it. names: the metrics to
         speak of, each with the words for it; by default all of them under their own names.
         """
-        for line in differences.to_dict("records"):
+        self._say(differences, names, digits, conclusion)
+
+    def report(self, numbers: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print numbers with their intervals, a line each, and remember it for `findings`.
+
+        numbers: a tidy frame, each row a number by itself. names: as in `conclude`.
+        """
+        self._say(numbers, names, digits, number)
+
+    def _say(
+        self, frame: pd.DataFrame, names: Mapping[str, str] | None, digits: int, words: Callable[..., str]
+    ) -> None:
+        for line in frame.to_dict("records"):
             if names is None or line["metric"] in names:
-                words = (names or {}).get(line["metric"], line["metric"])
-                said = conclusion(line, words, digits=digits)
-                self._said[f"{line['row']}, {words}"] = said
+                metric = (names or {}).get(line["metric"], line["metric"])
+                said = words(line, metric, digits=digits)
+                self._said[f"{line['row']}, {metric}"] = said
                 print(said)
 
     def findings(self) -> None:
-        """Print what was found: one sentence a claim that was decided and a difference that was concluded from."""
+        """Print what was found: one sentence a claim that was decided, a difference, and a number that was reported."""
         for said in self._said.values():
             print(f"- {said}")
 
@@ -119,6 +131,14 @@ def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) ->
     near, far = sorted((abs(low), abs(high)))
     way = "higher" if value > 0 else "lower"
     return f"{difference['row']}, {words}: {way} by {abs(value):.{digits}f} [{near:.{digits}f}, {far:.{digits}f}]{of}"
+
+
+def number(line: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
+    """`alpha, beta from chosen answers: 0.05 [0.04, 0.06] (19 rows, t 95 %)`; no ends where it has no interval."""
+    value, low, high = (line[name] for name in ("value", "low", "high"))
+    ends = "" if pd.isna(low) or low == high else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    of = f" ({line['interval']})" if isinstance(line["interval"], str) and line["interval"] else ""
+    return f"{line['row']}, {words}: {value:.{digits}f}{ends}{of}"
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

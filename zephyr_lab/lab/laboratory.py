@@ -34,6 +34,7 @@ LABORATORIES = {
     "kd_dae": "kd_lab:KDLab",
     "eda": "eda_lab:EDALab",
     "teaching": "teaching_lab:TeachingLab",
+    "overview": "laboratory:Lab",
 }
 Settings = TypeVar("Settings")
 TRUTH = {
@@ -80,16 +81,43 @@ class Lab:
         chosen = 0 if number is None else number
         return self._arm("base model", lambda seed: stages.base(self.profile, chosen), given(number=number))
 
-    def dialogues(self, **changes: Any) -> Rows:
-        """The dialogues of dSFT; `changes`: fields of its recipe (`WorldDialogues`), e.g. filters=()."""
-        changes = given(**changes)
-        return self._rows("dialogues", lambda seed: stages.dialogues(self.profile, seed, **changes), changes)
+    def dialogues(self, *, filter: Callable[..., Any] | None = None, **changes: Any) -> Rows:
+        """The dialogues of dSFT; `changes`: fields of its recipe (`WorldDialogues`), e.g. filters=().
 
-    def pairs(self, **changes: Any) -> Rows:
-        """The preference pairs of dDPO; `changes`: fields of its recipe (`WorldPairs`), e.g. rejected="worst", or
-        table="close_pairs" for another table of settings, setting= for another published recipe."""
+        filter: a function of your own, of one dialogue's messages ({"role", "content"} each), after the named filters:
+        True keeps, False drops, a list of messages repairs. It travels as a loss does (see `dpo`).
+        """
         changes = given(**changes)
-        return self._rows("pairs", lambda seed: stages.pairs(self.profile, seed, **changes), changes)
+        own = "" if filter is None else captured(filter)
+
+        def of(seed: int) -> Stage:
+            made = stages.dialogues(self.profile, seed, **changes)
+            return stages.own_filter(made, own) if own else made
+
+        return self._rows("dialogues", of, {**changes, **_names(filter=filter)})
+
+    def pairs(
+        self, *, reject: Callable[..., Any] | None = None, choose: Callable[..., Any] | None = None, **changes: Any
+    ) -> Rows:
+        """The preference pairs of dDPO; `changes`: fields of its recipe (`WorldPairs`), e.g. rejected="worst", or
+        table="close_pairs" for another table of settings, setting= for another published recipe.
+
+        choose: a function of your own, of the scored completions of one prompt (`data.schemas.Completion`), that gives
+        the place of the answer to choose. reject: one of (completions, the place of the chosen one) that gives the
+        place of the answer to reject, or (chosen, rejected). None: no pair. They travel as a loss does (see `dpo`).
+        Raises ValueError where a named rule is given for the same side.
+        """
+        changes = given(**changes)
+        for function, name in ((reject, "rejected"), (choose, "chosen")):
+            if function is not None and name in changes:
+                raise ValueError(f"{name}={changes[name]!r} and a function for the same answer: give one of them")
+        own = {name: captured(one) for name, one in (("choose", choose), ("reject", reject)) if one is not None}
+
+        def of(seed: int) -> Stage:
+            made = stages.pairs(self.profile, seed, **changes)
+            return stages.own_pairs(made, **own) if own else made
+
+        return self._rows("pairs", of, {**changes, **_names(choose=choose, reject=reject)})
 
     def sft(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
         """dSFT of `start` on dialogues, or on the chosen answers of pairs (`pairs.chosen()`).
@@ -122,18 +150,29 @@ class Lab:
 
         return self._arm("dDPO", of, {**changes, **own})
 
-    def ask(self, arms: Mapping[str, Arm], *, held_out: Rows | None = None, **changes: Any) -> Answers:
+    def ask(
+        self,
+        arms: Mapping[str, Arm],
+        *,
+        held_out: Rows | None = None,
+        rubric: Callable[..., Any] | None = None,
+        **changes: Any,
+    ) -> Answers:
         """Ask every arm under every seed the same questions, with the same draws; train what is missing.
 
-        held_out: pairs on whose test split each model's own ranking is measured too. `changes`: fields of `Evaluation`,
-        e.g. questions=80. An answer depends on nothing else that is asked.
+        held_out: pairs on whose test split each model's own ranking is measured too. rubric: a function of your own, of
+        (turn, text), the question as `world.task.Turn` and the answer's text, in the exact judge's place: a score from
+        1 to 10, or {"score": ..., part: ...}; the same answers are judged, none is sampled again. It travels as a loss
+        does (see `dpo`). `changes`: fields of `Evaluation`, e.g. questions=80. An answer depends on nothing else asked.
         """
         self._require(*arms.values(), *([] if held_out is None else [held_out]))
+        own = "" if rubric is None else captured(rubric)
         changes = given(**changes)
 
         def evaluation(seed: int, model: Model) -> Stage:
             pairs = None if held_out is None else held_out.stage(seed)
-            return stages.evaluation_of(self.profile, seed, model, held_out=pairs, **changes)
+            asked = stages.evaluation_of(self.profile, seed, model, held_out=pairs, **changes)
+            return stages.own_rubric(asked, own) if own else asked
 
         record(arms)
         return self._answers({
@@ -148,6 +187,10 @@ class Lab:
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
         """Print what differences say, a line each; "What we found" says it again. See `Claims.conclude`."""
         self.claims.conclude(differences, names, digits=digits)
+
+    def report(self, numbers: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print numbers with their intervals, a line each; "What we found" says it again. See `Claims.report`."""
+        self.claims.report(numbers, names, digits=digits)
 
     def sizes(self, table: str, kind: type[Settings]) -> Settings:
         """A table of the paper's settings at this profile: which further arms there are, how many of what."""
@@ -211,3 +254,8 @@ class Lab:
 def given(**changes: Any) -> dict[str, Any]:
     """Without those that are None: a notebook's parameter that was left to the settings."""
     return {name: value for name, value in changes.items() if value is not None}
+
+
+def _names(**functions: Callable[..., Any] | None) -> dict[str, str]:
+    """What the functions that are given are called."""
+    return {name: one.__name__ for name, one in functions.items() if one is not None}

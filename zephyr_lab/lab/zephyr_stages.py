@@ -14,6 +14,7 @@ from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
@@ -57,6 +58,33 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
     module, kind = _data(profile, WorldPairs, HubPairs)
     recipe = in_setting(setting, "pairs", settings.load("zephyr", profile, table, kind))
     return Stage("pairs", f"{module}:build_pairs", changed(recipe, changes), seed=seed)
+
+
+def own_filter(dialogues: Stage, own: str) -> Stage:
+    """What a filter from a notebook (`engine.own_code.captured`) leaves of the dialogues of a stage."""
+    build = "zephyr_lab.methods.stages.own_filter:build"
+    return Stage("own_filter", build, OwnFilter(own_filter=own), seed=dialogues.seed, inputs={"dialogues": dialogues})
+
+
+def own_pairs(pairs: Stage, *, choose: str = "", reject: str = "") -> Stage:
+    """The prompts and answers of a pairs stage, chosen or rejected by functions from a notebook in place of its rules.
+
+    Raises ValueError for pairs of the hub, where the named rules alone serve.
+    """
+    if not isinstance(pairs.recipe, WorldPairs):
+        raise ValueError(
+            "reject= and choose= serve pairs of the world alone; for the hub's name a rule: rejected='worst'"
+        )
+    recipe = OwnWorldPairs(**dataclasses.asdict(pairs.recipe), own_choose=choose, own_reject=reject)
+    return Stage("own_pairs", "zephyr_lab.methods.stages.own_pairs:build", recipe, seed=pairs.seed)
+
+
+def own_rubric(evaluation: Stage, own: str) -> Stage:
+    """The answers of an evaluation, judged by a rubric from a notebook in place of the exact judge."""
+    asked = evaluation.recipe
+    recipe = OwnRubric(world=asked.world, questions=asked.questions, own_rubric=own)
+    build = "zephyr_lab.methods.stages.own_rubric:build"
+    return Stage("own_rubric", build, recipe, seed=evaluation.seed, inputs={"evaluation": evaluation})
 
 
 def dsft(

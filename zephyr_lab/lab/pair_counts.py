@@ -1,43 +1,31 @@
-"""Notebook 03: what each way of making pairs does to a set, on the embedded world, where the better answer is known.
+"""Pairs by several rules from the same scored prompts, and what is counted of them where the better answer is known.
 
-Scored prompts are drawn under seeds 0 to N-1 and pooled; one generator a seed draws the rejected answers. Rules are
-named "chosen, rejected" as in `data.pairs`. Intervals are over prompts or pairs; shares are in percent.
+Scored prompts are drawn under seeds 0 to N-1 and pooled; one generator a seed draws the rejected answers. A rule is a
+`Binarisation`, or a function of one's own of (completions, the place of the chosen one) that gives the place to reject,
+as `Lab.pairs(reject=...)` takes it. Intervals are over prompts or pairs; shares are in percent.
 """
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from zephyr_lab.core import settings
 from zephyr_lab.core.row_types import Row
-from zephyr_lab.data.pairs import PUBLISHED, REJECTED, SCORES, Binarisation, Pair, binarise
+from zephyr_lab.data.pairs import PUBLISHED, REJECTED, SCORES, Binarisation, NoPair, Pair, binarise
 from zephyr_lab.data.pairs_splits import split_pairs
-from zephyr_lab.data.schemas import ASPECTS, ScoredPrompt, scored_prompt
+from zephyr_lab.data.schemas import ASPECTS, Completion, ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.own_functions import OwnFunction
+from zephyr_lab.methods.stages.own_pairs import OwnRule
 from zephyr_lab.reporting import published, tables
-from zephyr_lab.world.completions import completions
+from zephyr_lab.world.completions import Completions
 
 PLACES = range(4)
-# The world's annotator mistypes no score, so none is repaired.
-RULES = tuple(
-    Binarisation(chosen=chosen, rejected=rejected, raw_scores=True) for chosen in SCORES for rejected in REJECTED
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreferencePairs:
-    """`prompts` a seed, each with four answers."""
-
-    world: str
-    prompts: int
-
-    def __post_init__(self) -> None:
-        require_world(self.world)
-        if self.prompts < 2:
-            raise ValueError(f"prompts must be at least 2, got {self.prompts}")
+OwnReject = Callable[[list[Completion], int], Any]
+Rule = Binarisation | OwnReject
 
 
 @dataclass(frozen=True)
@@ -63,13 +51,8 @@ class Judged:
         return len(texts[0].split()) - len(texts[1].split())
 
 
-def name_of(how: Binarisation) -> str:
-    return f"{how.chosen}, {how.rejected}"
-
-
-def drawn(profile: str, seeds: int) -> list[Scored]:
-    chosen = settings.load("overview", profile, "preference_pairs", PreferencePairs)
-    sets = [completions(seed, chosen.prompts, size=require_world(chosen.world)) for seed in range(seeds)]
+def read(sets: Sequence[Completions]) -> list[Scored]:
+    """The drawn completions of each seed as scored prompts."""
     return [
         Scored(
             [scored_prompt(Row(number, row)) for number, row in enumerate(made.rows, start=1)],
@@ -79,38 +62,59 @@ def drawn(profile: str, seeds: int) -> list[Scored]:
     ]
 
 
-def one_prompt(sets: Sequence[Scored]) -> pd.DataFrame:
-    """The four answers of the first prompt on which the rules differ most: their scores, and which rule takes which.
+def outcomes(prompts: Sequence[ScoredPrompt], rule: Rule, *, seed: int) -> list[Pair | NoPair]:
+    """One outcome a prompt, in order. Beside a function of one's own the chosen answer is the highest overall score's.
 
-    "+" marks the chosen and "-" the rejected answer; rules that draw do so from seed 0.
+    Raises ValueError naming the function and the prompt where it gives no place of another answer.
     """
-    prompts = sets[0].prompts[:200]
-    outcomes = {name_of(how): list(binarise(prompts, how, seed=0)) for how in RULES}
-    picks = [
-        [(one.chosen, one.rejected) for one in column if isinstance(one, Pair)]
-        for column in zip(*outcomes.values(), strict=True)
+    if isinstance(rule, Binarisation):
+        return list(binarise(prompts, rule, seed=seed))
+    own = OwnRule("overall_score", "random", choose=None, reject=OwnFunction(rule.__name__, rule))
+    drawn = random.Random(seed)
+    made = [own.pair(prompt, f"prompt {number}", drawn) for number, prompt in enumerate(prompts, 1)]
+    return [
+        NoPair(prompt, (), None, f"no completion that {rule.__name__} could reject") if pair is None else pair
+        for prompt, pair in zip(prompts, made, strict=True)
     ]
-    best = max(range(len(prompts)), key=lambda place: len(set(picks[place])))
+
+
+def most_divided(one: Scored, rules: Mapping[str, Rule], *, among: int = 200) -> int:
+    """The place of the first prompt, of the first `among`, on which the rules differ most."""
+    made = [outcomes(one.prompts[:among], rule, seed=0) for rule in rules.values()]
+    picks = [
+        {(outcome.chosen, outcome.rejected) for outcome in column if isinstance(outcome, Pair)}
+        for column in zip(*made, strict=True)
+    ]
+    return max(range(len(picks)), key=lambda place: len(picks[place]))
+
+
+def one_prompt(one: Scored, place: int, rules: Mapping[str, Rule]) -> pd.DataFrame:
+    """The four answers of the prompt at a place: their scores, and which rule takes which.
+
+    "+" marks the chosen and "-" the rejected answer; rules that draw do so from seed 0, prompt by prompt up to here.
+    """
+    prompt = one.prompts[place]
+    picked = {name: outcomes(one.prompts[: place + 1], rule, seed=0)[place] for name, rule in rules.items()}
     columns = {
-        f"answer {place}": [
+        f"answer {number}": [
             completion.response,
-            f"{sets[0].exact[best][place]:g}",
+            f"{one.exact[place][number]:g}",
             f"{completion.overall_score:g}",
             f"{completion.mean_rating:.2f}",
-            *(_mark(column[best], place) for column in outcomes.values()),
+            *(_mark(outcome, number) for outcome in picked.values()),
         ]
-        for place, completion in enumerate(prompts[best].completions)
+        for number, completion in enumerate(prompt.completions)
     }
-    what = ["text", "exact score", "overall score", "mean rating", *outcomes]
-    return pd.DataFrame({prompts[best].prompt: what, **columns})
+    what = ["text", "exact score", "overall score", "mean rating", *picked]
+    return pd.DataFrame({prompt.prompt: what, **columns})
 
 
-def statistics(sets: Sequence[Scored]) -> pd.DataFrame:
+def statistics(sets: Sequence[Scored], rules: Mapping[str, Rule]) -> pd.DataFrame:
     """One row a rule. Of its pairs: mean exact scores of both sides, the share that ties by the score it was chosen by,
     the share whose chosen answer is truly better (of those that differ), and by how many words it is longer."""
     rows = []
-    for how in RULES:
-        name, pairs = name_of(how), _pairs(sets, how)
+    for name, rule in rules.items():
+        pairs = _pairs(sets, rule)
         differing = [one for one in pairs if one.chosen != one.rejected]
         asked = sum(len(one.prompts) for one in sets)
         equal = sum(one.pair.score_chosen == one.pair.score_rejected for one in pairs)
@@ -147,12 +151,12 @@ def ties(sets: Sequence[Scored]) -> pd.DataFrame:
     return tables.frame(rows)
 
 
-def positions(sets: Sequence[Scored], chosen: str = "overall_score") -> pd.DataFrame:
-    """Shares of the list positions that each rule takes its rejected answer from, and the chosen one, which is the same
-    for all: a tidy frame with a column place, rows "random, 0" and so on, metric "position"."""
-    rules = {how.rejected: _pairs(sets, how) for how in RULES if how.chosen == chosen}
-    taken = {"chosen": [one.pair.chosen for one in rules["random"]]}
-    taken |= {rejected: [one.pair.rejected for one in pairs] for rejected, pairs in rules.items()}
+def positions(sets: Sequence[Scored], rules: Mapping[str, Rule]) -> pd.DataFrame:
+    """Shares of the list positions that each rule takes its rejected answer from, and of the first rule's chosen one:
+    a tidy frame with a column place, rows "random, 0" and so on, metric "position"."""
+    pairs = {name: _pairs(sets, rule) for name, rule in rules.items()}
+    taken = {"chosen": [one.pair.chosen for one in next(iter(pairs.values()))]}
+    taken |= {name: [one.pair.rejected for one in made] for name, made in pairs.items()}
     return position_frame(taken)
 
 
@@ -195,11 +199,11 @@ def known_figures(sets: Sequence[Scored]) -> Iterator[Known]:
     )
 
 
-def _pairs(sets: Sequence[Scored], how: Binarisation) -> list[Judged]:
+def _pairs(sets: Sequence[Scored], rule: Rule) -> list[Judged]:
     return [
         Judged(outcome, exact[outcome.chosen], exact[outcome.rejected])
         for seed, one in enumerate(sets)
-        for outcome, exact in zip(binarise(one.prompts, how, seed=seed), one.exact, strict=True)
+        for outcome, exact in zip(outcomes(one.prompts, rule, seed=seed), one.exact, strict=True)
         if isinstance(outcome, Pair)
     ]
 
