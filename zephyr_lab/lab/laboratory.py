@@ -75,17 +75,17 @@ class Lab:
     def base(self, number: int | None = None) -> Arm:
         """The base model `number` of the profile, by default 0: one for all seeds, as in the paper."""
         chosen = 0 if number is None else number
-        return self._arm("base model", lambda seed: stages.base(self.profile, chosen), _given(number=number))
+        return self._arm("base model", lambda seed: stages.base(self.profile, chosen), given(number=number))
 
     def dialogues(self, **changes: Any) -> Rows:
         """The dialogues of dSFT; `changes`: fields of its recipe (`WorldDialogues`), e.g. filters=()."""
-        changes = _given(**changes)
+        changes = given(**changes)
         return self._rows("dialogues", lambda seed: stages.dialogues(self.profile, seed, **changes), changes)
 
     def pairs(self, **changes: Any) -> Rows:
         """The preference pairs of dDPO; `changes`: fields of its recipe (`WorldPairs`), e.g. rejected="worst", or
         table="close_pairs" for another table of settings, setting= for another published recipe."""
-        changes = _given(**changes)
+        changes = given(**changes)
         return self._rows("pairs", lambda seed: stages.pairs(self.profile, seed, **changes), changes)
 
     def sft(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
@@ -94,7 +94,7 @@ class Lab:
         `changes`: fields of `SFT`, e.g. epochs=3; a value of None is the setting's. setting=: another published recipe.
         """
         self._require(start, dialogues)
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
             data = dialogues.stage(seed)
@@ -111,7 +111,7 @@ class Lab:
         """
         self._require(start, pairs)
         own = {} if loss is None else {"loss": captured(loss)}
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
             data = pairs.stage(seed)
@@ -133,7 +133,7 @@ class Lab:
                     seed,
                     arm.of(seed),
                     held_out=None if held_out is None else held_out.stage(seed),
-                    **_given(**changes),
+                    **given(**changes),
                 )
                 for seed in range(self.seeds)
             ]
@@ -200,6 +200,6 @@ class Lab:
                 )
 
 
-def _given(**changes: Any) -> dict[str, Any]:
+def given(**changes: Any) -> dict[str, Any]:
     """Without those that are None: a notebook's parameter that was left to the settings."""
     return {name: value for name, value in changes.items() if value is not None}
