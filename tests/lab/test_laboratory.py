@@ -11,9 +11,12 @@ import torch
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import SCORE, Lab, laboratory
+from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.drafts import Draft
+from zephyr_lab.lab.eda_lab import EDALab
 from zephyr_lab.lab.kd_lab import KDLab
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.world_data import WorldPairs
@@ -186,23 +189,25 @@ def test_a_claim_whose_arms_were_not_asked_is_said_to_be_open(lab, capsys):
 
 
 def test_arms_of_claims_are_two_or_four_and_their_measures_known():
-    from zephyr_lab.lab.answers import MEASURES
+    from zephyr_lab.lab import acceptance_lengths, answers
 
     named = [part for claim in registry.everything().values() for part in claim.parts if part.arms or part.measure]
-    assert named and all(len(part.arms) in (2, 4) and part.measure in MEASURES for part in named)
+    known = answers.MEASURES | acceptance_lengths.MEASURES
+    assert named and all(len(part.arms) in (2, 4) and part.measure in known for part in named)
 
 
 def test_the_page_of_words_names_nothing_that_does_not_exist():
     text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     kinds = {"lab": Lab, "paper": KDLab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
+    kinds |= {"eda": EDALab, "draft": Draft, "lengths": AcceptanceLengths}
     used = {
         (node.value.id, node.attr)
         for block in blocks
         for node in ast.walk(ast.parse(block))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds
     }
-    attributes = {"lab": {"claims"}, "answers": {"frame"}}
+    attributes = {"lab": {"claims"}, "eda": {"claims"}, "answers": {"frame"}}
     assert len(used) > 15
     assert [
         f"{name}.{attribute}"

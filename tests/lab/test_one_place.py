@@ -5,7 +5,6 @@ and another key; nothing in code may stand before it.
 """
 
 import dataclasses
-import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -18,9 +17,6 @@ from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import (
     base,
-    draft_arms,
-    draft_definitions,
-    draft_runs,
     draft_stages,
     family,
     kd_stages,
@@ -34,14 +30,16 @@ from zephyr_lab.lab import (
     zephyr_stages,
 )
 from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
-from zephyr_lab.lab.draft_stages import MATH, STAGE_1
+from zephyr_lab.lab.draft_stages import STAGE_1, Part
+from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
 from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
 
-NUMBERS = itertools.count()
 PAPERS = ("zephyr", "kd_dae", "eda", "teaching", "overview")
 START = Model(base.base_stage("tiny"))
 SEED = 0
+MATH = SPECIALTIES[0]
 
 
 def of(function, *arguments, **named):
@@ -58,21 +56,40 @@ def read(paper, table, cls):
     return lambda profile: settings.load(paper, profile, table, cls)
 
 
+def math_target(profile):
+    return draft_stages.target(profile, SEED, MATH)
+
+
+def regenerated(profile):
+    return draft_stages.regenerated(
+        profile, SEED, target=math_target(profile), data=draft_stages.pool(profile, SEED, MATH)
+    )
+
+
+def row_scores(profile):
+    models = {"base": draft_stages.target(profile, SEED, CHAT), "draft": draft_stages.stage_1(profile, SEED)}
+    return draft_stages.row_scores(profile, target=math_target(profile), data=regenerated(profile), **models)
+
+
 def drafts(profile):
-    return draft_stages.adapted(profile, SEED, MATH, [draft_arms.training_free()])[draft_arms.TRAINING_FREE].stage
+    arms = {"as it is": Part("none", draft_stages.original(profile, SEED, MATH), "draft")}
+    draft = draft_stages.stage_1(profile, SEED)
+    return draft_stages.adapted(profile, SEED, arms, target=math_target(profile), draft=draft)
 
 
-def scored(profile):
-    return draft_stages.scores(profile, SEED, MATH, {STAGE_1: draft_stages.stage_1(profile, SEED)})
+def beside_math(measure, **changes):
+    """A stage that measures the chat target's draft beside the math target."""
 
+    def made(profile, **more):
+        arms, asked = {STAGE_1: draft_stages.stage_1(profile, SEED)}, draft_stages.pool(profile, SEED, MATH)
+        return measure(profile, SEED, arms, target=math_target(profile), asked=asked, **changes, **more)
 
-def timed(profile):
-    return draft_runs._timed(profile, SEED, dict.fromkeys(draft_runs.TIMED, draft_stages.stage_1(profile, SEED)))
+    return made
 
 
 def looped(profile):
-    loop = settings.load("eda", profile, "loop", draft_definitions.LoopSettings)
-    return draft_definitions._scores(profile, SEED, MATH, MATH, loop)
+    close = settings.load("eda", profile, "loop", CloseLook)
+    return beside_math(draft_stages.scores)(profile, **vars(close))
 
 
 def rloo(profile):
@@ -127,18 +144,18 @@ TINY = {
     ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
     ("kd_dae", "alignment"): read("kd_dae", "alignment", AlignmentArms),
     ("eda", "targets"): read("eda", "targets", draft_stages.TargetSettings),
-    ("eda", "tuning_data"): lambda profile: draft_stages.target(profile, SEED, MATH).stage.inputs["dialogues"],
-    ("eda", "tuning"): lambda profile: draft_stages.target(profile, SEED, MATH).stage,
+    ("eda", "tuning_data"): lambda profile: math_target(profile).stage.inputs["dialogues"],
+    ("eda", "tuning"): lambda profile: math_target(profile).stage,
     ("eda", "pool"): of(draft_stages.pool, MATH),
-    ("eda", "regeneration"): of(draft_stages.regenerated, MATH),
-    ("eda", "row_scores"): of(draft_stages.row_scores, MATH),
+    ("eda", "regeneration"): regenerated,
+    ("eda", "row_scores"): row_scores,
     ("eda", "stage_1"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
     ("eda", "stage_2"): drafts,
-    ("eda", "arms"): draft_arms.load,
-    ("eda", "scores"): scored,
+    ("eda", "arms"): read("eda", "arms", DraftArms),
+    ("eda", "scores"): beside_math(draft_stages.scores),
     ("eda", "loop"): looped,
-    ("eda", "speed"): timed,
-    ("eda", "lossless"): of(draft_definitions._lossless, MATH),
+    ("eda", "speed"): beside_math(draft_stages.timed),
+    ("eda", "lossless"): beside_math(draft_stages.lossless),
     ("teaching", "toy"): lambda profile: toy.stage(profile, 2),
     ("teaching", "knobs"): lambda profile: toy.stage(profile, 2),
     ("teaching", "runs"): lambda profile: toy.stage(profile, 2),
@@ -169,7 +186,7 @@ TINY = {
 HUB = {
     ("kd_dae", "expert_base"): lambda profile: kd_stages.expert_sft(profile).inputs["base"],
     ("teaching", "pairs"): of(rlhf_stages.pairs),
-    **{("eda", f"pool_{name}"): of(draft_stages.pool, name) for name in (draft_stages.CHAT, *draft_stages.SPECIALTIES)},
+    **{("eda", f"pool_{name}"): of(draft_stages.pool, name) for name in (CHAT, *SPECIALTIES)},
 }
 TRAINED_HERE = [
     ("kd_dae", "teacher_dialogues"), ("kd_dae", "upcycle"), ("eda", "tuning_data"), ("eda", "tuning"), ("eda", "pool"),
@@ -180,7 +197,7 @@ GPU = {
         ("eda", f"tuning_data_{name}"): lambda profile, name=name: draft_stages.target(
             profile, SEED, name
         ).stage.inputs["dialogues"]
-        for name in draft_stages.SPECIALTIES
+        for name in SPECIALTIES
     },
 }
 # Fields that their recipes allow one value alone beside the others of the table.
@@ -251,8 +268,6 @@ def say(monkeypatch):
 
     def said(paper, table, values):
         told["value"] = (paper, table, values)
-        stamps = (("said", next(NUMBERS), 0),)  # what `draft_stages` remembers is out of date
-        monkeypatch.setattr(draft_stages, "_settings_stamps", lambda: stamps)
 
     monkeypatch.setattr(settings, "_tables", tables)
     return said
@@ -268,7 +283,6 @@ def test_every_table_of_every_profile_is_read(profile, monkeypatch):
         return load(paper, profile, sections, cls, **fields)
 
     monkeypatch.setattr(settings, "load", recording)
-    monkeypatch.setattr(draft_stages, "_settings_stamps", lambda: (("anew", next(NUMBERS), 0),))
     for make in makers(profile).values():
         make(profile)
     there = {(paper, table) for paper in PAPERS for table in tables_of(paper, profile)}
