@@ -17,13 +17,14 @@ from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import (
+    Lab,
     base,
     domain_alignment,
     draft_arms,
     draft_definitions,
     draft_runs,
     draft_stages,
-    family,
+    family_lab,
     filtering,
     kd_ablation,
     kd_scores,
@@ -33,8 +34,6 @@ from zephyr_lab.lab import (
     rlhf_reward,
     rlhf_stages,
     rlhf_sweep,
-    toy,
-    toy_family,
     world_tour,
     zephyr_academic,
     zephyr_stages,
@@ -42,6 +41,7 @@ from zephyr_lab.lab import (
 from zephyr_lab.lab.draft_stages import MATH, STAGE_1
 from zephyr_lab.lab.sizes import StepArms
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.teaching import toy_settings
 
 NUMBERS = itertools.count()
 PAPERS = ("zephyr", "kd_dae", "eda", "teaching", "overview")
@@ -78,6 +78,11 @@ def timed(profile):
 def looped(profile):
     loop = settings.load("eda", profile, "loop", draft_definitions.LoopSettings)
     return draft_definitions._scores(profile, SEED, MATH, MATH, loop)
+
+
+def simpo(profile):
+    lab = Lab("teaching", profile, 1)
+    return lab.simpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).stage(SEED)
 
 
 def rloo(profile):
@@ -144,10 +149,10 @@ TINY = {
     ("eda", "loop"): looped,
     ("eda", "speed"): timed,
     ("eda", "lossless"): of(draft_definitions._lossless, MATH),
-    ("teaching", "toy"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "knobs"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "runs"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "family"): lambda profile: toy_family.stage(profile, 2),
+    ("teaching", "toy"): read("teaching", "toy", toy_settings.ToySize),
+    ("teaching", "knobs"): read("teaching", "knobs", toy_settings.Knobs),
+    ("teaching", "runs"): read("teaching", "runs", toy_settings.Runs),
+    ("teaching", "family"): read("teaching", "family", toy_settings.Trials),
     ("teaching", "poor_pairs"): of(rlhf_stages.pairs, table="poor_pairs"),
     ("teaching", "judge"): of(rlhf_stages.online_dpo),
     ("teaching", "reward"): of(rlhf_stages.reward),
@@ -160,10 +165,10 @@ TINY = {
     ("teaching", "best_of_n"): best_of_n,
     ("teaching", "sweep"): read("teaching", "sweep", rlhf_sweep.Grids),
     ("teaching", "reward_study"): rlhf_reward.study,
-    ("teaching", "family_world"): of(family.trained, "simpo"),
-    ("teaching", "family_terms"): read("teaching", "family_terms", family.FamilyTerms),
-    ("teaching", "family_tuned"): read("teaching", "family_tuned", family.FamilyTuned),
-    ("teaching", "family_sweep"): read("teaching", "family_sweep", family.FamilyGrids),
+    ("teaching", "family_world"): simpo,
+    ("teaching", "family_terms"): read("teaching", "family_terms", family_lab.FamilyTerms),
+    ("teaching", "family_tuned"): read("teaching", "family_tuned", family_lab.FamilyTuned),
+    ("teaching", "family_sweep"): read("teaching", "family_sweep", family_lab.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
     ("overview", "world_tour"): world_tour.settings_of,
