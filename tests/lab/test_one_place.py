@@ -16,16 +16,15 @@ from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import (
+    Lab,
     base,
     draft_stages,
-    family,
+    family_lab,
     kd_stages,
     kv_bytes,
     rlhf_reward,
     rlhf_stages,
     rlhf_sweep,
-    toy,
-    toy_family,
     zephyr_academic,
     zephyr_stages,
 )
@@ -35,6 +34,7 @@ from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
 from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
+from zephyr_lab.teaching import toy_settings
 
 PAPERS = ("zephyr", "kd_dae", "eda", "teaching", "overview")
 START = Model(base.base_stage("tiny"))
@@ -90,6 +90,11 @@ def beside_math(measure, **changes):
 def looped(profile):
     close = settings.load("eda", profile, "loop", CloseLook)
     return beside_math(draft_stages.scores)(profile, **vars(close))
+
+
+def simpo(profile):
+    lab = Lab("teaching", profile, 1)
+    return lab.simpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).stage(SEED)
 
 
 def rloo(profile):
@@ -156,10 +161,10 @@ TINY = {
     ("eda", "loop"): looped,
     ("eda", "speed"): beside_math(draft_stages.timed),
     ("eda", "lossless"): beside_math(draft_stages.lossless),
-    ("teaching", "toy"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "knobs"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "runs"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "family"): lambda profile: toy_family.stage(profile, 2),
+    ("teaching", "toy"): read("teaching", "toy", toy_settings.ToySize),
+    ("teaching", "knobs"): read("teaching", "knobs", toy_settings.Knobs),
+    ("teaching", "runs"): read("teaching", "runs", toy_settings.Runs),
+    ("teaching", "family"): read("teaching", "family", toy_settings.Trials),
     ("teaching", "poor_pairs"): of(rlhf_stages.pairs, table="poor_pairs"),
     ("teaching", "judge"): of(rlhf_stages.online_dpo),
     ("teaching", "reward"): of(rlhf_stages.reward),
@@ -172,10 +177,10 @@ TINY = {
     ("teaching", "best_of_n"): best_of_n,
     ("teaching", "sweep"): read("teaching", "sweep", rlhf_sweep.Grids),
     ("teaching", "reward_study"): rlhf_reward.study,
-    ("teaching", "family_world"): of(family.trained, "simpo"),
-    ("teaching", "family_terms"): read("teaching", "family_terms", family.FamilyTerms),
-    ("teaching", "family_tuned"): read("teaching", "family_tuned", family.FamilyTuned),
-    ("teaching", "family_sweep"): read("teaching", "family_sweep", family.FamilyGrids),
+    ("teaching", "family_world"): simpo,
+    ("teaching", "family_terms"): read("teaching", "family_terms", family_lab.FamilyTerms),
+    ("teaching", "family_tuned"): read("teaching", "family_tuned", family_lab.FamilyTuned),
+    ("teaching", "family_sweep"): read("teaching", "family_sweep", family_lab.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
     ("overview", "world_tour"): read("overview", "world_tour", WorldTour),

@@ -8,7 +8,6 @@ from zephyr_lab.core import session
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine.stages import key
 from zephyr_lab.lab import (
-    family,
     kv_bytes,
     rlhf,
     rlhf_claims,
@@ -167,7 +166,6 @@ def test_every_profile_names_every_arm(profile):
     assert list(made) == list(TRAINED)
     assert all(len(rlhf_stages.kept(stages[-1])) >= (2 if profile == "smoke" else 3) for stages in made.values())
     assert set(rlhf_elsewhere.models(profile, 0)) > {rlhf_elsewhere.GRADED_RLOO}
-    assert set(family.arms(profile, 0)) == set(family.ARMS)
     assert rlhf_reward.study(profile).weak_pairs > 0
     assert kv_bytes.stage(profile).recipe.windows == 2
     trials = rlhf_sweep.trials(profile)
@@ -220,8 +218,6 @@ def test_methods_with_unequal_trials_are_refused():
 @pytest.mark.parametrize("profile", PROFILES)
 def test_settings_are_the_winners_of_the_committed_sweep(profile):
     assert rlhf_sweep.differing(profile) == 0
-    best = sweeps.winners(sweeps.committed(profile, family.NAME))
-    assert all(family.set_values(profile)[loss] == values for loss, values in best.items())
 
 
 def test_the_unbiased_estimators_have_no_bias_and_the_figure_says_so():

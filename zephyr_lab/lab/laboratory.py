@@ -128,7 +128,7 @@ class Lab:
         changes = given(**changes)
 
         def of(seed: int) -> Model:
-            data = dialogues.stage(seed)
+            data = dialogues.of(seed)
             return Model(stages.dsft(self.profile, seed, start=start.of(seed), data=data, **changes))
 
         return self._arm("dSFT", of, changes)
@@ -145,7 +145,7 @@ class Lab:
         changes = given(**changes)
 
         def of(seed: int) -> Model:
-            data = pairs.stage(seed)
+            data = pairs.of(seed)
             return Model(stages.ddpo(self.profile, seed, start=start.of(seed), data=data, **own, **changes))
 
         return self._arm("dDPO", of, {**changes, **own})

@@ -1,4 +1,4 @@
-"""Recipes of the toy's two stages: which toys, which methods' knobs, how many preferences, how long. No torch."""
+"""Settings of the toy's notebooks: which toys, each method's knob, how many preferences, how long. No torch."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class ToySize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodKnobs:
-    """What each method of the family is told beside the preferences; DPO and RLHF share the toy's beta."""
+class Knobs:
+    """What each method of the family has beside the preferences; DPO and RLHF share the toy's beta."""
 
     tau: float  # IPO
     label_smoothing: float  # cDPO
@@ -29,15 +29,14 @@ class MethodKnobs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyRuns(ToySize, MethodKnobs):
-    """Every method against the known optimum, on `seeds` toys.
+class Runs:
+    """How long, and on how much.
 
     steps: of gradient descent with momentum, at `rate` on rewards (DPO's is rate / beta^2); natural_steps at
     natural_rate: of the natural gradient. clip, inner: of PPO. preferences: counts to draw, of which the share
     `held_out` chooses step and penalty; penalties: tried. draws: RLOO's answers in all, `samples` to a prompt at once.
     """
 
-    seeds: int
     steps: int
     rate: float
     natural_steps: int
@@ -52,26 +51,21 @@ class ToyRuns(ToySize, MethodKnobs):
     draw_rate: float
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds < 1 or self.steps < 1 or self.natural_steps < 1:
-            raise ValueError(f"seeds, steps and natural_steps must be at least 1, got {self}")
+        if self.steps < 1 or self.natural_steps < 1:
+            raise ValueError(f"steps and natural_steps must be at least 1, got {self}")
         if not (self.preferences and self.penalties and self.draws):
             raise ValueError("preferences, penalties and draws need at least one value each")
-        a_step = self.prompts * self.samples
-        if any(draws % a_step for draws in self.draws):
-            raise ValueError(f"draws must be whole multiples of prompts x samples = {a_step}, got {self.draws}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilyRuns(ToySize, MethodKnobs):
-    """The family of losses over each method's own knob, with all preferences known and with `preferences` drawn.
+class Trials:
+    """The values that each method's own knob is tried at, with all preferences known and with `preferences` drawn.
 
     Every method gets as many values as every other: equal trials. steps, rate: of Adam on the logits; the step is
     chosen on the share `held_out` by the method's own loss. later_steps: of a second method after DPO. sft_weights: of
     the fine-tuning term beside DPO's loss.
     """
 
-    seeds: int
     preferences: int
     held_out: float
     steps: int
@@ -85,10 +79,9 @@ class FamilyRuns(ToySize, MethodKnobs):
     sft_weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds < 1 or self.steps < 1 or self.later_steps < 1:
-            raise ValueError(f"seeds, steps and later_steps must be at least 1, got {self}")
+        if self.steps < 1 or self.later_steps < 1:
+            raise ValueError(f"steps and later_steps must be at least 1, got {self}")
         tried = (self.betas, self.taus, self.kto_betas, self.orpo_weights, self.simpo_betas, self.sft_weights)
-        trials = {len(values) for values in tried}
-        if len(trials) > 1 or trials == {0}:
-            raise ValueError(f"every method gets the same number of trials, at least 1, got {sorted(trials)}")
+        counts = {len(values) for values in tried}
+        if len(counts) > 1 or counts == {0}:
+            raise ValueError(f"every method gets the same number of trials, at least 1, got {sorted(counts)}")
