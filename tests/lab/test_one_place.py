@@ -30,9 +30,8 @@ from zephyr_lab.lab import (
     kd_stages,
     kv_bytes,
     preference_pairs,
-    rlhf_reward,
     rlhf_stages,
-    rlhf_sweep,
+    sweeps,
     toy,
     toy_family,
     world_tour,
@@ -40,7 +39,8 @@ from zephyr_lab.lab import (
     zephyr_stages,
 )
 from zephyr_lab.lab.draft_stages import MATH, STAGE_1
-from zephyr_lab.lab.sizes import StepArms
+from zephyr_lab.lab.rlhf_stages import Scene
+from zephyr_lab.lab.sizes import RewardStudy, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
 
 NUMBERS = itertools.count()
@@ -85,7 +85,7 @@ def rloo(profile):
 
 
 def ppo(profile):
-    return rlhf_stages.ppo(profile, SEED, reward_model=rlhf_stages.reward(profile, SEED))
+    return rlhf_stages.ppo(profile, SEED, Scene(reward_model=rlhf_stages.reward(profile, SEED)))
 
 
 def frontier(profile, **which):
@@ -158,8 +158,8 @@ TINY = {
     ("teaching", "frontier"): frontier,
     ("teaching", "validation"): partial(frontier, validation=True),
     ("teaching", "best_of_n"): best_of_n,
-    ("teaching", "sweep"): read("teaching", "sweep", rlhf_sweep.Grids),
-    ("teaching", "reward_study"): rlhf_reward.study,
+    ("teaching", "sweep"): read("teaching", "sweep", sweeps.Grids),
+    ("teaching", "reward_study"): read("teaching", "reward_study", RewardStudy),
     ("teaching", "family_world"): of(family.trained, "simpo"),
     ("teaching", "family_terms"): read("teaching", "family_terms", family.FamilyTerms),
     ("teaching", "family_tuned"): read("teaching", "family_tuned", family.FamilyTuned),

@@ -13,7 +13,7 @@ from zephyr_lab.engine import store
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab import domain_alignment, draft_stages, kd_stages, rlhf, zephyr_stages
+from zephyr_lab.lab import domain_alignment, draft_stages, kd_stages, rlhf_stages, zephyr_stages
 from zephyr_lab.lab.domain_alignment import AlignmentSettings
 from zephyr_lab.lab.kd_scale import ALPHA_2X
 from zephyr_lab.reporting import tables
@@ -39,7 +39,8 @@ def recipes(profile: str, seed: int) -> dict[str, Stage]:
     arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
     starts = domain_alignment.starts(profile, seed)
     aligned = domain_alignment.aligned(profile, seed, starts, arms, kd_stages.domain_expert(profile))
-    preferences = rlhf.methods(profile, seed)
+    reward = rlhf_stages.reward(profile, seed)
+    learned = rlhf_stages.Scene(reward_model=reward)
     return {
         "dSFT": zephyr_stages.dsft(profile, seed),
         "dDPO": zephyr_stages.ddpo(profile, seed),
@@ -49,8 +50,11 @@ def recipes(profile: str, seed: int) -> dict[str, Stage]:
         "DAE": aligned[domain_alignment.BETA].stage,
         "DAE, 2x student": aligned[domain_alignment.BETA_2X].stage,
         "draft, stage 1": draft_stages.stage_1(profile, seed).stage,
-        "reward model": preferences[rlhf.PPO][0],
-        **{name: preferences[name][-1] for name in (rlhf.DPO, rlhf.ONLINE, rlhf.PPO, rlhf.RLOO)},
+        "reward model": reward,
+        "DPO": rlhf_stages.dpo(profile, seed),
+        "online DPO": rlhf_stages.online_dpo(profile, seed),
+        "reward model + PPO": rlhf_stages.ppo(profile, seed, learned),
+        "reward model + RLOO": rlhf_stages.policy_gradient(profile, seed, learned),
     }
 
 

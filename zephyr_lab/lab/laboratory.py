@@ -97,7 +97,7 @@ class Lab:
         changes = _given(**changes)
 
         def of(seed: int) -> Model:
-            data = dialogues.stage(seed)
+            data = dialogues.of(seed)
             return Model(stages.dsft(self.profile, seed, start=start.of(seed), data=data, **changes))
 
         return self._arm("dSFT", of, changes)
@@ -114,7 +114,7 @@ class Lab:
         changes = _given(**changes)
 
         def of(seed: int) -> Model:
-            data = pairs.stage(seed)
+            data = pairs.of(seed)
             return Model(stages.ddpo(self.profile, seed, start=start.of(seed), data=data, **own, **changes))
 
         return self._arm("dDPO", of, {**changes, **own})

@@ -19,3 +19,16 @@ class StepArms:
             raise ValueError(f"sft_epochs must hold 1, the paper's, got {self.sft_epochs}")
         if self.bases < 1:
             raise ValueError(f"bases must be at least 1, got {self.bases}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardStudy:
+    """Reward models of several sizes, and a climb too far. pairs: sizes of the training set on the learning curve, 0
+    for all; weak_pairs: of the reward model that is to be over-optimised; rate_times: how many times the tuned learning
+    rate pushes; steps: of that run; keep: where its policies are measured."""
+
+    pairs: tuple[int, ...]
+    weak_pairs: int
+    rate_times: float
+    steps: int
+    keep: tuple[int, ...]
