@@ -22,16 +22,16 @@ from zephyr_lab.lab import (
     family_lab,
     kd_stages,
     kv_bytes,
-    rlhf_reward,
     rlhf_stages,
-    rlhf_sweep,
+    sweeps,
     zephyr_academic,
     zephyr_stages,
 )
 from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
 from zephyr_lab.lab.draft_stages import STAGE_1, Part
 from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
-from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, StepArms
+from zephyr_lab.lab.rlhf_stages import Scene
+from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, RewardStudy, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
 from zephyr_lab.teaching import toy_settings
@@ -102,7 +102,7 @@ def rloo(profile):
 
 
 def ppo(profile):
-    return rlhf_stages.ppo(profile, SEED, reward_model=rlhf_stages.reward(profile, SEED))
+    return rlhf_stages.ppo(profile, SEED, Scene(reward_model=rlhf_stages.reward(profile, SEED)))
 
 
 def frontier(profile, **which):
@@ -175,8 +175,8 @@ TINY = {
     ("teaching", "frontier"): frontier,
     ("teaching", "validation"): partial(frontier, validation=True),
     ("teaching", "best_of_n"): best_of_n,
-    ("teaching", "sweep"): read("teaching", "sweep", rlhf_sweep.Grids),
-    ("teaching", "reward_study"): rlhf_reward.study,
+    ("teaching", "sweep"): read("teaching", "sweep", sweeps.Grids),
+    ("teaching", "reward_study"): read("teaching", "reward_study", RewardStudy),
     ("teaching", "family_world"): simpo,
     ("teaching", "family_terms"): read("teaching", "family_terms", family_lab.FamilyTerms),
     ("teaching", "family_tuned"): read("teaching", "family_tuned", family_lab.FamilyTuned),

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from zephyr_lab.scoring.intervals import ALL_EQUAL, t_interval
+from zephyr_lab.scoring.spread import standard_deviation
 
 SOURCE = "embedded world"
 
@@ -41,6 +42,19 @@ def effect(claim: str, metric: str, values: Sequence[float], *, n: int) -> dict[
 def count(claim: str, metric: str, value: float, *, n: int, seeds: int) -> dict[str, Any]:
     """A count as one part of a claim: no chance is in it, so its interval is itself."""
     return {"row": claim, "metric": metric, "value": value, "low": value, "high": value, "n": n, "seeds": seeds}
+
+
+def deviation(row: str, metric: str, values: Sequence[float], *, source: str = SOURCE) -> list[dict[str, Any]]:
+    """One line: the standard deviation of `values`, one a seed, with its chi-square interval; none for one seed or for
+    equal values."""
+    spread = standard_deviation(values)
+    if spread is None:
+        return []
+    low, high = spread.interval
+    ends = {"low": min(low, spread.value), "high": max(high, spread.value)}
+    counts = {"n": len(values), "seeds": len(values), "interval": f"{len(values)} seeds, chi-square 95 %"}
+    line = {"row": row, "metric": metric, "kind": "retrained", "value": spread.value}
+    return [{**line, **ends, **counts, "source": source}]
 
 
 def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str) -> pd.DataFrame:

@@ -58,3 +58,16 @@ class AlignmentArms:
                 raise ValueError(f"shares must hold {needed}, which claim K8 compares, got {self.shares}")
         if self.control_seeds < 1:
             raise ValueError(f"control_seeds must be at least 1, got {self.control_seeds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardStudy:
+    """Reward models of several sizes, and a climb too far. pairs: sizes of the training set on the learning curve, 0
+    for all; weak_pairs: of the reward model that is to be over-optimised; rate_times: how many times the tuned learning
+    rate pushes; steps: of that run; keep: where its policies are measured."""
+
+    pairs: tuple[int, ...]
+    weak_pairs: int
+    rate_times: float
+    steps: int
+    keep: tuple[int, ...]
