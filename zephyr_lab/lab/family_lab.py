@@ -21,7 +21,7 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, sweeps
 from zephyr_lab.lab.arms import Arm, Rows
-from zephyr_lab.lab.laboratory import Lab, _given
+from zephyr_lab.lab.laboratory import Lab, given
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
 from zephyr_lab.lab.sampled_answers import SampledAnswers
 from zephyr_lab.lab.zephyr_stages import changed
@@ -192,7 +192,7 @@ class FamilyLab(Lab):
             raise ValueError(f"{method} has no keyword {refused[0]!r}; its own are {', '.join(own)}, see FamilyRecipe")
         rate, tuned = getattr(self.sizes("family_tuned", FamilyTuned), loss)
         strength = next(iter(own.values()))
-        given = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
             begun = start.of(seed)
@@ -203,9 +203,9 @@ class FamilyLab(Lab):
             )  # fmt: skip
             inputs = {"policy": begun.stage, "pairs": pairs.of(seed)}
             build = "zephyr_lab.methods.stages.preference:build"
-            return Model(Stage("family", build, changed(recipe, given), seed=seed, inputs=inputs))
+            return Model(Stage("family", build, changed(recipe, changes), seed=seed, inputs=inputs))
 
-        arm = self._arm(method, of, {**_given(**own), **given})
+        arm = self._arm(method, of, {**given(**own), **changes})
         return FamilyArm(**{field.name: getattr(arm, field.name) for field in dataclasses.fields(Arm)})
 
     def _answered(self, seed: int, policy: Model, start: Model) -> Stage:

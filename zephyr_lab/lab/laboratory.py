@@ -50,9 +50,10 @@ class Lab:
     The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words:
     `Lab("kd_dae", ...)` is a `KDLab`. Arms of one laboratory serve in another of the same profile.
 
-    notebook: whose run this is, for its record. own: knobs of the notebook's parameters; where one is given (not None),
-    what is saved goes to build/<profile>/own/, beside the standard build and never over it. Raises ValueError for an
-    unknown paper or profile, and for a count of seeds below 1.
+    notebook: whose run this is, for its record; a second laboratory of a notebook needs none. own: knobs of the
+    notebook's parameters; where one is given (not None), what is saved goes to build/<profile>/own/, beside the
+    standard build and never over it. Raises ValueError for an unknown paper or profile, and for a count of seeds
+    below 1.
     """
 
     def __new__(cls, paper: str, *args: Any, **options: Any) -> "Lab":
@@ -67,12 +68,15 @@ class Lab:
         profile: str,
         seeds: int,
         *,
-        notebook: str = "interactive",
+        notebook: str | None = None,
         own: Mapping[str, str | float | bool | None] | None = None,
     ) -> None:
         require_profile(profile)
         changed = [f"{name}={value}" for name, value in (own or {}).items() if value is not None]
-        session.begin(profile, seeds, notebook=notebook, own="-".join([notebook, *changed]) if changed else "")
+        current = session.current()
+        if notebook is not None or (current.profile, current.seeds) != (profile, seeds):
+            name = notebook or "interactive"
+            session.begin(profile, seeds, notebook=name, own="-".join([name, *changed]) if changed else "")
         self.paper, self.profile, self.seeds = paper, profile, seeds
         self.claims = Claims(paper)
 

@@ -25,7 +25,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import policy_points, rlhf_stages, sweeps
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.family_lab import FamilyLab
-from zephyr_lab.lab.laboratory import _given
+from zephyr_lab.lab.laboratory import given
 from zephyr_lab.lab.policy_points import Points, Pool
 from zephyr_lab.lab.rlhf_stages import PAPER, Model, Scene
 from zephyr_lab.lab.training_costs import Costs
@@ -59,7 +59,7 @@ class TeachingLab(FamilyLab):
         table: "pairs", or "poor_pairs", whose answers are no better than the start's own. `changes`: fields of
         `WorldPairs`.
         """
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Stage:
             return rlhf_stages.pairs(self.profile, seed, table=table, **changes)
@@ -73,7 +73,7 @@ class TeachingLab(FamilyLab):
         `JudgedPairs`, e.g. judge_sd=0.0.
         """
         self._require(pairs)
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Stage:
             return rlhf_stages.judged_pairs(
@@ -176,10 +176,10 @@ class TeachingLab(FamilyLab):
         """Many answers of `start` to each held-out question, with true and learned reward: the best of n without any
         training. `changes`: fields of `BestOfN`, e.g. samples=32."""
         self._require(start, _reward_model(reward))
-        given = _given(**changes)
+        changes = given(**changes)
         stages = [
             rlhf_stages.best_of_n(
-                self.profile, seed, begun=start.of(seed), reward_model=reward.stage(seed), **given
+                self.profile, seed, begun=start.of(seed), reward_model=reward.stage(seed), **changes
             )
             for seed in range(self.seeds)
         ]  # fmt: skip
@@ -218,12 +218,12 @@ class TeachingLab(FamilyLab):
         self, method: str, build: Callable[..., Stage], start: Arm, rows: Rows, changes: Mapping[str, Any]
     ) -> Arm:
         self._require(start, rows)
-        given = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
-            return Model(build(self.profile, seed, begun=start.of(seed), data=rows.of(seed), **given))
+            return Model(build(self.profile, seed, begun=start.of(seed), data=rows.of(seed), **changes))
 
-        return self._arm(method, of, given)
+        return self._arm(method, of, changes)
 
     def _on_answers(
         self,
@@ -236,14 +236,14 @@ class TeachingLab(FamilyLab):
     ) -> Arm:
         self._require(start, prompts)
         own = None
-        given = _given(**changes)
-        told = {"reward": reward.method if isinstance(reward, Arm) else getattr(reward, "__name__", reward), **given}
+        changes = given(**changes)
+        told = {"reward": reward.method if isinstance(reward, Arm) else getattr(reward, "__name__", reward), **changes}
         if isinstance(reward, Arm):
             self._require(_reward_model(reward))
         elif callable(reward):
             own = captured(_of_prompt_and_answer(reward))
         elif reward in OBJECTIVES:
-            given["reward"] = reward
+            changes["reward"] = reward
         else:
             raise ValueError(f"reward must be a reward model, {_judges()}, got {reward!r}")
 
@@ -251,7 +251,7 @@ class TeachingLab(FamilyLab):
             learned = reward.of(seed).stage if isinstance(reward, Arm) else None
             asked = _world(prompts.of(seed))
             scene = Scene(begun=start.of(seed), prompts=asked, reward_model=learned, own_reward=own)
-            return Model(build(self.profile, seed, scene, **given))
+            return Model(build(self.profile, seed, scene, **changes))
 
         return self._arm(method, of, told)
 
