@@ -117,12 +117,12 @@ class EDALab(Lab):
         features' shift, the mean over answer tokens), and the loss of `draft` on it beside `target`."""
         self._require(rows, base, target, draft)
 
+        @cache
         def of(seed: int) -> Stage:
             models = {"base": base.of(seed), "target": target.of(seed), "draft": draft.of(seed)}
             return stages.row_scores(self.profile, data=rows.stage(seed), **models)
 
-        made = self._rows("scores", cache(of), rows.changes)
-        return ScoredRows("scores", self.profile, self.seeds, made.of, rows.changes, data=rows)
+        return ScoredRows("scores", self.profile, self.seeds, of, rows.changes, data=rows)
 
     def selected(self, scored: ScoredRows, *, by: str | Rule, share: float) -> Rows:
         """A share of rows: those of largest shift ("shift_top"), of smallest ("shift_bottom"), of largest loss
