@@ -1,13 +1,17 @@
 """A distillation loss of one's own: eq. 2 written by hand trains as eq. 2, and what no training could use is named."""
 
 import copy
+from dataclasses import asdict
 
 import pytest
 import torch
 
+import kd_runs
 from tiny_models import small_tokenizer
+from zephyr_lab.engine.own_code import captured
 from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.own_kd import own_scores, train_own_kd
+from zephyr_lab.methods.recipes.own_kd import OwnLossKD
 from zephyr_lab.models.example import example_model
 
 CHATS = [
@@ -47,6 +51,14 @@ def test_the_loss_reads_the_counted_positions_alone_and_is_put_back_where_they_a
         p, q = teacher[row, position].softmax(dim=0), student[row, position].softmax(dim=0)
         assert found[row, position].item() == pytest.approx((p * (p / q).log()).sum().item())
     assert (found[~counted] == 0).all()
+
+
+def test_as_a_stage_the_loss_comes_by_its_source_and_its_mean_is_logged(tmp_path):
+    run = kd_runs.Run(tmp_path / "run", kd_runs.make_inputs(tmp_path))
+    run.build(OwnLossKD(**asdict(kd_runs.KD), own_loss=captured(by_hand)))
+    trained = [row for row in run.log() if "own_loss" in row]
+    assert [row["own_loss"] for row in trained] == pytest.approx([row["prediction_loss"] for row in trained], rel=1e-4)
+    assert trained and any("eval_own_loss" in row for row in run.log())
 
 
 def averaged(student, teacher):
