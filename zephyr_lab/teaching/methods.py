@@ -25,17 +25,17 @@ PairLoss = Callable[[PairLogProbs, PairLogProbs], PairScores]
 
 def dpo(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
     """Expected DPO loss, shape (toy,)."""
-    return _expected(toy, policy, shares, lambda ours, theirs: dpo_loss(ours, theirs, beta=toy.beta))
+    return expected(toy, policy, shares, lambda ours, theirs: dpo_loss(ours, theirs, beta=toy.beta))
 
 
 def ipo(toy: Toy, policy: Table, shares: PairTable, *, tau: float) -> ToyNumbers:
     """Expected IPO loss, shape (toy,)."""
-    return _expected(toy, policy, shares, lambda ours, theirs: ipo_loss(ours, theirs, tau=tau))
+    return expected(toy, policy, shares, lambda ours, theirs: ipo_loss(ours, theirs, tau=tau))
 
 
 def cdpo(toy: Toy, policy: Table, shares: PairTable, *, label_smoothing: float) -> ToyNumbers:
     """Expected cDPO loss, shape (toy,); beta is the toy's."""
-    return _expected(
+    return expected(
         toy,
         policy,
         shares,
@@ -45,12 +45,12 @@ def cdpo(toy: Toy, policy: Table, shares: PairTable, *, label_smoothing: float) 
 
 def orpo(toy: Toy, policy: Table, shares: PairTable, *, weight: float) -> ToyNumbers:
     """Expected ORPO loss, shape (toy,); the reference is not looked at."""
-    return _expected(toy, policy, shares, lambda ours, _: orpo_loss(ours, _one_token(ours), weight=weight))
+    return expected(toy, policy, shares, lambda ours, _: orpo_loss(ours, _one_token(ours), weight=weight))
 
 
 def simpo(toy: Toy, policy: Table, shares: PairTable, *, beta: float, gamma: float) -> ToyNumbers:
     """Expected SimPO loss, shape (toy,); the reference is not looked at."""
-    return _expected(toy, policy, shares, lambda ours, _: simpo_loss(ours, _one_token(ours), beta=beta, gamma=gamma))
+    return expected(toy, policy, shares, lambda ours, _: simpo_loss(ours, _one_token(ours), beta=beta, gamma=gamma))
 
 
 def kto(toy: Toy, policy: Table, shares: PairTable, *, beta: float) -> ToyNumbers:
@@ -75,7 +75,7 @@ def supervised(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
 
 def without_reference(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
     """log pi(rejected) - log pi(chosen), expected, shape (toy,): what is left of DPO without reference and sigmoid."""
-    return _expected(toy, policy, shares, lambda ours, _: ours.rejected - ours.chosen)
+    return expected(toy, policy, shares, lambda ours, _: ours.rejected - ours.chosen)
 
 
 def reward_model(rewards: Table, shares: PairTable) -> ToyNumbers:
@@ -89,7 +89,8 @@ def policy_gradient(toy: Toy, policy: Table) -> ToyNumbers:
     return -objective(toy, policy)
 
 
-def _expected(toy: Toy, policy: Table, shares: PairTable, loss: PairLoss) -> ToyNumbers:
+def expected(toy: Toy, policy: Table, shares: PairTable, loss: PairLoss) -> ToyNumbers:
+    """Any loss of pairs, a function of (policy, reference) with one loss a pair, in expectation, shape (toy,)."""
     return _per_toy(loss(every_pair(policy), every_pair(toy.reference)), shares)
 
 
