@@ -57,7 +57,7 @@ def test_the_reward_is_a_model_a_judge_or_a_function(lab, start):
     assert judged.stage(0).recipe.reward == "brief" and "reward" not in judged.stage(0).inputs
     assert learned.stage(0).recipe.beta == lab.tuned["rloo"][1]
     assert judged.stage(0).recipe.beta == lab.tuned["rloo_true"][1]
-    assert repr(learned).startswith("RLOO under seeds 0 to 1: reward reward model, ")
+    assert repr(learned).startswith("RLOO under seeds 0 to 1: on a reward model, ")
 
 
 def test_a_keyword_wins_over_the_sweep_and_none_is_the_sweeps(lab, start):
@@ -78,7 +78,7 @@ def test_a_reward_of_one_s_own_is_part_of_the_key_and_of_no_other_s(lab, start):
         return -float(len(answer.split()) > most)
 
     arm = lab.rloo(start, pairs, reward=short)
-    assert isinstance(arm.stage(0).recipe, OwnRewardPolicyGradient) and "reward short" in repr(arm)
+    assert isinstance(arm.stage(0).recipe, OwnRewardPolicyGradient) and "on short" in repr(arm)
     assert isinstance(lab.ppo(start, pairs, reward=short).stage(0).recipe, OwnRewardPPO)
     before = keys(arm)
     most = 9

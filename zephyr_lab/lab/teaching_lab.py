@@ -235,9 +235,9 @@ class TeachingLab(FamilyLab):
         changes: Mapping[str, Any],
     ) -> Arm:
         self._require(start, prompts)
-        own = None
-        changes = given(**changes)
-        told = {"reward": reward.method if isinstance(reward, Arm) else getattr(reward, "__name__", reward), **changes}
+        own, shown = None, given(**changes)
+        changes = dict(shown)
+        climbed = "a reward model" if isinstance(reward, Arm) else getattr(reward, "__name__", reward)
         if isinstance(reward, Arm):
             self._require(_reward_model(reward))
         elif callable(reward):
@@ -253,7 +253,7 @@ class TeachingLab(FamilyLab):
             scene = Scene(begun=start.of(seed), prompts=asked, reward_model=learned, own_reward=own)
             return Model(build(self.profile, seed, scene, **changes))
 
-        return self._arm(method, of, told)
+        return self._arm(method, of, {"on": climbed, **shown})
 
     @staticmethod
     def _kept(model: Model, *, final_only: bool) -> dict[str, Model]:
@@ -287,6 +287,6 @@ def _of_prompt_and_answer(function: Callable[..., float]) -> Callable[..., float
     except TypeError as error:
         raise ValueError(
             f"a reward is a function of (prompt, answer) that gives one number, got "
-            f"{function.__name__}{inspect.signature(function)}"
+            f"{getattr(function, '__name__', function)}{inspect.signature(function)}"
         ) from error
     return function
