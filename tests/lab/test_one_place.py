@@ -36,7 +36,6 @@ from zephyr_lab.lab import (
     toy,
     toy_family,
     world_tour,
-    zephyr_academic,
     zephyr_stages,
 )
 from zephyr_lab.lab.draft_stages import MATH, STAGE_1
@@ -107,7 +106,7 @@ TINY = {
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
     ("zephyr", "evaluation"): of(zephyr_stages.evaluation, {"base": START}),
     ("zephyr", "steps"): read("zephyr", "steps", StepArms),
-    ("zephyr", "choices"): of(zephyr_academic._asked),
+    ("zephyr", "choices"): of(zephyr_stages.multiple_choice_of, START),
     ("kd_dae", "random_dialogues"): of(kd_stages.random_dialogues),
     ("kd_dae", "qa_dialogues"): of(kd_stages.qa_dialogues),
     ("kd_dae", "scale_dialogues"): of(kd_stages.scale_dialogues),
@@ -369,9 +368,6 @@ def test_beta_and_epochs_of_a_saved_file_are_trained(tmp_path, monkeypatch):
 
 
 def test_rows_called_after_a_value_are_refused_where_the_file_has_another(say):
-    say("zephyr", "ddpo", {"epochs": 2})
-    with pytest.raises(ValueError, match=r"settings\.toml \[ddpo\] has epochs = 2 in 'tiny', and rows .* after 3"):
-        zephyr_stages.three_epochs("tiny", 0)
     say("kd_dae", "mixed_dialogues", {"domain_share": 0.2})
     arms = settings.load("kd_dae", "tiny", "alignment", domain_alignment.AlignmentSettings)
     starts = domain_alignment.starts("tiny", 0)

@@ -15,7 +15,8 @@ from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab.answer_scores import HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.lab.answer_scores import HOT, HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.lab.style_faults import ANY_FAULT, with_faults
 from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import PERCENT
@@ -33,6 +34,7 @@ MEASURES = {
     "score at T = 0.7": HOT_SCORE,
     "score, 80 questions": OFFICIAL_SCORE,
     "ended, no role tag": Measure("ended, no role tag", "ended_clean"),
+    "share with a style fault, T = 0.7": Measure("share with a style fault", ANY_FAULT, run=HOT),
 }
 
 
@@ -42,7 +44,8 @@ class Answers:
     ranking of held-out pairs; domain: a row an answer to a question of the domain. The last two may be empty.
 
     Columns of `frame`: seed, model (the arm's name), run, question_id, category, turn, prompt, text, finished, score,
-    its parts, and whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break.
+    its parts, whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break, and which
+    style faults it has (`style_faults`).
     Answers of several askings join with `|`; arms may have unlike numbers of seeds, and a difference is taken over the
     seeds that both sides have.
     """
@@ -56,7 +59,9 @@ class Answers:
         """The answers of finished evaluations: by arm a stage a seed."""
         folders = {name: [get(stage) for stage in of_arm] for name, of_arm in evaluations.items()}
         return cls(
-            with_endings(read(folders, "answers.json")), read(folders, "pairs.json"), read(folders, "domain.json")
+            with_faults(with_endings(read(folders, "answers.json"))),
+            read(folders, "pairs.json"),
+            read(folders, "domain.json"),
         )
 
     def __or__(self, other: "Answers") -> "Answers":
