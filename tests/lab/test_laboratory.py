@@ -222,6 +222,11 @@ def test_fewer_seeds_are_a_laboratory_that_takes_the_same_arms(lab):
         lab.with_seeds(0)
 
 
+def test_the_questions_are_those_that_are_asked(lab):
+    assert len(lab.questions()) == 16
+    assert [one.question_id for one in lab.questions(questions=8)] == [81, 91, 101, 111, 121, 131, 141, 151]
+
+
 def test_a_statement_of_a_document_is_decided_from_any_laboratory(lab, capsys):
     lab.claims.decide("S1-10")
     assert capsys.readouterr().out.startswith("S1-10 ")

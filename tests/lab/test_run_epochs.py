@@ -5,11 +5,11 @@ import pytest
 
 from zephyr_lab.core import files
 from zephyr_lab.lab import Lab, run_epochs
-from zephyr_lab.lab.run_epochs import ALL_HELD_OUT, MEASURES, RANKED, THE_START, EpochMeasure, RunEpochs
+from zephyr_lab.lab.run_epochs import ALL_HELD_OUT, MEASURES, MOVED, RANKED, SAMPLED, THE_START, EpochMeasure, RunEpochs
 from zephyr_lab.reporting import claims as registry
 
 NAMES = ("start", "epochs/1", "epochs/2", "final")
-PAIRS = {"train": 900, "test": 270, ALL_HELD_OUT: 300}
+COUNTS = {"train": 900, "test": 270, ALL_HELD_OUT: 300, SAMPLED: 64}
 
 
 def write(folder, *, gaps=(0.1, 0.15, 0.2), chosen=0.2, rejected=-1.0):
@@ -20,7 +20,7 @@ def write(folder, *, gaps=(0.1, 0.15, 0.2), chosen=0.2, rejected=-1.0):
         for place, name in enumerate(NAMES)
     ]
     ranked = [
-        {"model": name, "split": split, "accuracy": 0.7 + (gap if split == "train" else 0), "pairs": PAIRS[split]}
+        {"model": name, "split": split, "accuracy": 0.7 + (gap if split == "train" else 0), "pairs": COUNTS[split]}
         for name, gap in zip(NAMES[1:], gaps, strict=True)
         for split in ("train", "test")
     ]
@@ -33,7 +33,7 @@ def run(tmp_path, *seeds):
     """The epochs of a run with these values under its seeds."""
     folders = [write(tmp_path / str(seed), **values) for seed, values in enumerate(seeds)]
     frames = [run_epochs._read(seed, folder, folder) for seed, folder in enumerate(folders)]
-    return RunEpochs(pd.concat(frames, ignore_index=True), PAIRS)
+    return RunEpochs(pd.concat(frames, ignore_index=True), COUNTS)
 
 
 def test_arms_are_the_start_and_every_epoch(tmp_path):
@@ -58,6 +58,15 @@ def test_a_table_calls_the_start_as_it_is_told(tmp_path):
     table = run(tmp_path, {}, {"chosen": 0.4}).means(EpochMeasure("chosen", "log_prob_chosen"), start="before")
     assert table["row"].tolist()[0] == "before" and table["value"].iloc[-1] == pytest.approx(-4.7)
     assert set(table["n"]) == {300}
+
+
+def test_what_was_measured_on_sampled_answers_says_how_many(tmp_path):
+    table = run(tmp_path, {}, {}).means(*MOVED).set_index(["row", "metric"])
+    counts = table.loc["after epoch 3", "n"].to_dict()
+    assert counts == {
+        "held-out accuracy": 300, "log-prob of chosen": 300, "log-prob of rejected": 300,
+        "KL to the reference": 64, "tokens of an answer": 64,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,12 @@ from zephyr_lab.reporting.claims import Part
 
 THE_START = "the start"
 ALL_HELD_OUT = "held out"  # beside TRAIN and TEST, which leave out pairs of equal texts
+SAMPLED = "sampled"  # prompts of held-out pairs that the model answered
 
 
 @dataclass(frozen=True)
 class EpochMeasure:
-    """A column of `RunEpochs.frame`, its name in a table, and the pairs that it is a mean over."""
+    """A column of `RunEpochs.frame`, its name in a table, and what it is a mean over."""
 
     metric: str
     column: str
@@ -41,8 +42,8 @@ MOVED = (
     EpochMeasure("held-out accuracy", "accuracy"),
     EpochMeasure("log-prob of chosen", "log_prob_chosen"),
     EpochMeasure("log-prob of rejected", "log_prob_rejected"),
-    EpochMeasure("KL to the reference", "kl"),
-    EpochMeasure("tokens of an answer", "length"),
+    EpochMeasure("KL to the reference", "kl", SAMPLED),
+    EpochMeasure("tokens of an answer", "length", SAMPLED),
 )
 # The measures that claims.toml names.
 MEASURES = {
@@ -58,12 +59,12 @@ class RunEpochs:
 
     frame: a row a seed and arm. train, test: accuracy of the implicit reward on the training pairs and on the held-out
     ones, ties half, pairs of equal texts left out; gap: their difference. accuracy, log_prob_chosen, log_prob_rejected,
-    ...: means over all held-out pairs, in nats; kl, length: of answers sampled at temperature 1. pairs: how many pairs
-    of TRAIN, TEST and ALL_HELD_OUT.
+    ...: means over all held-out pairs, in nats; kl, length: of answers sampled at temperature 1. counts: how many
+    TRAIN, TEST, ALL_HELD_OUT and SAMPLED are.
     """
 
     frame: pd.DataFrame
-    pairs: Mapping[str, int]
+    counts: Mapping[str, int]
 
     @classmethod
     def of(cls, run: Arm) -> "RunEpochs":
@@ -84,7 +85,9 @@ class RunEpochs:
             for split in (TRAIN, TEST)
         }
         rows = files.read_json(get_many(trained[:1])[0] / "rows.json")
-        return cls(pd.concat(frames, ignore_index=True), {**pairs, ALL_HELD_OUT: int(rows[TEST]["used"])})
+        used = int(rows[TEST]["used"])
+        sampled = min(trained[0].recipe.sampled_prompts, used)
+        return cls(pd.concat(frames, ignore_index=True), {**pairs, ALL_HELD_OUT: used, SAMPLED: sampled})
 
     @property
     def arms(self) -> list[str]:
@@ -110,7 +113,7 @@ class RunEpochs:
             for arm in (self.arms if start is not None else self.arms[1:])
             for measure in measures
             for line in seed_means.number(
-                names.get(arm, arm), measure.metric, list(self.values(arm, measure)), n=self.pairs[measure.over]
+                names.get(arm, arm), measure.metric, list(self.values(arm, measure)), n=self.counts[measure.over]
             )
         )
 
@@ -125,7 +128,7 @@ class RunEpochs:
             for row, (ours, theirs) in pairs.items()
             for measure in measures
             for line in seed_means.number(
-                row, measure.metric, list(self.difference(ours, theirs, measure)), n=self.pairs[measure.over]
+                row, measure.metric, list(self.difference(ours, theirs, measure)), n=self.counts[measure.over]
             )
         )
 
@@ -133,7 +136,7 @@ class RunEpochs:
         """One part of a claim: its first arm less its second."""
         measure = MEASURES[part.measure]
         values = list(self.difference(*part.arms, measure))
-        return seed_means.effect(claim, part.metric, values, n=self.pairs[measure.over])
+        return seed_means.effect(claim, part.metric, values, n=self.counts[measure.over])
 
     def curves(self, names: Mapping[str, str]) -> pd.DataFrame:
         """Accuracy on TRAIN and TEST after each epoch, as `figures.curves` draws it: `names` gives each its line.
