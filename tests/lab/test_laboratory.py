@@ -10,7 +10,7 @@ import torch
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import SCORE, Lab, laboratory
+from zephyr_lab.lab import SCORE, Lab, acceptance_lengths, answers, choices, laboratory, run_epochs
 from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
@@ -189,11 +189,26 @@ def test_a_claim_whose_arms_were_not_asked_is_said_to_be_open(lab, capsys):
 
 
 def test_arms_of_claims_are_two_or_four_and_their_measures_known():
-    from zephyr_lab.lab import acceptance_lengths, answers
-
+    known = {*answers.MEASURES, *choices.MEASURES, *run_epochs.MEASURES, *acceptance_lengths.MEASURES}
     named = [part for claim in registry.everything().values() for part in claim.parts if part.arms or part.measure]
-    known = answers.MEASURES | acceptance_lengths.MEASURES
     assert named and all(len(part.arms) in (2, 4) and part.measure in known for part in named)
+
+
+def test_a_claim_about_two_things_is_decided_from_both_each_part_from_what_has_its_measure(lab, capsys):
+    frame = pd.DataFrame(
+        {"seed": seed, "model": f"after epoch {epoch}", "gap": epoch / 10 + seed * epoch / 1000}
+        for seed in range(3)
+        for epoch in (1, 2, 3)
+    )
+    epochs = run_epochs.RunEpochs(frame, {"test": 100})
+    for verdict, later in {"reproduced": 6.0, "contradicted": 5.0}.items():
+        scored = graded({"dSFT + dDPO 1 epoch, world": 6.0, "dSFT + dDPO 3 epochs, world": later})
+        lab.claims.decide("Z4", [epochs, scored])
+        assert capsys.readouterr().out.startswith(f"Z4 {verdict}: ")
+    lab.claims.decide("Z4", [epochs, graded({"dSFT": 6.0})])
+    assert "Z4 not measured: no arm named 'dSFT + dDPO 1 epoch, world'" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"claims\.toml names no arms and no measure for Z4"):
+        lab.claims.decide("Z4", [scored, graded({"after epoch 1": 1.0, "after epoch 3": 1.0})])
 
 
 def test_the_page_of_words_names_nothing_that_does_not_exist():
@@ -256,6 +271,11 @@ def test_fewer_seeds_are_a_laboratory_that_takes_the_same_arms(lab):
     assert few.dpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).seeds == 1
     with pytest.raises(ValueError, match="seeds must be at least 1, got 0"):
         lab.with_seeds(0)
+
+
+def test_the_questions_are_those_that_are_asked(lab):
+    assert len(lab.questions()) == 16
+    assert [one.question_id for one in lab.questions(questions=8)] == [81, 91, 101, 111, 121, 131, 141, 151]
 
 
 def test_a_statement_of_a_document_is_decided_from_any_laboratory(lab, capsys):

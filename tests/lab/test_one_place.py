@@ -24,7 +24,6 @@ from zephyr_lab.lab import (
     kv_bytes,
     rlhf_stages,
     sweeps,
-    zephyr_academic,
     zephyr_stages,
 )
 from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
@@ -124,7 +123,7 @@ TINY = {
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
     ("zephyr", "evaluation"): of(zephyr_stages.evaluation, {"base": START}),
     ("zephyr", "steps"): read("zephyr", "steps", StepArms),
-    ("zephyr", "choices"): of(zephyr_academic._asked),
+    ("zephyr", "choices"): of(zephyr_stages.multiple_choice_of, START),
     ("kd_dae", "random_dialogues"): of(kd_stages.random_dialogues),
     ("kd_dae", "qa_dialogues"): of(kd_stages.qa_dialogues),
     ("kd_dae", "scale_dialogues"): of(kd_stages.scale_dialogues),
@@ -380,9 +379,3 @@ def test_beta_and_epochs_of_a_saved_file_are_trained(tmp_path, monkeypatch):
     assert (recipe.beta, recipe.epochs, recipe.warmup) == (0.7, 99, 0.3)
     card = zephyr_stages.ddpo("tiny", 0, setting="beta card").recipe  # as the paper but for its system turn
     assert card == dataclasses.replace(recipe, system_turn=True)
-
-
-def test_rows_called_after_a_value_are_refused_where_the_file_has_another(say):
-    say("zephyr", "ddpo", {"epochs": 2})
-    with pytest.raises(ValueError, match=r"settings\.toml \[ddpo\] has epochs = 2 in 'tiny', and rows .* after 3"):
-        zephyr_stages.three_epochs("tiny", 0)

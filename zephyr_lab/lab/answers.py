@@ -16,7 +16,8 @@ from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
-from zephyr_lab.lab.answer_scores import DOMAIN, HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.lab.answer_scores import DOMAIN, HOT, HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.lab.style_faults import ANY_FAULT, with_faults
 from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import PERCENT
@@ -37,6 +38,7 @@ MEASURES = {
     "score, 80 questions": OFFICIAL_SCORE,
     "ended, no role tag": Measure("ended, no role tag", "ended_clean"),
     "domain score": DOMAIN,
+    "share with a style fault, T = 0.7": Measure("share with a style fault", ANY_FAULT, run=HOT),
 }
 
 
@@ -47,7 +49,8 @@ class Answers:
     from the arm that it was asked to be compared with, kl in nats a token. All but the first may be empty.
 
     Columns of `frame`: seed, model (the arm's name), run, question_id, category, turn, prompt, text, finished, score,
-    its parts, and whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break.
+    its parts, whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break, and which
+    style faults it has (`style_faults`).
     Answers of several askings join with `|`; arms may have unlike numbers of seeds, and a difference is taken over the
     seeds that both sides have.
     """
@@ -62,7 +65,7 @@ class Answers:
         """The answers of finished evaluations: by arm a stage a seed."""
         folders = {name: [get(stage) for stage in of_arm] for name, of_arm in evaluations.items()}
         others = (read(folders, file) for file in ("pairs.json", "domain.json", "divergence.json"))
-        return cls(with_endings(read(folders, "answers.json")), *others)
+        return cls(with_faults(with_endings(read(folders, "answers.json"))), *others)
 
     def __or__(self, other: "Answers") -> "Answers":
         """The answers of both askings. Raises ValueError where both have an arm of one name."""

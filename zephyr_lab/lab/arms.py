@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from zephyr_lab.core import files, session
-from zephyr_lab.data.splits import TRAIN, Messages, Preference, dialogue_rows, pair_rows
+from zephyr_lab.data.splits import TRAIN, Messages, Preference, Split, dialogue_rows, pair_rows
 from zephyr_lab.engine import stages, store
 from zephyr_lab.engine.own_code import name_of
 from zephyr_lab.engine.scheduler import get, get_many, metrics
@@ -45,8 +45,12 @@ class Rows:
 
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
         """The rows of one seed, read as a training reads them; made now where they are missing."""
+        return self.read(seed, split).rows
+
+    def read(self, seed: int = 0, split: str = TRAIN) -> Split[Preference] | Split[Messages]:
+        """As `rows`, with their numbers in the file, and which could not be used."""
         read = pair_rows if self.kind == "pairs" else dialogue_rows
-        return read(self.folder(seed), split).rows
+        return read(self.folder(seed), split)
 
     def chosen(self) -> "Rows":
         """The pairs' chosen answers as dialogues, for supervised fine-tuning on them."""
@@ -101,18 +105,13 @@ class Arm:
         return log[["seed", *(name for name in log.columns if name != "seed")]]
 
     def curve(self, column: str, *, series: str) -> pd.DataFrame:
-        """A line for `figures.curves`: a column of the log over epochs, the mean over seeds at each step, with its t
-        interval where there are several. The first log is left out: before any update policy and reference are equal.
-        """
+        """A line for `figures.curves`: a column of the log over epochs, the mean over seeds, with its t interval where
+        there are several. Points are the steps that all seeds have, at the epochs of the first seed."""
         log = self.log().dropna(subset=[column])
-        points = []
-        for _, rows in log[log["step"] > log["step"].min()].groupby("step"):
-            low, high = seed_means.band(rows[column].to_numpy(float))
-            points.append({
-                "series": series, "kind": "retrained", "x": rows["epoch"].mean(), "y": rows[column].mean(),
-                "low": low, "high": high, "interval": f"{len(rows)} seeds, t 95 %" if len(rows) > 1 else None,
-            })  # fmt: skip
-        return pd.DataFrame(points)
+        by_seed = [part.set_index("step") for _, part in log.groupby("seed")]
+        steps = [step for step in by_seed[0].index if all(step in part.index for part in by_seed)]
+        values = [part.loc[steps, column] for part in by_seed]
+        return seed_means.curve(series, by_seed[0].loc[steps, "epoch"], values, kind="retrained")
 
     def part_means(self, column: str, *, first: float = 0.0, last: float = 1.0) -> list[float]:
         """Mean of a logged column over the share of the run from `first` to `last`, one a seed."""
@@ -147,6 +146,11 @@ class Arm:
             return Model(self.of(seed).stage, f"steps/{step}")
 
         return dataclasses.replace(self, of=of, changes={**self.changes, "after step": step})
+
+    @property
+    def same_for_all_seeds(self) -> bool:
+        """Whether several seeds share one model: a base, a teacher."""
+        return self.seeds > 1 and self.of(0) == self.of(1)
 
     def trained(self) -> int:
         """For how many seeds the model is finished."""

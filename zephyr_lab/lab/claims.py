@@ -48,22 +48,27 @@ class Claims:
         self._said: dict[str, str] = {}
 
     def decide(
-        self, id: str, measured: Comparison | pd.DataFrame | Measured | Sequence[Measured] | None = None
+        self,
+        id: str,
+        measured: Comparison | Sequence[Comparison] | pd.DataFrame | Measured | Sequence[Measured] | None = None,
     ) -> None:
         """Decide a claim, record it for the ledger, and print the verdict with effect and interval.
 
         id: of this paper, or of an overview document (S...), whose verdict published facts give. measured: answers that
-        hold the arms which claims.toml names for it; or, for a claim about something else, the effects themselves (see
-        `reporting.check.claims`); nothing for a claim that cannot be tested here, or that facts alone decide. Raises
-        ValueError for an id that neither has, and for answers where claims.toml names no arms.
+        hold the arms which claims.toml names for it, or a list where its parts are about different things; or, for a
+        claim about something else, the effects themselves (see `reporting.check.claims`); nothing for a claim that
+        cannot be tested here, or that facts alone decide. Raises ValueError for an id that neither has, and for answers
+        where claims.toml names no arms.
         """
         paper, claim = self._claim(id)
-        if isinstance(measured, Comparison):
-            lacking = sorted({arm for part in claim.parts for arm in part.arms} - set(measured.arms))
+        compared = [measured] if isinstance(measured, Comparison) else measured
+        if isinstance(compared, list) and all(isinstance(one, Comparison) for one in compared):
+            asked = {arm for one in compared for arm in one.arms}
+            lacking = sorted({arm for part in claim.parts for arm in part.arms} - asked)
             if lacking:
                 print(f"{id} not measured: no arm named {', '.join(map(repr, lacking))} was asked")
                 return
-            measured = effects(claim, measured)
+            measured = effects(claim, *compared)
         given = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
         (entry,) = check.decided(paper, [id], given)
         self._said[id] = sentence(claim, entry)
@@ -110,15 +115,20 @@ class Claims:
         raise ValueError(f"{self._paper} has no claim {id!r}; known: {', '.join(known)}")
 
 
-def effects(claim: Claim, comparison: Comparison) -> pd.DataFrame:
-    """The effect of each part of a claim, from the arms and the measure that claims.toml names for it."""
+def effects(claim: Claim, *compared: Comparison) -> pd.DataFrame:
+    """The effect of each part of a claim, from the arms and the measure that claims.toml names for it; of several
+    comparisons, the first one that has the measure."""
+    rows = []
     for part in claim.parts:
-        if len(part.arms) not in (2, 4) or part.measure not in comparison.measures:
+        able = [one for one in compared if part.measure in one.measures]
+        if len(part.arms) not in (2, 4) or not able:
+            known = dict.fromkeys(name for one in compared for name in one.measures)
             raise ValueError(
                 f"claims.toml names no arms and no measure for {claim.id} ({part.metric}) that these answers have; "
-                f"measures: {', '.join(comparison.measures)}; or decide it from effects"
+                f"measures: {', '.join(known)}; or decide it from effects"
             )
-    return scores.effects([comparison.effect(claim.id, part) for part in claim.parts])
+        rows.append(able[0].effect(claim.id, part))
+    return scores.effects(rows)
 
 
 def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) -> str:

@@ -22,11 +22,14 @@ from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.answer_scores import SOURCE
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows, record
+from zephyr_lab.lab.choices import Choices
 from zephyr_lab.lab.claims import Claims
+from zephyr_lab.lab.run_epochs import RunEpochs
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
 from zephyr_lab.world.benchmark import Question, mt_bench
+from zephyr_lab.world.facts import WorldSize
 
 # Where the words of a paper stand that are not those of every laboratory.
 LABORATORIES = {
@@ -182,6 +185,34 @@ class Lab:
         return self._answers({
             name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()
         })  # fmt: skip
+
+    def choose(self, arms: Mapping[str, Arm], **changes: Any) -> Choices:
+        """Ask every arm the multiple-choice sets that stand for the academic benchmarks; train what is missing.
+
+        `changes`: fields of `MultipleChoice`, e.g. questions=20. An arm that is one model for all seeds is asked once.
+        """
+        self._require(*arms.values())
+        once = [name for name, arm in arms.items() if arm.same_for_all_seeds]
+        asked = {
+            name: [
+                stages.multiple_choice_of(self.profile, seed, arm.of(seed), **given(**changes))
+                for seed in range(1 if name in once else self.seeds)
+            ]
+            for name, arm in arms.items()
+        }
+        get_many([stage for of_arm in asked.values() for stage in of_arm])
+        record(arms)
+        return Choices.of(asked, once)
+
+    def by_epoch(self, run: Arm) -> RunEpochs:
+        """A dDPO run before its first epoch and after each: how its implicit reward ranks all training and all
+        held-out pairs, and where log-probabilities go. Raises TypeError for an arm that is no dDPO."""
+        self._require(run)
+        return RunEpochs.of(run)
+
+    def world(self) -> WorldSize:
+        """The size of the embedded world that the evaluations of this profile are about."""
+        return require_world(stages.evaluation_of(self.profile, 0, stages.base(self.profile)).recipe.world)
 
     def questions(self, **changes: Any) -> tuple[Question, ...]:
         """The two-turn questions of the chat benchmark that `ask` asks with these `changes`."""

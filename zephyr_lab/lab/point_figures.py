@@ -13,7 +13,7 @@ _STEP_ASIDE = 0.07  # epochs by which neighbouring lines stand apart, so that th
 
 
 def figure_3(accuracies: pd.DataFrame, grid: pd.DataFrame) -> Picture:
-    """Left: curves (`Arm.curve`) over dDPO epochs. Right: rows "N SFT epochs", metrics "M DPO epochs"."""
+    """Left: curves (`RunEpochs.curves`) over dDPO epochs. Right: rows "N SFT epochs", metrics "M DPO epochs"."""
     picture, (left, right) = figures.panels(2, height=3.1)
     figures.curves(accuracies, x_label="dDPO epochs", y_label="implicit-reward accuracy", ax=left)
     _grid(right, grid)
@@ -35,6 +35,15 @@ def category_panels(table: pd.DataFrame, titles: Mapping[str, str]) -> Picture:
     for ax in picture.axes:
         ax.set_xlim(1, 10.4)  # room for the whole mark of a full score
         ax.set_xticks(range(2, 11, 2))
+    return picture
+
+
+def beside(ours: pd.DataFrame, theirs: pd.DataFrame, *, y_label: str) -> Picture:
+    """Two panels of curves over dDPO epochs: ours, and a published log's, each on its own scale."""
+    picture, axes = figures.panels(2)
+    for ax, lines, title in zip(axes, (ours, theirs), ("ours, embedded world", "published log"), strict=True):
+        figures.curves(lines, x_label="DPO epochs", y_label=y_label, ax=ax)
+        ax.set_title(title)
     return picture
 
 

@@ -14,14 +14,15 @@ from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
 from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs
+from zephyr_lab.methods.recipes.pair_accuracy import PairAccuracy
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 Recipe = TypeVar("Recipe")
-DDPO_EPOCHS = 3  # of the paper's final model, after which rows are called
 
 
 @dataclass(frozen=True)
@@ -138,18 +139,37 @@ def ddpo(
     )
 
 
-def three_epochs(profile: str, seed: int, **changes: Any) -> Stage:
-    """`ddpo` for a row that is called after its three epochs; `changes` as there.
+def pair_accuracy(run: Stage) -> Stage:
+    """How the implicit reward of a dDPO stage ranks its pairs after each epoch that it kept, and at its end.
 
-    Raises ValueError where the settings say another number: the row would not be what it is called.
+    Raises TypeError for any other stage.
     """
-    stage = ddpo(profile, seed, **changes)
-    if stage.recipe.epochs != DDPO_EPOCHS:
-        raise ValueError(
-            f"papers/zephyr/settings.toml [ddpo] has epochs = {stage.recipe.epochs} in {profile!r}, and rows of tables "
-            f"are called after {DDPO_EPOCHS}; leave it, and train an arm of its own: ddpo(profile, seed, epochs=...)"
-        )
-    return stage
+    made = run.recipe
+    if not isinstance(made, DDPORecipe):
+        raise TypeError(f"expected a dDPO stage, got {run.name} with {type(made).__name__}")
+    kept = range(1, made.epochs) if made.keep_epochs else ()
+    asked = PairAccuracy(
+        start=made.start,
+        folders=(*(f"epochs/{epoch}" for epoch in kept), ""),
+        max_length=made.max_length,
+        max_prompt_length=made.max_prompt_length,
+        long_prompts=made.long_prompts,
+        system_turn=made.system_turn,
+        rows_at_once=made.micro_batch,
+        device=made.device,
+    )
+    inputs = {"policy": run, "reference": run.inputs["policy"], "pairs": run.inputs["pairs"]}
+    return Stage("pair_accuracy", "zephyr_lab.methods.stages.pair_accuracy:build", asked, seed=run.seed, inputs=inputs)
+
+
+def multiple_choice_of(profile: str, seed: int, model: Model, **changes: Any) -> Stage:
+    """The multiple-choice sets asked of one model, whatever an experiment calls it; `seed` decides nothing.
+
+    `changes`: fields of `MultipleChoice`, e.g. questions=20.
+    """
+    recipe = settings.load("zephyr", profile, "choices", MultipleChoice, models=("model",), folders=(model.folder,))
+    build = "zephyr_lab.methods.stages.multiple_choice:build"
+    return Stage("choices", build, changed(recipe, changes), seed=seed, inputs={"model": model.stage})
 
 
 def evaluation_of(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:

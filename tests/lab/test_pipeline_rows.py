@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from zephyr_lab.lab import zephyr_pipeline as pipeline
+from zephyr_lab.lab import pipeline_rows
 
 
 def talk(*texts):
@@ -27,9 +27,9 @@ def write(folder, *pairs):
 
 def test_the_first_short_dialogue_is_taken():
     short, later = talk("Ask.", "Say."), talk("Ask more.", "Say more.")
-    assert pipeline.first_short([talk("x" * 400, "y"), short, later]) is short
+    assert pipeline_rows.first_short([talk("x" * 400, "y"), short, later]) is short
     long, longer = talk("x" * 300, "y"), talk("x" * 400, "y")
-    assert pipeline.first_short([longer, long]) is long
+    assert pipeline_rows.first_short([longer, long]) is long
 
 
 def test_pairs_that_show_nothing_are_passed_over(tmp_path):
@@ -43,14 +43,14 @@ def test_pairs_that_show_nothing_are_passed_over(tmp_path):
         good,
         pair("Later.", "Right.", "Wrong."),
     )
-    assert pipeline.first_pair(folder) == good
+    assert pipeline_rows.first_pair(folder) == good
 
 
 def test_of_long_pairs_the_shortest_is_taken(tmp_path):
     long, longer = (pair("Ask.", "Right." * count, "Wrong.") for count in (60, 90))
-    assert pipeline.first_pair(write(tmp_path, longer, long)) == long
+    assert pipeline_rows.first_pair(write(tmp_path, longer, long)) == long
 
 
 def test_pairs_without_any_difference_are_said(tmp_path):
     with pytest.raises(ValueError, match="no pair on an opening prompt"):
-        pipeline.first_pair(write(tmp_path, pair("Ask.", "Same.", "Same.")))
+        pipeline_rows.first_pair(write(tmp_path, pair("Ask.", "Same.", "Same.")))

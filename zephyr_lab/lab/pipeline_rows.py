@@ -7,9 +7,9 @@ from textwrap import shorten
 from typing import Any, TypeVar
 
 from zephyr_lab.core import files
-from zephyr_lab.data.splits import TRAIN, Messages, read_dialogues
+from zephyr_lab.data.splits import TRAIN, Messages
 from zephyr_lab.engine.scheduler import get_many, metrics
-from zephyr_lab.lab import zephyr_stages as stages
+from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.reporting.pipeline_figure import Answer, Moved, PipelineRows
 from zephyr_lab.world.completions import PER_PROMPT
 
@@ -19,27 +19,24 @@ LONGEST_DIALOGUE, LONGEST_PAIR = 210, 190  # characters; texts of longer ones ar
 LONGEST_TEXT, MESSAGES = 70, 4
 
 
-def rows(profile: str) -> PipelineRows:
+def rows(dialogues: Rows, pairs: Rows, sft: Arm, dpo: Arm) -> PipelineRows:
     """What the figure shows of the run with seed 0: one dialogue, one pair, and what dDPO did to held-out pairs."""
-    sft, dpo = stages.dsft(profile, SEED), stages.ddpo(profile, SEED)
-    dialogues, pairs = sft.inputs["dialogues"], dpo.inputs["pairs"]
-    dialogue_folder, pair_folder, _, dpo_folder = get_many([dialogues, pairs, sft, dpo])
-    talked, _ = read_dialogues(dialogue_folder, TRAIN)
-    dialogue = first_short(talked)
-    pair = first_pair(pair_folder)
+    pair_folder, _, dpo_folder = get_many([pairs.stage(SEED), sft.stage(SEED), dpo.stage(SEED)])
+    dialogue, pair = first_short(dialogues.rows(SEED)), first_pair(pair_folder)
     before, *_, after = files.read_json(dpo_folder / "held_out.json")
+    recipe = dpo.stage(SEED).recipe
     return PipelineRows(
         dialogue=[(message["role"], _cut(message["content"])) for message in dialogue[:MESSAGES]],
-        dialogues=int(metrics(sft)["used"]),
+        dialogues=int(metrics(sft.stage(SEED))["used"]),
         prompt=_cut(pair["prompt"]),
         chosen=Answer(_cut(pair["chosen"][-1]["content"]), pair["score_chosen"]),
         rejected=Answer(_cut(pair["rejected"][-1]["content"]), pair["score_rejected"]),
         writers=PER_PROMPT,
-        pairs=int(metrics(dpo)["used"]),
+        pairs=int(metrics(dpo.stage(SEED))["used"]),
         moved_chosen=Moved(before["log_prob_chosen"], after["log_prob_chosen"]),
         moved_rejected=Moved(before["log_prob_rejected"], after["log_prob_rejected"]),
-        beta=dpo.recipe.beta,
-        epochs=dpo.recipe.epochs,
+        beta=recipe.beta,
+        epochs=recipe.epochs,
     )
 
 
