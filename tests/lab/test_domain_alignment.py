@@ -1,10 +1,12 @@
 """Domain alignment as an experiment: claims that follow the answers, and arms that are what their words say."""
 
+import dataclasses
+
 import pytest
 
 from kd_answers import chat, shop
-from zephyr_lab.core import session
-from zephyr_lab.engine import stages
+from zephyr_lab.core import session, settings
+from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.lab import Lab
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.sizes import AlignmentArms
@@ -61,15 +63,19 @@ def test_one_seed_decides_nothing(lab, capsys):
 
 def test_arms_of_domain_alignment_differ_in_what_their_words_say(lab):
     start, mixture, expert = lab.base(), lab.mixed_dialogues(), lab.domain_expert()
-    dae = lab.dae(start, mixture, expert=expert, keep_steps=(5,))
-    teacher = lab.dae(start, mixture, expert=expert, domain_teacher="general", general_teacher=lab.larger_teacher())
-    assert teacher.stage(1).inputs["general"].name == "larger_teacher" and "general" not in dae.stage(1).inputs
-    alone = lab.tuned(start, lab.mixed_dialogues(domain_share=1.0))
-    assert alone.stage(1).inputs["dialogues"].recipe.domain_share == 1.0
-    assert stages.key(dae.after_step(5).stage(1)) == stages.key(dae.stage(1))
-    assert dae.after_step(5).of(1).folder == "steps/5"
-    none = lab.mixed_dialogues(domain_share=None)  # a knob of a notebook that was left alone
-    assert stages.key(none.stage(1)) == stages.key(mixture.stage(1))
+    dae = lab.dae(start, mixture, expert=expert).stage(1)
+    taught = lab.dae(start, mixture, expert=expert, domain_teacher="general", general_teacher=lab.larger_teacher())
+    assert taught.stage(1).inputs["general"].name == "larger_teacher" and "general" not in dae.inputs
+    assert taught.stage(1).recipe == dataclasses.replace(dae.recipe, domain_teacher="general")
+    alone = lab.tuned(start, lab.mixed_dialogues(domain_share=1.0)).stage(1)
+    assert alone.inputs["dialogues"].recipe == dataclasses.replace(mixture.stage(1).recipe, domain_share=1.0)
+    assert lab.mixed_dialogues(domain_share=None).stage(1) == mixture.stage(1)  # a knob that was left alone
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_has_its_shares_and_doses(profile):
+    arms = settings.load("kd_dae", profile, "alignment", AlignmentArms)
+    assert {0.1, 0.5} <= set(arms.shares) and min(arms.doses) > 0
 
 
 def test_a_start_of_an_arm_that_is_not_asked_is_refused(lab):
