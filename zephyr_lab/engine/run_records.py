@@ -86,6 +86,7 @@ def compose(
         **shaped,
         "stages": used,
         **({"kept": kept} if kept else {}),
+        "arms": _arms(events),
         "inputs": {event["name"]: event["sha256"] for event in events if event["event"] == "input"},
         "products": products,
         "started": round(started, 3),
@@ -93,6 +94,15 @@ def compose(
         "seconds": round(finished - started, 3),
         "provenance": provenance.describe(),
     }
+
+
+def _arms(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The arms that the notebook asked, by name: "what", "made_by", "code"; of one name the first."""
+    arms: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event["event"] == "arm":
+            arms.setdefault(event["name"], {name: event[name] for name in ("what", "made_by", "code")})
+    return arms
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -5,14 +5,14 @@ its log, its model of one seed, the rows that it learned from.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from zephyr_lab.core import files
+from zephyr_lab.core import files, session
 from zephyr_lab.data.splits import TRAIN, Messages, Preference, dialogue_rows, pair_rows
 from zephyr_lab.engine import stages, store
 from zephyr_lab.engine.own_code import name_of
@@ -53,7 +53,7 @@ class Rows:
         return pd.DataFrame({"seed": seed, **metrics(self.stage(seed))} for seed in range(self.seeds))
 
     def __repr__(self) -> str:
-        return f"{self.kind} under {_seeds(self.seeds)}{_told(self.changes)}"
+        return f"{self.kind} under {_seeds(self.seeds)}{_shown(self.changes)}"
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,33 @@ class Arm:
         slots = [store.Slot(self.profile, stage.name, stages.key(stage)) for stage in wanted]
         return sum(store.end_record(slot.final) is not None for slot in slots)
 
+    @property
+    def what(self) -> str:
+        """Its method, and what it has beside the settings."""
+        return f"{self.method}{_shown(self.changes)}"
+
     def __repr__(self) -> str:
-        return f"{self.method} under {_seeds(self.seeds)}{_told(self.changes)}, {self.trained()} trained"
+        return f"{self.method} under {_seeds(self.seeds)}{_shown(self.changes)}, {self.trained()} trained"
+
+
+def record(arms: Mapping[str, Arm]) -> None:
+    """Note for the run's record what the arms are, so that a table can be traced back to them by name."""
+    for name, arm in arms.items():
+        stage = arm.stage(0)
+        code = dict.fromkeys(one.code for one in _with_inputs(stage))
+        session.add_arm(name, arm.what, made_by=_expression(stage), code=[list(one) for one in code])
+
+
+def _with_inputs(stage: Stage) -> Iterator[Stage]:
+    yield stage
+    for one in stage.inputs.values():
+        yield from _with_inputs(one)
+
+
+def _expression(stage: Stage) -> str:
+    """The stage and what it was made of: "ddpo(dsft(base, dialogues), pairs)"."""
+    inputs = ", ".join(_expression(one) for one in stage.inputs.values())
+    return f"{stage.name}({inputs})" if inputs else stage.name
 
 
 def require_seed(seed: int, seeds: int) -> int:
@@ -150,6 +175,6 @@ def _seeds(count: int) -> str:
     return "seed 0" if count == 1 else f"seeds 0 to {count - 1}"
 
 
-def _told(changes: Mapping[str, Any]) -> str:
+def _shown(changes: Mapping[str, Any]) -> str:
     parts = [f"{name} {name_of(value) if name == 'loss' else value}" for name, value in changes.items()]
     return f": {', '.join(parts)}" if parts else ""

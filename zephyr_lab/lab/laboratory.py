@@ -20,7 +20,7 @@ from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.answer_scores import SOURCE
 from zephyr_lab.lab.answers import Answers
-from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.claims import Claims
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.reporting import tables
@@ -140,6 +140,7 @@ class Lab:
             for name, arm in arms.items()
         }
         get_many([stage for of_arm in asked.values() for stage in of_arm])
+        record(arms)
         return Answers.of(asked)
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:

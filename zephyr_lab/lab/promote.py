@@ -94,6 +94,7 @@ def _entry(record: dict[str, Any], wanted: Mapping[str, tuple[str, Path]]) -> di
     return {
         **{name: record[name] for name in ("title", "parameters", "code", "source")},
         "stages": stage_groups(record["stages"]),
+        **({"arms": record["arms"]} if record.get("arms") else {}),
         **({"kept": reasons_kept(record["kept"])} if record.get("kept") else {}),
         "inputs": record["inputs"],
         "files": {name: files.sha256(path) for name, path in made},
