@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from site_project import HOSTILE, code, markdown, notebook, printed, record, shown, write_project, write_run
-from zephyr_lab.reporting import claims, ledger, site, site_content, site_notebooks, site_pages
+from zephyr_lab.reporting import claims, ledger, site, site_api, site_content, site_notebooks, site_pages
 from zephyr_lab.reporting.site_content import Number
 
 
@@ -373,6 +373,16 @@ def test_a_table_that_is_no_table_of_scores_gives_no_numbers(tmp_path):
 
 def test_every_verdict_has_its_place_in_the_counts():
     assert set(site_pages.VERDICTS) == set(claims.VERDICTS)
+
+
+def test_the_reference_holds_public_functions_with_their_docstrings_and_keeps_lines():
+    packages = site_api.packages()
+    names = {one.name for _, functions in packages.values() for one in functions}
+    assert {"methods.dpo.train_dpo", "losses.dpo.dpo_loss", "lab.Lab.dpo", "lab.Answers.means"} <= names
+    assert not [name for name in names if name.rpartition(".")[2].startswith("_")]
+    page = site_pages.api_page()
+    assert "dpo_loss(policy: PairLogProbs, reference: PairLogProbs, *, beta: float)" in page
+    assert "\n\nDPO loss of each preference pair" in page and site_pages.LINE_END not in page
 
 
 # --- building -------------------------------------------------------------------------------------------------------

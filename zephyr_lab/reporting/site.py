@@ -91,6 +91,7 @@ def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     known = {run.path.name: run.path.name for run in site.runs}
     _write(source / "index.md", site_pages.index_page(site, papers))
     _write(source / "ledger.md", site_pages.ledger_page(site))
+    _write(source / "api.md", site_pages.api_page())
     if site.families:
         _write(source / "families.md", site_pages.families_page(site.families))
     for item in site.items:

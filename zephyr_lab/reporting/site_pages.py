@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from zephyr_lab.engine.run_records import kept_lines
-from zephyr_lab.reporting import model_matrix
+from zephyr_lab.reporting import model_matrix, site_api
 from zephyr_lab.reporting.ledger import effect_text, finding_word, other_seeds, required
 from zephyr_lab.reporting.model_matrix import Matrix
 from zephyr_lab.reporting.site_content import Item, Number, Run, SiteContent
@@ -43,6 +43,7 @@ MEANINGS = {
     "refused": "one line says why, before anything runs",
     "absent": "nothing to measure there; the reason says why",
 }
+LINE_END = "\ue000"  # of preformatted text, whose lines and indents stay
 NONE = Markup('<span class="zl-none">–</span>')
 
 
@@ -98,6 +99,11 @@ def families_page(matrix: Matrix) -> str:
         meanings=MEANINGS,
         columns=[f"{symbol} {state}" for state, symbol in SYMBOLS.items()],
     )
+
+
+def api_page() -> str:
+    """The public functions, with signature and docstring."""
+    return _page("api", packages=site_api.packages())
 
 
 def notebook_header(run: Run) -> str:
@@ -165,6 +171,7 @@ def _templates() -> Environment:
         "entry": lambda item: f"{item.described.title} <{item.page}>",
         "finding_word": finding_word,
         "interval": interval,
+        "keep_lines": lambda text: Markup(str(escape(text)).replace("\n", LINE_END)),
         "machine": lambda made: list(_machine(made)),
         "number": number,
         "paper": lambda name: PAPERS.get(name, name),
@@ -184,7 +191,7 @@ def _templates() -> Environment:
 def _raw(caller: Callable[[], str]) -> Markup:
     """What a template writes between `call raw()` and its end, passed on by Markdown as HTML."""
     lines = (line.strip() for line in str(caller()).splitlines())
-    return Markup(raw("\n".join(filter(None, lines))))
+    return Markup(raw("\n".join(filter(None, lines)).replace(LINE_END, "\n")))
 
 
 def _verdict_counts(content: SiteContent) -> list[tuple[str, int]]:
