@@ -18,6 +18,7 @@ from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.drafts import Draft
 from zephyr_lab.lab.eda_lab import EDALab
 from zephyr_lab.lab.kd_lab import KDLab
+from zephyr_lab.lab.laboratory import Laboratory
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.reporting import claims as registry
@@ -214,7 +215,7 @@ def test_a_claim_about_two_things_is_decided_from_both_each_part_from_what_has_i
 def test_the_page_of_words_names_nothing_that_does_not_exist():
     text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    kinds = {"lab": Lab, "paper": KDLab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
+    kinds = {"lab": Laboratory, "paper": KDLab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
     kinds |= {"eda": EDALab, "draft": Draft, "lengths": AcceptanceLengths}
     used = {
         (node.value.id, node.attr)

@@ -29,7 +29,7 @@ from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.draft_costs import Speed
 from zephyr_lab.lab.drafts import Draft, ScoredRows, Target, prompts_of
-from zephyr_lab.lab.laboratory import Lab, given
+from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.same_answers import SameAnswers
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import RULES, SHIFT_TOP
@@ -77,7 +77,7 @@ class Part:
     rank: int
 
 
-class EDALab(Lab):
+class EDALab(Laboratory):
     """A laboratory with these words beside those of `Lab`."""
 
     def targets(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, sweeps
 from zephyr_lab.lab.arms import Arm, Rows
-from zephyr_lab.lab.laboratory import Lab, given
+from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
 from zephyr_lab.lab.sampled_answers import SampledAnswers
 from zephyr_lab.lab.zephyr_stages import changed
@@ -87,7 +87,7 @@ class FamilyArm(Arm):
         )
 
 
-class FamilyLab(Lab):
+class FamilyLab(Laboratory):
     """A laboratory with these words beside those of `Lab`.
 
     start: the policy's start, which is also the reference where the loss has one. `changes`: fields of `FamilyRecipe`,

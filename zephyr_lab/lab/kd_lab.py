@@ -20,7 +20,7 @@ from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.kd_attention import Maps
-from zephyr_lab.lab.laboratory import Lab, given
+from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.sizes import AblationArms
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.attention_maps import AttentionMaps
@@ -30,7 +30,7 @@ from zephyr_lab.world.benchmark import Question, mt_bench
 AGAIN = 1000  # draws of the first asking again: no seed of an experiment comes so far
 
 
-class KDLab(Lab):
+class KDLab(Laboratory):
     """A laboratory with these words beside those of `Lab`: its base, and Zephyr's `pairs` and `dpo`."""
 
     # --- data: rows under every seed ----------------------------------------------------------------------------------

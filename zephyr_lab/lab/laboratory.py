@@ -6,7 +6,6 @@ dpo = lab.dpo(sft, lab.pairs(), epochs=1)         # a keyword wins over papers/z
 answers = lab.ask({"dSFT": sft, "dDPO": dpo})     # trains what is missing, all seeds at once
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -31,14 +30,6 @@ from zephyr_lab.reporting import tables
 from zephyr_lab.world.benchmark import Question, mt_bench
 from zephyr_lab.world.facts import WorldSize
 
-# Where the words of a paper stand that are not those of every laboratory.
-LABORATORIES = {
-    "zephyr": "laboratory:Lab",
-    "kd_dae": "kd_lab:KDLab",
-    "eda": "eda_lab:EDALab",
-    "teaching": "teaching_lab:TeachingLab",
-    "overview": "laboratory:Lab",
-}
 Settings = TypeVar("Settings")
 TRUTH = {
     "exact_chosen": "chosen, exact score",
@@ -47,23 +38,18 @@ TRUTH = {
 }
 
 
-class Lab:
+class Laboratory:
     """One paper at one profile, under seeds 0 to `seeds` - 1; nothing is trained before it is asked for.
 
-    The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words:
-    `Lab("kd_dae", ...)` is a `KDLab`. Arms of one laboratory serve in another of the same profile.
+    The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words
+    (`kd_lab.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory serve in
+    another of the same profile.
 
     notebook: whose run this is, for its record; a second laboratory of a notebook needs none. own: knobs of the
     notebook's parameters; where one is given (not None), what is saved goes to build/<profile>/own/, beside the
     standard build and never over it. Raises ValueError for an unknown paper or profile, and for a count of seeds
     below 1.
     """
-
-    def __new__(cls, paper: str, *args: Any, **options: Any) -> "Lab":
-        if paper not in LABORATORIES:
-            raise ValueError(f"paper must be one of {', '.join(LABORATORIES)}, got {paper!r}")
-        module, _, name = LABORATORIES[paper].partition(":")
-        return object.__new__(getattr(importlib.import_module(f"zephyr_lab.lab.{module}"), name))
 
     def __init__(
         self,
@@ -231,7 +217,7 @@ class Lab:
         """A table of the paper's settings at this profile: which further arms there are, how many of what."""
         return settings.load(self.paper, self.profile, table, kind)
 
-    def with_seeds(self, seeds: int) -> "Lab":
+    def with_seeds(self, seeds: int) -> "Laboratory":
         """The same laboratory under another number of seeds, for a question beside the main one."""
         if seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {seeds}")
