@@ -86,7 +86,7 @@ def with_shifts(log: pd.DataFrame) -> pd.DataFrame:
 def losses(run: Arm, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training and held-out loss over epochs as `figures.curves` draws them: ours, and those of the published log."""
     ours = [run.curve("loss", series="train"), run.curve("eval_loss", series="eval")]
-    return pd.concat(ours, ignore_index=True), published_logs.losses(name)
+    return pd.concat(ours, ignore_index=True), published_logs.losses(published.wide("zephyr", name))
 
 
 def shifts(run: Arm, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:

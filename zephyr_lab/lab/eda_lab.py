@@ -26,7 +26,7 @@ from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import draft_stages as stages
 from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
-from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.draft_costs import Speed
 from zephyr_lab.lab.drafts import Draft, ScoredRows, Target, prompts_of
 from zephyr_lab.lab.laboratory import Laboratory, given
@@ -211,6 +211,8 @@ class EDALab(Laboratory):
             [one.stage(stages.scores, self.profile, seed, **changes) for seed in range(self.seeds)] for one in asked
         ]
         get_many([stage for of_one in made for stage in of_one])
+        for drafts in arms:
+            record(drafts)
         answers = AcceptanceLengths(pd.DataFrame(columns=["model", "prompts"]))
         for one, of_one in zip(asked, made, strict=True):
             answers |= AcceptanceLengths(*(one.named(_read(of_one, file)) for file in ("scores", "loop")))

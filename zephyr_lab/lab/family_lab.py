@@ -20,7 +20,7 @@ from zephyr_lab.core import files, settings
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import rlhf_stages, sweeps
-from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
 from zephyr_lab.lab.sampled_answers import SampledAnswers
@@ -150,6 +150,7 @@ class FamilyLab(Laboratory):
             for name, arm in arms.items()
         }
         get_many([stage for of_arm in asked.values() for _, stage in of_arm])
+        record(arms)
         return SampledAnswers.of(asked)
 
     def family_sweep(self, losses: Mapping[str, Callable[[float, float], Arm]], *, again: bool) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import policy_points, rlhf_stages, sweeps
-from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.family_lab import FamilyLab
 from zephyr_lab.lab.laboratory import given
 from zephyr_lab.lab.policy_points import Points, Pool
@@ -170,6 +170,7 @@ class TeachingLab(FamilyLab):
             ]
             taken[name] = {point: policy_points.steps_taken(one.stage, point) for point, one in of_seed[0].items()}
         get_many([stage for stages in measured.values() for stage in stages])
+        record(arms)
         return Points.of(measured, taken, against)
 
     def best_of_n(self, start: Arm, *, reward: Arm, **changes: Any) -> Pool:

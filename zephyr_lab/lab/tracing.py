@@ -42,7 +42,7 @@ def trace(target: str, profile: str) -> dict[str, Any]:
 def lines(trace: dict[str, Any], *, everything: bool = False) -> list[str]:
     """The trace for people, a step a line: what made it, its arms by name, the functions that trained them, equations.
 
-    everything: also each stage, each file that was read, each reason for which results were kept, and each module.
+    everything: also each stage, each file that was read, and each module.
     """
     shown = [
         f"{trace['target']}  ({trace['source']}, profile {trace['profile']}, {trace['seeds']} seeds, {trace['state']})",
@@ -53,11 +53,11 @@ def lines(trace: dict[str, Any], *, everything: bool = False) -> list[str]:
     shown += [f"  function   {name}" for name in trace["functions"]]
     rows = trace["equations"] if everything else _of_losses(trace["equations"])
     shown += [f"  equation   {'  ->  '.join(row[cell] for cell in ('equation', 'function', 'test'))}" for row in rows]
+    shown += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in trace["kept"]]
     if not everything:
         rest = ("arms", "stages", "equations", "inputs", "modules")
         return [*shown, f"  and        {', '.join(f'{len(trace[name])} {name}' for name in rest)} (--all)"]
     shown += [f"  stage      {line}" for line in _stage_lines(trace["stages"])]
-    shown += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in trace["kept"]]
     shown += [f"  read       {name}{'' if digest else '  (absent)'}" for name, digest in trace["inputs"].items()]
     shown += [f"  module     {name}" for name in trace["modules"]]
     return shown
