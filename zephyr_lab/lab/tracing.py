@@ -53,10 +53,12 @@ def lines(trace: dict[str, Any], *, everything: bool = False) -> list[str]:
     shown += [f"  function   {name}" for name in trace["functions"]]
     rows = trace["equations"] if everything else _of_losses(trace["equations"])
     shown += [f"  equation   {'  ->  '.join(row[cell] for cell in ('equation', 'function', 'test'))}" for row in rows]
-    shown += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in trace["kept"]]
     if not everything:
+        reasons = "; ".join(reason["because"] for reason in trace["kept"])
+        shown += [f"  kept       {reasons}"] if reasons else []
         rest = ("arms", "stages", "equations", "inputs", "modules")
         return [*shown, f"  and        {', '.join(f'{len(trace[name])} {name}' for name in rest)} (--all)"]
+    shown += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in trace["kept"]]
     shown += [f"  stage      {line}" for line in _stage_lines(trace["stages"])]
     shown += [f"  read       {name}{'' if digest else '  (absent)'}" for name, digest in trace["inputs"].items()]
     shown += [f"  module     {name}" for name in trace["modules"]]
