@@ -18,7 +18,7 @@ def test_only_rows_whose_function_is_used_are_told(tmp_path, monkeypatch):
 
 
 ROW = {"paper": "p", "equation": "eq. 7", "function": "losses.dpo.dpo_loss`; `losses.fast.x", "test": "t.py`, `u.py"}
-DPO = {"what": "dDPO: epochs 1", "made_by": "ddpo(dsft(base), pairs)", "code": []}
+DPO = {"what": "dDPO: epochs 1", "made_by": "ddpo(dsft(base), pairs)"}
 
 
 def traced(arms):

@@ -97,12 +97,15 @@ def compose(
 
 
 def _arms(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The arms that the notebook asked, by name: "what", "made_by", "code"; of one name the first."""
-    arms: dict[str, dict[str, Any]] = {}
+    """The arms that the notebook asked, of one name the first: "named", name -> "what" and "made_by"; "ways", the code
+    behind each "made_by"."""
+    named: dict[str, dict[str, str]] = {}
+    ways: dict[str, list[list[str]]] = {}
     for event in events:
         if event["event"] == "arm":
-            arms.setdefault(event["name"], {name: event[name] for name in ("what", "made_by", "code")})
-    return arms
+            named.setdefault(event["name"], {"what": event["what"], "made_by": event["made_by"]})
+            ways.setdefault(event["made_by"], event["code"])
+    return {"named": named, "ways": ways} if named else {}
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -118,8 +118,10 @@ def _traced(target: str, notebook: Notebook, record: dict[str, Any], made: list[
     """`record` is a run record, or the entry of a notebook in figures/provenance.json; the code is what it is now."""
     why = freshness.reasons(notebook, record["parameters"]) if place == "build" else []
     groups = stage_groups(record["stages"]) if place == "build" else record["stages"]
-    arms = _arms_in(record.get("arms", {}), [_table_of(product, place, record) for product in made])
-    made_with = [code for arm in arms.values() for code in arm["code"]] or [group["code"] for group in groups]
+    asked = record.get("arms") or {"named": {}, "ways": {}}
+    arms = _arms_in(asked["named"], [_table_of(product, place, record) for product in made])
+    ways = dict.fromkeys(arm["made_by"] for arm in arms.values())
+    made_with = [code for way in ways for code in asked["ways"][way]] or [group["code"] for group in groups]
     reached = set().union(*map(_uses, made_with)) | (set() if arms else set(notebook.reached.uses))
     used = set(notebook.reached.uses).union(*(_uses(group["code"]) for group in groups))
     return {
