@@ -18,7 +18,7 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-slow smoke figures bench bench-check matrix lint lock
+.PHONY: help setup lab reproduce test test-slow smoke figures bench bench-check matrix lint lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ setup: .venv/.installed  ## build .venv (again only where pyproject.toml or cons
 	@echo "installing into .venv (minutes the first time)"
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[test]"
 	@touch $@
+
+lab: setup  ## open JupyterLab at the root of the repository
+	@$(BIN)/jupyter lab
 
 reproduce: setup  ## run every stage and notebook (PROFILE=tiny SEEDS=3), build the report, print the ledger
 	@$(BIN)/zephyr-lab run --profile $(PROFILE) --seeds $(SEEDS)

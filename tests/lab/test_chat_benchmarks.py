@@ -130,6 +130,15 @@ def test_categories_come_in_the_order_of_the_spokes_with_the_sister_plot_beside_
     assert set(table["row"]) == {"GPT-4", "GPT-3.5-turbo", "Llama-2-70b-chat", "Claude-v1"}
 
 
+def test_category_means_are_of_the_rows_asked_for_and_at_hand_and_come_in_the_order_of_any_radar(data):
+    write_scores(data)
+    means = chat_benchmarks.category_means(chat_benchmarks.scores(), ("GPT-4", "GPT-3.5-turbo"))
+    assert set(means["row"]) == {"GPT-4"} and set(means["value"]) == {9.0}  # no score of GPT-3.5-turbo at hand
+    axes = ("stem", "coding", "math")
+    ordered = chat_benchmarks.in_order_of(axes, means[means["metric"].isin(axes)])
+    assert tuple(ordered["metric"]) == axes
+
+
 def test_rows_that_cannot_be_read_are_counted_and_the_rest_is_scored(data):
     write_scores(data)
     path = data / "measurement_db" / "mt_bench_scores.csv"
@@ -214,3 +223,33 @@ def test_categories_and_lengths_equal_an_independent_count(ours, released):
     for model, facts in json.loads(released("alpaca_eval/expected.json").read_text())["annotations_v1.parquet"].items():
         assert int(value(lengths, model, "length")) == facts["mean_len_2_truncated"]
         assert value(lengths, model, "win_rate") == pytest.approx(facts["published"]["win_rate"], abs=1e-9)
+
+
+# --- how much GPT-4 likes length ----------------------------------------------------------------------------------
+
+
+def write_annotations_of_length(data, way: int) -> None:
+    """Two models whose longer answers win (1) or lose (-1), with some noise; one row was not read."""
+    rows = []
+    for model in ("a", "b"):
+        for number in range(200):
+            longer = (number * 7) % 200 - 100
+            won = (way * longer > 0) != (number % 5 == 0)
+            rows.append({"generator_1": "base", "generator_2": model, "instruction": f"task {number}"}
+                        | {"preference": 2.0 if won else 1.0, "len_1": 200, "len_2": 200 + longer})  # fmt: skip
+    rows[0]["preference"] = None
+    (data / "alpaca_eval").mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(data / "alpaca_eval" / "annotations_v1.parquet")
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_which_way_length_counts_is_seen_and_unread_rows_are_left_out(data, monkeypatch, way):
+    monkeypatch.setattr(chat_benchmarks, "RESAMPLES", 50)
+    write_annotations_of_length(data, way)
+    (row,) = chat_benchmarks.length_effect("Z13", "log-odds").to_dict("records")
+    assert row["n"] == 399 and (row["row"], row["metric"]) == ("Z13", "log-odds")
+    assert way * row["low"] > 0 and way * row["high"] > 0
+
+
+def test_without_annotations_there_is_no_effect_of_length(data):
+    assert chat_benchmarks.length_effect("Z13", "log-odds").empty

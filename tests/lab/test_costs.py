@@ -1,9 +1,19 @@
-"""Benchmarks are read as they were committed, and every recipe's training is named by its own stage."""
+"""Benchmarks are read as they were committed; what an arm cost is a mean over its seeds."""
 
 import json
+from dataclasses import dataclass
 
 from zephyr_lab.core import session
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import costs, costs_figures
+from zephyr_lab.lab.arms import Arm
+from zephyr_lab.lab.zephyr_stages import Model
+
+
+@dataclass(frozen=True)
+class Steps:
+    steps: int = 10
+
 
 ROWS = [
     {"case": "short", "contender": "ours", "seconds": [2.0, 4.0], "peak": 10, "ratio": [1.0, 1.0, 1.0]},
@@ -47,8 +57,15 @@ def test_the_picture_has_a_dot_a_contender():
     assert "no benchmark is committed here" in costs_figures.speed_ups([]).texts[0].get_text()
 
 
-def test_each_recipe_has_a_stage_of_its_own():
-    session.begin("smoke", 1, notebook="50_cost_and_speed")
-    made = costs.recipes("smoke", 0)
-    assert len({id(stage) for stage in made.values()}) == len(made) >= 12
-    assert all(stage.seed == 0 for stage in made.values())
+def test_the_closest_contender_of_each_benchmark_is_said():
+    rows = [costs.Ratio("step", "short", name, value, value, value, None) for name, value in (("a", 3.0), ("b", 0.8))]
+    assert costs.closest(rows)["row"].tolist() == ["step, short: b"] and costs.closest([]).empty
+
+
+def test_cost_of_an_arm_is_over_its_seeds(monkeypatch):
+    arm = Arm("SFT", "smoke", 2, lambda seed: Model(Stage("sft", "a:b", Steps(), seed=seed)))
+    monkeypatch.setattr(costs, "get_many", list)
+    monkeypatch.setattr(costs, "metrics", lambda stage: {})
+    monkeypatch.setattr(costs, "_cpu_seconds", lambda stage: 2.0 + stage.seed)
+    found = costs.measured({"SFT": arm}).set_index("metric")["value"]
+    assert found.to_dict() == {costs.SECONDS: 2.5, costs.STEPS: 10.0, costs.A_STEP: 250.0}

@@ -5,14 +5,16 @@ import re
 import pytest
 
 from zephyr_lab.core import settings
-from zephyr_lab.lab import draft_arms, draft_definitions, draft_stages
-from zephyr_lab.lab.draft_stages import CLINIC, CODE, MATH, PAPER, TargetSettings
+from zephyr_lab.lab import draft_stages
+from zephyr_lab.lab.draft_stages import PAPER, TargetSettings
+from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
 from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.recipes.draft_data import CHAT, HubQuestions
 from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.models.draft_shape import DraftShape, matching_rank, trained_share
 from zephyr_lab.reporting import published
 
+MATH, CODE, CLINIC = "math", "code", "clinic"
 STAGES = ("stage_1", "stage_2")
 
 
@@ -99,11 +101,13 @@ def test_benchmarks_are_those_of_the_table(name, table):
 
 def test_decoding_is_as_read():
     text = read("evaluation")["tree"]
-    loop = settings.load(PAPER, "paper", "loop", draft_definitions.LoopSettings)
+    loop = settings.load(PAPER, "paper", "loop", CloseLook)
     assert loop.tree_nodes == int(re.search(r"\((?:\S+ )*?(\d+) drafted tokens\)", text)[1])
     assert loop.tree_top == int(re.search(r"top-(\d+)", text)[1])
     assert loop.tree_depth == int(re.search(r"up to (\d+) levels", text)[1])
-    scores = draft_stages.scores("paper", 0, MATH, {"draft": draft_stages.stage_1("paper", 0)}).recipe
+    target, asked = draft_stages.target("paper", 0, MATH), draft_stages.pool("paper", 0, MATH)
+    drafts = {"draft": draft_stages.stage_1("paper", 0)}
+    scores = draft_stages.scores("paper", 0, drafts, target=target, asked=asked).recipe
     assert scores.lengths[0] + 1 == int(re.search(r"at most (\d+) tokens", text)[1])
     assert scores.max_new_tokens == int(re.search(r"(\d+) for the draft run", read("evaluation")["max_new_tokens"])[1])
     assert scores.rows_at_once == read("evaluation")["batch"]
@@ -115,7 +119,8 @@ def test_decoding_is_as_read():
 )
 def test_the_matched_rank_trains_as_many_parameters_as_eda_as_nearly_as_can_be(profile, hidden, entries):
     counted = shape(profile, hidden, entries)
-    assert draft_arms.load(profile).matched_rank == matching_rank(counted, counted.trained("private_and_fc"))
+    ours = settings.load(PAPER, profile, "arms", DraftArms)
+    assert ours.matched_rank == matching_rank(counted, counted.trained("private_and_fc"))
 
 
 def test_original_data_are_general_conversations_in_print_and_the_pool_s_own_in_the_world():

@@ -12,6 +12,7 @@ from zephyr_lab.lab import kd_folders, kd_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base
 from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START
 
 
 def published(recipe):
@@ -130,18 +131,19 @@ def test_the_frozen_start_is_the_general_teacher_unless_another_is_given():
     assert given.inputs["general"] == kd_stages.larger_teacher("tiny")
 
 
-def test_kept_steps_are_models_to_start_from_and_to_ask():
-    tuned = kd_stages.tuned("tiny", 0, start=base("tiny"), keep_steps=(5, 10))
-    assert kd_stages.kept(tuned) == {5: Model(tuned, "steps/5"), 10: Model(tuned, "steps/10")}
-    again = kd_stages.kd("tiny", 0, start=Model(tuned, "steps/5"))
-    assert again.recipe.start == "steps/5"
+def test_an_evaluation_names_the_folder_and_what_retention_needs():
+    kept = Model(kd_stages.tuned("tiny", 0, start=base("tiny"), keep_steps=(5,)), "steps/5")
+    plain = kd_stages.evaluation("tiny", 3, kept, per_group=0)
+    assert (plain.recipe.models, plain.recipe.folders) == (("model",), ("steps/5",))
+    assert (plain.seed, plain.recipe.per_group, plain.recipe.hot, set(plain.inputs)) == (3, 0, False, {"model"})
+    from_start = kd_stages.evaluation("tiny", 3, base("tiny"), start=kept)
+    assert from_start.recipe.start == "steps/5" and from_start.inputs[START] == kept.stage
+    assert from_start.inputs[DIALOGUES] == kd_stages.random_dialogues("tiny", 3)
 
 
 def test_what_no_recipe_knows_is_refused():
     with pytest.raises(ValueError, match=r"^KDRecipe has no field 'lambda_'; it has epochs, "):
         kd_stages.kd("tiny", 0, lambda_=1.0)
-    with pytest.raises(ValueError, match=r"^domain_share belongs to the data"):
-        kd_stages.dae("tiny", 0, start=base("tiny"), data=kd_stages.mixed_dialogues("tiny", 0), domain_share=0.2)
     for name, value, message in (
         ("divergence", "both", "divergence must be one of forward, reverse, got 'both'"),
         ("tokens", "some", "tokens must be one of all, answers, answers_unshifted, got 'some'"),

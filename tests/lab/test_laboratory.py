@@ -10,11 +10,17 @@ import torch
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import SCORE, Lab
+from zephyr_lab.lab import SCORE, Lab, acceptance_lengths, answers, choices, laboratory, run_epochs
+from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.drafts import Draft
+from zephyr_lab.lab.eda_lab import EDALab
+from zephyr_lab.lab.kd_lab import KDLab
+from zephyr_lab.lab.laboratory import Laboratory
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
+from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.reporting import claims as registry
 
 
@@ -83,6 +89,51 @@ def test_a_loss_that_a_worker_cannot_have_is_refused_when_it_is_named(lab):
         lab.dpo(lab.base(), lab.pairs(), loss=weighted)
 
 
+def test_a_filter_and_a_pair_rule_of_one_s_own_are_stages_beside_the_published_ones(lab):
+    def short(messages):
+        return len(messages) == 2
+
+    def last(completions, chosen=None):
+        return len(completions) - 1
+
+    own = lab.sft(lab.base(), lab.dialogues(filters=(), filter=short))
+    rows = own.stage(0).inputs["dialogues"]
+    assert rows.inputs["dialogues"] == lab.dialogues(filters=()).stage(0)
+    assert repr(lab.dialogues(filter=short)) == "dialogues under seeds 0 to 1: filter short"
+    pairs = lab.pairs(reject=last)
+    assert keys(pairs) != keys(lab.pairs(choose=last)) and type(lab.pairs().stage(0).recipe) is WorldPairs
+    assert pairs.stage(1).seed == 1 and repr(pairs).endswith("reject last")
+    assert lab.dpo(own, pairs).stage(0).inputs["pairs"] == pairs.stage(0)
+    with pytest.raises(ValueError, match="rejected='worst' and a function for the same answer"):
+        lab.pairs(rejected="worst", reject=last)
+    hub = Lab("zephyr", "gpu", 1)
+    assert hub.dialogues(filter=short).stage(0).inputs["dialogues"] == hub.dialogues().stage(0)
+    with pytest.raises(ValueError, match="reject= and choose= serve pairs of the world alone"):
+        hub.pairs(reject=last)
+
+
+def test_a_rubric_of_one_s_own_judges_the_answers_of_the_published_evaluation(lab, monkeypatch):
+    asked = []
+    monkeypatch.setattr(laboratory, "get_many", asked.extend)
+    read = Answers(pd.DataFrame())
+    monkeypatch.setattr(Answers, "of", lambda evaluations: read)
+
+    def brief(turn, text):
+        return 10.0 if len(text) < len(turn.ideal) else 1.0
+
+    lab.ask({"base": lab.base()})
+    lab.ask({"base": lab.base()}, rubric=brief)
+    exact, own = asked[:2], asked[2:]
+    assert [stage.inputs for stage in own] == [{"evaluation": stage} for stage in exact]
+    assert own[0].recipe.questions == exact[0].recipe.questions
+
+
+def test_a_part_that_a_rubric_does_not_give_is_named():
+    alone = graded({"a": 5.0}).frame.drop(columns="score").assign(mine=1.0)
+    with pytest.raises(ValueError, match=r"the judge of these answers gives no 'core'; columns: seed, model, .*mine"):
+        Answers(alone).parts()
+
+
 def test_bad_input_is_named(lab):
     sft, pairs = lab.sft(lab.base(), lab.dialogues()), lab.pairs()
     with pytest.raises(ValueError, match=r"has no field 'betta'; it has .*beta"):
@@ -95,7 +146,7 @@ def test_bad_input_is_named(lab):
         sft.stage(2)
     with pytest.raises(ValueError, match="no model after epoch 5: the run has 3 epochs"):
         lab.dpo(sft, pairs).after_epoch(5)
-    with pytest.raises(ValueError, match="paper must be one of zephyr, kd_dae, eda, teaching, got 'zefir'"):
+    with pytest.raises(ValueError, match="paper must be one of zephyr, kd_dae, eda, teaching, overview, got 'zefir'"):
         Lab("zefir", "smoke", 1)
 
 
@@ -139,23 +190,40 @@ def test_a_claim_whose_arms_were_not_asked_is_said_to_be_open(lab, capsys):
 
 
 def test_arms_of_claims_are_two_or_four_and_their_measures_known():
-    from zephyr_lab.lab.answers import MEASURES
-
+    known = {*answers.MEASURES, *choices.MEASURES, *run_epochs.MEASURES, *acceptance_lengths.MEASURES}
     named = [part for claim in registry.everything().values() for part in claim.parts if part.arms or part.measure]
-    assert named and all(len(part.arms) in (2, 4) and part.measure in MEASURES for part in named)
+    assert named and all(len(part.arms) in (2, 4) and part.measure in known for part in named)
+
+
+def test_a_claim_about_two_things_is_decided_from_both_each_part_from_what_has_its_measure(lab, capsys):
+    frame = pd.DataFrame(
+        {"seed": seed, "model": f"after epoch {epoch}", "gap": epoch / 10 + seed * epoch / 1000}
+        for seed in range(3)
+        for epoch in (1, 2, 3)
+    )
+    epochs = run_epochs.RunEpochs(frame, {"test": 100})
+    for verdict, later in {"reproduced": 6.0, "contradicted": 5.0}.items():
+        scored = graded({"dSFT + dDPO 1 epoch, world": 6.0, "dSFT + dDPO 3 epochs, world": later})
+        lab.claims.decide("Z4", [epochs, scored])
+        assert capsys.readouterr().out.startswith(f"Z4 {verdict}: ")
+    lab.claims.decide("Z4", [epochs, graded({"dSFT": 6.0})])
+    assert "Z4 not measured: no arm named 'dSFT + dDPO 1 epoch, world'" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"claims\.toml names no arms and no measure for Z4"):
+        lab.claims.decide("Z4", [scored, graded({"after epoch 1": 1.0, "after epoch 3": 1.0})])
 
 
 def test_the_page_of_words_names_nothing_that_does_not_exist():
     text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    kinds = {"lab": Lab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
+    kinds = {"lab": Laboratory, "paper": KDLab, "dpo": Arm, "three": Arm, "pairs": Rows, "answers": Answers}
+    kinds |= {"eda": EDALab, "draft": Draft, "lengths": AcceptanceLengths}
     used = {
         (node.value.id, node.attr)
         for block in blocks
         for node in ast.walk(ast.parse(block))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds
     }
-    attributes = {"lab": {"claims"}, "answers": {"frame"}}
+    attributes = {"lab": {"claims"}, "eda": {"claims"}, "answers": {"frame"}}
     assert len(used) > 15
     assert [
         f"{name}.{attribute}"
@@ -206,6 +274,11 @@ def test_fewer_seeds_are_a_laboratory_that_takes_the_same_arms(lab):
         lab.with_seeds(0)
 
 
+def test_the_questions_are_those_that_are_asked(lab):
+    assert len(lab.questions()) == 16
+    assert [one.question_id for one in lab.questions(questions=8)] == [81, 91, 101, 111, 121, 131, 141, 151]
+
+
 def test_a_statement_of_a_document_is_decided_from_any_laboratory(lab, capsys):
     lab.claims.decide("S1-10")
     assert capsys.readouterr().out.startswith("S1-10 ")
@@ -221,4 +294,16 @@ def test_a_conclusion_is_read_off_the_interval_whichever_way_it_goes(lab, capsys
     lab.claims.findings()
     assert capsys.readouterr().out == f"- b - a, chat score: {said} (3 seeds, t 95 %)\n"
     lab.conclude(pd.DataFrame([{**line, "value": 1.0, "low": 1.0, "high": 1.0}]), {"another": "metric"})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_number_is_reported_with_its_interval_and_said_again_at_the_end(lab, capsys):
+    line = {"row": "padding", "metric": "points", "value": 1.0, "low": 1.0, "high": 1.0, "interval": "all equal"}
+    frame = pd.DataFrame([line, {**line, "row": "wrong core", "value": 3.53, "low": 3.51, "high": 3.55}])
+    lab.report(frame, {"points": "points lost"}, digits=1)
+    said = "padding, points lost: 1.0 (all equal)\nwrong core, points lost: 3.5 [3.5, 3.5] (all equal)\n"
+    assert capsys.readouterr().out == said
+    lab.claims.findings()
+    assert capsys.readouterr().out == "".join(f"- {one}\n" for one in said.splitlines())
+    lab.report(pd.DataFrame([{**line, "low": None, "high": None, "interval": None}]), {"another": "metric"})
     assert capsys.readouterr().out == ""

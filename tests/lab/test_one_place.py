@@ -5,7 +5,6 @@ and another key; nothing in code may stand before it.
 """
 
 import dataclasses
-import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,36 +16,29 @@ from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import (
+    Lab,
     base,
-    domain_alignment,
-    draft_arms,
-    draft_definitions,
-    draft_runs,
     draft_stages,
-    family,
-    filtering,
-    kd_ablation,
-    kd_scores,
+    family_lab,
     kd_stages,
     kv_bytes,
-    preference_pairs,
-    rlhf_reward,
     rlhf_stages,
-    rlhf_sweep,
-    toy,
-    toy_family,
-    world_tour,
-    zephyr_academic,
+    sweeps,
     zephyr_stages,
 )
-from zephyr_lab.lab.draft_stages import MATH, STAGE_1
-from zephyr_lab.lab.sizes import StepArms
+from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
+from zephyr_lab.lab.draft_stages import STAGE_1, Part
+from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
+from zephyr_lab.lab.rlhf_stages import Scene
+from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, RewardStudy, StepArms
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
+from zephyr_lab.teaching import toy_settings
 
-NUMBERS = itertools.count()
 PAPERS = ("zephyr", "kd_dae", "eda", "teaching", "overview")
 START = Model(base.base_stage("tiny"))
 SEED = 0
+MATH = SPECIALTIES[0]
 
 
 def of(function, *arguments, **named):
@@ -63,21 +55,45 @@ def read(paper, table, cls):
     return lambda profile: settings.load(paper, profile, table, cls)
 
 
+def math_target(profile):
+    return draft_stages.target(profile, SEED, MATH)
+
+
+def regenerated(profile):
+    return draft_stages.regenerated(
+        profile, SEED, target=math_target(profile), data=draft_stages.pool(profile, SEED, MATH)
+    )
+
+
+def row_scores(profile):
+    models = {"base": draft_stages.target(profile, SEED, CHAT), "draft": draft_stages.stage_1(profile, SEED)}
+    return draft_stages.row_scores(profile, target=math_target(profile), data=regenerated(profile), **models)
+
+
 def drafts(profile):
-    return draft_stages.adapted(profile, SEED, MATH, [draft_arms.training_free()])[draft_arms.TRAINING_FREE].stage
+    arms = {"as it is": Part("none", draft_stages.original(profile, SEED, MATH), "draft")}
+    draft = draft_stages.stage_1(profile, SEED)
+    return draft_stages.adapted(profile, SEED, arms, target=math_target(profile), draft=draft)
 
 
-def scored(profile):
-    return draft_stages.scores(profile, SEED, MATH, {STAGE_1: draft_stages.stage_1(profile, SEED)})
+def beside_math(measure, **changes):
+    """A stage that measures the chat target's draft beside the math target."""
 
+    def made(profile, **more):
+        arms, asked = {STAGE_1: draft_stages.stage_1(profile, SEED)}, draft_stages.pool(profile, SEED, MATH)
+        return measure(profile, SEED, arms, target=math_target(profile), asked=asked, **changes, **more)
 
-def timed(profile):
-    return draft_runs._timed(profile, SEED, dict.fromkeys(draft_runs.TIMED, draft_stages.stage_1(profile, SEED)))
+    return made
 
 
 def looped(profile):
-    loop = settings.load("eda", profile, "loop", draft_definitions.LoopSettings)
-    return draft_definitions._scores(profile, SEED, MATH, MATH, loop)
+    close = settings.load("eda", profile, "loop", CloseLook)
+    return beside_math(draft_stages.scores)(profile, **vars(close))
+
+
+def simpo(profile):
+    lab = Lab("teaching", profile, 1)
+    return lab.simpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).stage(SEED)
 
 
 def rloo(profile):
@@ -85,7 +101,7 @@ def rloo(profile):
 
 
 def ppo(profile):
-    return rlhf_stages.ppo(profile, SEED, reward_model=rlhf_stages.reward(profile, SEED))
+    return rlhf_stages.ppo(profile, SEED, Scene(reward_model=rlhf_stages.reward(profile, SEED)))
 
 
 def frontier(profile, **which):
@@ -107,7 +123,7 @@ TINY = {
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
     ("zephyr", "evaluation"): of(zephyr_stages.evaluation, {"base": START}),
     ("zephyr", "steps"): read("zephyr", "steps", StepArms),
-    ("zephyr", "choices"): of(zephyr_academic._asked),
+    ("zephyr", "choices"): of(zephyr_stages.multiple_choice_of, START),
     ("kd_dae", "random_dialogues"): of(kd_stages.random_dialogues),
     ("kd_dae", "qa_dialogues"): of(kd_stages.qa_dialogues),
     ("kd_dae", "scale_dialogues"): of(kd_stages.scale_dialogues),
@@ -128,26 +144,26 @@ TINY = {
     ("kd_dae", "merge"): of(kd_stages.merged),
     ("kd_dae", "dae"): of(kd_stages.dae, start=START),
     ("kd_dae", "tuned"): of(kd_stages.tuned, start=START),
-    ("kd_dae", "evaluation"): of(kd_scores.evaluation, {"base": START}),
-    ("kd_dae", "ablation"): read("kd_dae", "ablation", kd_ablation.AblationSettings),
-    ("kd_dae", "alignment"): read("kd_dae", "alignment", domain_alignment.AlignmentSettings),
+    ("kd_dae", "evaluation"): of(kd_stages.evaluation, START),
+    ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
+    ("kd_dae", "alignment"): read("kd_dae", "alignment", AlignmentArms),
     ("eda", "targets"): read("eda", "targets", draft_stages.TargetSettings),
-    ("eda", "tuning_data"): lambda profile: draft_stages.target(profile, SEED, MATH).stage.inputs["dialogues"],
-    ("eda", "tuning"): lambda profile: draft_stages.target(profile, SEED, MATH).stage,
+    ("eda", "tuning_data"): lambda profile: math_target(profile).stage.inputs["dialogues"],
+    ("eda", "tuning"): lambda profile: math_target(profile).stage,
     ("eda", "pool"): of(draft_stages.pool, MATH),
-    ("eda", "regeneration"): of(draft_stages.regenerated, MATH),
-    ("eda", "row_scores"): of(draft_stages.row_scores, MATH),
+    ("eda", "regeneration"): regenerated,
+    ("eda", "row_scores"): row_scores,
     ("eda", "stage_1"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
     ("eda", "stage_2"): drafts,
-    ("eda", "arms"): draft_arms.load,
-    ("eda", "scores"): scored,
+    ("eda", "arms"): read("eda", "arms", DraftArms),
+    ("eda", "scores"): beside_math(draft_stages.scores),
     ("eda", "loop"): looped,
-    ("eda", "speed"): timed,
-    ("eda", "lossless"): of(draft_definitions._lossless, MATH),
-    ("teaching", "toy"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "knobs"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "runs"): lambda profile: toy.stage(profile, 2),
-    ("teaching", "family"): lambda profile: toy_family.stage(profile, 2),
+    ("eda", "speed"): beside_math(draft_stages.timed),
+    ("eda", "lossless"): beside_math(draft_stages.lossless),
+    ("teaching", "toy"): read("teaching", "toy", toy_settings.ToySize),
+    ("teaching", "knobs"): read("teaching", "knobs", toy_settings.Knobs),
+    ("teaching", "runs"): read("teaching", "runs", toy_settings.Runs),
+    ("teaching", "family"): read("teaching", "family", toy_settings.Trials),
     ("teaching", "poor_pairs"): of(rlhf_stages.pairs, table="poor_pairs"),
     ("teaching", "judge"): of(rlhf_stages.online_dpo),
     ("teaching", "reward"): of(rlhf_stages.reward),
@@ -158,23 +174,23 @@ TINY = {
     ("teaching", "frontier"): frontier,
     ("teaching", "validation"): partial(frontier, validation=True),
     ("teaching", "best_of_n"): best_of_n,
-    ("teaching", "sweep"): read("teaching", "sweep", rlhf_sweep.Grids),
-    ("teaching", "reward_study"): rlhf_reward.study,
-    ("teaching", "family_world"): of(family.trained, "simpo"),
-    ("teaching", "family_terms"): read("teaching", "family_terms", family.FamilyTerms),
-    ("teaching", "family_tuned"): read("teaching", "family_tuned", family.FamilyTuned),
-    ("teaching", "family_sweep"): read("teaching", "family_sweep", family.FamilyGrids),
+    ("teaching", "sweep"): read("teaching", "sweep", sweeps.Grids),
+    ("teaching", "reward_study"): read("teaching", "reward_study", RewardStudy),
+    ("teaching", "family_world"): simpo,
+    ("teaching", "family_terms"): read("teaching", "family_terms", family_lab.FamilyTerms),
+    ("teaching", "family_tuned"): read("teaching", "family_tuned", family_lab.FamilyTuned),
+    ("teaching", "family_sweep"): read("teaching", "family_sweep", family_lab.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
-    ("overview", "world_tour"): world_tour.settings_of,
-    ("overview", "filtering"): read("overview", "filtering", filtering.Filtering),
-    ("overview", "preference_pairs"): read("overview", "preference_pairs", preference_pairs.PreferencePairs),
+    ("overview", "world_tour"): read("overview", "world_tour", WorldTour),
+    ("overview", "filtering"): read("overview", "filtering", Filtering),
+    ("overview", "preference_pairs"): read("overview", "preference_pairs", PreferencePairs),
 }
 # Of the hub: other data, and teachers that are not trained here.
 HUB = {
     ("kd_dae", "expert_base"): lambda profile: kd_stages.expert_sft(profile).inputs["base"],
     ("teaching", "pairs"): of(rlhf_stages.pairs),
-    **{("eda", f"pool_{name}"): of(draft_stages.pool, name) for name in (draft_stages.CHAT, *draft_stages.SPECIALTIES)},
+    **{("eda", f"pool_{name}"): of(draft_stages.pool, name) for name in (CHAT, *SPECIALTIES)},
 }
 TRAINED_HERE = [
     ("kd_dae", "teacher_dialogues"), ("kd_dae", "upcycle"), ("eda", "tuning_data"), ("eda", "tuning"), ("eda", "pool"),
@@ -185,7 +201,7 @@ GPU = {
         ("eda", f"tuning_data_{name}"): lambda profile, name=name: draft_stages.target(
             profile, SEED, name
         ).stage.inputs["dialogues"]
-        for name in draft_stages.SPECIALTIES
+        for name in SPECIALTIES
     },
 }
 # Fields that their recipes allow one value alone beside the others of the table.
@@ -256,8 +272,6 @@ def say(monkeypatch):
 
     def said(paper, table, values):
         told["value"] = (paper, table, values)
-        stamps = (("said", next(NUMBERS), 0),)  # what `draft_stages` remembers is out of date
-        monkeypatch.setattr(draft_stages, "_settings_stamps", lambda: stamps)
 
     monkeypatch.setattr(settings, "_tables", tables)
     return said
@@ -273,7 +287,6 @@ def test_every_table_of_every_profile_is_read(profile, monkeypatch):
         return load(paper, profile, sections, cls, **fields)
 
     monkeypatch.setattr(settings, "load", recording)
-    monkeypatch.setattr(draft_stages, "_settings_stamps", lambda: (("anew", next(NUMBERS), 0),))
     for make in makers(profile).values():
         make(profile)
     there = {(paper, table) for paper in PAPERS for table in tables_of(paper, profile)}
@@ -366,14 +379,3 @@ def test_beta_and_epochs_of_a_saved_file_are_trained(tmp_path, monkeypatch):
     assert (recipe.beta, recipe.epochs, recipe.warmup) == (0.7, 99, 0.3)
     card = zephyr_stages.ddpo("tiny", 0, setting="beta card").recipe  # as the paper but for its system turn
     assert card == dataclasses.replace(recipe, system_turn=True)
-
-
-def test_rows_called_after_a_value_are_refused_where_the_file_has_another(say):
-    say("zephyr", "ddpo", {"epochs": 2})
-    with pytest.raises(ValueError, match=r"settings\.toml \[ddpo\] has epochs = 2 in 'tiny', and rows .* after 3"):
-        zephyr_stages.three_epochs("tiny", 0)
-    say("kd_dae", "mixed_dialogues", {"domain_share": 0.2})
-    arms = settings.load("kd_dae", "tiny", "alignment", domain_alignment.AlignmentSettings)
-    starts = domain_alignment.starts("tiny", 0)
-    with pytest.raises(ValueError, match=r"\[mixed_dialogues\] has domain_share = 0\.2 in 'tiny'"):
-        domain_alignment.aligned("tiny", 0, starts, arms, kd_stages.domain_expert("tiny"))

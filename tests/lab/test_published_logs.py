@@ -55,7 +55,7 @@ def test_every_beta_stands_beside_the_papers_one():
 
 
 def test_losses_fall_by_epoch_as_noted_from_the_log():
-    means = published_logs.epoch_means()
+    means = published_logs.epoch_means(published.wide("zephyr", "beta_log"))
     assert means["rows"].sum() == 58
     assert means["train_loss"].round(3).tolist() == [0.544, 0.103, 0.012]
     assert means["eval_loss"].round(3).tolist() == [0.540, 0.577, 0.717]
@@ -66,4 +66,4 @@ def test_points_and_lines_belong_together():
     for model, part in points.groupby("series"):
         intercept, slope = lines[model]
         assert np.abs(part["y"] - intercept - slope * part["x"]).max() < 1e-4
-    assert len(published_logs.losses()) == 2 * 58
+    assert len(published_logs.losses(published.wide("zephyr", "beta_log"))) == 2 * 58

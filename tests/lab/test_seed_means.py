@@ -40,3 +40,11 @@ def test_a_curve_ends_where_the_shortest_seed_does():
 
 def test_a_curve_of_one_seed_has_no_band():
     assert seed_means.curve("train", [1, 2], [[4.0, 2.0]], kind="retrained")["low"].isna().all()
+
+
+def test_a_deviation_has_its_chi_square_interval_and_one_seed_has_none():
+    (line,) = seed_means.deviation("DPO", "sd", [1.0, 2.0, 3.0, 4.0])
+    assert line["value"] == pytest.approx(math.sqrt(5 / 3))
+    assert line["low"] < line["value"] < line["high"] and line["interval"] == "4 seeds, chi-square 95 %"
+    tables.frame([line])
+    assert seed_means.deviation("DPO", "sd", [1.0]) == [] == seed_means.deviation("DPO", "sd", [2.0, 2.0])

@@ -12,10 +12,9 @@ from tiny_models import RECIPE
 from zephyr_lab.world.catalogue import MAKERS
 
 CODE = """
-from zephyr_lab.core import session
-from zephyr_lab.lab.skills import skills
-session.begin("smoke", 2, notebook="skills")
-print(skills("smoke", 2).to_json(orient="records"))
+from zephyr_lab.lab import Lab, skills
+lab = Lab("zephyr", "smoke", 2, notebook="skills")
+print(skills.skills([lab.base(0), lab.base(1)]).to_json(orient="records"))
 """
 
 

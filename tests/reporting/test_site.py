@@ -1,5 +1,6 @@
 """The report: safe outputs, links that work, numbers side by side, built once, and nothing fetched."""
 
+import dataclasses
 import html as html_module
 import json
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from site_project import HOSTILE, code, markdown, notebook, printed, record, shown, write_project, write_run
-from zephyr_lab.reporting import claims, ledger, site, site_content, site_html, site_notebooks, site_pages
+from zephyr_lab.reporting import claims, ledger, site, site_api, site_content, site_notebooks, site_pages
 from zephyr_lab.reporting.site_content import Number
 
 
@@ -88,23 +89,26 @@ def test_ledger_page_tells_claims_with_reasons(built):
     assert "8.990625 8.990625" in said
 
 
-def test_a_finding_beside_nothing_printed_is_noted_and_a_tolerance_is_shown():
+def test_a_finding_beside_nothing_printed_is_noted_and_a_tolerance_is_shown(project):
     finding = {"what": "speed-up", "ours": 1.5, "interval": None, "published": None, "source": "S3-2", "agrees": None}
-    rows = site_pages._findings_table([finding])
-    assert "noted" in rows and "differs" not in rows
-    checks = site_pages._exact_table([{"what": "covered", "got": 95, "expected": 96, "tolerance": 5, "holds": True}])
-    assert "must be exact" not in checks and "96 to within 5" in checks
+    covered = {"what": "covered", "got": 95, "expected": 96, "tolerance": 5, "holds": True}
+    content = site_content.collect("tiny", stale=())
+    page = site_pages.ledger_page(dataclasses.replace(content, findings=(finding,), exact=(covered,)))
+    assert "noted" in page and "differs" not in page
+    assert "must be exact" not in page and "96 to within 5" in page
 
 
 def test_results_that_were_kept_say_why_and_the_reason_is_shown_as_text(project):
     path = project / "build/tiny/notebooks/13_scores.run.json"
-    told = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(path.read_text(encoding="utf-8"))
     reason = {"stage": "base", "seeds": [0], "because": "a <b>renamed</b> loop", "source": ["a", "b"]}
-    told |= {"kept": [reason], "stages": [{**told["stages"][0], "kept": [reason]}]}
-    path.write_text(json.dumps(told), encoding="utf-8")
+    record |= {"kept": [reason], "stages": [{**record["stages"][0], "kept": [reason]}]}
+    path.write_text(json.dumps(record), encoding="utf-8")
     shown = "kept over a change of source (base): a &lt;b&gt;renamed&lt;/b&gt; loop"
-    assert shown in site_pages.ledger_page(site_content.tell("tiny", stale=()))
-    assert "kept: a &lt;b&gt;renamed&lt;/b&gt; loop" in site_pages._record(told)
+    assert shown in site_pages.ledger_page(site_content.collect("tiny", stale=()))
+    assert "kept: a &lt;b&gt;renamed&lt;/b&gt; loop" in site_pages.notebook_header(
+        site_content.Run("13_scores", path, record)
+    )
 
 
 def test_runs_at_one_time_count_once_by_the_clock():
@@ -329,18 +333,18 @@ def test_a_notebook_without_record_is_no_result(project):
 
 
 @pytest.mark.parametrize(
-    "given, told",
+    "given, shown",
     [
         (number(6.856, 6.43, 7.26), "6.86 [6.43, 7.26]"),
         (number(0.123456, 0.1231, 0.1238), "0.12346 [0.12310, 0.12380]"),
         (number(812.0, 500.0, 1100.0), "812.00 [500.00, 1100.00]"),
         (number(5.42), "5.42"),
-        (number(None), site_html.NONE),
-        (None, site_html.NONE),
+        (number(None), site_pages.NONE),
+        (None, site_pages.NONE),
     ],
 )
-def test_numbers_have_digits_that_their_interval_supports(given, told):
-    assert site_html.number(given) == told
+def test_numbers_have_digits_that_their_interval_supports(given, shown):
+    assert site_pages.number(given) == shown
 
 
 def test_beside_matches_by_row_metric_and_kind():
@@ -369,6 +373,16 @@ def test_a_table_that_is_no_table_of_scores_gives_no_numbers(tmp_path):
 
 def test_every_verdict_has_its_place_in_the_counts():
     assert set(site_pages.VERDICTS) == set(claims.VERDICTS)
+
+
+def test_the_reference_holds_public_functions_with_their_docstrings_and_keeps_lines():
+    packages = site_api.packages()
+    names = {one.name for _, functions in packages.values() for one in functions}
+    assert {"methods.dpo.train_dpo", "losses.dpo.dpo_loss", "lab.Laboratory.dpo", "lab.Answers.means"} <= names
+    assert not [name for name in names if name.rpartition(".")[2].startswith("_")]
+    page = site_pages.api_page()
+    assert "dpo_loss(policy: PairLogProbs, reference: PairLogProbs, *, beta: float)" in page
+    assert "\n\nDPO loss of each preference pair" in page and site_pages.LINE_END not in page
 
 
 # --- building -------------------------------------------------------------------------------------------------------

@@ -80,6 +80,14 @@ def test_theirs_keep_their_order_and_rows_of_ours_alone_come_last():
     ]
 
 
+def test_frames_stand_one_below_the_other_and_empty_ones_are_left_out():
+    first, second = tables.frame([ours()]), tables.frame([ours(row="GPT-4")])
+    assert tables.stacked(first, tables.frame([]), second)["row"].tolist() == ["MPT-Chat", "GPT-4"]
+    assert tables.stacked(tables.frame([])).empty
+    with pytest.raises(ValueError, match="two recomputed values for MPT-Chat"):
+        tables.stacked(first, first)
+
+
 def test_an_absent_side_leaves_the_other():
     published = tables.frame([theirs()])
     assert len(tables.side_by_side(tables.frame([]), published)) == 1

@@ -14,6 +14,7 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods.recipes.dae import DAERecipe
 from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
 from zephyr_lab.methods.recipes.kd_data import MixedDialogues
+from zephyr_lab.methods.recipes.own_kd import OwnLossKD
 from zephyr_lab.methods.stages import kd_data, world_data
 from zephyr_lab.models import mixtral, saved
 from zephyr_runs import DIALOGUES, TRAINING
@@ -61,9 +62,11 @@ class Run:
         return self.folder / "out"
 
     def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
-        from zephyr_lab.methods.stages import dae, dose, kd, on_policy_kd
+        from zephyr_lab.methods.stages import dae, dose, kd, on_policy_kd, own_kd
 
-        builds = {KDRecipe: kd, OnPolicyKDRecipe: on_policy_kd, DAERecipe: dae, DoseRecipe: dose}
+        builds = {
+            KDRecipe: kd, OnPolicyKDRecipe: on_policy_kd, OwnLossKD: own_kd, DAERecipe: dae, DoseRecipe: dose,
+        }  # fmt: skip
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True)
         checkpoints = self.folder / "checkpoints"

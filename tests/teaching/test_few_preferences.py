@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.teaching import few_preferences as few
 from zephyr_lab.teaching import methods, toy
+from zephyr_lab.teaching.descent import adam_path, log_spaced
 
 TOYS = toy.draw([0, 1], prompts=2, answers=3, beta=0.5)
 COUNTS = toy.sample_preferences(TOYS, 40, seed=0)
@@ -56,6 +57,25 @@ def test_the_choice_is_the_smallest_loss_of_each_toy():
     chosen, which = few.best_by(torch.tensor([[0.2, 0.5], [0.3, 0.4]]), policies)
     assert which.tolist() == [0, 1]
     assert torch.equal(chosen[0], TOYS.reference[0]) and torch.equal(chosen[1], toy.optimum(TOYS)[1])
+
+
+def test_a_policy_chosen_by_held_out_preferences_has_their_smallest_loss():
+    policies = list(few.dpo_path(TOYS, COUNTS, rate=20.0, at=[0, 3, 30]).values())
+    held_out = toy.sample_preferences(TOYS, 20, seed=1)
+    losses = few.preference_loss(TOYS, few.chosen_by(TOYS, policies, held_out), held_out)
+    assert (
+        losses.tolist() == torch.stack([few.preference_loss(TOYS, one, held_out) for one in policies]).amin(0).tolist()
+    )
+
+
+def test_an_early_stop_is_the_step_with_the_smallest_loss_held_out():
+    train, held_out = (few.shares(toy.sample_preferences(TOYS, 40, seed=seed)) for seed in (0, 1))
+    loss = lambda policy, given: methods.dpo(TOYS, policy, given)  # noqa: E731
+    stopped = few.stopped_early(loss, TOYS.reference, train, held_out, steps=60, rate=0.3)
+    way = adam_path(lambda p: loss(p, train), TOYS.reference, rate=0.3, at=log_spaced(60, count=few.STOPS))
+    by_step = torch.stack([loss(policy, held_out) for policy in way.values()])
+    assert loss(stopped, held_out).tolist() == by_step.amin(0).tolist()
+    assert (by_step.amin(0) < by_step[0]).all() and (by_step.amin(0) < by_step[-1]).any()
 
 
 def test_the_loss_of_preferences_is_a_mean_over_them():

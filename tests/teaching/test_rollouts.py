@@ -53,7 +53,7 @@ def test_each_reaches_the_closed_form(name):
 def test_a_sampled_step_is_the_exact_one_in_the_mean():
     # one small step from many samples: its change of logits over rate and prompts is the gradient of the objective
     one = toy.draw([4], prompts=2, answers=3, beta=0.5)
-    after = rollouts.sampled_rloo(one, steps=1, samples=200_000, rate=1e-3, seed=0)
+    after = rollouts.sampled_rloo(one, draws=400_000, samples=200_000, rate=1e-3, seed=0)
     exact = -gradient(lambda policy: methods.policy_gradient(one, policy), one.reference)
     moved = (after - one.reference) / 1e-3
     expected = 2 * exact - (one.reference.exp() * 2 * exact).sum(-1, keepdim=True)  # normalised logits, first order
@@ -61,13 +61,18 @@ def test_a_sampled_step_is_the_exact_one_in_the_mean():
 
 
 def test_more_draws_come_closer_and_the_same_seed_gives_the_same_bits():
-    few, many = (rollouts.sampled_rloo(TOYS, steps=n, samples=4, rate=2.0, seed=0) for n in (20, 2000))
+    few, many = (rollouts.sampled_rloo(TOYS, draws=n, samples=4, rate=2.0, seed=0) for n in (160, 16_000))
     best = toy.optimum(TOYS)
     assert (toy.kl(many, best) < toy.kl(few, best) / 10).all()
-    again = rollouts.sampled_rloo(TOYS, steps=20, samples=4, rate=2.0, seed=0)
+    again = rollouts.sampled_rloo(TOYS, draws=160, samples=4, rate=2.0, seed=0)
     torch.testing.assert_close(again, few, rtol=0, atol=0)
 
 
 def test_ppo_without_steps_on_its_draws_is_refused():
     with pytest.raises(ValueError, match="inner must be at least 1, got 0"):
         rollouts.ppo_over_all_draws(TOYS, clip=0.2, inner=0)
+
+
+def test_draws_that_are_no_whole_number_of_steps_are_refused():
+    with pytest.raises(ValueError, match="draws must be a whole multiple of prompts x samples = 8, got 20"):
+        rollouts.sampled_rloo(TOYS, draws=20, samples=4, rate=2.0, seed=0)

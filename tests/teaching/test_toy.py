@@ -39,6 +39,13 @@ def test_the_gap_to_the_optimum_is_beta_times_the_divergence_from_it():
     torch.testing.assert_close(toy.lost_share(TOYS, policy), gap / gain)
 
 
+def test_what_is_measured_of_reference_and_optimum():
+    reference, best = (toy.measured(TOYS, policy) for policy in (TOYS.reference, toy.optimum(TOYS)))
+    assert reference[toy.LOST] == pytest.approx([100.0] * len(reference[toy.LOST]))
+    assert max(map(abs, best[toy.LOST] + best[toy.DISTANCE] + reference[toy.KL])) < 1e-12
+    assert best[toy.KL] == toy.kl(toy.optimum(TOYS), TOYS.reference).tolist()
+
+
 def test_the_reward_comes_back_from_the_optimum_up_to_a_term_of_the_prompt():
     # eq. 5: r = beta log(pi* / pi_ref) + beta log Z(x)
     back = toy.implicit_rewards(TOYS, toy.optimum(TOYS)) + 0.7 * toy.log_partition(TOYS)[..., None]

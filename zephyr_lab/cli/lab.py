@@ -73,16 +73,17 @@ def run(
 def trace(
     path: Annotated[str, typer.Argument(help="a file below build/ or figures/, or an item such as zephyr/tab1")],
     profile: Profile = "tiny",
+    everything: Annotated[bool, typer.Option("--all", help="also each stage, input and module")] = False,
     json: Json = False,
 ) -> None:
-    """From a figure or table to its notebook, stages, inputs, equations, functions and tests."""
+    """From a figure or table to its notebook, arms, functions, equations and tests."""
     from zephyr_lab.lab import tracing
 
-    found = tracing.trace(path, profile)
+    traced = tracing.trace(path, profile)
     if json:
-        print(json_module.dumps(found, indent=1))
+        print(json_module.dumps(traced, indent=1))
     else:
-        for line in tracing.lines(found):
+        for line in tracing.lines(traced, everything=everything):
             print(line)
 
 

@@ -73,6 +73,12 @@ def add_stage(description: dict[str, Any]) -> None:
     _record("stage", **description)
 
 
+def add_arm(name: str, what: str, *, made_by: str, code: list[list[str]]) -> None:
+    """Register an arm of the notebook's experiment: what it is in words, its stages as one expression ("ddpo(dsft(base,
+    dialogues), pairs)"), and build function and recipe class of each."""
+    _record("arm", name=name, what=what, made_by=made_by, code=code)
+
+
 def _record(event: str, **what: Any) -> None:
     target = os.environ.get("ZEPHYR_LAB_RECORD")
     if not target:

@@ -86,6 +86,7 @@ def compose(
         **shaped,
         "stages": used,
         **({"kept": kept} if kept else {}),
+        "arms": _arms(events),
         "inputs": {event["name"]: event["sha256"] for event in events if event["event"] == "input"},
         "products": products,
         "started": round(started, 3),
@@ -93,6 +94,18 @@ def compose(
         "seconds": round(finished - started, 3),
         "provenance": provenance.describe(),
     }
+
+
+def _arms(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The arms that the notebook asked, of one name the first: "named", name -> "what" and "made_by"; "ways", the code
+    behind each "made_by"."""
+    named: dict[str, dict[str, str]] = {}
+    ways: dict[str, list[list[str]]] = {}
+    for event in events:
+        if event["event"] == "arm":
+            named.setdefault(event["name"], {"what": event["what"], "made_by": event["made_by"]})
+            ways.setdefault(event["made_by"], event["code"])
+    return {"named": named, "ways": ways} if named else {}
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.domain import ASPECTS
 from zephyr_lab.scoring.intervals import (
     PERCENT,
     SHARE,
@@ -63,6 +64,9 @@ STYLE = Measure("style", "style")
 COST = Measure("cost", "cost")
 WORDS = Measure("words", "words")
 PARTS = (CORE, EXPLANATION, STYLE, COST, WORDS)
+DOMAIN = Measure("ecomm_eval", "domain", within=JUDGED, domain=True)  # the name under which Table 1 prints theirs
+HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=JUDGED, domain=True)
+ASPECT_SCORES = tuple(Measure(name.replace("_", " "), name, within=JUDGED, domain=True) for name in ASPECTS)
 
 
 def answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
@@ -88,11 +92,13 @@ def held_out(evaluations: Sequence[Stage]) -> pd.DataFrame:
 def grid(answered: pd.DataFrame, model: str, measure: Measure = SCORE) -> pd.DataFrame:
     """The measure of one model: a row a seed, a column a question (mean of its turns).
 
-    Raises ValueError for a model that was not evaluated.
+    Raises ValueError for a model that was not evaluated, and for a part that the judge of the answers does not give.
     """
     known = list(dict.fromkeys(answered["model"]))
     if model not in known:
         raise ValueError(f"no answers of a model named {model!r}; there are {', '.join(known)}")
+    if measure.column not in answered:
+        raise ValueError(f"the judge of these answers gives no {measure.column!r}; columns: {', '.join(answered)}")
     wanted = (answered["model"] == model) & (answered["run"] == measure.run)
     if measure.turn is not None:
         wanted &= answered["turn"] == measure.turn

@@ -15,7 +15,9 @@ from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab.answer_scores import HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.lab import seed_means
+from zephyr_lab.lab.answer_scores import DOMAIN, HOT, HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
+from zephyr_lab.lab.style_faults import ANY_FAULT, with_faults
 from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import PERCENT
@@ -27,22 +29,28 @@ ENDLESS = Measure("no end token, %", "endless", scale=100.0, within=PERCENT)
 SEVERAL_LINES = Measure("goes on after a line break, %", "several_lines", scale=100.0, within=PERCENT)
 ENDINGS = (ENDED_CLEAN, TAGGED, ENDLESS, SEVERAL_LINES)
 
+RETENTION = "KL from the start, nats a token"
+
 # The measures that claims.toml names.
 MEASURES = {
     "score": SCORE,
     "score at T = 0.7": HOT_SCORE,
     "score, 80 questions": OFFICIAL_SCORE,
     "ended, no role tag": Measure("ended, no role tag", "ended_clean"),
+    "domain score": DOMAIN,
+    "share with a style fault, T = 0.7": Measure("share with a style fault", ANY_FAULT, run=HOT),
 }
 
 
 @dataclass(frozen=True)
 class Answers:
     """Graded answers of some arms. frame: a row an answer to a question of the chat benchmark; held_out: each model's
-    ranking of held-out pairs; domain: a row an answer to a question of the domain. The last two may be empty.
+    ranking of held-out pairs; domain: a row an answer to a question of the domain; divergences: how far each model is
+    from the arm that it was asked to be compared with, kl in nats a token. All but the first may be empty.
 
     Columns of `frame`: seed, model (the arm's name), run, question_id, category, turn, prompt, text, finished, score,
-    its parts, and whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break.
+    its parts, whether the answer ended cleanly, holds a role tag, never ends, or goes on after a line break, and which
+    style faults it has (`style_faults`).
     Answers of several askings join with `|`; arms may have unlike numbers of seeds, and a difference is taken over the
     seeds that both sides have.
     """
@@ -50,14 +58,14 @@ class Answers:
     frame: pd.DataFrame
     held_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     domain: pd.DataFrame = field(default_factory=pd.DataFrame)
+    divergences: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     def of(cls, evaluations: Mapping[str, Sequence[Stage]]) -> "Answers":
         """The answers of finished evaluations: by arm a stage a seed."""
         folders = {name: [get(stage) for stage in of_arm] for name, of_arm in evaluations.items()}
-        return cls(
-            with_endings(read(folders, "answers.json")), read(folders, "pairs.json"), read(folders, "domain.json")
-        )
+        others = (read(folders, file) for file in ("pairs.json", "domain.json", "divergence.json"))
+        return cls(with_faults(with_endings(read(folders, "answers.json"))), *others)
 
     def __or__(self, other: "Answers") -> "Answers":
         """The answers of both askings. Raises ValueError where both have an arm of one name."""
@@ -138,6 +146,23 @@ class Answers:
     def win_rates(self, *, against: str, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame of win rates in % of first answers against those of an arm of the same seed, ties half."""
         return scores.win_rates(self.frame, self.arms if arms is None else arms, against=against)
+
+    def retention(self, arms: Iterable[str]) -> pd.DataFrame:
+        """Tidy frame of how far arms went from their start; one of one seed, which has no interval, has no row."""
+        rows = []
+        for arm in arms:
+            own = self.divergences[self.divergences["model"] == arm]
+            rows += seed_means.number(arm, RETENTION, list(own["kl"]), n=int(own["tokens"].min()))
+        return tables.frame(rows)
+
+    def accuracies(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
+        """Tidy frame of how often a model itself ranks held-out pairs right, %, ties half: log-probability a token."""
+        rows = []
+        for arm in self.arms if arms is None else arms:
+            own = self.held_out[self.held_out["model"] == arm]
+            values = [100 * one for one in own["mean"]]
+            rows += seed_means.number(arm, "held-out pairs, %", values, n=int(own["pairs"].min()))
+        return tables.frame(rows)
 
     def by_category(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame of the score in each category."""

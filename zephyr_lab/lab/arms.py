@@ -5,15 +5,15 @@ its log, its model of one seed, the rows that it learned from.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from zephyr_lab.core import files
-from zephyr_lab.data.splits import TRAIN, Messages, Preference, dialogue_rows, pair_rows
+from zephyr_lab.core import files, session
+from zephyr_lab.data.splits import TRAIN, Messages, Preference, Split, dialogue_rows, pair_rows
 from zephyr_lab.engine import stages, store
 from zephyr_lab.engine.own_code import name_of
 from zephyr_lab.engine.scheduler import get, get_many, metrics
@@ -39,10 +39,18 @@ class Rows:
         """What makes the rows of one seed."""
         return self.of(require_seed(seed, self.seeds))
 
+    def folder(self, seed: int = 0) -> Path:
+        """Where the rows of one seed lie; made now where they are missing."""
+        return get(self.stage(seed))
+
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
         """The rows of one seed, read as a training reads them; made now where they are missing."""
-        read = dialogue_rows if self.kind == "dialogues" else pair_rows
-        return read(get(self.stage(seed)), split).rows
+        return self.read(seed, split).rows
+
+    def read(self, seed: int = 0, split: str = TRAIN) -> Split[Preference] | Split[Messages]:
+        """As `rows`, with their numbers in the file, and which could not be used."""
+        read = pair_rows if self.kind == "pairs" else dialogue_rows
+        return read(self.folder(seed), split)
 
     def chosen(self) -> "Rows":
         """The pairs' chosen answers as dialogues, for supervised fine-tuning on them."""
@@ -53,7 +61,7 @@ class Rows:
         return pd.DataFrame({"seed": seed, **metrics(self.stage(seed))} for seed in range(self.seeds))
 
     def __repr__(self) -> str:
-        return f"{self.kind} under {_seeds(self.seeds)}{_told(self.changes)}"
+        return f"{self.kind} under {_seeds(self.seeds)}{_shown(self.changes)}"
 
 
 @dataclass(frozen=True)
@@ -97,18 +105,17 @@ class Arm:
         return log[["seed", *(name for name in log.columns if name != "seed")]]
 
     def curve(self, column: str, *, series: str) -> pd.DataFrame:
-        """A line for `figures.curves`: a column of the log over epochs, the mean over seeds at each step, with its t
-        interval where there are several. The first log is left out: before any update policy and reference are equal.
-        """
+        """A line for `figures.curves`: a column of the log over epochs, the mean over seeds, with its t interval where
+        there are several. Points are the steps that all seeds have, at the epochs of the first seed."""
         log = self.log().dropna(subset=[column])
-        points = []
-        for _, rows in log[log["step"] > log["step"].min()].groupby("step"):
-            low, high = seed_means.band(rows[column].to_numpy(float))
-            points.append({
-                "series": series, "kind": "retrained", "x": rows["epoch"].mean(), "y": rows[column].mean(),
-                "low": low, "high": high, "interval": f"{len(rows)} seeds, t 95 %" if len(rows) > 1 else None,
-            })  # fmt: skip
-        return pd.DataFrame(points)
+        by_seed = [part.set_index("step") for _, part in log.groupby("seed")]
+        steps = [step for step in by_seed[0].index if all(step in part.index for part in by_seed)]
+        values = [part.loc[steps, column] for part in by_seed]
+        return seed_means.curve(series, by_seed[0].loc[steps, "epoch"], values, kind="retrained")
+
+    def part_means(self, column: str, *, first: float = 0.0, last: float = 1.0) -> list[float]:
+        """Mean of a logged column over the share of the run from `first` to `last`, one a seed."""
+        return [seed_means.part_mean(rows, column, first=first, last=last) for _, rows in self.log().groupby("seed")]
 
     def numbers(self) -> pd.DataFrame:
         """What the training counted and measured: a row a seed."""
@@ -129,14 +136,55 @@ class Arm:
 
         return dataclasses.replace(self, of=of, changes={**self.changes, "after epoch": epoch})
 
+    def after_step(self, step: int) -> "Arm":
+        """The same run as it stood after some step. Raises ValueError for a step that `keep_steps` does not name."""
+        kept = getattr(self.stage(0).recipe, "keep_steps", ())
+        if step not in kept:
+            raise ValueError(f"no model after step {step}: keep_steps is {kept}; name it where the arm is made")
+
+        def of(seed: int) -> Model:
+            return Model(self.of(seed).stage, f"steps/{step}")
+
+        return dataclasses.replace(self, of=of, changes={**self.changes, "after step": step})
+
+    @property
+    def same_for_all_seeds(self) -> bool:
+        """Whether several seeds share one model: a base, a teacher."""
+        return self.seeds > 1 and self.of(0) == self.of(1)
+
     def trained(self) -> int:
         """For how many seeds the model is finished."""
         wanted = [self.stage(seed) for seed in range(self.seeds)]
         slots = [store.Slot(self.profile, stage.name, stages.key(stage)) for stage in wanted]
         return sum(store.end_record(slot.final) is not None for slot in slots)
 
+    @property
+    def what(self) -> str:
+        """Its method, and what it has beside the settings."""
+        return f"{self.method}{_shown(self.changes)}"
+
     def __repr__(self) -> str:
-        return f"{self.method} under {_seeds(self.seeds)}{_told(self.changes)}, {self.trained()} trained"
+        return f"{self.method} under {_seeds(self.seeds)}{_shown(self.changes)}, {self.trained()} trained"
+
+
+def record(arms: Mapping[str, Arm]) -> None:
+    """Note for the run's record what the arms are, so that a table can be traced back to them by name."""
+    for name, arm in arms.items():
+        stage = arm.stage(0)
+        code = dict.fromkeys(one.code for one in _with_inputs(stage))
+        session.add_arm(name, arm.what, made_by=_expression(stage), code=[list(one) for one in code])
+
+
+def _with_inputs(stage: Stage) -> Iterator[Stage]:
+    yield stage
+    for one in stage.inputs.values():
+        yield from _with_inputs(one)
+
+
+def _expression(stage: Stage) -> str:
+    """The stage and what it was made of: "ddpo(dsft(base, dialogues), pairs)"."""
+    inputs = ", ".join(_expression(one) for one in stage.inputs.values())
+    return f"{stage.name}({inputs})" if inputs else stage.name
 
 
 def require_seed(seed: int, seeds: int) -> int:
@@ -150,6 +198,6 @@ def _seeds(count: int) -> str:
     return "seed 0" if count == 1 else f"seeds 0 to {count - 1}"
 
 
-def _told(changes: Mapping[str, Any]) -> str:
+def _shown(changes: Mapping[str, Any]) -> str:
     parts = [f"{name} {name_of(value) if name == 'loss' else value}" for name, value in changes.items()]
     return f": {', '.join(parts)}" if parts else ""

@@ -20,7 +20,11 @@ def base_stage(profile: str, seed: int = 0) -> Stage:
 
 
 def probe_stage(profile: str, seed: int = 0) -> Stage:
-    """The skill probe of the base with this seed. A stage of its own: another judge must not retrain the base."""
+    """The skill probe of the base with this seed."""
+    return probe_of(profile, base_stage(profile, seed))
+
+
+def probe_of(profile: str, base: Stage) -> Stage:
+    """The skill probe of a base. A stage of its own: another judge must not retrain the base."""
     recipe = settings.load("zephyr", profile, "probe", Probe)
-    base = base_stage(profile, seed)
     return Stage("probe", "zephyr_lab.methods.stages.probe:build", recipe, inputs={"base": base})

@@ -2,13 +2,14 @@
 
 Two files answer: LMSYS's GPT-4 scores of MT-Bench and AlpacaEval 1's annotations. Where one is not at hand, or says
 nothing of a row, that is told (`absent`, `sources`) and nothing is made up. No copy of Zephyr's own MT-Bench
-judgements was found, so its 7.34 can only be quoted. Our own models' rows are `zephyr_chat`'s.
+judgements was found, so its 7.34 can only be quoted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from zephyr_lab.data import released
@@ -19,6 +20,7 @@ from zephyr_lab.scoring.alpaca_eval import WinRate
 from zephyr_lab.scoring.annotations import Annotation
 from zephyr_lab.scoring.intervals import Estimate
 from zephyr_lab.scoring.judgments import Judgment
+from zephyr_lab.scoring.length_bias import length_bias
 from zephyr_lab.scoring.mt_bench import ModelScore
 
 SCORES, ANNOTATIONS = FILES = "mt_bench_scores", "alpaca_eval_v1"  # names in the catalogue of released files
@@ -57,6 +59,7 @@ RADAR_MODELS = {
 SISTER_PLOT = "KD + DAE, Figure 1, read off"
 NOT_TRAINED = "no model was trained for this table"
 NO_FILE = "no judgements among the released files"
+RESAMPLES = 1000
 
 
 class Known(NamedTuple):
@@ -128,22 +131,31 @@ def sources() -> pd.DataFrame:
     )
 
 
+def category_means(ours: ChatScores, rows: Iterable[str] = RADAR_MODELS) -> pd.DataFrame:
+    """Tidy frame of the recomputed category means of Figure 1's larger models, those of `rows` that are at hand."""
+    return tables.frame(
+        _number(row, name, estimate, OVER_TEN, SCORES)
+        for row in rows
+        if RADAR_MODELS[row] in ours.mt_bench
+        for name, estimate in ours.mt_bench[RADAR_MODELS[row]].categories.items()
+    )
+
+
+def in_order_of(axes: Sequence[str], table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its metrics in the order of a radar's spokes."""
+    spokes = {axis: place for place, axis in enumerate(axes)}
+    return table.sort_values("metric", key=lambda metrics: metrics.map(spokes), kind="stable", ignore_index=True)
+
+
 def categories(ours: ChatScores) -> pd.DataFrame:
     """Figure 1's radar: recomputed category means of the larger models, beside what a sister plot shows of them.
 
     In the order of Figure 1's spokes. Zephyr's own polygon cannot be drawn: its values were never printed.
     """
-    rows = [
-        _number(row, name, estimate, OVER_TEN, SCORES)
-        for row, model in RADAR_MODELS.items()
-        if model in ours.mt_bench
-        for name, estimate in ours.mt_bench[model].categories.items()
-    ]
     theirs = published.table("kd_dae", "fig1")
     wanted = theirs["row"].isin([*RADAR_MODELS, "Claude-v1"])
-    table = tables.side_by_side(tables.frame(rows), theirs[wanted].assign(source=SISTER_PLOT))
-    spokes = {axis: place for place, axis in enumerate(published.exhibit("zephyr", "fig1").axes)}
-    return table.sort_values("metric", key=lambda metrics: metrics.map(spokes), kind="stable", ignore_index=True)
+    table = tables.side_by_side(category_means(ours), theirs[wanted].assign(source=SISTER_PLOT))
+    return in_order_of(published.exhibit("zephyr", "fig1").axes, table)
 
 
 def conventions(ours: ChatScores) -> pd.DataFrame:
@@ -184,6 +196,32 @@ def length_notes(ours: ChatScores) -> dict[str, str]:
     """What a reader of the length-controlled win rates must know, by model; nothing where there is nothing to say."""
     notes = {model: record.length_controlled.statement for model, record in ours.alpaca_eval.items()}
     return {model: note for model, note in notes.items() if note}
+
+
+def length_effect(claim: str, metric: str) -> pd.DataFrame:
+    """How much GPT-4 likes length, as the effect of a claim: log-odds of a win for one standard deviation of length.
+
+    From AlpacaEval 1's annotations, over all released models, with an intercept each; no row without the file or an
+    interval. `metric` is that of claims.toml.
+    """
+    path = released.path(ANNOTATIONS)
+    if path is None:
+        return pd.DataFrame(columns=list(tables.COLUMNS))
+    known = [one for one in annotations.read(path).annotations if _is_whole(one)]
+    fitted = length_bias(
+        [one.win for one in known],
+        [one.length - one.baseline_length for one in known],
+        [one.model for one in known],
+        [one.instruction for one in known],
+        generator=np.random.default_rng(0),
+        resamples=RESAMPLES,
+    )
+    if fitted.interval is None:
+        return pd.DataFrame(columns=list(tables.COLUMNS))
+    low, high = fitted.interval
+    row = {"row": claim, "metric": metric, "kind": "recomputed", "value": fitted.log_odds, "low": low, "high": high}
+    interval = f"{len({one.instruction for one in known})} instructions, bootstrap 95 %"
+    return tables.frame([{**row, "n": fitted.n, "interval": interval, "source": ANNOTATIONS}])
 
 
 def known_figures(ours: ChatScores) -> Iterator[Known]:
@@ -239,6 +277,10 @@ def _annotations() -> tuple[list[Annotation], int]:
         return [], 0
     read = annotations.read(path)
     return read.annotations, len(read.bad)
+
+
+def _is_whole(one: Annotation) -> bool:
+    return one.win is not None and one.length is not None and one.baseline_length is not None
 
 
 def _lengths(annotated: Iterable[Annotation]) -> dict[str, Estimate]:

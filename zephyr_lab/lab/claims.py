@@ -4,7 +4,7 @@ What is decided stands in claims.toml before anything is measured: which arm min
 direction, beyond which margin. `decide` computes it, records it, and prints what came of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
@@ -48,22 +48,27 @@ class Claims:
         self._said: dict[str, str] = {}
 
     def decide(
-        self, id: str, measured: Comparison | pd.DataFrame | Measured | Sequence[Measured] | None = None
+        self,
+        id: str,
+        measured: Comparison | Sequence[Comparison] | pd.DataFrame | Measured | Sequence[Measured] | None = None,
     ) -> None:
         """Decide a claim, record it for the ledger, and print the verdict with effect and interval.
 
         id: of this paper, or of an overview document (S...), whose verdict published facts give. measured: answers that
-        hold the arms which claims.toml names for it; or, for a claim about something else, the effects themselves (see
-        `reporting.check.claims`); nothing for a claim that cannot be tested here, or that facts alone decide. Raises
-        ValueError for an id that neither has, and for answers where claims.toml names no arms.
+        hold the arms which claims.toml names for it, or a list where its parts are about different things; or, for a
+        claim about something else, the effects themselves (see `reporting.check.claims`); nothing for a claim that
+        cannot be tested here, or that facts alone decide. Raises ValueError for an id that neither has, and for answers
+        where claims.toml names no arms.
         """
         paper, claim = self._claim(id)
-        if isinstance(measured, Comparison):
-            lacking = sorted({arm for part in claim.parts for arm in part.arms} - set(measured.arms))
+        compared = [measured] if isinstance(measured, Comparison) else measured
+        if isinstance(compared, list) and all(isinstance(one, Comparison) for one in compared):
+            asked = {arm for one in compared for arm in one.arms}
+            lacking = sorted({arm for part in claim.parts for arm in part.arms} - asked)
             if lacking:
                 print(f"{id} not measured: no arm named {', '.join(map(repr, lacking))} was asked")
                 return
-            measured = effects(claim, measured)
+            measured = effects(claim, *compared)
         given = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
         (entry,) = check.decided(paper, [id], given)
         self._said[id] = sentence(claim, entry)
@@ -75,15 +80,27 @@ class Claims:
         differences: a tidy frame whose rows are comparisons, as `Answers.differences` makes it. names: the metrics to
         speak of, each with the words for it; by default all of them under their own names.
         """
-        for line in differences.to_dict("records"):
+        self._say(differences, names, digits, conclusion)
+
+    def report(self, numbers: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print numbers with their intervals, a line each, and remember it for `findings`.
+
+        numbers: a tidy frame, each row a number by itself. names: as in `conclude`.
+        """
+        self._say(numbers, names, digits, number)
+
+    def _say(
+        self, frame: pd.DataFrame, names: Mapping[str, str] | None, digits: int, words: Callable[..., str]
+    ) -> None:
+        for line in frame.to_dict("records"):
             if names is None or line["metric"] in names:
-                words = (names or {}).get(line["metric"], line["metric"])
-                said = conclusion(line, words, digits=digits)
-                self._said[f"{line['row']}, {words}"] = said
+                metric = (names or {}).get(line["metric"], line["metric"])
+                said = words(line, metric, digits=digits)
+                self._said[f"{line['row']}, {metric}"] = said
                 print(said)
 
     def findings(self) -> None:
-        """Print what was found: one sentence a claim that was decided and a difference that was concluded from."""
+        """Print what was found: one sentence a claim that was decided, a difference, and a number that was reported."""
         for said in self._said.values():
             print(f"- {said}")
 
@@ -98,15 +115,20 @@ class Claims:
         raise ValueError(f"{self._paper} has no claim {id!r}; known: {', '.join(known)}")
 
 
-def effects(claim: Claim, comparison: Comparison) -> pd.DataFrame:
-    """The effect of each part of a claim, from the arms and the measure that claims.toml names for it."""
+def effects(claim: Claim, *compared: Comparison) -> pd.DataFrame:
+    """The effect of each part of a claim, from the arms and the measure that claims.toml names for it; of several
+    comparisons, the first one that has the measure."""
+    rows = []
     for part in claim.parts:
-        if len(part.arms) not in (2, 4) or part.measure not in comparison.measures:
+        able = [one for one in compared if part.measure in one.measures]
+        if len(part.arms) not in (2, 4) or not able:
+            known = dict.fromkeys(name for one in compared for name in one.measures)
             raise ValueError(
                 f"claims.toml names no arms and no measure for {claim.id} ({part.metric}) that these answers have; "
-                f"measures: {', '.join(comparison.measures)}; or decide it from effects"
+                f"measures: {', '.join(known)}; or decide it from effects"
             )
-    return scores.effects([comparison.effect(claim.id, part) for part in claim.parts])
+        rows.append(able[0].effect(claim.id, part))
+    return scores.effects(rows)
 
 
 def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
@@ -119,6 +141,14 @@ def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) ->
     near, far = sorted((abs(low), abs(high)))
     way = "higher" if value > 0 else "lower"
     return f"{difference['row']}, {words}: {way} by {abs(value):.{digits}f} [{near:.{digits}f}, {far:.{digits}f}]{of}"
+
+
+def number(line: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
+    """`alpha, beta from chosen answers: 0.05 [0.04, 0.06] (19 rows, t 95 %)`; no ends where it has no interval."""
+    value, low, high = (line[name] for name in ("value", "low", "high"))
+    ends = "" if pd.isna(low) or low == high else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    of = f" ({line['interval']})" if isinstance(line["interval"], str) and line["interval"] else ""
+    return f"{line['row']}, {words}: {value:.{digits}f}{ends}{of}"
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Notebook 50: what each recipe costs here, and how the lean losses compare with other implementations.
+"""What trainings cost here, and how the lean losses compare with other implementations.
 
 Seconds are those that the store kept when a training ran; ratios are those that `make bench` committed.
 """
@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zephyr_lab.core import files, paths, session, settings
+from zephyr_lab.core import files, paths, session
 from zephyr_lab.engine import store
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.lab import domain_alignment, draft_stages, kd_stages, rlhf, zephyr_stages
-from zephyr_lab.lab.domain_alignment import AlignmentSettings
-from zephyr_lab.lab.kd_scale import ALPHA_2X
+from zephyr_lab.lab.arms import Arm
 from zephyr_lab.reporting import tables
 
 RESULTS = "benchmarks/results.json"
@@ -34,34 +32,15 @@ class Ratio(NamedTuple):
     memory: float | None
 
 
-def recipes(profile: str, seed: int) -> dict[str, Stage]:
-    """A training of each recipe, in the order of the notebooks that use them, which have trained it already."""
-    arms = settings.load("kd_dae", profile, "alignment", AlignmentSettings)
-    starts = domain_alignment.starts(profile, seed)
-    aligned = domain_alignment.aligned(profile, seed, starts, arms, kd_stages.domain_expert(profile))
-    preferences = rlhf.methods(profile, seed)
-    return {
-        "dSFT": zephyr_stages.dsft(profile, seed),
-        "dDPO": zephyr_stages.ddpo(profile, seed),
-        "KD, both losses": kd_stages.kd(profile, seed),
-        "KD, prediction alone": kd_stages.kd(profile, seed, attention_weight=0.0),
-        "KD at scale, 2x student": starts[ALPHA_2X].stage,
-        "DAE": aligned[domain_alignment.BETA].stage,
-        "DAE, 2x student": aligned[domain_alignment.BETA_2X].stage,
-        "draft, stage 1": draft_stages.stage_1(profile, seed).stage,
-        "reward model": preferences[rlhf.PPO][0],
-        **{name: preferences[name][-1] for name in (rlhf.DPO, rlhf.ONLINE, rlhf.PPO, rlhf.RLOO)},
-    }
-
-
-def measured(profile: str, seeds: int) -> pd.DataFrame:
-    """Tidy frame: CPU seconds of whole stages, loading and held-out measures included; steps; and one by the other."""
-    made = [recipes(profile, seed) for seed in range(seeds)]
-    get_many(stage for one in made for stage in one.values())
+def measured(arms: Mapping[str, Arm]) -> pd.DataFrame:
+    """Tidy frame, of the training of each arm: CPU seconds of the whole stage, loading and held-out measures included;
+    steps; and one by the other. Trains what is missing."""
+    made = {name: [arm.stage(seed) for seed in range(arm.seeds)] for name, arm in arms.items()}
+    get_many(stage for of_arm in made.values() for stage in of_arm)
     rows: list[dict[str, Any]] = []
-    for name in made[0]:
-        spent = [_cpu_seconds(one[name]) for one in made]
-        steps = [_steps(one[name]) for one in made]
+    for name, of_arm in made.items():
+        spent = [_cpu_seconds(stage) for stage in of_arm]
+        steps = [_steps(stage) for stage in of_arm]
         a_step = [1000 * seconds / count for seconds, count in zip(spent, steps, strict=True)]
         for metric, values in ((SECONDS, spent), (STEPS, steps), (A_STEP, a_step)):
             rows += scores.counted(name, metric, values, n=int(steps[0]))
@@ -100,6 +79,25 @@ def shown(found: list[Ratio]) -> pd.DataFrame:
             "peak memory over ours": "" if one.memory is None else f"{one.memory:.1f}",
         }
         for one in found
+    ])  # fmt: skip
+
+
+def closest(found: list[Ratio]) -> pd.DataFrame:
+    """The fastest contender of each benchmark, as `Lab.report` prints it: how many times our seconds it takes."""
+    best: dict[str, Ratio] = {}
+    for one in found:
+        if one.benchmark not in best or one.value < best[one.benchmark].value:
+            best[one.benchmark] = one
+    return pd.DataFrame([
+        {
+            "row": f"{one.benchmark}, {one.case}: {one.contender}",
+            "metric": "CPU seconds over ours",
+            "value": one.value,
+            "low": one.low,
+            "high": one.high,
+            "interval": "least and most of the rounds",
+        }
+        for one in best.values()
     ])  # fmt: skip
 
 

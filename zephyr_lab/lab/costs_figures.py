@@ -1,4 +1,4 @@
-"""The picture of notebook 50: seconds of others over ours, a panel a benchmark."""
+"""Seconds of others over ours, a panel a benchmark."""
 
 from collections.abc import Sequence
 

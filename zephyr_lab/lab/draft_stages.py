@@ -1,15 +1,14 @@
-"""Aligning drafts as stages of a profile: targets, data, the draft of the chat target, its adaptations, their scores.
+"""Aligning drafts (EDA) as stages: targets, data, drafts, acceptance lengths, the paper's recipes with named changes.
 
 Settings come from papers/eda/settings.toml. A target is the chat model, a specialist fine-tuned from it, the dDPO
 model, or a model of the hub where the profile names one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from zephyr_lab.core import paths, session, settings
+from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
@@ -17,54 +16,33 @@ from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.recipes.draft_data import (
     CHAT,
+    SPECIALTIES,
     HubQuestions,
+    OwnScores,
     Regeneration,
     RowScores,
     Selection,
     SpecialtyDialogues,
 )
+from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
 from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores
 from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 
-Arguments = ParamSpec("Arguments")
-Made = TypeVar("Made")
 PAPER = "eda"
-MATH, CODE, CLINIC = "math", "code", "clinic"
-SPECIALTIES = (MATH, CODE, CLINIC)
 DPO = "dDPO"  # aligned with human preferences instead of fine-tuned to a domain
-STAGE_1 = "stage 1"  # the arm of the draft that the chat target is given
-ORIGINAL, REGENERATED = "original", "regenerated"
+STAGE_1 = "stage 1"  # the name of a draft that is made for a target, not adapted to it
 
 
 @dataclass(frozen=True)
-class Selected:
-    """A share of the regenerated rows, by a rule of `recipes.draft_data.RULES`."""
+class Part:
+    """One way to train a draft: what trains (`models.draft_shape.PARTS`), on which dialogues, from which start, and
+    LoRA's rank (0 for other parts)."""
 
-    rule: str
-    share: float
-
-    def __str__(self) -> str:
-        return f"{self.rule} {100 * self.share:g} %"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One adaptation: what it trains (of `models.draft_shape.PARTS`), its start, its data, and LoRA's rank."""
-
-    name: str
     part: str
+    data: Stage
     start: str
-    data: str | Selected
     rank: int = 0
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A trained draft: its stage, and the folder inside it: an arm's name, or "<arm>/steps/<n>"."""
-
-    stage: Stage
-    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,36 +56,20 @@ class TargetSettings:
     revision: str
 
 
-def remembered(make: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
-    """`make`, whose result is kept as long as the settings files are as they were.
+@dataclass(frozen=True, kw_only=True)
+class SpeedSettings:
+    """How time is measured, where it differs from [scores]: fields of `DraftScores`; see there."""
 
-    Arms share targets and data many times over, and each would read the settings anew. The files are registered with
-    the running notebook at every call.
-    """
-
-    @cache
-    def kept(stamps: tuple[tuple[str, int, int], ...], *arguments: Any, **named: Any) -> Made:
-        return make(*arguments, **named)
-
-    @wraps(make)
-    def made(*arguments: Arguments.args, **named: Arguments.kwargs) -> Made:
-        return kept(_settings_stamps(), *arguments, **named)
-
-    return made
+    loop_prompts: int
+    loop_length: int
+    extra_layers: int
+    samples: int
+    tree_top: int
+    tree_depth: int
+    tree_nodes: int
+    rows_at_once: int
 
 
-def _settings_stamps() -> tuple[tuple[str, int, int], ...]:
-    """Place, time and size of the settings files that stages here are made of."""
-    stamps = []
-    for paper in (PAPER, "zephyr"):
-        path = paths.papers_dir() / paper / "settings.toml"
-        session.read_file(path, name=f"papers/{paper}/settings.toml")
-        stat = path.stat()
-        stamps.append((str(path), stat.st_mtime_ns, stat.st_size))
-    return tuple(stamps)
-
-
-@remembered
 def target(profile: str, seed: int, name: str) -> Model:
     """The target `name`: "chat", a specialty, or "dDPO". Raises ValueError for any other."""
     if name == DPO:
@@ -136,7 +98,6 @@ def targets(profile: str) -> tuple[str, ...]:
     return (*SPECIALTIES, DPO) if trained_here else SPECIALTIES
 
 
-@remembered
 def pool(profile: str, seed: int, name: str) -> Stage:
     """The prompts of a target's domain, mixed with general ones, with the answers of a data set; and held-out prompts.
 
@@ -145,7 +106,6 @@ def pool(profile: str, seed: int, name: str) -> Stage:
     return _dialogues(profile, seed, CHAT if name == DPO else name, "pool")
 
 
-@remembered
 def original(profile: str, seed: int, name: str) -> Stage:
     """Dialogues with a data set's answers: the pool's; in hub profiles general conversations, as in the paper.
 
@@ -156,111 +116,137 @@ def original(profile: str, seed: int, name: str) -> Stage:
     return zephyr_stages.dialogues(profile, seed) if name == CHAT else pool(profile, seed, name)
 
 
-@remembered
-def regenerated(profile: str, seed: int, name: str) -> Stage:
-    """The pool answered by the target itself."""
-    model = target(profile, seed, name)
-    recipe = settings.load(PAPER, profile, "regeneration", Regeneration, folder=model.folder)
-    inputs = {TARGET: model.stage, "pool": pool(profile, seed, name)}
-    return Stage("regenerated", "zephyr_lab.methods.stages.draft_regenerate:build", recipe, seed=seed, inputs=inputs)
+def regenerated(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Stage:
+    """The dialogues of `data` answered by the target itself; `changes`: fields of `Regeneration`."""
+    recipe = settings.load(PAPER, profile, "regeneration", Regeneration, folder=target.folder)
+    build = "zephyr_lab.methods.stages.draft_regenerate:build"
+    inputs = {TARGET: target.stage, "pool": data}
+    return Stage("regenerated", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
-@remembered
-def row_scores(profile: str, seed: int, name: str) -> Stage:
-    """What the regenerated rows of a target can be selected by."""
-    base, tuned = target(profile, seed, CHAT), target(profile, seed, name)
-    folders = {"base_folder": base.folder, "target_folder": tuned.folder, "draft_folder": STAGE_1}
+def row_scores(profile: str, *, base: Model, target: Model, draft: Model, data: Stage) -> Stage:
+    """What the rows of `data` can be selected by: the shift from `base` to `target`, and the draft's loss."""
+    folders = {"base_folder": base.folder, "target_folder": target.folder, "draft_folder": draft.folder}
     recipe = settings.load(PAPER, profile, "row_scores", RowScores, **folders)
-    inputs = {
-        "base": base.stage,
-        TARGET: tuned.stage,
-        "draft": stage_1(profile, seed).stage,
-        "data": regenerated(profile, seed, name),
-    }
+    inputs = {"base": base.stage, TARGET: target.stage, "draft": draft.stage, "data": data}
     return Stage("row_scores", "zephyr_lab.methods.stages.draft_row_scores:build", recipe, inputs=inputs)
 
 
-@remembered
-def selected(profile: str, seed: int, name: str, which: Selected) -> Stage:
-    """The regenerated rows of a target that `which` keeps."""
-    inputs = {"data": regenerated(profile, seed, name), "scores": row_scores(profile, seed, name)}
-    recipe = Selection(rule=which.rule, share=which.share)
+def own_scores(scores: Stage, rule: str) -> Stage:
+    """`scores` with the values of a rule of one's own, as `engine.own_code.captured` made it, in place of the shift."""
+    build = "zephyr_lab.methods.stages.draft_own_scores:build"
+    return Stage("own_scores", build, OwnScores(rule=rule), inputs={"scores": scores})
+
+
+def selected(seed: int, *, data: Stage, scores: Stage, rule: str, share: float) -> Stage:
+    """A share of the rows of `data`, by a rule of `recipes.draft_data.RULES` on their scores."""
+    recipe = Selection(rule=rule, share=share)
+    inputs = {"data": data, "scores": scores}
     return Stage("selected", "zephyr_lab.methods.stages.draft_selection:build", recipe, seed=seed, inputs=inputs)
 
 
-def data(profile: str, seed: int, name: str, which: str | Selected) -> Stage:
-    """The rows that an arm learns from."""
-    if isinstance(which, Selected):
-        return selected(profile, seed, name, which)
-    return {ORIGINAL: original, REGENERATED: regenerated}[which](profile, seed, name)
-
-
-@remembered
-def stage_1(profile: str, seed: int) -> Draft:
+def stage_1(profile: str, seed: int) -> Model:
     """The draft made for the chat target, on a data set's answers with the chat target's features."""
-    arm = Arm(STAGE_1, "all", "new", ORIGINAL)
-    return Draft(_trained(profile, seed, CHAT, [arm], section="stage_1", draft=None), STAGE_1)
+    return new_draft(profile, seed, target=target(profile, seed, CHAT), data=original(profile, seed, CHAT))
 
 
-def adapted(profile: str, seed: int, name: str, arms: Sequence[Arm], **changes: Any) -> dict[str, Draft]:
-    """The draft of the chat target adapted to the target `name` in several arms, by one worker; `changes`: fields of
-    the recipe (`DraftRecipe`)."""
-    stage = _trained(profile, seed, name, arms, section="stage_2", draft=stage_1(profile, seed), **changes)
-    return {arm.name: Draft(stage, arm.name) for arm in arms}
+def new_draft(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Model:
+    """A draft made for `target` from nothing; `changes`: fields of `DraftRecipe`."""
+    arms = {STAGE_1: Part("all", data, "new")}
+    return Model(_drafts(profile, seed, arms, section="stage_1", target=target, draft=None, **changes), STAGE_1)
 
 
-def scores(profile: str, seed: int, name: str, drafts: Mapping[str, Draft], **changes: Any) -> Stage:
-    """Acceptance lengths of `drafts` against the target `name` on its held-out prompts.
+def adapted(profile: str, seed: int, arms: Mapping[str, Part], *, target: Model, draft: Model, **changes: Any) -> Stage:
+    """`draft` adapted to `target` in several arms by one worker, each in a folder of its name; `changes`: fields of
+    `DraftRecipe`."""
+    return _drafts(profile, seed, arms, section="stage_2", target=target, draft=draft, **changes)
 
-    `changes`: fields of the recipe (`DraftScores`), "prompts_of" (another target's prompts) among them.
+
+def scores(
+    profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage, **changes: Any
+) -> Stage:
+    """Acceptance lengths of `drafts` beside `target` on the held-out prompts of `asked`.
+
+    `changes`: fields of `DraftScores`, e.g. lengths=(4,).
     """
-    asked = changes.pop("prompts_of", name)
-    model = target(profile, seed, name)
-    roles = {id(draft.stage): draft.stage for draft in drafts.values()}
-    by_stage = {key: f"drafts {place}" for place, key in enumerate(roles)}
+    roles = _roles("drafts", (draft.stage for draft in drafts.values()))
     recipe = settings.load(
         PAPER,
         profile,
         "scores",
         DraftScores,
         drafts=tuple(drafts),
-        inputs=tuple(by_stage[id(draft.stage)] for draft in drafts.values()),
+        inputs=tuple(_role_of(draft.stage, roles) for draft in drafts.values()),
         folders=tuple(draft.folder for draft in drafts.values()),
-        target_folder=model.folder,
+        target_folder=target.folder,
         split="test",
-        system_turn=model.system_turn,
+        system_turn=target.system_turn,
     )
-    inputs = {by_stage[key]: stage for key, stage in roles.items()}
-    inputs |= {TARGET: model.stage, PROMPTS: pool(profile, seed, asked)}
+    inputs = {**roles, TARGET: target.stage, PROMPTS: asked}
     build = "zephyr_lab.methods.stages.draft_scores:build"
     return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
-def _trained(
-    profile: str, seed: int, name: str, arms: Sequence[Arm], *, section: str, draft: Draft | None, **changes: Any
+def timed(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage) -> Stage:
+    """As `scores`, on few prompts, with the time that decoding takes with each draft and without."""
+    table = settings.load(PAPER, profile, "speed", SpeedSettings)
+    return scores(
+        profile, seed, drafts, target=target, asked=asked, timed=True, prompts=table.loop_prompts, **vars(table)
+    )
+
+
+def lossless(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage) -> Stage:
+    """What `target` answers with a draft and without, compared; `drafts`: that one, by its name."""
+    (draft,) = drafts.values()
+    folders = {"target_folder": target.folder, "draft_folder": draft.folder}
+    recipe = settings.load(PAPER, profile, "lossless", DraftLossless, **folders)
+    inputs = {TARGET: target.stage, "draft": draft.stage, PROMPTS: asked}
+    return Stage("lossless", "zephyr_lab.methods.stages.draft_lossless:build", recipe, seed=seed, inputs=inputs)
+
+
+def _drafts(
+    profile: str,
+    seed: int,
+    arms: Mapping[str, Part],
+    *,
+    section: str,
+    target: Model,
+    draft: Model | None,
+    **changes: Any,
 ) -> Stage:
-    model = target(profile, seed, name)
-    kinds = list(dict.fromkeys(arm.data for arm in arms))
-    rows = {kind: f"data {place}" for place, kind in enumerate(kinds)}
+    roles = _roles("data", (arm.data for arm in arms.values()))
     recipe = settings.load(
         PAPER,
         profile,
         section,
         DraftRecipe,
-        arms=tuple(arm.name for arm in arms),
-        parts=tuple(arm.part for arm in arms),
-        ranks=tuple(arm.rank for arm in arms),
-        starts=tuple(arm.start for arm in arms),
-        data=tuple(rows[arm.data] for arm in arms),
-        target_folder=model.folder,
+        arms=tuple(arms),
+        parts=tuple(arm.part for arm in arms.values()),
+        ranks=tuple(arm.rank for arm in arms.values()),
+        starts=tuple(arm.start for arm in arms.values()),
+        data=tuple(_role_of(arm.data, roles) for arm in arms.values()),
+        target_folder=target.folder,
         draft_folder=draft.folder if draft else "",
-        system_turn=model.system_turn,
+        system_turn=target.system_turn,
     )
-    inputs = {TARGET: model.stage, **{role: data(profile, seed, name, kind) for kind, role in rows.items()}}
+    inputs = {TARGET: target.stage, **roles}
     if draft:
         inputs["draft"] = draft.stage
     build = "zephyr_lab.methods.stages.draft:build"
     return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+def _roles(word: str, stages: Iterable[Stage]) -> dict[str, Stage]:
+    """Unlike stages by role, "<word> 0" and on, in the order in which they come."""
+    unlike: list[Stage] = []
+    for stage in stages:
+        if stage not in unlike:
+            unlike.append(stage)
+    return {f"{word} {place}": stage for place, stage in enumerate(unlike)}
+
+
+def _role_of(stage: Stage, roles: Mapping[str, Stage]) -> str:
+    return next(role for role, one in roles.items() if one == stage)
 
 
 def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:

@@ -1,4 +1,4 @@
-"""Pictures of notebooks 20 to 22 that no general plot draws: Figure 3, Figure 4, doses and shares of domain data."""
+"""Pictures of distillation that no general plot draws: loss curves side by side, doses and shares of domain data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +8,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from zephyr_lab.core import files, session
-from zephyr_lab.lab.domain_alignment import BETA, DOMAIN_ONLY, DOSED, MIXED, Routing
+from zephyr_lab.lab import seed_means
+from zephyr_lab.lab.arms import Arm
 from zephyr_lab.reporting import figures
 from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.routing_figure import RoutedRow, routing
 from zephyr_lab.reporting.style import GREY, LOOKS, Look
 
-_DOSE_LOOKS = {BETA: LOOKS["dae"], MIXED: LOOKS["dsft"], DOMAIN_ONLY: LOOKS["ddpo"], "start": Look(GREY, "X")}
-_DOSE_NAMES = {BETA: "DAE", MIXED: "fine-tuning, mixture", DOMAIN_ONLY: "fine-tuning, domain alone"}
+START, START_LOOK = "start", Look(GREY, "X")
+
+
+def step_curves(arms: Mapping[str, Arm], column: str) -> pd.DataFrame:
+    """What `figures.curves` draws: the logged `column` over steps, a line an arm, mean and t interval over seeds."""
+    lines = []
+    for name, arm in arms.items():
+        logs = [log for _, log in arm.log().dropna(subset=[column]).groupby("seed")]
+        lines.append(seed_means.curve(name, logs[0]["step"], [log[column] for log in logs], kind="retrained"))
+    return pd.concat(lines, ignore_index=True)
 
 
 def loss_panels(panels: Mapping[str, pd.DataFrame]) -> Picture:
@@ -28,24 +36,24 @@ def loss_panels(panels: Mapping[str, pd.DataFrame]) -> Picture:
     return picture
 
 
-def trade_off(doses: pd.DataFrame) -> Picture:
+def trade_off(doses: pd.DataFrame, shown: Mapping[str, tuple[str, Look]]) -> Picture:
     """Domain score against chat score, a line an arm from the start through its doses; bars: intervals of both.
 
-    `doses` has rows "<arm>, <n> steps" and "start, 0 steps" and the metrics "ecomm_eval" and "mt_bench".
+    `doses` has rows "<arm>, <n> steps" and "start, 0 steps" and the metrics "ecomm_eval" and "mt_bench"; `shown` says
+    what an arm is called and looks like.
     """
     picture = Picture(figsize=(4.6, 3.4), layout="constrained")
     ax = picture.subplots()
     points = _points(doses)
-    start = points.pop("start")[0]
-    for arm in [arm for arm in DOSED if arm in points]:
+    start = points.pop(START)[0]
+    for arm, (name, look) in shown.items():
         line = [start, *points[arm]]
-        look = _DOSE_LOOKS[arm]
         ax.plot([p.x for p in line], [p.y for p in line], color=look.colour, linewidth=1.2)
         for point in points[arm]:
             _cross(ax, point, look)
             ax.annotate(f"{point.steps}", (point.x, point.y), xytext=(4, 4), textcoords="offset points", fontsize=6.5)
-        ax.plot([], [], color=look.colour, marker=look.marker, label=_DOSE_NAMES[arm])
-    _cross(ax, start, _DOSE_LOOKS["start"])
+        ax.plot([], [], color=look.colour, marker=look.marker, label=name)
+    _cross(ax, start, START_LOOK)
     ax.annotate("start", (start.x, start.y), xytext=(4, -9), textcoords="offset points", fontsize=7)
     ax.set_xlabel("domain score, 1 to 10")
     ax.set_ylabel("chat score, 1 to 10")
@@ -57,7 +65,7 @@ def trade_off(doses: pd.DataFrame) -> Picture:
 
 
 def share_curves(shares: pd.DataFrame) -> Picture:
-    """Gain in domain and chat score over the start, by the share of domain rows, from `domain_alignment.shares`."""
+    """Gain in domain and chat score over the start, by the share of domain rows; rows of `shares` are "<share> %"."""
     names = {"ecomm_eval": ("domain score", LOOKS["dae"]), "mt_bench": ("chat score", LOOKS["kd"])}
     picture = Picture(figsize=(4.0, 2.8), layout="constrained")
     ax = picture.subplots()
@@ -77,20 +85,6 @@ def share_curves(shares: pd.DataFrame) -> Picture:
     bars = "; ".join(dict.fromkeys(shares["interval"]))
     picture.legend(loc="outside lower center", ncols=2, title=f"bars: {bars}", title_fontsize=7)
     return picture
-
-
-def routed(shown: Routing) -> Picture:
-    """Figure 3: the batch of `domain_alignment.routing`."""
-    return routing([RoutedRow(**row) for row in shown.rows], title=f"batch {shown.batch + 1} of seed 0")
-
-
-def save_routing(shown: Routing) -> Path:
-    """Write the batch to build/<profile>/tables/kd_dae/fig3.csv, register and return it."""
-    path = session.current().build / "tables" / "kd_dae" / "fig3.csv"
-    rows = pd.DataFrame(shown.rows).assign(batch=shown.batch + 1)
-    files.write_text(path, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    session.add_product(path)
-    return path
 
 
 def save_curves(panels: Mapping[str, pd.DataFrame], id: str) -> Path:

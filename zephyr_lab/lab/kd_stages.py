@@ -5,6 +5,7 @@ profile alone, as the papers train all runs from the same ones. `changes` are fi
 docstring. Kothari et al. 2024, arXiv 2406.19112.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base, changed
 from zephyr_lab.methods.recipes.dae import DAERecipe
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.evaluate import PAIRS
 from zephyr_lab.methods.recipes.hub_data import HubDialogues
 from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
@@ -27,11 +29,14 @@ from zephyr_lab.methods.recipes.kd_data import (
     PublicMix,
     QualityDialogues,
 )
+from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
+from zephyr_lab.methods.recipes.own_kd import OwnLossKD
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.world_data import WorldDialogues
 
 PAPER = "kd_dae"
+MODEL = "model"  # the name of whoever is asked
 TEACHER_SEED = 0  # of teachers and expert: one of each a profile
 
 # --- data: each stage holds train.jsonl and test.jsonl ----------------------------------------------------------------
@@ -198,6 +203,7 @@ def kd(
     teacher: Model | Stage | None = None,
     start: Model | Stage | None = None,
     data: Stage | None = None,
+    loss: str | None = None,
     **changes: Any,
 ) -> Stage:
     """Distillation of `teacher` (the same-size one) into `start` (the base) on `data` (random dialogues): eq. 5.
@@ -206,8 +212,13 @@ def kd(
     (with gradient_norms_every also prediction_grad_norm, attention_grad_norm). Changes: `KDRecipe`, e.g.
     prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"), ce_weight=1.0 (CE mixed in),
     divergence="reverse", tokens="answers_unshifted", keep_steps=(10, 20) -> Model(stage, "steps/10").
+    loss: another than eq. 2's, as `engine.own_code.captured` made it of a function of `methods.own_kd`'s kind.
     """
-    return _distilled("kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    stage = _distilled("kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    if loss is None:
+        return stage
+    own = OwnLossKD(**dataclasses.asdict(stage.recipe), own_loss=loss)
+    return dataclasses.replace(stage, build="zephyr_lab.methods.stages.own_kd:build", recipe=own)
 
 
 def on_policy_kd(
@@ -278,15 +289,14 @@ def dae(
     expert: Model | Stage | None = None,
     general_teacher: Model | Stage | None = None,
     data: Stage | None = None,
-    domain_share: float | None = None,
     **changes: Any,
 ) -> Stage:
     """Domain alignment of `start` from `expert` (the profile's) on flagged `data` (`mixed_dialogues`): eq. 6.
 
-    General rows follow `general_teacher`, by default the frozen start itself, as printed. domain_share: of the data,
-    where `data` is not given. log.json: domain_loss, general_loss (per token of their own rows) and grad_norm beside
-    the trained loss. Changes: `DAERecipe`, e.g. reference_term=False, domain_teacher="general" (one teacher for all
-    rows), misrouted=0.5 (flags turned over), keep_steps=(10, 20).
+    General rows follow `general_teacher`, by default the frozen start itself, as printed. log.json: domain_loss,
+    general_loss (per token of their own rows) and grad_norm beside the trained loss. Changes: `DAERecipe`, e.g.
+    reference_term=False, domain_teacher="general" (one teacher for all rows), misrouted=0.5 (flags turned over),
+    keep_steps=(10, 20).
     """
     student, domain = as_model(start), as_model(expert or domain_expert(profile))
     folders = {"start": student.folder, "expert": domain.folder, "general": ""}
@@ -295,10 +305,7 @@ def dae(
         general = as_model(general_teacher)
         folders["general"] = general.folder
         inputs["general"] = general.stage
-    share = {} if domain_share is None else {"domain_share": domain_share}
-    if share and data is not None:
-        raise ValueError("domain_share belongs to the data: give it to mixed_dialogues, or leave data out")
-    inputs["dialogues"] = data or mixed_dialogues(profile, seed, **share)
+    inputs["dialogues"] = data or mixed_dialogues(profile, seed)
     recipe = changed(settings.load(PAPER, profile, "dae", DAERecipe, **folders), changes)
     return Stage("dae", "zephyr_lab.methods.stages.dae:build", recipe, seed=seed, inputs=inputs)
 
@@ -320,9 +327,45 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
     )
 
 
-def kept(stage: Stage) -> dict[int, Model]:
-    """The models of a `kd`, `dae` or `tuned` stage by step, at its `keep_steps`; Model(stage) is the final one."""
-    return {step: Model(stage, f"steps/{step}") for step in stage.recipe.keep_steps}
+# --- what they answer -------------------------------------------------------------------------------------------------
+
+
+def evaluation(
+    profile: str,
+    seed: int,
+    model: Model | Stage,
+    *,
+    hot: bool = False,
+    start: Model | Stage | None = None,
+    held_out: Stage | None = None,
+    **changes: Any,
+) -> Stage:
+    """General and domain questions asked of one model, whatever an experiment calls it: arms of notebooks share it.
+
+    seed decides the draws. hot: also the run at one temperature. start: the model from which the divergence is
+    measured, on held-out random dialogues. held_out: pairs on whose test split the model's own ranking is measured.
+    Changes: `KDEvaluation`, e.g. per_group=0 for no domain question.
+    """
+    asked = as_model(model)
+    inputs, folder = {MODEL: asked.stage}, ""
+    if start is not None:
+        folder = as_model(start).folder
+        inputs |= {START: as_model(start).stage, DIALOGUES: random_dialogues(profile, seed)}
+    if held_out is not None:
+        inputs[PAIRS] = held_out
+    recipe = settings.load(
+        PAPER,
+        profile,
+        "evaluation",
+        KDEvaluation,
+        models=(MODEL,),
+        folders=(asked.folder,),
+        system_turns=(asked.system_turn,),
+        hot=hot,
+        start=folder,
+    )
+    build = "zephyr_lab.methods.stages.kd_evaluate:build"
+    return Stage("kd_evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

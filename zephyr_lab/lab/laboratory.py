@@ -6,7 +6,6 @@ dpo = lab.dpo(sft, lab.pairs(), epochs=1)         # a keyword wins over papers/z
 answers = lab.ask({"dSFT": sft, "dDPO": dpo})     # trains what is missing, all seeds at once
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -16,22 +15,21 @@ from zephyr_lab.core import session, settings
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.scheduler import get_many, metrics
+from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.answer_scores import SOURCE
 from zephyr_lab.lab.answers import Answers
-from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.arms import Arm, Rows, record
+from zephyr_lab.lab.choices import Choices
 from zephyr_lab.lab.claims import Claims
+from zephyr_lab.lab.run_epochs import RunEpochs
 from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
+from zephyr_lab.world.benchmark import Question, mt_bench
+from zephyr_lab.world.facts import WorldSize
 
-# Where the words of a paper stand that are not those of every laboratory.
-LABORATORIES = {
-    "zephyr": "laboratory:Lab",
-    "kd_dae": "kd_lab:KDLab",
-    "eda": "eda_lab:EDALab",
-    "teaching": "teaching_lab:TeachingLab",
-}
 Settings = TypeVar("Settings")
 TRUTH = {
     "exact_chosen": "chosen, exact score",
@@ -40,22 +38,18 @@ TRUTH = {
 }
 
 
-class Lab:
+class Laboratory:
     """One paper at one profile, under seeds 0 to `seeds` - 1; nothing is trained before it is asked for.
 
-    The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words:
-    `Lab("kd_dae", ...)` is a `KDLab`. Arms of one laboratory serve in another of the same profile.
+    The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words
+    (`kd_lab.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory serve in
+    another of the same profile.
 
-    notebook: whose run this is, for its record. own: knobs of the notebook's parameters; where one is given (not None),
-    what is saved goes to build/<profile>/own/, beside the standard build and never over it. Raises ValueError for an
-    unknown paper or profile, and for a count of seeds below 1.
+    notebook: whose run this is, for its record; a second laboratory of a notebook needs none. own: knobs of the
+    notebook's parameters; where one is given (not None), what is saved goes to build/<profile>/own/, beside the
+    standard build and never over it. Raises ValueError for an unknown paper or profile, and for a count of seeds
+    below 1.
     """
-
-    def __new__(cls, paper: str, *args: Any, **options: Any) -> "Lab":
-        if paper not in LABORATORIES:
-            raise ValueError(f"paper must be one of {', '.join(LABORATORIES)}, got {paper!r}")
-        module, _, name = LABORATORIES[paper].partition(":")
-        return object.__new__(getattr(importlib.import_module(f"zephyr_lab.lab.{module}"), name))
 
     def __init__(
         self,
@@ -63,30 +57,60 @@ class Lab:
         profile: str,
         seeds: int,
         *,
-        notebook: str = "interactive",
+        notebook: str | None = None,
         own: Mapping[str, str | float | bool | None] | None = None,
     ) -> None:
         require_profile(profile)
         changed = [f"{name}={value}" for name, value in (own or {}).items() if value is not None]
-        session.begin(profile, seeds, notebook=notebook, own="-".join([notebook, *changed]) if changed else "")
+        current = session.current()
+        if notebook is not None or (current.profile, current.seeds) != (profile, seeds):
+            name = notebook or "interactive"
+            session.begin(profile, seeds, notebook=name, own="-".join([name, *changed]) if changed else "")
         self.paper, self.profile, self.seeds = paper, profile, seeds
         self.claims = Claims(paper)
 
     def base(self, number: int | None = None) -> Arm:
         """The base model `number` of the profile, by default 0: one for all seeds, as in the paper."""
         chosen = 0 if number is None else number
-        return self._arm("base model", lambda seed: stages.base(self.profile, chosen), _given(number=number))
+        return self._arm("base model", lambda seed: stages.base(self.profile, chosen), given(number=number))
 
-    def dialogues(self, **changes: Any) -> Rows:
-        """The dialogues of dSFT; `changes`: fields of its recipe (`WorldDialogues`), e.g. filters=()."""
-        changes = _given(**changes)
-        return self._rows("dialogues", lambda seed: stages.dialogues(self.profile, seed, **changes), changes)
+    def dialogues(self, *, filter: Callable[..., Any] | None = None, **changes: Any) -> Rows:
+        """The dialogues of dSFT; `changes`: fields of its recipe (`WorldDialogues`), e.g. filters=().
 
-    def pairs(self, **changes: Any) -> Rows:
+        filter: a function of your own, of one dialogue's messages ({"role", "content"} each), after the named filters:
+        True keeps, False drops, a list of messages repairs. It travels as a loss does (see `dpo`).
+        """
+        changes = given(**changes)
+        own = "" if filter is None else captured(filter)
+
+        def of(seed: int) -> Stage:
+            made = stages.dialogues(self.profile, seed, **changes)
+            return stages.own_filter(made, own) if own else made
+
+        return self._rows("dialogues", of, {**changes, **_names(filter=filter)})
+
+    def pairs(
+        self, *, reject: Callable[..., Any] | None = None, choose: Callable[..., Any] | None = None, **changes: Any
+    ) -> Rows:
         """The preference pairs of dDPO; `changes`: fields of its recipe (`WorldPairs`), e.g. rejected="worst", or
-        table="close_pairs" for another table of settings, setting= for another published recipe."""
-        changes = _given(**changes)
-        return self._rows("pairs", lambda seed: stages.pairs(self.profile, seed, **changes), changes)
+        table="close_pairs" for another table of settings, setting= for another published recipe.
+
+        choose: a function of your own, of the scored completions of one prompt (`data.schemas.Completion`), that gives
+        the place of the answer to choose. reject: one of (completions, the place of the chosen one) that gives the
+        place of the answer to reject, or (chosen, rejected). None: no pair. They travel as a loss does (see `dpo`).
+        Raises ValueError where a named rule is given for the same side.
+        """
+        changes = given(**changes)
+        for function, name in ((reject, "rejected"), (choose, "chosen")):
+            if function is not None and name in changes:
+                raise ValueError(f"{name}={changes[name]!r} and a function for the same answer: give one of them")
+        own = {name: captured(one) for name, one in (("choose", choose), ("reject", reject)) if one is not None}
+
+        def of(seed: int) -> Stage:
+            made = stages.pairs(self.profile, seed, **changes)
+            return stages.own_pairs(made, **own) if own else made
+
+        return self._rows("pairs", of, {**changes, **_names(choose=choose, reject=reject)})
 
     def sft(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
         """dSFT of `start` on dialogues, or on the chosen answers of pairs (`pairs.chosen()`).
@@ -94,10 +118,10 @@ class Lab:
         `changes`: fields of `SFT`, e.g. epochs=3; a value of None is the setting's. setting=: another published recipe.
         """
         self._require(start, dialogues)
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
-            data = dialogues.stage(seed)
+            data = dialogues.of(seed)
             return Model(stages.dsft(self.profile, seed, start=start.of(seed), data=data, **changes))
 
         return self._arm("dSFT", of, changes)
@@ -111,46 +135,89 @@ class Lab:
         """
         self._require(start, pairs)
         own = {} if loss is None else {"loss": captured(loss)}
-        changes = _given(**changes)
+        changes = given(**changes)
 
         def of(seed: int) -> Model:
-            data = pairs.stage(seed)
+            data = pairs.of(seed)
             return Model(stages.ddpo(self.profile, seed, start=start.of(seed), data=data, **own, **changes))
 
         return self._arm("dDPO", of, {**changes, **own})
 
-    def ask(self, arms: Mapping[str, Arm], *, held_out: Rows | None = None, **changes: Any) -> Answers:
+    def ask(
+        self,
+        arms: Mapping[str, Arm],
+        *,
+        held_out: Rows | None = None,
+        rubric: Callable[..., Any] | None = None,
+        **changes: Any,
+    ) -> Answers:
         """Ask every arm under every seed the same questions, with the same draws; train what is missing.
 
-        held_out: pairs on whose test split each model's own ranking is measured too. `changes`: fields of `Evaluation`,
-        e.g. questions=80. An answer depends on nothing else that is asked.
+        held_out: pairs on whose test split each model's own ranking is measured too. rubric: a function of your own, of
+        (turn, text), the question as `world.task.Turn` and the answer's text, in the exact judge's place: a score from
+        1 to 10, or {"score": ..., part: ...}; the same answers are judged, none is sampled again. It travels as a loss
+        does (see `dpo`). `changes`: fields of `Evaluation`, e.g. questions=80. An answer depends on nothing else asked.
         """
         self._require(*arms.values(), *([] if held_out is None else [held_out]))
+        own = "" if rubric is None else captured(rubric)
+        changes = given(**changes)
+
+        def evaluation(seed: int, model: Model) -> Stage:
+            pairs = None if held_out is None else held_out.stage(seed)
+            asked = stages.evaluation_of(self.profile, seed, model, held_out=pairs, **changes)
+            return stages.own_rubric(asked, own) if own else asked
+
+        record(arms)
+        return self._answers({
+            name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()
+        })  # fmt: skip
+
+    def choose(self, arms: Mapping[str, Arm], **changes: Any) -> Choices:
+        """Ask every arm the multiple-choice sets that stand for the academic benchmarks; train what is missing.
+
+        `changes`: fields of `MultipleChoice`, e.g. questions=20. An arm that is one model for all seeds is asked once.
+        """
+        self._require(*arms.values())
+        once = [name for name, arm in arms.items() if arm.same_for_all_seeds]
         asked = {
             name: [
-                stages.evaluation_of(
-                    self.profile,
-                    seed,
-                    arm.of(seed),
-                    held_out=None if held_out is None else held_out.stage(seed),
-                    **_given(**changes),
-                )
-                for seed in range(self.seeds)
+                stages.multiple_choice_of(self.profile, seed, arm.of(seed), **given(**changes))
+                for seed in range(1 if name in once else self.seeds)
             ]
             for name, arm in arms.items()
         }
         get_many([stage for of_arm in asked.values() for stage in of_arm])
-        return Answers.of(asked)
+        record(arms)
+        return Choices.of(asked, once)
+
+    def by_epoch(self, run: Arm) -> RunEpochs:
+        """A dDPO run before its first epoch and after each: how its implicit reward ranks all training and all
+        held-out pairs, and where log-probabilities go. Raises TypeError for an arm that is no dDPO."""
+        self._require(run)
+        return RunEpochs.of(run)
+
+    def world(self) -> WorldSize:
+        """The size of the embedded world that the evaluations of this profile are about."""
+        return require_world(stages.evaluation_of(self.profile, 0, stages.base(self.profile)).recipe.world)
+
+    def questions(self, **changes: Any) -> tuple[Question, ...]:
+        """The two-turn questions of the chat benchmark that `ask` asks with these `changes`."""
+        recipe = stages.evaluation_of(self.profile, 0, stages.base(self.profile), **given(**changes)).recipe
+        return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
         """Print what differences say, a line each; "What we found" says it again. See `Claims.conclude`."""
         self.claims.conclude(differences, names, digits=digits)
 
+    def report(self, numbers: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
+        """Print numbers with their intervals, a line each; "What we found" says it again. See `Claims.report`."""
+        self.claims.report(numbers, names, digits=digits)
+
     def sizes(self, table: str, kind: type[Settings]) -> Settings:
         """A table of the paper's settings at this profile: which further arms there are, how many of what."""
         return settings.load(self.paper, self.profile, table, kind)
 
-    def with_seeds(self, seeds: int) -> "Lab":
+    def with_seeds(self, seeds: int) -> "Laboratory":
         """The same laboratory under another number of seeds, for a question beside the main one."""
         if seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {seeds}")
@@ -180,6 +247,11 @@ class Lab:
             rows += seed_means.number(row, name, values, n=getattr(arm.stage(0).recipe, n), source=SOURCE)
         return tables.frame(rows)
 
+    def _answers(self, asked: Mapping[str, list[Stage]]) -> Answers:
+        """What evaluations found, by arm a stage a seed."""
+        get_many([stage for of_arm in asked.values() for stage in of_arm])  # at once, so that no core waits
+        return Answers.of(asked)
+
     def _arm(self, method: str, of: Callable[[int], Model], changes: Mapping[str, Any]) -> Arm:
         arm = Arm(method, self.profile, self.seeds, of, changes)
         arm.stage(0)  # an unknown setting is named here, not when the models are asked
@@ -200,6 +272,11 @@ class Lab:
                 )
 
 
-def _given(**changes: Any) -> dict[str, Any]:
+def given(**changes: Any) -> dict[str, Any]:
     """Without those that are None: a notebook's parameter that was left to the settings."""
     return {name: value for name, value in changes.items() if value is not None}
+
+
+def _names(**functions: Callable[..., Any] | None) -> dict[str, str]:
+    """What the functions that are given are called."""
+    return {name: one.__name__ for name, one in functions.items() if one is not None}

@@ -1,17 +1,14 @@
-"""Judges with known errors, and the same errors estimated from nothing but their verdicts (notebook 01).
+"""Judges with known errors, and the same errors estimated from nothing but their verdicts.
 
-A judge of single answers has noise; a judge of pairs has noise, a liking for the first place and for longer answers,
-planted in every combination, so that one error taken for another would show.
+A judge of single answers has noise; a judge of pairs has noise, a liking for the first place and for longer answers.
+Planted in every combination, one error taken for another shows.
 """
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from zephyr_lab.core.seeds import derive
 from zephyr_lab.lab import numbers
-from zephyr_lab.lab.world_tour import WorldTour
 from zephyr_lab.reporting import tables
 from zephyr_lab.world import calibration
 from zephyr_lab.world.completions import Completions
@@ -21,44 +18,31 @@ from zephyr_lab.world.task import Turn
 
 ERRORS = ("noise_sd", "position_bias", "length_bias")
 SINGLE = "score_noise_sd"
+Judge = RubricJudge | PairJudge
 Asked = dict[tuple[str, ...], Turn]  # question and answer, or two answers, to the turn that they answer
 
 
-def recovered(chosen: WorldTour, sets: Sequence[Completions], *, judges: int = 0) -> pd.DataFrame:
+def recovered(judges: Mapping[str, Judge], sets: Sequence[Completions]) -> pd.DataFrame:
     """Each planted error as it comes back, with its interval: a tidy frame with the planted value as column planted.
 
     Rows name the judge; metrics: `SINGLE` for judges of answers, `ERRORS` for judges of pairs. A judge's error depends
-    on its seed, question and answers alone, so what comes twice is judged once. `judges` is the seed of the judges.
+    on its seed, question and answers alone, so what comes twice is judged once.
     """
     lines, planted = [], []
     answers, pairs = _answers(sets), _pairs(sets)
-    for sd in chosen.noise_sds:
-        judge = RubricJudge(noise_sd=sd, seed=derive(judges, "planted", str(sd)))
-        verdicts = [judge.score([turn], [answer])[0] for (_, answer), turn in answers.items()]
-        found = calibration.noise_sd([one.exact for one in verdicts], [one.score for one in verdicts])
-        lines.append(
-            _line(f"of answers: noise {sd:g}", SINGLE, found, len(verdicts), "answers, profile likelihood 95 %")
-        )
-        planted.append(sd)
-    for values in product(chosen.noise_sds, chosen.position_biases, chosen.length_biases):
-        wanted = dict(zip(ERRORS, values, strict=True))
-        judge = PairJudge(**wanted, seed=derive(judges, "planted", str(values)))
-        verdicts = [judge.compare(turn, first, second) for (_, first, second), turn in pairs.items()]
-        found = calibration.pair_errors(verdicts)
-        name = "of pairs: noise {:g}, position {:g}, length {:g}".format(*values)
-        for error in ERRORS:
-            lines.append(_line(name, error, getattr(found, error), len(verdicts), "pairs, probit Wald 95 %"))
-            planted.append(wanted[error])
+    for name, judge in judges.items():
+        if isinstance(judge, RubricJudge):
+            verdicts = [judge.score([turn], [answer])[0] for (_, answer), turn in answers.items()]
+            found = calibration.noise_sd([one.exact for one in verdicts], [one.score for one in verdicts])
+            lines.append(_line(name, SINGLE, found, len(verdicts), "answers, profile likelihood 95 %"))
+            planted.append(judge.noise_sd)
+        else:
+            verdicts = [judge.compare(turn, first, second) for (_, first, second), turn in pairs.items()]
+            errors = calibration.pair_errors(verdicts)
+            for error in ERRORS:
+                lines.append(_line(name, error, getattr(errors, error), len(verdicts), "pairs, probit Wald 95 %"))
+                planted.append(getattr(judge, error))
     return tables.frame(lines).assign(planted=planted)
-
-
-def recovered_by_seed(chosen: WorldTour, sets: Sequence[Completions], *, times: int) -> list[pd.DataFrame]:
-    """`recovered` on the rows of each seed alone, `times` over, by judges of other seeds: fewer rows, more judges."""
-    return [
-        recovered(chosen, [made], judges=1 + place * times + time)
-        for place, made in enumerate(sets)
-        for time in range(times)
-    ]
 
 
 def coverage(found: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,6 @@
-"""Pictures that no general plot draws: Zephyr's Figure 3, and differences around zero."""
+"""Pictures that no general plot draws: Zephyr's Figure 3, differences around zero, categories, logs side by side."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +13,7 @@ _STEP_ASIDE = 0.07  # epochs by which neighbouring lines stand apart, so that th
 
 
 def figure_3(accuracies: pd.DataFrame, grid: pd.DataFrame) -> Picture:
-    """Left: curves (`Arm.curve`) over dDPO epochs. Right: rows "N SFT epochs", metrics "M DPO epochs"."""
+    """Left: curves (`RunEpochs.curves`) over dDPO epochs. Right: rows "N SFT epochs", metrics "M DPO epochs"."""
     picture, (left, right) = figures.panels(2, height=3.1)
     figures.curves(accuracies, x_label="dDPO epochs", y_label="implicit-reward accuracy", ax=left)
     _grid(right, grid)
@@ -23,6 +25,25 @@ def around_zero(table: pd.DataFrame, x_labels: dict[str, str]) -> Picture:
     picture = figures.dot_plots(table, x_labels)
     for ax in picture.axes:
         ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
+    return picture
+
+
+def category_panels(table: pd.DataFrame, titles: Mapping[str, str]) -> Picture:
+    """The table of `Answers.by_category` as a dot plot: a line a category, a panel an arm of `titles`, one scale."""
+    turned = table.rename(columns={"row": "metric", "metric": "row"})[table.columns]
+    picture = figures.dot_plots(turned, dict(titles))
+    for ax in picture.axes:
+        ax.set_xlim(1, 10.4)  # room for the whole mark of a full score
+        ax.set_xticks(range(2, 11, 2))
+    return picture
+
+
+def beside(ours: pd.DataFrame, theirs: pd.DataFrame, *, y_label: str) -> Picture:
+    """Two panels of curves over dDPO epochs: ours, and a published log's, each on its own scale."""
+    picture, axes = figures.panels(2)
+    for ax, lines, title in zip(axes, (ours, theirs), ("ours, embedded world", "published log"), strict=True):
+        figures.curves(lines, x_label="DPO epochs", y_label=y_label, ax=ax)
+        ax.set_title(title)
     return picture
 
 

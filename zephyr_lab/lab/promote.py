@@ -94,6 +94,7 @@ def _entry(record: dict[str, Any], wanted: Mapping[str, tuple[str, Path]]) -> di
     return {
         **{name: record[name] for name in ("title", "parameters", "code", "source")},
         "stages": stage_groups(record["stages"]),
+        **({"arms": record["arms"]} if record.get("arms") else {}),
         **({"kept": reasons_kept(record["kept"])} if record.get("kept") else {}),
         "inputs": record["inputs"],
         "files": {name: files.sha256(path) for name, path in made},
@@ -102,12 +103,16 @@ def _entry(record: dict[str, Any], wanted: Mapping[str, tuple[str, Path]]) -> di
 
 
 def _write_provenance(entries: dict[str, dict[str, Any]]) -> None:
-    """A notebook whose files are what they were keeps its entry, which tells of the code, machine and commit that made
-    them first. Machines are listed once."""
+    """A notebook whose files are what they were keeps its entry, which names the code, machine and commit that made
+    them first; its arms are those of now, by which a table is traced. Machines are listed once."""
     path = paths.figures_dir() / "provenance.json"
     old = _unpacked(files.read_json(path)) if path.is_file() else {}
     unchanged = {name for name, entry in entries.items() if old.get(name, {}).get("files") == entry["files"]}
-    content = _packed({name: old[name] if name in unchanged else entry for name, entry in sorted(entries.items())})
+    kept = {
+        name: {**old[name], **({"arms": entries[name]["arms"]} if "arms" in entries[name] else {})}
+        for name in unchanged
+    }
+    content = _packed({name: kept.get(name, entry) for name, entry in sorted(entries.items())})
     _write_if_changed(path, content)
 
 

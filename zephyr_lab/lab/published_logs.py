@@ -1,10 +1,11 @@
-"""What the published DPO logs of zephyr-7b-beta and -alpha say when they are read as data.
+"""What published DPO logs say when they are read as data.
 
 In DPO the reward of an answer is beta (log pi - log pi_ref). Over a fixed evaluation set the mean of log pi_ref is a
 constant, so mean reward against mean log-probability is a straight line and its slope is beta: a check of any log,
 ours too, against the beta that its card or paper names.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.stats import linregress, t
 
 from zephyr_lab.reporting import published, tables
 
+# Both models whose authors published their whole log, with its name among the published exhibits.
 LOGS = {"zephyr-7b-beta": "beta_log", "zephyr-7b-alpha": "alpha_log"}
 FIT = "slope over the rows of the log, t 95 %"
 
@@ -52,10 +54,10 @@ def recover_beta(log: pd.DataFrame, *, answers: str = "chosen") -> Line:
     )
 
 
-def betas() -> pd.DataFrame:
-    """Beta of each published log, from chosen and from rejected answers, beside the paper's one for all models."""
+def betas(logs: Mapping[str, str] = LOGS) -> pd.DataFrame:
+    """Beta of each published log (model -> exhibit), by chosen and by rejected answers, beside the paper's value."""
     rows = []
-    for model, name in LOGS.items():
+    for model, name in logs.items():
         log = published.wide("zephyr", name)
         for answers in ("chosen", "rejected"):
             line = recover_beta(log, answers=answers)
@@ -75,14 +77,13 @@ def betas() -> pd.DataFrame:
     said = float(published.recipe("zephyr", "paper_ddpo").settings["beta"])
     theirs = [
         {"row": model, "metric": "from chosen", "kind": "quoted", "value": said, "source": "paper, for all models"}
-        for model in LOGS
+        for model in logs
     ]
     return tables.side_by_side(tables.frame(rows), tables.frame(theirs))
 
 
-def losses(name: str = "beta_log") -> pd.DataFrame:
+def losses(log: pd.DataFrame) -> pd.DataFrame:
     """Training and held-out loss of a published log over epochs, as `figures.curves` draws it."""
-    log = published.wide("zephyr", name)
     parts = [
         pd.DataFrame({"series": series, "kind": "quoted", "x": log["epoch"], "y": log[f"{series}_loss"]})
         for series in ("train", "eval")
@@ -90,18 +91,17 @@ def losses(name: str = "beta_log") -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def epoch_means(name: str = "beta_log") -> pd.DataFrame:
+def epoch_means(log: pd.DataFrame) -> pd.DataFrame:
     """Means of the log's rows within each epoch: train_loss, eval_loss, rewards_accuracy, and the rows behind them."""
-    log = published.wide("zephyr", name)
     epochs = log.groupby(np.ceil(log["epoch"]).astype(int))
     means = epochs[["train_loss", "eval_loss", "rewards_accuracy"]].mean()
     return means.assign(rows=epochs.size())
 
 
-def reward_lines() -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
+def reward_lines(logs: Mapping[str, str] = LOGS) -> tuple[pd.DataFrame, dict[str, tuple[float, float]]]:
     """Points (mean log-probability and reward of chosen answers) and fitted lines, as `figures.fits` draws them."""
     points, lines = [], {}
-    for model, name in LOGS.items():
+    for model, name in logs.items():
         log = published.wide("zephyr", name)
         points.append(pd.DataFrame({"series": model, "x": log["logps_chosen"], "y": log["rewards_chosen"]}))
         line = recover_beta(log)

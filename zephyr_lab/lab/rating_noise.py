@@ -1,7 +1,7 @@
-"""Noise of the overall rating, and what it does to pairs: how often the chosen answer is truly better (notebook 01)."""
+"""Noise of the overall rating, and what it does to pairs: how often the chosen answer is truly better."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -16,22 +16,22 @@ from zephyr_lab.world.judge import Verdict, grade
 from zephyr_lab.world.ratings import Rater
 
 
-def true_order(sets: Sequence[Completions], rating_sds: Sequence[float]) -> pd.DataFrame:
-    """How often the chosen answer of a pair is truly the better one, by the noise of the rating it was chosen by.
+def true_order(sets: Sequence[Completions], raters: Mapping[str, Rater]) -> pd.DataFrame:
+    """How often the chosen answer of a pair is truly the better one, by the rater whose overall score it was chosen by.
 
-    The answers of `sets` are rated anew for each noise. Chosen: highest overall score; rejected: random. Metrics, in
-    percent: "better" of the pairs whose exact scores differ, and "equal", of all pairs. A tidy frame with the planted
+    The answers of `sets` are rated anew by each rater. Chosen: highest overall score; rejected: random. Metrics, in
+    percent: "better" of the pairs whose exact scores differ, and "equal", of all pairs. A tidy frame with the rater's
     noise as column x.
     """
     graded = [(_read(made), _verdicts(made)) for made in sets]
     rows = []
-    for sd in rating_sds:
-        pairs = [one for place, given in enumerate(graded) for one in _exact_pairs(*given, sd=sd, seed=place)]
+    for name, rater in raters.items():
+        pairs = [one for place, given in enumerate(graded) for one in _exact_pairs(*given, rater=rater, seed=place)]
         differing = [(best, other) for best, other in pairs if best != other]
-        better, name = sum(best > other for best, other in differing), f"rating noise sd {sd:g}"
+        better = sum(best > other for best, other in differing)
         rows.append(numbers.share(name, "better", better, len(differing), of="pairs that differ"))
         rows.append(numbers.share(name, "equal", len(pairs) - len(differing), len(pairs), of="pairs"))
-    return tables.frame(rows).assign(x=[sd for sd in rating_sds for _ in range(2)])
+    return tables.frame(rows).assign(x=[rater.overall_sd for rater in raters.values() for _ in range(2)])
 
 
 def order_curve(order: pd.DataFrame) -> pd.DataFrame:
@@ -55,13 +55,12 @@ def _verdicts(made: Completions) -> list[list[Verdict]]:
 
 
 def _exact_pairs(
-    asked: Sequence[ScoredPrompt], verdicts: Sequence[Sequence[Verdict]], *, sd: float, seed: int
+    asked: Sequence[ScoredPrompt], verdicts: Sequence[Sequence[Verdict]], *, rater: Rater, seed: int
 ) -> list[tuple[float, float]]:
-    """Exact scores of the chosen and the rejected answer of each pair, chosen by fresh ratings with noise `sd`.
+    """Exact scores of the chosen and the rejected answer of each pair, chosen by fresh ratings of `rater`.
 
-    The same errors are drawn for every `sd` and only scaled, so that a curve over `sd` does not jump by chance.
+    The same errors are drawn for every rater and only scaled, so that a curve over their noise does not jump by chance.
     """
-    rater = Rater(overall_sd=sd)
     rated = [
         replace(
             prompt,

@@ -1,4 +1,4 @@
-"""Notebook 02, real rows: what the filters find in released answers of fifteen models, and in Zephyr's own.
+"""Real rows: what the filters find in released answers of fifteen models, and in Zephyr's own.
 
 The dialogues are answers to MT-Bench's questions, in UltraChat's schema. Shares are in percent; an answer counts once.
 Dialogues of one question are not quite independent, so intervals over dialogues are a little too narrow.

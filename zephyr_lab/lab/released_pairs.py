@@ -1,4 +1,4 @@
-"""Notebook 03, real rows: pairs made of released answers that GPT-4 scored, and the figures that must come out.
+"""Real rows: pairs made of released answers that GPT-4 scored, and the figures that must come out.
 
 Two files, four answers a prompt each: MT-Bench's first turns (one score, 1 to 10), and 40 prompts of Vicuna's set with
 three scores a completion (1 to 5), of which the mean counts. Neither has aspect ratings, so only the rules on the
@@ -22,7 +22,7 @@ from zephyr_lab.data.pairs_statistics import pair_statistics
 from zephyr_lab.data.schemas import ScoredPrompt
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
-from zephyr_lab.lab.preference_pairs import position_frame
+from zephyr_lab.lab.pair_counts import position_frame
 from zephyr_lab.reporting import tables
 
 
@@ -97,7 +97,7 @@ def statistics() -> pd.DataFrame:
 
 
 def positions(name: str = "mt_bench_completions") -> pd.DataFrame:
-    """Shares of list positions as `preference_pairs.positions` gives them; empty where the file is not at hand."""
+    """Shares of list positions as `pair_counts.positions` gives them; empty where the file is not at hand."""
     prompts = _at_hand().get(name)
     if prompts is None:
         return position_frame({})

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from zephyr_lab.scoring.intervals import ALL_EQUAL, t_interval
+from zephyr_lab.scoring.spread import standard_deviation
 
 SOURCE = "embedded world"
 
@@ -43,6 +44,19 @@ def count(claim: str, metric: str, value: float, *, n: int, seeds: int) -> dict[
     return {"row": claim, "metric": metric, "value": value, "low": value, "high": value, "n": n, "seeds": seeds}
 
 
+def deviation(row: str, metric: str, values: Sequence[float], *, source: str = SOURCE) -> list[dict[str, Any]]:
+    """One line: the standard deviation of `values`, one a seed, with its chi-square interval; none for one seed or for
+    equal values."""
+    spread = standard_deviation(values)
+    if spread is None:
+        return []
+    low, high = spread.interval
+    ends = {"low": min(low, spread.value), "high": max(high, spread.value)}
+    counts = {"n": len(values), "seeds": len(values), "interval": f"{len(values)} seeds, chi-square 95 %"}
+    line = {"row": row, "metric": metric, "kind": "retrained", "value": spread.value}
+    return [{**line, **ends, **counts, "source": source}]
+
+
 def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str) -> pd.DataFrame:
     """A line for `figures.curves`: the mean over seeds at each x, with t intervals where there are several seeds.
 
@@ -55,6 +69,13 @@ def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str)
     columns = {"x": np.asarray(x)[:length], "y": values.mean(axis=0), "low": low, "high": high}
     interval = f"{len(seeds)} seeds, t 95 %" if len(seeds) > 1 else None
     return pd.DataFrame({"series": series, "kind": kind, **columns, "interval": interval})
+
+
+def part_mean(log: pd.DataFrame, column: str, *, first: float = 0.0, last: float = 1.0) -> float:
+    """Mean of the logged `column` over the share of the run from `first` to `last`; at least one log on either side."""
+    values = log[column].dropna().to_numpy(float)
+    start = min(int(np.floor(first * len(values))), len(values) - 1)
+    return float(values[start : max(int(np.ceil(last * len(values))), start + 1)].mean())
 
 
 def band(values: np.ndarray) -> tuple[float, float]:

@@ -19,3 +19,55 @@ class StepArms:
             raise ValueError(f"sft_epochs must hold 1, the paper's, got {self.sft_epochs}")
         if self.bases < 1:
             raise ValueError(f"bases must be at least 1, got {self.bases}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationArms:
+    """How many of what stands beside Table 2. control_seeds: most seeds of a control that no claim rests on. judgings:
+    how often one model of each arm of K2 is asked again. judge_sd: error of the judge that reads one model's answers
+    again, on each answer. longest: tokens of the dialogue whose attention is drawn. pairs: prompts of the arm with
+    preference learning (`KDLab.pairs_of_equal_compute`)."""
+
+    control_seeds: int
+    judgings: int
+    judge_sd: float
+    longest: int
+    pairs: int
+
+    def __post_init__(self) -> None:
+        if self.control_seeds < 1 or self.judgings < 2:
+            raise ValueError(
+                f"control_seeds must be at least 1 and judgings 2, got {self.control_seeds} and {self.judgings}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentArms:
+    """Arms beside domain alignment's own. shares: of domain rows in DAE's data, the paper's 0.1 and K8's 0.5 among
+    them; doses: steps whose models are asked beside the last; control_seeds: most seeds of an arm that no claim rests
+    on; misrouted: share of wrong labels in the control."""
+
+    shares: tuple[float, ...]
+    doses: tuple[int, ...]
+    control_seeds: int
+    misrouted: float
+
+    def __post_init__(self) -> None:
+        for needed in (0.1, 0.5):
+            if needed not in self.shares:
+                raise ValueError(f"shares must hold {needed}, which claim K8 compares, got {self.shares}")
+        if self.control_seeds < 1:
+            raise ValueError(f"control_seeds must be at least 1, got {self.control_seeds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardStudy:
+    """Reward models of several sizes, and a climb too far. pairs: sizes of the training set on the learning curve, 0
+    for all; weak_pairs: of the reward model that is to be over-optimised; rate_times: how many times the tuned learning
+    rate pushes; steps: of that run; keep: where its policies are measured."""
+
+    pairs: tuple[int, ...]
+    weak_pairs: int
+    rate_times: float
+    steps: int
+    keep: tuple[int, ...]

@@ -4,6 +4,7 @@ What a sweep found stands in papers/teaching/sweep.json with where it was made; 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,38 @@ class Trial(NamedTuple):
     def label(self) -> str:
         """ "ppo 0.0004 0.05": the method, its learning rate and, where it has one, its beta."""
         return " ".join([self.method, *(f"{value:g}" for value in self.values)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grids:
+    """Rates, then betas, of each method of the comparison; methods without beta have more rates, so that all have
+    equally many trials."""
+
+    dpo_rates: tuple[float, ...]
+    dpo_betas: tuple[float, ...]
+    online_dpo_rates: tuple[float, ...]
+    online_dpo_betas: tuple[float, ...]
+    ppo_rates: tuple[float, ...]
+    ppo_betas: tuple[float, ...]
+    rloo_rates: tuple[float, ...]
+    rloo_betas: tuple[float, ...]
+    rloo_true_rates: tuple[float, ...]
+    rloo_true_betas: tuple[float, ...]
+    longer_dsft_rates: tuple[float, ...]
+    sft_on_chosen_rates: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require_equal_counts(self.trials)
+
+    @property
+    def trials(self) -> dict[str, list[tuple[float, ...]]]:
+        """(rate, beta), or (rate,) for a method without beta, of each trial, by method."""
+        found: dict[str, list[tuple[float, ...]]] = {}
+        for field in fields(rlhf_stages.Tuned):
+            rates = getattr(self, f"{field.name}_rates")
+            betas = getattr(self, f"{field.name}_betas", None)
+            found[field.name] = [(r,) for r in rates] if betas is None else [(r, b) for r in rates for b in betas]
+        return found
 
 
 def require_equal_counts(trials: Mapping[str, list[tuple[float, ...]]]) -> None:
@@ -118,6 +151,11 @@ def winners(sweep: pd.DataFrame) -> dict[str, tuple[float, ...]]:
         row["method"]: tuple(value for value in (row["learning_rate"], row["beta"]) if not pd.isna(value))
         for _, row in best.iterrows()
     }
+
+
+def differing(sweep: pd.DataFrame, given: Mapping[str, tuple[float, ...]]) -> int:
+    """How many methods are `given` other values than the sweep found best; 0 for a sweep without a row."""
+    return sum(tuple(given[method]) != values for method, values in winners(sweep).items())
 
 
 def _train(trials: list[Trial]) -> set[str]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from zephyr_lab.lab.toy import REWARD_END
 from zephyr_lab.reporting import figures
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import looks
@@ -24,12 +23,15 @@ def convergence(curves: pd.DataFrame) -> Picture:
     return picture
 
 
-def few_preferences(by_count: pd.DataFrame, by_step: pd.DataFrame, by_penalty: pd.DataFrame) -> Picture:
-    """Left: lost share by count of preferences. Middle: over DPO's steps. Right: by the penalty on rewards."""
+def few_preferences(by_count: pd.DataFrame, by_step: pd.DataFrame, by_penalty: pd.DataFrame, *, ringed: str) -> Picture:
+    """Left: lost share by count of preferences. Middle: over DPO's steps. Right: by the penalty on rewards.
+
+    ringed: the series of the left panel that is drawn as rings, because another one hides it.
+    """
     picture, (left, middle, right) = figures.panels(3, height=3.5)
-    twin = by_count[by_count["series"] == REWARD_END]
-    _lines(left, by_count[by_count["series"] != REWARD_END])
-    left.plot(twin["x"], twin["y"], "o", markerfacecolor="none", color="black", markersize=8, label=REWARD_END)
+    twin = by_count[by_count["series"] == ringed]
+    _lines(left, by_count[by_count["series"] != ringed])
+    left.plot(twin["x"], twin["y"], "o", markerfacecolor="none", color="black", markersize=8, label=ringed)
     _lines(middle, by_step)
     _lines(right, by_penalty)
     for ax, label in ((left, "preferences"), (middle, "steps of DPO"), (right, "penalty on rewards")):

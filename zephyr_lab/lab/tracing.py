@@ -1,8 +1,12 @@
 """From a number back to its making: figure -> notebook -> stages and inputs -> functions -> equations -> tests."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
@@ -11,6 +15,8 @@ from zephyr_lab.engine.notebooks import Notebook, all_notebooks
 from zephyr_lab.engine.run_records import reasons_kept, stage_groups
 from zephyr_lab.engine.symbols import reading_now
 
+SHOWN_ARMS = 10
+_TRAINS = re.compile(r"zephyr_lab\.methods\.\w+:train_\w+")
 _EQUATION_ROW = re.compile(r"^\|(?P<cells>.+)\|\s*$")
 
 
@@ -25,27 +31,53 @@ def trace(target: str, profile: str) -> dict[str, Any]:
         record = run_records.load(profile, notebook.name)
         made = [product for product in (record or {}).get("products", {}) if _is_of(product, name)]
         if record and made:
-            return _told(target, notebook, record, made, "build")
+            return _traced(target, notebook, record, made, "build")
     promoted = _promoted(name)
     if promoted:
         notebook, record, made = promoted
-        return _told(target, notebook, record, made, "figures")
+        return _traced(target, notebook, record, made, "figures")
     raise ValueError(f"nothing made {target!r}; items that were made: {', '.join(_known(profile)) or 'none yet'}")
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The trace for people, a step a line."""
-    told = [
-        f"{found['target']}  ({found['source']}, profile {found['profile']}, {found['seeds']} seeds, {found['state']})",
-        f"  made by    notebooks/{found['notebook']}.ipynb  {found['title']}",
+def lines(trace: dict[str, Any], *, everything: bool = False) -> list[str]:
+    """The trace for people, a step a line: what made it, its arms by name, the functions that trained them, equations.
+
+    everything: also each stage, each file that was read, and each module.
+    """
+    shown = [
+        f"{trace['target']}  ({trace['source']}, profile {trace['profile']}, {trace['seeds']} seeds, {trace['state']})",
+        f"  made by    notebooks/{trace['notebook']}.ipynb  {trace['title']}",
+        f"  files      {', '.join(trace['products'])}",
     ]
-    told += [f"  product    {path}" for path in found["products"]]
-    told += [f"  stage      {line}" for line in _stage_lines(found["stages"])]
-    told += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in found["kept"]]
-    told += [f"  read       {name}{'' if digest else '  (absent)'}" for name, digest in found["inputs"].items()]
-    told += [f"  equation   {row['equation']}  ->  {row['function']}  ->  {row['test']}" for row in found["equations"]]
-    told += [f"  module     {name}" for name in found["modules"]]
-    return told
+    shown += [f"  {line}" for line in _arm_lines(trace["arms"], everything=everything)]
+    shown += [f"  function   {name}" for name in trace["functions"]]
+    rows = trace["equations"] if everything else _of_losses(trace["equations"])
+    shown += [f"  equation   {'  ->  '.join(row[cell] for cell in ('equation', 'function', 'test'))}" for row in rows]
+    if not everything:
+        reasons = "; ".join(reason["because"] for reason in trace["kept"])
+        shown += [f"  kept       {reasons}"] if reasons else []
+        rest = ("arms", "stages", "equations", "inputs", "modules")
+        return [*shown, f"  and        {', '.join(f'{len(trace[name])} {name}' for name in rest)} (--all)"]
+    shown += [f"  kept       {', '.join(reason['stages'])}: {reason['because']}" for reason in trace["kept"]]
+    shown += [f"  stage      {line}" for line in _stage_lines(trace["stages"])]
+    shown += [f"  read       {name}{'' if digest else '  (absent)'}" for name, digest in trace["inputs"].items()]
+    shown += [f"  module     {name}" for name in trace["modules"]]
+    return shown
+
+
+def _arm_lines(arms: dict[str, Any], *, everything: bool) -> list[str]:
+    """An arm a line, or, where there are many, how many were made in each way."""
+    if everything or len(arms) <= SHOWN_ARMS:
+        return [f"arm        {name}: {arm['what']}, {arm['made_by']}" for name, arm in arms.items()]
+    ways = Counter(arm["made_by"] for arm in arms.values())
+    return [f"arms       {count} of {way}" for way, count in ways.items()]
+
+
+def _of_losses(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The equations of losses, each with its first function and test; of several rows with one function the first."""
+    short = [row | {cell: row[cell].partition("`")[0] for cell in ("function", "test")} for row in rows]
+    losses = [row for row in short if row["function"].startswith("losses.")]
+    return list({row["function"]: row for row in reversed(losses)}.values())[::-1]
 
 
 def _stage_lines(groups: list[dict[str, Any]]) -> list[str]:
@@ -69,6 +101,11 @@ def equations(used: set[str]) -> list[dict[str, str]]:
     return rows
 
 
+def _own_first(rows: list[dict[str, str]], paper: str) -> list[dict[str, str]]:
+    """The rows of the product's own paper before those of others."""
+    return sorted(rows, key=lambda row: row["paper"] != paper)
+
+
 def _is_used(function: str, used: set[str]) -> bool:
     """Whether "losses.dpo.dpo_loss", with or without the package before it, is in `used`; a bare word never is."""
     if "." not in function:
@@ -77,13 +114,16 @@ def _is_used(function: str, used: set[str]) -> bool:
     return f"{module}:{name}" in used
 
 
-def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[str], place: str) -> dict[str, Any]:
+def _traced(target: str, notebook: Notebook, record: dict[str, Any], made: list[str], place: str) -> dict[str, Any]:
     """`record` is a run record, or the entry of a notebook in figures/provenance.json; the code is what it is now."""
     why = freshness.reasons(notebook, record["parameters"]) if place == "build" else []
     groups = stage_groups(record["stages"]) if place == "build" else record["stages"]
-    used = set(notebook.reached.uses)
-    for group in groups:
-        used.update(reading_now().of(*group["code"]).uses)
+    asked = record.get("arms") or {"named": {}, "ways": {}}
+    arms = _arms_in(asked["named"], [_table_of(product, place, record) for product in made])
+    ways = dict.fromkeys(arm["made_by"] for arm in arms.values())
+    made_with = [code for way in ways for code in asked["ways"][way]] or [group["code"] for group in groups]
+    reached = set().union(*map(_uses, made_with)) | (set() if arms else set(notebook.reached.uses))
+    used = set(notebook.reached.uses).union(*(_uses(group["code"]) for group in groups))
     return {
         "target": target,
         "source": place,
@@ -94,12 +134,40 @@ def _told(target: str, notebook: Notebook, record: dict[str, Any], made: list[st
         "seeds": record["parameters"]["seeds"],
         "parameters": record["parameters"],
         "products": made,
+        "arms": arms,
+        "functions": sorted(name.replace(":", ".") for name in reached if _TRAINS.fullmatch(name)),
+        "equations": _own_first(equations(reached), made[0].split("/")[1]),
         "stages": groups,
         "kept": reasons_kept(record.get("kept", [])) if place == "build" else record.get("kept", []),
         "inputs": record["inputs"],
-        "equations": equations(used),
         "modules": sorted({name.partition(":")[0] for name in used if not name.endswith(":")}),
     }
+
+
+def _uses(code: Iterable[str]) -> set[str]:
+    """What a build function and its recipe reach now; nothing of code that is not in this checkout any more."""
+    try:
+        return set(reading_now().of(*code).uses)
+    except ValueError:
+        return set()
+
+
+def _arms_in(arms: dict[str, Any], tables: Iterable[Path | None]) -> dict[str, Any]:
+    """The arms that the tables have lines of, by their names; all of the notebook where none is named."""
+    names: set[str] = set()
+    for path in tables:
+        if path is not None:
+            table = pd.read_csv(path, dtype=str)
+            names.update(*(table[column].dropna() for column in ("row", "metric", "model") if column in table))
+    return {name: arm for name, arm in arms.items() if name in names} or arms
+
+
+def _table_of(product: str, place: str, record: dict[str, Any]) -> Path | None:
+    """The table of a product, or of the picture's own name, where there is one."""
+    item = product.partition("/")[2].rpartition(".")[0]
+    build = paths.build_dir(record["parameters"]["profile"])
+    path = build / "tables" / f"{item}.csv" if place == "build" else paths.figures_dir() / f"{item}.csv"
+    return path if path.is_file() else None
 
 
 def _product_name(target: str, profile: str) -> str:
@@ -121,10 +189,10 @@ def _promoted(name: str) -> tuple[Notebook, dict[str, Any], list[str]] | None:
     path = paths.figures_dir() / "provenance.json"
     if not path.is_file():
         return None
-    told = files.read_json(path)["notebooks"]
+    promoted = files.read_json(path)["notebooks"]
     wanted = name.removeprefix("figures/")
     for notebook in all_notebooks():
-        record = told.get(notebook.name, {"files": {}})
+        record = promoted.get(notebook.name, {"files": {}})
         made = [f"figures/{file}" for file in record["files"] if wanted in (file, file.rpartition(".")[0])]
         if made:
             return notebook, record, made

@@ -14,13 +14,15 @@ from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
+from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs
+from zephyr_lab.methods.recipes.pair_accuracy import PairAccuracy
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 Recipe = TypeVar("Recipe")
-DDPO_EPOCHS = 3  # of the paper's final model, after which rows are called
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,33 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
     module, kind = _data(profile, WorldPairs, HubPairs)
     recipe = in_setting(setting, "pairs", settings.load("zephyr", profile, table, kind))
     return Stage("pairs", f"{module}:build_pairs", changed(recipe, changes), seed=seed)
+
+
+def own_filter(dialogues: Stage, own: str) -> Stage:
+    """What a filter from a notebook (`engine.own_code.captured`) leaves of the dialogues of a stage."""
+    build = "zephyr_lab.methods.stages.own_filter:build"
+    return Stage("own_filter", build, OwnFilter(own_filter=own), seed=dialogues.seed, inputs={"dialogues": dialogues})
+
+
+def own_pairs(pairs: Stage, *, choose: str = "", reject: str = "") -> Stage:
+    """The prompts and answers of a pairs stage, chosen or rejected by functions from a notebook in place of its rules.
+
+    Raises ValueError for pairs of the hub, where the named rules alone serve.
+    """
+    if not isinstance(pairs.recipe, WorldPairs):
+        raise ValueError(
+            "reject= and choose= serve pairs of the world alone; for the hub's name a rule: rejected='worst'"
+        )
+    recipe = OwnWorldPairs(**dataclasses.asdict(pairs.recipe), own_choose=choose, own_reject=reject)
+    return Stage("own_pairs", "zephyr_lab.methods.stages.own_pairs:build", recipe, seed=pairs.seed)
+
+
+def own_rubric(evaluation: Stage, own: str) -> Stage:
+    """The answers of an evaluation, judged by a rubric from a notebook in place of the exact judge."""
+    asked = evaluation.recipe
+    recipe = OwnRubric(world=asked.world, questions=asked.questions, own_rubric=own)
+    build = "zephyr_lab.methods.stages.own_rubric:build"
+    return Stage("own_rubric", build, recipe, seed=evaluation.seed, inputs={"evaluation": evaluation})
 
 
 def dsft(
@@ -110,18 +139,37 @@ def ddpo(
     )
 
 
-def three_epochs(profile: str, seed: int, **changes: Any) -> Stage:
-    """`ddpo` for a row that is called after its three epochs; `changes` as there.
+def pair_accuracy(run: Stage) -> Stage:
+    """How the implicit reward of a dDPO stage ranks its pairs after each epoch that it kept, and at its end.
 
-    Raises ValueError where the settings say another number: the row would not be what it is called.
+    Raises TypeError for any other stage.
     """
-    stage = ddpo(profile, seed, **changes)
-    if stage.recipe.epochs != DDPO_EPOCHS:
-        raise ValueError(
-            f"papers/zephyr/settings.toml [ddpo] has epochs = {stage.recipe.epochs} in {profile!r}, and rows of tables "
-            f"are called after {DDPO_EPOCHS}; leave it, and train an arm of its own: ddpo(profile, seed, epochs=...)"
-        )
-    return stage
+    made = run.recipe
+    if not isinstance(made, DDPORecipe):
+        raise TypeError(f"expected a dDPO stage, got {run.name} with {type(made).__name__}")
+    kept = range(1, made.epochs) if made.keep_epochs else ()
+    asked = PairAccuracy(
+        start=made.start,
+        folders=(*(f"epochs/{epoch}" for epoch in kept), ""),
+        max_length=made.max_length,
+        max_prompt_length=made.max_prompt_length,
+        long_prompts=made.long_prompts,
+        system_turn=made.system_turn,
+        rows_at_once=made.micro_batch,
+        device=made.device,
+    )
+    inputs = {"policy": run, "reference": run.inputs["policy"], "pairs": run.inputs["pairs"]}
+    return Stage("pair_accuracy", "zephyr_lab.methods.stages.pair_accuracy:build", asked, seed=run.seed, inputs=inputs)
+
+
+def multiple_choice_of(profile: str, seed: int, model: Model, **changes: Any) -> Stage:
+    """The multiple-choice sets asked of one model, whatever an experiment calls it; `seed` decides nothing.
+
+    `changes`: fields of `MultipleChoice`, e.g. questions=20.
+    """
+    recipe = settings.load("zephyr", profile, "choices", MultipleChoice, models=("model",), folders=(model.folder,))
+    build = "zephyr_lab.methods.stages.multiple_choice:build"
+    return Stage("choices", build, changed(recipe, changes), seed=seed, inputs={"model": model.stage})
 
 
 def evaluation_of(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:

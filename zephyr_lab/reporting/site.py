@@ -84,18 +84,19 @@ def inputs_digest(profile: str, stale: Iterable[str]) -> str:
 def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     """Write the pages of `profile` as Sphinx reads them, below the new folder `source`."""
     from zephyr_lab.reporting import site_content as content
-    from zephyr_lab.reporting import site_matrix, site_notebooks, site_pages
+    from zephyr_lab.reporting import site_notebooks, site_pages
 
-    told = content.tell(profile, stale)
+    site = content.collect(profile, stale)
     papers = _write_papers(source)
-    known = {run.path.name: run.path.name for run in told.runs}
-    _write(source / "index.md", site_pages.index_page(told, papers))
-    _write(source / "ledger.md", site_pages.ledger_page(told))
-    if told.families:
-        _write(source / "families.md", site_matrix.page(told.families))
-    for item in told.items:
+    known = {run.path.name: run.path.name for run in site.runs}
+    _write(source / "index.md", site_pages.index_page(site, papers))
+    _write(source / "ledger.md", site_pages.ledger_page(site))
+    _write(source / "api.md", site_pages.api_page())
+    if site.families:
+        _write(source / "families.md", site_pages.families_page(site.families))
+    for item in site.items:
         _write(source / f"{item.page}.md", site_pages.item_page(item))
-    for run in told.runs:
+    for run in site.runs:
         page = site_notebooks.prepare(
             files.read_json(run.path),
             header=site_pages.notebook_header(run),

@@ -1,4 +1,4 @@
-"""What the site tells, read from files: notebook runs, items with their numbers, claims, findings.
+"""What the site shows, read from files: notebook runs, items with their numbers, claims, findings.
 
 Reads `build/<profile>/` (this run) and `figures/` (committed); knows nothing of pages.
 """
@@ -61,6 +61,11 @@ class Line:
     committed: Number | None
     ours: Number | None
 
+    @property
+    def latest(self) -> Number | None:
+        """This run's number, or the committed one."""
+        return self.ours or self.committed
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -102,14 +107,20 @@ class Item:
         return next((name for name in self.files if name.endswith(".png")), self.figures[0] if self.figures else None)
 
     @property
+    def sources(self) -> list[tuple[str, str, str]]:
+        """(row, kind, source) of each number that is shown, each once."""
+        shown = ((line.row, one) for line in self.lines for one in (line.published, line.latest))
+        return list(dict.fromkeys((row, one.kind, one.source) for row, one in shown if one and one.source))
+
+    @property
     def is_committed(self) -> bool:
         """Whether what is shown comes from figures/, because this run has not made it."""
         return any(name.startswith(f"{COMMITTED}/") for name in self.files)
 
 
 @dataclass(frozen=True)
-class Told:
-    """Everything that the pages tell of one profile. Claims are by paper, reasons by claim id."""
+class SiteContent:
+    """Everything that the pages show of one profile. Claims are by paper, reasons by claim id."""
 
     profile: str
     ledger: dict[str, Any]
@@ -122,23 +133,34 @@ class Told:
     exact: tuple[dict[str, Any], ...]
     families: model_matrix.Matrix | None
 
+    @property
+    def clock_seconds(self) -> float:
+        """For how long the notebooks ran, those that ran at one time counted once."""
+        return clock_seconds([run.record for run in self.runs])
 
-def tell(profile: str, stale: Iterable[str]) -> Told:
-    """Gather what the site of `profile` tells, from this run and from what is committed; `stale` names notebooks."""
+    @property
+    def added_seconds(self) -> float:
+        """The times of all notebooks together."""
+        return sum(run.record["seconds"] for run in self.runs)
+
+
+def collect(profile: str, stale: Iterable[str]) -> SiteContent:
+    """What the site of `profile` shows, from this run and from what is committed; `stale` names notebooks."""
     found = runs(profile)
     pieces = ledger.fragments(profile)
     by_name = {run.name: run for run in found}
     made = {item["id"]: by_name.get(piece["notebook"]) for piece in pieces for item in piece["items"]}
-    told, committed = ledger.collect(profile, stale=stale), ledger.committed()
+    current, committed = ledger.collect(profile, stale=stale), ledger.committed()
     old = {entry["id"]: entry["files"] for entry in (committed or {"items": []})["items"]}
     known = ledger.items()
-    return Told(
+    return SiteContent(
         profile=profile,
-        ledger=told,
+        ledger=current,
         committed=committed,
         runs=tuple(found),
         items=tuple(
-            _item(known[entry["id"]], entry, old.get(entry["id"], []), made.get(entry["id"])) for entry in told["items"]
+            _item(known[entry["id"]], entry, old.get(entry["id"], []), made.get(entry["id"]))
+            for entry in current["items"]
         ),
         claims={paper: claims.load(paper) for paper in claims.PAPERS},
         reasons={claim["id"]: claim for piece in pieces for claim in piece["claims"]},

@@ -81,6 +81,12 @@ def side_by_side(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     return check(_typed(ordered.astype({"row": object, "metric": object, "kind": object})))
 
 
+def stacked(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Tidy frames one below the other; empty ones are left out. Raises ValueError as `check` does."""
+    filled = [_typed(part) for part in parts if not part.empty]
+    return check(pd.concat(filled, ignore_index=True)) if filled else frame([])
+
+
 def save(table: pd.DataFrame, id: str) -> Path:
     """Write the tidy frame to build/<profile>/tables/<id>.csv, say so to the session, return where it is.
 

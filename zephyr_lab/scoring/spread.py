@@ -37,6 +37,14 @@ def of_deviation(deviation: float, runs: int, *, confidence: float = 0.95) -> Sp
     return Spread(deviation, Interval(low, high))
 
 
+def deviations(values: ArrayLike) -> np.ndarray:
+    """Distance of each value from the mean of all, scaled so that its mean square is the variance; 0 for one value."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return np.zeros(len(values))
+    return np.abs(values - values.mean()) * np.sqrt(len(values) / (len(values) - 1))
+
+
 def log_variance_ratio(ours: ArrayLike, theirs: ArrayLike, *, confidence: float = 0.95) -> Spread | None:
     """ln(variance of `ours` / variance of `theirs`), with the F interval.
 

@@ -1,13 +1,10 @@
 """How hard each pairwise loss pulls on a pair, by how far apart the pair is already: derivatives of the losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 import torch
 
-from zephyr_lab.losses.cdpo import cdpo_loss
-from zephyr_lab.losses.dpo import dpo_loss
-from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.reporting import figures
 from zephyr_lab.reporting.picture import Picture
@@ -17,16 +14,15 @@ MARGINS = (-4.0, 16.0)  # nats: from a pair that is lost to one that is far apar
 POINTS = 101
 
 
-def slopes(*, beta: float, label_smoothing: float, tau: float) -> pd.DataFrame:
+PairLoss = Callable[[PairLogProbs, PairLogProbs], torch.Tensor]
+
+
+def slopes(losses: Mapping[str, PairLoss]) -> pd.DataFrame:
     """-d loss / d margin over the margin h, a line a loss, each divided by its own pull at h = 0: columns series, x, y.
 
-    Above 0 the pair is pulled further apart, below 0 together again.
+    losses: by name a function of (policy, reference) of which the margin h alone decides. Above 0 the pair is pulled
+    further apart, below 0 together again.
     """
-    losses = {
-        "DPO": lambda ours, theirs: dpo_loss(ours, theirs, beta=beta),
-        "cDPO": lambda ours, theirs: cdpo_loss(ours, theirs, beta=beta, label_smoothing=label_smoothing),
-        "IPO": lambda ours, theirs: ipo_loss(ours, theirs, tau=tau),
-    }
     grid = torch.linspace(*MARGINS, POINTS, dtype=torch.float64)
     parts = []
     for series, loss in losses.items():
@@ -51,7 +47,7 @@ def picture(lines: pd.DataFrame) -> Picture:
     return drawn
 
 
-def _pull(loss: Callable[[PairLogProbs, PairLogProbs], torch.Tensor], margins: torch.Tensor) -> torch.Tensor:
+def _pull(loss: PairLoss, margins: torch.Tensor) -> torch.Tensor:
     """-d loss / d margin, the margin given to the chosen response alone."""
     chosen = margins.clone().requires_grad_(True)
     nothing = torch.zeros_like(margins)

@@ -4,11 +4,15 @@ DPO and a reward model with the closed-form optimum are one thing here: with r =
 equal, so a rate of beta^2 times DPO's keeps them together at every step.
 """
 
+from collections.abc import Callable
+
 import torch
 
 from zephyr_lab.teaching import methods
-from zephyr_lab.teaching.descent import path
+from zephyr_lab.teaching.descent import adam_path, log_spaced, path
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers, sample_preferences
+
+STOPS = 20  # steps at which a training may be stopped early
 
 
 def split_preferences(toy: Toy, count: int, *, held_out: float, seed: int, noise: float) -> tuple[PairTable, PairTable]:
@@ -80,8 +84,32 @@ def preference_loss(toy: Toy, policy: Table, counts: PairTable) -> ToyNumbers:
     return methods.dpo(toy, policy, shares(counts))
 
 
+def chosen_by(toy: Toy, policies: list[Table], held_out: PairTable) -> Table:
+    """For each toy, the policy with the smallest DPO loss on the counted preferences `held_out`."""
+    losses = torch.stack([preference_loss(toy, policy, held_out) for policy in policies])
+    return best_by(losses, policies)[0]
+
+
 def best_by(losses: torch.Tensor, policies: list[Table]) -> tuple[Table, torch.Tensor]:
     """For each toy, the policy with the smallest of `losses`, shape (choice, toy), and which one that was."""
     choice = losses.argmin(0)
     stacked = torch.stack(policies)
     return stacked[choice, torch.arange(stacked.shape[1])], choice
+
+
+def stopped_early(
+    loss: Callable[[Table, PairTable], ToyNumbers],
+    start: Table,
+    train: PairTable,
+    held_out: PairTable,
+    *,
+    steps: int,
+    rate: float,
+) -> Table:
+    """Each toy's policy at the step where its loss on the shares `held_out` is smallest, by Adam on those of `train`.
+
+    loss: a method's own, of a policy and of shares of preferences, shape (toy,).
+    """
+    way = adam_path(lambda policy: loss(policy, train), start, rate=rate, at=log_spaced(steps, count=STOPS))
+    losses = torch.stack([loss(policy, held_out).detach() for policy in way.values()])
+    return best_by(losses, list(way.values()))[0]

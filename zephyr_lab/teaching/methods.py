@@ -18,7 +18,6 @@ from zephyr_lab.losses.mean_log_probs import PairLengths
 from zephyr_lab.losses.orpo import orpo_loss
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.losses.simpo import simpo_loss
-from zephyr_lab.methods.recipes.toy import MethodKnobs
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers, every_pair, kl, objective
 
 PairLoss = Callable[[PairLogProbs, PairLogProbs], PairScores]
@@ -26,34 +25,35 @@ PairLoss = Callable[[PairLogProbs, PairLogProbs], PairScores]
 
 def dpo(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
     """Expected DPO loss, shape (toy,)."""
-    return _expected(toy, policy, shares, lambda ours, theirs: dpo_loss(ours, theirs, beta=toy.beta))
+    return expected(toy, policy, shares, lambda ours, theirs: dpo_loss(ours, theirs, beta=toy.beta))
 
 
-def ipo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
+def ipo(toy: Toy, policy: Table, shares: PairTable, *, tau: float) -> ToyNumbers:
     """Expected IPO loss, shape (toy,)."""
-    return _expected(toy, policy, shares, lambda ours, theirs: ipo_loss(ours, theirs, tau=knobs.tau))
+    return expected(toy, policy, shares, lambda ours, theirs: ipo_loss(ours, theirs, tau=tau))
 
 
-def cdpo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
-    """Expected cDPO loss, shape (toy,)."""
-    smoothing = knobs.label_smoothing
-    return _expected(
-        toy, policy, shares, lambda ours, theirs: cdpo_loss(ours, theirs, beta=toy.beta, label_smoothing=smoothing)
+def cdpo(toy: Toy, policy: Table, shares: PairTable, *, label_smoothing: float) -> ToyNumbers:
+    """Expected cDPO loss, shape (toy,); beta is the toy's."""
+    return expected(
+        toy,
+        policy,
+        shares,
+        lambda ours, theirs: cdpo_loss(ours, theirs, beta=toy.beta, label_smoothing=label_smoothing),
     )
 
 
-def orpo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
+def orpo(toy: Toy, policy: Table, shares: PairTable, *, weight: float) -> ToyNumbers:
     """Expected ORPO loss, shape (toy,); the reference is not looked at."""
-    return _expected(toy, policy, shares, lambda ours, _: orpo_loss(ours, _one_token(ours), weight=knobs.orpo_weight))
+    return expected(toy, policy, shares, lambda ours, _: orpo_loss(ours, _one_token(ours), weight=weight))
 
 
-def simpo(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
+def simpo(toy: Toy, policy: Table, shares: PairTable, *, beta: float, gamma: float) -> ToyNumbers:
     """Expected SimPO loss, shape (toy,); the reference is not looked at."""
-    beta, gamma = knobs.simpo_beta, knobs.simpo_gamma
-    return _expected(toy, policy, shares, lambda ours, _: simpo_loss(ours, _one_token(ours), beta=beta, gamma=gamma))
+    return expected(toy, policy, shares, lambda ours, _: simpo_loss(ours, _one_token(ours), beta=beta, gamma=gamma))
 
 
-def kto(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNumbers:
+def kto(toy: Toy, policy: Table, shares: PairTable, *, beta: float) -> ToyNumbers:
     """Expected KTO loss, shape (toy,): each preference gives one desirable and one undesirable answer.
 
     The reference point is the exact KL(policy || reference), averaged over prompts, of each toy.
@@ -64,7 +64,7 @@ def kto(toy: Toy, policy: Table, shares: PairTable, knobs: MethodKnobs) -> ToyNu
     losses = []
     for place, point in enumerate(points):
         both = (table[place].flatten().repeat(2) for table in (policy, toy.reference))
-        losses.append(kto_loss(ResponseLogProbs(*both), desirable, point, beta=knobs.kto_beta))
+        losses.append(kto_loss(ResponseLogProbs(*both), desirable, point, beta=beta))
     return (torch.stack(losses) * marked.flatten(1)).sum(1)
 
 
@@ -75,7 +75,7 @@ def supervised(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
 
 def without_reference(toy: Toy, policy: Table, shares: PairTable) -> ToyNumbers:
     """log pi(rejected) - log pi(chosen), expected, shape (toy,): what is left of DPO without reference and sigmoid."""
-    return _expected(toy, policy, shares, lambda ours, _: ours.rejected - ours.chosen)
+    return expected(toy, policy, shares, lambda ours, _: ours.rejected - ours.chosen)
 
 
 def reward_model(rewards: Table, shares: PairTable) -> ToyNumbers:
@@ -89,7 +89,8 @@ def policy_gradient(toy: Toy, policy: Table) -> ToyNumbers:
     return -objective(toy, policy)
 
 
-def _expected(toy: Toy, policy: Table, shares: PairTable, loss: PairLoss) -> ToyNumbers:
+def expected(toy: Toy, policy: Table, shares: PairTable, loss: PairLoss) -> ToyNumbers:
+    """Any loss of pairs, a function of (policy, reference) with one loss a pair, in expectation, shape (toy,)."""
     return _per_toy(loss(every_pair(policy), every_pair(toy.reference)), shares)
 
 

@@ -1,47 +1,69 @@
 """The point that each method should reach with all preferences known, from its first-order conditions, in numpy.
 
 Nothing here uses the losses or their gradients: the conditions are derived by hand and solved as equations, so that
-a run of the losses which ends elsewhere shows a fault in one of the two. Tables have shape (prompt, answer) and belong
-to one toy; p(y, z) is the chance that y is preferred to z, w(y, z) that the two are compared (sums to 1, symmetric).
+a run of the losses which ends elsewhere shows a fault in one of the two. Each function takes toys and gives
+log-probabilities, shape (toy, prompt, answer). Of one toy, with tables of shape (prompt, answer): p(y, z) is the chance
+that y is preferred to z, w(y, z) that the two are compared (sums to 1, symmetric).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import root
 from scipy.special import expit
+
+from zephyr_lab.teaching.toy import Table, Toy, pair_shares, preference_chances
 
 Array = np.ndarray
 
 
-def regularised_optimum(reference: Array, rewards: Array, *, beta: float) -> Array:
+class OneToy(NamedTuple):
+    """What is known of one toy: log pi_ref and rewards, shape (prompt, answer); p and w, (prompt, answer, answer)."""
+
+    reference: Array
+    rewards: Array
+    chances: Array
+    pairs: Array
+
+
+def regularised_optimum(toy: Toy) -> Table:
     """log of pi_ref exp(r / beta) / Z: where DPO, RLOO, PPO and the exact policy gradient should end (eq. 4)."""
-    return _normalised(reference + rewards / beta)
+    return _each(toy, lambda one: _normalised(one.reference + one.rewards / toy.beta))
 
 
-def ipo(reference: Array, chances: Array, *, tau: float) -> Array:
+def ipo(toy: Toy, *, tau: float) -> Table:
     """log of pi_ref exp(p(y beats mu) / tau) / Z with mu = pi_ref, which draws the pairs.
 
     IPO is least squares of h(y, z) = f(y) - f(z) against (p(y, z) - 1/2) / tau under mu(y) mu(z); the condition for
     f(y) is f(y) - mean f = mean over z of that target, so f is p(y beats mu) / tau up to a constant. Pairs of equal
     answers add 0 on both sides, so leaving them out changes nothing.
     """
-    beats = (chances * np.exp(reference)[:, None, :]).sum(-1)
-    return _normalised(reference + beats / tau)
+
+    def point(one: OneToy) -> Array:
+        beats = (one.chances * np.exp(one.reference)[:, None, :]).sum(-1)
+        return _normalised(one.reference + beats / tau)
+
+    return _each(toy, point)
 
 
-def cdpo(reference: Array, chances: Array, pairs: Array, *, beta: float, label_smoothing: float) -> Array:
+def cdpo(toy: Toy, *, label_smoothing: float) -> Table:
     """log of pi_ref exp(s / beta) / Z, where s solves: sum over z of w(y, z) (q(y, z) - sigmoid(s_y - s_z)) = 0.
 
     q = (1 - e) p + e (1 - p) is what the smoothed labels say. With two answers sigmoid(s_1 - s_2) = q exactly; with
     more no s meets all q at once, and these are the conditions of the closest (maximum likelihood) one.
     """
-    smoothed = (1 - label_smoothing) * chances + label_smoothing * (1 - chances)
-    scores = [_balanced(smoothed[x], pairs[x], expit) for x in range(len(reference))]
-    return _normalised(reference + np.stack(scores) / beta)
+
+    def point(one: OneToy) -> Array:
+        smoothed = (1 - label_smoothing) * one.chances + label_smoothing * (1 - one.chances)
+        scores = [_balanced(smoothed[x], one.pairs[x], expit) for x in range(len(one.reference))]
+        return _normalised(one.reference + np.stack(scores) / toy.beta)
+
+    return _each(toy, point)
 
 
-def simpo(chances: Array, pairs: Array, *, beta: float, gamma: float) -> Array:
+def simpo(toy: Toy, *, beta: float, gamma: float) -> Table:
     """log of exp(s / beta) / Z, where s solves the conditions of SimPO; the reference has no part in it.
 
     sum over z of w (p sigmoid(g - d) - (1 - p) sigmoid(g + d)) = 0 with d = s_y - s_z, g = gamma. g = 0 gives s = r.
@@ -52,20 +74,26 @@ def simpo(chances: Array, pairs: Array, *, beta: float, gamma: float) -> Array:
         d = scores[:, None] - scores[None, :]
         return (pair * (chance * expit(gamma - d) - (1 - chance) * expit(gamma + d))).sum(1)
 
-    scores = [_solved(conditions, chances[x], pairs[x]) for x in range(len(chances))]
-    return _normalised(np.stack(scores) / beta)
+    def point(one: OneToy) -> Array:
+        scores = [_solved(conditions, one.chances[x], one.pairs[x]) for x in range(len(one.chances))]
+        return _normalised(np.stack(scores) / beta)
+
+    return _each(toy, point)
 
 
-def orpo(chances: Array, pairs: Array, *, weight: float) -> Array:
+def orpo(toy: Toy, *, weight: float) -> Table:
     """log pi of ORPO's conditions; the reference has no part in it.
 
     With o = log(pi / (1 - pi)) and D(y) the share of y among chosen answers, for each y:
     D(y) + weight * sum over z of w (p - sigmoid(o_y - o_z)) / (1 - pi_y) = nu pi_y, pi summing to 1. Weight 0 gives D.
     """
-    return np.stack([_orpo_prompt(chances[x], pairs[x], weight) for x in range(len(chances))])
+    return _each(
+        toy,
+        lambda one: np.stack([_orpo_prompt(one.chances[x], one.pairs[x], weight) for x in range(len(one.chances))]),
+    )
 
 
-def kto(reference: Array, chances: Array, pairs: Array, *, beta: float) -> Array:
+def kto(toy: Toy, *, beta: float) -> Table:
     """log pi of KTO's fixed point, -inf for answers that lose more often than they win.
 
     With c(y) = share of y among chosen - among rejected answers, KTO's gradient is that of
@@ -73,37 +101,48 @@ def kto(reference: Array, chances: Array, pairs: Array, *, beta: float) -> Array
     down for ever, so its probability goes to 0; on the others c(y) sigmoid'(beta (r_y - z)) = nu pi_y. z is one number
     for all prompts.
     """
-    won = 2 * (pairs * chances).sum(-1)
-    lost = 2 * (pairs * (1 - chances)).sum(-1)
+    return _each(toy, lambda one: _kto_point(one, beta))
+
+
+def supervised(toy: Toy) -> Table:
+    """log of each answer's share among chosen ones: where fine-tuning on chosen answers ends."""
+    return _each(toy, lambda one: np.log(2 * (one.pairs * one.chances).sum(-1)))
+
+
+def _each(toy: Toy, point: Callable[[OneToy], Array]) -> Table:
+    """The point of every toy, each computed by itself."""
+    known = (toy.reference, toy.rewards, preference_chances(toy), pair_shares(toy))
+    tables = zip(*(table.numpy() for table in known), strict=True)
+    return torch.from_numpy(np.stack([point(OneToy(*one)) for one in tables]))
+
+
+def _kto_point(one: OneToy, beta: float) -> Array:
+    won = 2 * (one.pairs * one.chances).sum(-1)
+    lost = 2 * (one.pairs * (1 - one.chances)).sum(-1)
     surplus = won - lost
     winners = surplus > 0
     start = np.log(np.where(winners, surplus, 1.0))
     policy = np.where(winners, start, -np.inf)
     policy = policy - _log_sum_exp(policy)
-    prompts = len(reference)
+    prompts = len(one.reference)
 
     def unpack(unknown: Array) -> tuple[Array, Array, float]:
-        table = np.full(reference.shape, -np.inf)
+        table = np.full(one.reference.shape, -np.inf)
         table[winners] = unknown[: winners.sum()]
         return table, unknown[winners.sum() : -1], unknown[-1]
 
     def conditions(unknown: Array) -> Array:
         table, multipliers, z = unpack(unknown)
-        ratio = np.where(winners, table - reference, 0.0)
+        ratio = np.where(winners, table - one.reference, 0.0)
         slope = np.log(np.where(winners, surplus, 1.0)) + _log_slope(beta * (ratio - z))
         stationary = (slope - multipliers[:, None] - np.where(winners, table, 0.0))[winners]
         sums = np.exp(table).sum(-1) - 1
         divergence = (np.exp(table) * ratio).sum(-1).mean() - z
         return np.concatenate([stationary, sums, [divergence]])
 
-    z = float((np.exp(policy) * np.where(winners, policy - reference, 0.0)).sum(-1).mean())
+    z = float((np.exp(policy) * np.where(winners, policy - one.reference, 0.0)).sum(-1).mean())
     found = root(conditions, np.concatenate([policy[winners], np.zeros(prompts), [z]]), tol=1e-13)
     return unpack(_accepted(found.x, conditions))[0]
-
-
-def supervised(chances: Array, pairs: Array) -> Array:
-    """log of each answer's share among chosen ones: where fine-tuning on chosen answers ends."""
-    return np.log(2 * (pairs * chances).sum(-1))
 
 
 def _orpo_prompt(chances: Array, pairs: Array, weight: float) -> Array:

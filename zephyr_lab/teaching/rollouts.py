@@ -60,13 +60,17 @@ def ppo_over_all_draws(toy: Toy, *, clip: float, inner: int) -> Callable[[Table]
     return loss
 
 
-def sampled_rloo(toy: Toy, *, steps: int, samples: int, rate: float, seed: int) -> Table:
-    """The policy after `steps` of RLOO, each from `samples` answers drawn to every prompt: prompts * samples * steps.
+def sampled_rloo(toy: Toy, *, draws: int, samples: int, rate: float, seed: int) -> Table:
+    """The policy after RLOO on `draws` answers in all, of which a step takes `samples` to every prompt.
 
     The rate falls linearly to 0. Logits move by the plain gradient, scaled by the number of prompts; each toy draws
-    from a generator of its own. Raises ValueError for fewer than two samples a prompt.
+    from a generator of its own. Raises ValueError for fewer than two samples a prompt, and for draws that are no whole
+    number of steps.
     """
     toys, prompts, answers = toy.rewards.shape
+    if draws % (prompts * samples):
+        raise ValueError(f"draws must be a whole multiple of prompts x samples = {prompts * samples}, got {draws}")
+    steps = draws // (prompts * samples)
     generators = [torch.Generator().manual_seed(seeding.derive(seed, "rloo", place)) for place in range(toys)]
     logits = toy.reference.clone()
     for step in range(steps):

@@ -19,6 +19,7 @@ Table = Float[Tensor, "toy prompt answer"]  # a number for each answer to each p
 PairTable = Float[Tensor, "toy prompt answer answer"]  # for each ordered pair of answers: the first one, the second one
 PromptNumbers = Float[Tensor, "toy prompt"]
 ToyNumbers = Float[Tensor, " toy"]
+LOST, DISTANCE, REWARD, KL = "lost, %", "KL to the optimum", "reward", "KL to the reference"  # what `measured` gives
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,15 @@ def lost_share(toy: Toy, policy: Table) -> ToyNumbers:
     return gap / (objective(toy, best) - objective(toy, toy.reference))
 
 
-def repeated(toy: Toy, times: int) -> Toy:
-    """The same toys `times` over, one copy after another, to compute several settings of all of them at once."""
-    return Toy(toy.rewards.repeat(times, 1, 1), toy.reference.repeat(times, 1, 1), toy.beta)
+def measured(toy: Toy, policy: Table) -> dict[str, list[float]]:
+    """What `policy` is worth, one number a toy: `LOST` (share of the achievable gain, in %), `DISTANCE`, `REWARD` and
+    `KL`, both divergences of the policy in nats."""
+    return {
+        LOST: [100 * share for share in lost_share(toy, policy).tolist()],
+        DISTANCE: kl(policy, optimum(toy)).tolist(),
+        REWARD: expected_reward(toy, policy).tolist(),
+        KL: kl(policy, toy.reference).tolist(),
+    }
 
 
 def preference_chances(toy: Toy) -> PairTable:

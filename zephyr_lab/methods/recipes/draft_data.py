@@ -121,3 +121,10 @@ class Selection:
         require_one_of("rule", self.rule, RULES)
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnScores:
+    """Scores of rows by a rule of one's own: a function of a row's (shift, loss), as `engine.own_code` has it."""
+
+    rule: str

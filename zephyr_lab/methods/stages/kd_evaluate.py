@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import NextLogits
-from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues, encode_prompts
+from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues, encode_prompts, turn_tags
 from zephyr_lab.data.splits import TEST, Messages, dialogue_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.kd import forward_kl
@@ -88,6 +88,7 @@ def ask(
     answer loses its beginning: a first answer full of role tags is long once it is read as text.
     """
     room = model.config.max_position_embeddings - recipe.max_new_tokens
+    tags = turn_tags(tokenizer)
     graded = []
     for run in (NEAR_GREEDY, HOT) if recipe.hot else (NEAR_GREEDY,):
         temperatures = [recipe.temperature if run == HOT else question.temperature for question in questions]
@@ -108,7 +109,8 @@ def ask(
                 graded.append({
                     "run": run, "question_id": question.question_id, "category": question.category, "turn": turn + 1,
                     "prompt": question.prompts[turn], "text": dialogue[-1]["content"], "finished": answer.finished,
-                    "tokens": len(answer.ids), **_parts(question, turn, dialogue[-1]["content"], answer.finished),
+                    "tokens": len(answer.ids), "role_tags": sum(id_ in tags for id_ in seen),
+                    **_parts(question, turn, dialogue[-1]["content"], answer.finished),
                 })  # fmt: skip
     return graded
 

@@ -1,0 +1,287 @@
+"""Where policies stand between reward and KL: a point a policy, a curve an arm, and arms compared at equal KL.
+
+A training leaves policies on its way; each is measured on one answer at temperature 1 to each held-out question. An arm
+is thus a curve of true reward against KL to the start, and two arms are compared where both have been.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zephyr_lab.core import files
+from zephyr_lab.engine.scheduler import get, metrics
+from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import seed_means
+from zephyr_lab.lab.answer_scores import Measure
+from zephyr_lab.lab.rlhf_stages import FINAL
+from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.reporting import tables
+from zephyr_lab.reporting.claims import Part
+from zephyr_lab.scoring import best_of_n, frontiers
+
+QUALITY = Measure("true reward, T = 1", "quality")
+LEARNED = Measure("learned reward", "learned")
+KL = Measure("KL, nats", "kl")
+WORDS = Measure("words", "words")
+BRIEF = Measure("points less words", "brief")
+WINS = Measure("win rate against the start, %", "win")
+# The measures that claims.toml can name.
+MEASURES = {"true reward": QUALITY, "KL": KL, "words": WORDS}
+MEANS = ("quality", "brief", "learned", "words", "tokens", "finished")  # columns that are means over answers
+COUNTS = (2, 4, 8, 16)  # n of best-of-n
+
+
+@dataclass(frozen=True)
+class Points:
+    """Measured policies of some arms, those on the way of a training among them.
+
+    frame: a row a seed, arm and policy: seed, model (the arm), point ("steps/N", "epochs/N" or "final"), step (rollouts
+    or epochs taken), kl (to the start, nats an answer), means over answers of quality (the true reward, 1 to 10),
+    brief (that less half a point a word), learned (log-odds; NaN without a reward model), words, tokens, finished, and
+    win (% of questions answered better than the start of the same seed does, ties half). answers: a row an answer:
+    seed, model, point, question, text, quality, learned. start: the arm that KL and wins are against. questions: what
+    each number is a mean over. parameters: of the start.
+    """
+
+    frame: pd.DataFrame
+    answers: pd.DataFrame
+    start: str
+    questions: int
+    parameters: float
+
+    @classmethod
+    def of(
+        cls, measured: Mapping[str, Sequence[Stage]], taken: Mapping[str, Mapping[str, int]], start: str
+    ) -> "Points":
+        """What finished `frontier` stages say: by arm a stage a seed; taken: by arm and point the steps taken."""
+        rows, answers = [], []
+        for seed in range(len(measured[start])):
+            begun = files.read_json(get(measured[start][seed]) / "frontier.json")[-1]
+            for arm, stages in measured.items():
+                for row in files.read_json(get(stages[seed]) / "frontier.json"):
+                    named = {"seed": seed, "model": arm, "point": row["model"]}
+                    rows.append({**named, "step": taken[arm][row["model"]], **_means(row, begun)})
+                    answers.append(pd.DataFrame({
+                        **named, "question": range(len(row["text"])), "text": row["text"], "quality": row["quality"],
+                        "learned": row.get("learned", np.nan),
+                    }))  # fmt: skip
+        first = measured[start][0]
+        return cls(
+            pd.DataFrame(rows),
+            pd.concat(answers, ignore_index=True),
+            start,
+            2 * first.recipe.questions,
+            metrics(first)["parameters"],
+        )
+
+    def __or__(self, more: pd.DataFrame) -> "Points":
+        """With further points beside, e.g. those of best-of-n (`Pool.points`). Raises ValueError for a known arm."""
+        twice = [arm for arm in dict.fromkeys(more["model"]) if arm in self.arms]
+        if twice:
+            raise ValueError(f"there is an arm named {twice[0]!r} already; name one of them otherwise")
+        return replace(self, frame=pd.concat([self.frame, more], ignore_index=True))
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What claims.toml can name of the policies."""
+        return MEASURES
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, in the order they were asked."""
+        return list(dict.fromkeys(self.frame["model"]))
+
+    @property
+    def seeds(self) -> int:
+        """Under how many seeds the start was measured."""
+        return len(self.values(self.start))
+
+    def values(self, arm: str, measure: Measure = QUALITY, *, point: str = FINAL) -> pd.Series:
+        """The measure of one policy of an arm, by default its final one, a value a seed.
+
+        Raises ValueError for an arm or a policy that was not measured.
+        """
+        if arm not in self.arms:
+            raise ValueError(f"no arm named {arm!r}; there are {', '.join(self.arms)}")
+        own = self.frame[(self.frame["model"] == arm) & (self.frame["point"] == point)]
+        if own.empty:
+            known = self.frame.loc[self.frame["model"] == arm, "point"].unique()
+            raise ValueError(f"{arm!r} left no policy {point!r}; it left {', '.join(known)}")
+        return measure.scale * own.set_index("seed")[measure.column].astype(float).sort_index()
+
+    def means(self, *measures: Measure, arms: Iterable[str] | None = None) -> pd.DataFrame:
+        """Tidy frame: each measure (the true reward) of each arm's final policy; no row for one seed."""
+        return tables.frame(
+            line
+            for arm in (self.arms if arms is None else arms)
+            for measure in measures or (QUALITY,)
+            for line in seed_means.number(arm, measure.metric, list(self.values(arm, measure)), n=self.questions)
+        )
+
+    def difference(self, ours: str, theirs: str, measure: Measure = QUALITY) -> pd.Series:
+        """The measure of one arm's final policy less that of another's, a value a seed that both have."""
+        return (self.values(ours, measure) - self.values(theirs, measure)).dropna()
+
+    def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Measure) -> pd.DataFrame:
+        """Tidy frame of first arm - second arm, paired by seed: `pairs` names each row; no row for one seed."""
+        return tables.frame(
+            line
+            for row, (ours, theirs) in pairs.items()
+            for measure in measures or (QUALITY,)
+            for line in seed_means.number(
+                row, measure.metric, list(self.difference(ours, theirs, measure)), n=self.questions
+            )
+        )
+
+    def effect(self, claim: str, part: Part) -> dict[str, Any]:
+        """One part of a claim: its first arm less its second, or the difference of two such differences."""
+        measure = MEASURES[part.measure]
+        values = self.difference(*part.arms[:2], measure)
+        if len(part.arms) == 4:
+            values = (values - self.difference(*part.arms[2:], measure)).dropna()
+        return seed_means.effect(claim, part.metric, list(values), n=self.questions)
+
+    def named(self, names: Mapping[str, str]) -> "Points":
+        """Some arms under other names, in that order: `names` gives each new name its arm. The start keeps its own."""
+        lacking = [arm for arm in names.values() if arm not in self.arms]
+        if lacking:
+            raise ValueError(f"no arm named {lacking[0]!r}; there are {', '.join(self.arms)}")
+        kept = {self.start: self.start, **names}
+        frame, answers = (
+            pd.concat([one[one["model"] == arm].assign(model=name) for name, arm in kept.items()], ignore_index=True)
+            for one in (self.frame, self.answers)
+        )
+        return replace(self, frame=frame, answers=answers)
+
+    def curve(self, arm: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """KL and true reward of one arm's policies under one seed, the start first."""
+        own = self.frame[(self.frame["model"] == arm) & (self.frame["seed"] == seed)]
+        return frontiers.curve(own["kl"].to_numpy(), own["quality"].to_numpy(), start=self.values(self.start)[seed])
+
+    def support(self, *arms: str) -> float:
+        """The largest KL that these arms reach under every seed."""
+        return frontiers.common_support([self.curve(arm, seed) for arm in arms for seed in range(self.seeds)])
+
+    def at_equal_kl(self, ours: str, theirs: str) -> list[float]:
+        """Ours - theirs, a value a seed: mean true reward over KL from 0 to where both have been, in points."""
+        up_to = self.support(ours, theirs)
+        curves = [(self.curve(ours, seed), self.curve(theirs, seed)) for seed in range(self.seeds)]
+        return [frontiers.mean_score(one, up_to) - frontiers.mean_score(other, up_to) for one, other in curves]
+
+    def equal_kl(self, *, against: str, arms: Iterable[str] | None = None) -> pd.DataFrame:
+        """Tidy frame of each arm less `against` on their common support: area between the curves by its width, the gap
+        at its end, and that KL."""
+        others = [arm for arm in self.arms if arm not in (against, self.start)]
+        rows = []
+        for arm in others if arms is None else arms:
+            up_to = self.support(arm, against)
+            curves = [(self.curve(arm, seed), self.curve(against, seed)) for seed in range(self.seeds)]
+            ends = [frontiers.score_at(one, up_to) - frontiers.score_at(other, up_to) for one, other in curves]
+            rows += seed_means.number(arm, "mean over KL, points", self.at_equal_kl(arm, against), n=self.questions)
+            rows += seed_means.number(arm, "at the end, points", ends, n=self.questions)
+            rows += seed_means.number(arm, "up to KL, nats", [up_to] * self.seeds, n=self.questions)
+        return tables.frame(rows)
+
+    def over_kl(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
+        """Lines for `figures.curves`: mean true reward over mean KL of each arm's policies, the start first."""
+        begun = self.values(self.start).to_numpy()
+        lines = []
+        for arm in [one for one in self.arms if one != self.start] if arms is None else arms:
+            points = [(0.0, begun)]
+            for _, own in self.frame[self.frame["model"] == arm].groupby("point", sort=False):
+                points.append((own["kl"].mean(), own.sort_values("seed")["quality"].to_numpy()))
+            points.sort(key=lambda point: point[0])
+            values = np.array([reward for _, reward in points])
+            lines.append(seed_means.curve(arm, [kl for kl, _ in points], list(values.T), kind="retrained"))
+        return pd.concat(lines, ignore_index=True)
+
+    def over_steps(self, measure: Measure, arms: Iterable[str]) -> pd.DataFrame:
+        """Lines for `figures.curves`: the measure of each arm's policies over the steps taken, the start first."""
+        lines = []
+        for arm in arms:
+            own = self.frame[self.frame["model"] == arm]
+            by_step = own.pivot(index="step", columns="seed", values=measure.column).sort_index()
+            values = np.vstack([self.values(self.start, measure), measure.scale * by_step.to_numpy()])
+            lines.append(seed_means.curve(arm, [0, *by_step.index], list(values.T), kind="retrained"))
+        return pd.concat(lines, ignore_index=True)
+
+    def samples(self, arms: Iterable[str] | None = None, *, shown: int = 4, seed: int = 0) -> pd.DataFrame:
+        """The same questions answered by final policies under one seed, with true and learned reward."""
+        own = self.answers[(self.answers["seed"] == seed) & (self.answers["point"] == FINAL)]
+        names = {"question": "question", "model": "policy", "text": "answer", "quality": "true reward"}
+        if own["learned"].notna().any():
+            names["learned"] = "learned reward"
+        wanted = list(dict.fromkeys(own["model"])) if arms is None else list(arms)
+        places = np.linspace(0, own["question"].max(), shown).astype(int)
+        table = (
+            own.round({"learned": 2}).rename(columns=names).set_index(["question", "policy"])[list(names.values())[2:]]
+        )
+        return table.loc[[(place, arm) for place in places for arm in wanted]].reset_index()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Answers of one model, many to each question. By seed: for each of quality, learned and words a list of questions,
+    each a list of numbers, one an answer."""
+
+    by_seed: list[Mapping[str, list[list[float]]]]
+
+    @classmethod
+    def of(cls, folders: Sequence[Path]) -> "Pool":
+        """The pools of finished best-of-n stages, a folder a seed."""
+        return cls([files.read_json(folder / "pool.json") for folder in folders])
+
+    @property
+    def samples(self) -> int:
+        """Answers to each question."""
+        return len(self.by_seed[0]["quality"][0])
+
+    def best(self, n: int, column: str = "quality") -> list[float]:
+        """A value a seed: mean over questions of what the best of n by the learned reward has of `column`, the
+        expectation over all subsets of the pool."""
+        return [
+            float(np.mean([
+                best_of_n.expected_best(ranked, values, n=n)
+                for ranked, values in zip(pool["learned"], pool[column], strict=True)
+            ]))
+            for pool in self.by_seed
+        ]  # fmt: skip
+
+    def mean(self, column: str = "quality") -> list[float]:
+        """A value a seed: the mean of all answers."""
+        return [float(np.mean(pool[column])) for pool in self.by_seed]
+
+    def points(self, arm: str, counts: Iterable[int] = COUNTS) -> pd.DataFrame:
+        """Best-of-n as rows of `Points.frame`, for each n that the pool allows; KL by its bound."""
+        return pd.DataFrame([
+            {"seed": seed, "model": arm, "point": f"n = {n}", "kl": best_of_n.kl_bound(n), **means}
+            for n in counts
+            if n <= self.samples
+            for seed, means in enumerate(self._means(n))
+        ])  # fmt: skip
+
+    def _means(self, n: int) -> list[dict[str, float]]:
+        columns = {name: self.best(n, name) for name in ("quality", "learned", "words")}
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def steps_taken(stage: Stage, point: str) -> int:
+    """Rollouts, or epochs, after which a training left a policy; 0 for a training that counts neither."""
+    if point == FINAL:
+        recipe = stage.recipe
+        return recipe.epochs if isinstance(recipe, Training) else getattr(recipe, "steps", 0)
+    return int(point.rpartition("/")[2])
+
+
+def _means(row: Mapping[str, Any], begun: Mapping[str, Any]) -> dict[str, float]:
+    """One policy's numbers; `begun`: the row of the start, on the same questions."""
+    won = np.sign(np.subtract(row["quality"], begun["quality"])) + 1
+    return {
+        "kl": max(row["kl"], 0.0),
+        **{name: float(np.mean(row[name])) if name in row else np.nan for name in MEANS},
+        "win": 50 * float(np.mean(won)),
+    }
