@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -85,6 +86,44 @@ def test_a_forked_worker_and_a_fresh_one_build_the_same_bytes(new_toy):
     forked, started = new_toy(), new_toy()
     assert forked.python(code).stdout == started.python(fresh).stdout != ""
     assert forked.artefacts() == started.artefacts() != {}
+
+
+def test_a_fork_server_waits_for_the_next_call_and_ends_with_its_process(toy):
+    code = """
+import psutil
+from toy_recipes import study
+
+def servers():
+    return [child for child in psutil.Process().children() if "zephyr_lab.engine.fork_server" in child.cmdline()]
+
+study.ends(1, 4, 0.0)
+(first,) = servers()
+study.ends(1, 5, 0.0)
+assert servers() == [first]
+first.kill()
+first.wait()
+study.ends(1, 6, 0.0)
+(second,) = servers()
+assert second != first
+print(second.pid)
+"""
+    pid = int(toy.python(code).stdout)
+    wait_for(lambda: not psutil.pid_exists(pid), seconds=2.0)
+    assert len(toy.builds()) == 12  # a walk and three sums a call
+
+
+def test_a_fork_server_of_other_code_or_variables_is_not_used_again(monkeypatch):
+    server = workers_of._Server.__new__(workers_of._Server)
+    server.idle_since = time.monotonic()
+    server._process = SimpleNamespace(poll=lambda: None)
+    environment = {"A": "1"}
+    server._of = (environment, workers_of.paths.project_root(), workers_of._loaded_code())
+    assert server.serves(environment) and not server.serves({"A": "2"})
+    monkeypatch.setattr(workers_of, "_loaded_code", dict)
+    assert not server.serves(environment)
+    monkeypatch.undo()
+    server.idle_since -= workers_of.SECONDS_IDLE
+    assert not server.serves(environment)
 
 
 @pytest.mark.parametrize(("device", "forks"), [("cpu", True), ("cuda", False)])

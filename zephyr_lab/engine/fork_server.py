@@ -2,7 +2,7 @@
 
 Loading the trainers takes seconds, as long as a small stage trains; loaded once here, they cost each worker nothing.
 Only other people's libraries are loaded before the fork: every worker reads the project's own code from disk, as it is
-at that moment. Lives as long as one call of `get_many`, and its workers die with it.
+at that moment. Its workers die with it; without work it waits for the next call of `get_many`, and ends after a while.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ from zephyr_lab.engine.symbols import reading_now
 
 LONGEST_MESSAGE = 2**20
 POLL_SECONDS = 0.02
+IDLE_SECONDS = 90.0  # with nothing to do
 
 
 def serve(connection: socket.socket) -> None:
-    """Fork a worker for each message, and tell of each that ended; until the other side hangs up.
+    """Fork a worker for each message, and tell of each that ended; until the other side hangs up, or asks for nothing.
 
     A message is {"job": path, "log": path, "code": build function and recipe} with two locked descriptors, which go
     over to the worker. Answers: {"job": path, "pid": number} once it runs, {"job": path, "code": number} when it has
@@ -32,7 +33,7 @@ def serve(connection: socket.socket) -> None:
     """
     running: dict[int, str] = {}
     while True:
-        if select.select([connection], [], [], POLL_SECONDS)[0]:
+        if select.select([connection], [], [], POLL_SECONDS if running else IDLE_SECONDS)[0]:
             message, held, _, _ = socket.recv_fds(connection, LONGEST_MESSAGE, 2)
             if not message:
                 return
@@ -42,6 +43,8 @@ def serve(connection: socket.socket) -> None:
             pid = _fork(wanted, held)
             running[pid] = wanted["job"]
             _send(connection, job=wanted["job"], pid=pid)
+        elif not running:
+            return
         while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             pid, status = ended
             _send(connection, job=running.pop(pid), code=os.waitstatus_to_exitcode(status))

@@ -10,14 +10,18 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine.fork_server import LONGEST_MESSAGE
+from zephyr_lab.engine.fork_server import IDLE_SECONDS, LONGEST_MESSAGE
 from zephyr_lab.engine.processes import worker_environment
 from zephyr_lab.engine.stages import Stage
 
 SECONDS_TO_DIE = 5.0
+SECONDS_IDLE = IDLE_SECONDS - 15.0  # well before a server without work ends by itself
+
+_idle: "_Server | None" = None  # the fork server of the last call: loading libraries takes longer than a small stage
 
 
 class Workers:
@@ -33,7 +37,7 @@ class Workers:
         log = job.with_name("log.txt")
         if forks(stage):
             if self._server is None:
-                self._server = _Server(self._environment)
+                self._server = _idle_server(self._environment) or _Server(self._environment)
             self._server.start(job, log, stage.code, held)
             return
         table = files.read_json(job)
@@ -57,13 +61,19 @@ class Workers:
         return codes | (self._server.ended() if self._server else {})
 
     def stop(self) -> None:
-        """Kill whatever still runs, and wait for its end."""
+        """Kill whatever still runs, and wait for its end. A fork server without work waits for the next call."""
+        global _idle
         for process in self._fresh.values():
             process.kill()
         for process in self._fresh.values():
             process.wait()
-        if self._server:
-            self._server.stop()
+        server, self._server = self._server, None
+        if server is None:
+            return
+        if server.is_busy():
+            server.stop()
+        else:
+            _idle, server.idle_since = server, time.monotonic()
 
 
 def forks(stage: Stage) -> bool:
@@ -71,10 +81,32 @@ def forks(stage: Stage) -> bool:
     return sys.platform == "linux" and getattr(stage.recipe, "device", "cpu") == "cpu"
 
 
+def _idle_server(environment: dict[str, str]) -> "_Server | None":
+    """The server that waits, where it still serves: of this environment, and of the code that it has loaded."""
+    global _idle
+    server, _idle = _idle, None
+    if server is None:
+        return None
+    if server.serves(environment):
+        return server
+    server.stop()
+    return None
+
+
+def _loaded_code() -> dict[str, int]:
+    """When each file of ours that a fork server loads before it forks was changed last."""
+    root = Path(__file__).parents[1]
+    return {
+        str(path): path.stat().st_mtime_ns for folder in ("core", "engine") for path in (root / folder).glob("*.py")
+    }
+
+
 class _Server:
     """Our end of a fork server."""
 
     def __init__(self, environment: dict[str, str]) -> None:
+        self._of = (environment, paths.project_root(), _loaded_code())
+        self.idle_since = 0.0
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -87,6 +119,17 @@ class _Server:
                 pass_fds=(theirs.fileno(),),
             )
         self._running: set[Path] = set()
+
+    def serves(self, environment: dict[str, str]) -> bool:
+        """Whether it lives, has not waited for too long, and would fork what a new one would."""
+        fresh = time.monotonic() - self.idle_since < SECONDS_IDLE
+        return (
+            fresh and self._process.poll() is None and self._of == (environment, paths.project_root(), _loaded_code())
+        )
+
+    def is_busy(self) -> bool:
+        """Whether a worker of it may still run, or it died."""
+        return bool(self._running) or self._process.poll() is not None
 
     def start(self, job: Path, log: Path, code: tuple[str, str], held: tuple[int, int]) -> None:
         message = {"job": str(job), "log": str(log), "code": code}
