@@ -15,6 +15,7 @@ from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
+from zephyr_lab.lab.claims import sentence
 from zephyr_lab.lab.drafts import Draft
 from zephyr_lab.lab.eda_lab import EDALab
 from zephyr_lab.lab.kd_lab import KDLab
@@ -307,3 +308,10 @@ def test_a_number_is_reported_with_its_interval_and_said_again_at_the_end(lab, c
     assert capsys.readouterr().out == "".join(f"- {one}\n" for one in said.splitlines())
     lab.report(pd.DataFrame([{**line, "low": None, "high": None, "interval": None}]), {"another": "metric"})
     assert capsys.readouterr().out == ""
+
+
+def test_an_effect_beside_a_statement_that_facts_decide_is_named_as_ours():
+    claim = next(claim for claim in registry.load("overview") if claim.id == "S0-4")
+    entry = {"id": "S0-4", "verdict": "unsupported", "effect": 4.0, "interval": [3.0, 5.0], "n": 10, "seeds": 3}
+    said = sentence(claim, {**entry, "why": "no time is printed"})
+    assert "(no time is printed; ours, beside it: +4 [+3, +5]" in said

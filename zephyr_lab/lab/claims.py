@@ -154,4 +154,7 @@ def number(line: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:
     """`Z1, reproduced here: "One epoch ..." (+0.68 [0.41, 0.94])`: chosen from the verdict, nothing typed."""
     said = SENTENCES.get(entry["verdict"], entry["verdict"])
-    return f'{claim.id}, {said}: "{claim.statement}" ({effect_text(entry) or entry["why"]})'
+    reason = effect_text(entry) or entry["why"]
+    if claim.decided_by == registry.PUBLISHED_FACTS and effect_text(entry):  # the effect is beside the verdict
+        reason = f"{entry['why']}; ours, beside it: {effect_text(entry)}"
+    return f'{claim.id}, {said}: "{claim.statement}" ({reason})'
