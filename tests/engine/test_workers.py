@@ -112,6 +112,21 @@ print(second.pid)
     assert len(toy.builds()) == 12  # a walk and three sums a call
 
 
+def test_an_interrupt_is_one_line_in_a_notebook_and_what_was_built_is_kept(toy):
+    code = """
+import os, signal, threading
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+shell.run_cell("from toy_recipes import study; study.ends(5, 40, 0.2)")
+"""
+    said = toy.python(code)
+    shown = [line for line in (said.stdout + said.stderr).splitlines() if line.strip()]
+    assert shown[-1].startswith("stopped: ") and shown[-1].endswith("the same cell or command goes on from here")
+    assert "Traceback" not in said.stdout + said.stderr
+    assert "stopped" not in toy.python("from toy_recipes import study; print(study.ends(1, 4, 0.0))").stdout
+
+
 def test_a_fork_server_of_other_code_or_variables_is_not_used_again(monkeypatch):
     server = workers_of._Server.__new__(workers_of._Server)
     server.idle_since = time.monotonic()

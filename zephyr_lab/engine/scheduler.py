@@ -23,6 +23,13 @@ class StageFailed(RuntimeError):
     """A build function raised or its worker died; the message names stage, seed, cause and log."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Somebody interrupted the building of stages. A notebook shows its one line, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def get(stage: Stage) -> Path:
     """The folder of the finished `stage`; built now where it is missing."""
     return get_many([stage])[0]
@@ -88,6 +95,10 @@ class _Run:
                 self._start_ready()
                 view.show(self._lines())
                 time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            view.close("")
+            ready = f"{self._built} of {missing} missing stages were built and are kept"
+            raise Stopped(f"stopped: {ready}; the same cell or command goes on from here") from None
         except BaseException:
             view.close("")
             raise
