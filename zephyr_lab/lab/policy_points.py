@@ -17,16 +17,13 @@ from zephyr_lab.engine.scheduler import get, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.answer_scores import Measure
+from zephyr_lab.lab.by_seed import KL, QUALITY, WORDS, ValuesBySeed
 from zephyr_lab.lab.rlhf_stages import FINAL
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.reporting import tables
-from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring import best_of_n, frontiers
 
-QUALITY = Measure("true reward, T = 1", "quality")
 LEARNED = Measure("learned reward", "learned")
-KL = Measure("KL, nats", "kl")
-WORDS = Measure("words", "words")
 BRIEF = Measure("points less words", "brief")
 WINS = Measure("win rate against the start, %", "win")
 # The measures that claims.toml can name.
@@ -36,7 +33,7 @@ COUNTS = (2, 4, 8, 16)  # n of best-of-n
 
 
 @dataclass(frozen=True)
-class Points:
+class Points(ValuesBySeed):
     """Measured policies of some arms, those on the way of a training among them.
 
     frame: a row a seed, arm and policy: seed, model (the arm), point ("steps/N", "epochs/N" or "final"), step (rollouts
@@ -91,11 +88,6 @@ class Points:
         return MEASURES
 
     @property
-    def arms(self) -> list[str]:
-        """The names of the arms, in the order they were asked."""
-        return list(dict.fromkeys(self.frame["model"]))
-
-    @property
     def seeds(self) -> int:
         """Under how many seeds the start was measured."""
         return len(self.values(self.start))
@@ -113,37 +105,9 @@ class Points:
             raise ValueError(f"{arm!r} left no policy {point!r}; it left {', '.join(known)}")
         return measure.scale * own.set_index("seed")[measure.column].astype(float).sort_index()
 
-    def means(self, *measures: Measure, arms: Iterable[str] | None = None) -> pd.DataFrame:
-        """Tidy frame: each measure (the true reward) of each arm's final policy; no row for one seed."""
-        return tables.frame(
-            line
-            for arm in (self.arms if arms is None else arms)
-            for measure in measures or (QUALITY,)
-            for line in seed_means.number(arm, measure.metric, list(self.values(arm, measure)), n=self.questions)
-        )
-
-    def difference(self, ours: str, theirs: str, measure: Measure = QUALITY) -> pd.Series:
-        """The measure of one arm's final policy less that of another's, a value a seed that both have."""
-        return (self.values(ours, measure) - self.values(theirs, measure)).dropna()
-
-    def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Measure) -> pd.DataFrame:
-        """Tidy frame of first arm - second arm, paired by seed: `pairs` names each row; no row for one seed."""
-        return tables.frame(
-            line
-            for row, (ours, theirs) in pairs.items()
-            for measure in measures or (QUALITY,)
-            for line in seed_means.number(
-                row, measure.metric, list(self.difference(ours, theirs, measure)), n=self.questions
-            )
-        )
-
-    def effect(self, claim: str, part: Part) -> dict[str, Any]:
-        """One part of a claim: its first arm less its second, or the difference of two such differences."""
-        measure = MEASURES[part.measure]
-        values = self.difference(*part.arms[:2], measure)
-        if len(part.arms) == 4:
-            values = (values - self.difference(*part.arms[2:], measure)).dropna()
-        return seed_means.effect(claim, part.metric, list(values), n=self.questions)
+    def count(self, measure: Measure) -> int:
+        """The questions that each value is a mean over."""
+        return self.questions
 
     def named(self, names: Mapping[str, str]) -> "Points":
         """Some arms under other names, in that order: `names` gives each new name its arm. The start keeps its own."""

@@ -4,9 +4,8 @@ The objective of RLHF is a mean over answers drawn from the policy, so true rewa
 measured on draws at temperature 1. A number is one a seed; differences are paired by seed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,22 +13,17 @@ import pandas as pd
 from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get, metrics
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.answer_scores import Measure
+from zephyr_lab.lab.by_seed import KL, QUALITY, WORDS, ValuesBySeed
 from zephyr_lab.lab.zephyr_stages import Model
-from zephyr_lab.reporting import tables
-from zephyr_lab.reporting.claims import Part
 
-REWARD = Measure("true reward, T = 1", "quality")
-KL = Measure("KL, nats", "kl")
-WORDS = Measure("words", "words")
 RANKED = Measure("held-out pairs ranked right, %", "held_out_accuracy_mean", scale=100.0)
 MOVED_CHOSEN = Measure("log-prob of chosen, change in nats", "held_out_moved_chosen")
 MOVED_REJECTED = Measure("log-prob of rejected, change in nats", "held_out_moved_rejected")
 ON_PAIRS = (RANKED, MOVED_CHOSEN, MOVED_REJECTED)
 # The measures that claims.toml can name.
 MEASURES = {
-    "true reward": REWARD,
+    "true reward": QUALITY,
     "KL": KL,
     "words": WORDS,
     "held-out pairs ranked right": RANKED,
@@ -39,7 +33,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class SampledAnswers:
+class SampledAnswers(ValuesBySeed):
     """What policies answered, in means: a row an arm and seed, so that numbers of a seed are paired.
 
     Columns of `frame`: seed, model (the arm), quality (the true reward, 1 to 10), kl (to the start, nats an answer),
@@ -67,12 +61,7 @@ class SampledAnswers:
         """What claims.toml can name of the answers."""
         return MEASURES
 
-    @property
-    def arms(self) -> list[str]:
-        """The names of the arms, in the order they were asked."""
-        return list(dict.fromkeys(self.frame["model"]))
-
-    def values(self, arm: str, measure: Measure = REWARD) -> pd.Series:
+    def values(self, arm: str, measure: Measure = QUALITY) -> pd.Series:
         """The measure of one arm, a value a seed; empty where its training did not measure it.
 
         Raises ValueError for an arm that was not asked.
@@ -84,36 +73,6 @@ class SampledAnswers:
             return pd.Series(dtype=float)
         return measure.scale * own.set_index("seed")[measure.column].dropna().astype(float).sort_index()
 
-    def means(self, *measures: Measure, arms: Iterable[str] | None = None) -> pd.DataFrame:
-        """Tidy frame: each measure (the true reward) of each arm that has it; no row for one seed."""
-        return tables.frame(
-            line
-            for arm in (self.arms if arms is None else arms)
-            for measure in measures or (REWARD,)
-            for line in self._line(arm, measure, self.values(arm, measure))
-        )
-
-    def difference(self, ours: str, theirs: str, measure: Measure = REWARD) -> pd.Series:
-        """The measure of one arm less that of another, a value a seed that both have."""
-        return (self.values(ours, measure) - self.values(theirs, measure)).dropna()
-
-    def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Measure) -> pd.DataFrame:
-        """Tidy frame of first arm - second arm, paired by seed: `pairs` names each row; no row for one seed."""
-        return tables.frame(
-            line
-            for row, (ours, theirs) in pairs.items()
-            for measure in measures or (REWARD,)
-            for line in self._line(row, measure, self.difference(ours, theirs, measure))
-        )
-
-    def effect(self, claim: str, part: Part) -> dict[str, Any]:
-        """One part of a claim: its first arm less its second, or the difference of two such differences."""
-        measure = MEASURES[part.measure]
-        values = self.difference(*part.arms[:2], measure)
-        if len(part.arms) == 4:
-            values = (values - self.difference(*part.arms[2:], measure)).dropna()
-        return seed_means.effect(claim, part.metric, list(values), n=self._n(measure))
-
     def named(self, names: Mapping[str, str]) -> "SampledAnswers":
         """Some arms under other names, in that order: `names` gives each new name its arm."""
         lacking = [arm for arm in names.values() if arm not in self.arms]
@@ -122,10 +81,8 @@ class SampledAnswers:
         parts = [self.frame[self.frame["model"] == arm].assign(model=name) for name, arm in names.items()]
         return replace(self, frame=pd.concat(parts, ignore_index=True))
 
-    def _line(self, row: str, measure: Measure, values: pd.Series) -> list[dict[str, Any]]:
-        return seed_means.number(row, measure.metric, list(values), n=self._n(measure)) if len(values) else []
-
-    def _n(self, measure: Measure) -> int:
+    def count(self, measure: Measure) -> int:
+        """The questions that each value is a mean over, or the held-out pairs."""
         return int(self.frame["held_out_pairs" if measure in ON_PAIRS else "questions"].max())
 
 
