@@ -162,22 +162,31 @@ def test_an_item_without_a_table_of_scores_states_what_it_must_hold():
     assert [id for id in bare if "holds" not in stated[id]] == []
 
 
-def claims_written(path: Path) -> set[str]:
-    """The claim ids that the code cells of a notebook name, in whatever call."""
+def claims_named(path: Path) -> tuple[set[str], set[str]]:
+    """The claim ids that the code cells of a notebook name anywhere, and those that a call of `decide` or
+    `check.claims` is given by name."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     tree = ast.parse("\n".join(line for line in source.splitlines() if not line.startswith("%")))
-    constants = {
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return constants & set(claims.everything())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    deciding = [call for call in calls if ast.unparse(call.func) in ("lab.claims.decide", "decide", "check.claims")]
+    decided = {id for call in deciding for argument in call.args[:2] for id in claim_ids(argument)}
+    return claim_ids(tree), decided
 
 
-def test_every_claim_is_written_by_one_notebook():
-    writers: dict[str, list[str]] = {}
+def claim_ids(tree: ast.AST) -> set[str]:
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {value for value in constants if isinstance(value, str)} & set(claims.everything())
+
+
+def test_every_claim_is_decided_by_one_notebook():
+    named: dict[str, list[str]] = {}
+    decided: set[str] = set()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for id in claims_written(path):
-            writers.setdefault(id, []).append(path.stem)
-    assert {id: names for id, names in writers.items() if len(names) > 1} == {}
+        anywhere, in_calls = claims_named(path)
+        decided |= in_calls
+        for id in anywhere:
+            named.setdefault(id, []).append(path.stem)
+    assert {id: names for id, names in named.items() if len(names) > 1} == {}
     measured = {id for id, claim in claims.everything().items() if claim.decided_by != claims.PUBLISHED_FACTS}
-    assert measured <= set(writers)
+    assert measured <= decided
