@@ -12,7 +12,7 @@ import yaml
 from ledger_project import write_project
 from paper_notes import FOLDER, needs_notes, note
 from zephyr_lab.reporting import published
-from zephyr_lab.reporting.published_schema import Exhibit, parse, source_keys
+from zephyr_lab.reporting.published import Exhibit, parse, source_keys
 
 PAPERS = Path(__file__).resolve().parents[2] / "papers"
 RENAMED = {

@@ -12,8 +12,8 @@ import pandas as pd
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.reporting import check
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting.check_shown import effect_text
 from zephyr_lab.reporting.claims import Claim, Measured, Part
+from zephyr_lab.reporting.ledger_shown import effect_text
 
 OVERVIEW = "overview"
 SENTENCES = {

@@ -4,6 +4,7 @@ Each call is recorded in build/<profile>/ledger/<notebook>.json, one fragment a 
 check that fails raises after it is recorded; a difference from a paper is a finding and never raises.
 """
 
+import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from zephyr_lab.core import files, session
+from zephyr_lab.reporting import check, ledger
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting import item_contents, ledger
 from zephyr_lab.reporting import statements as rules
-from zephyr_lab.reporting.check_shown import Finding, shown_claims
 from zephyr_lab.reporting.claims import Claim, Measured
+from zephyr_lab.reporting.ledger_shown import Finding, shown_claims
 from zephyr_lab.reporting.tables import Shown
 
 PARTS = {"items": "id", "claims": "id", "exact": "what", "findings": "what"}  # section -> what names an entry
@@ -126,9 +127,9 @@ def item(
             f"{id} shows {known[id].kind}: name each kind once in present or lacking; got {'+'.join(named)}"
         )
     written = [_below_build(file) for file in files]
-    absent = item_contents.absent_kinds(present, [session.current().build / name for name in written])
+    absent = check.absent_kinds(present, [session.current().build / name for name in written])
     entry = {"id": id, "kind": known[id].kind, "present": [kind for kind in present if kind not in absent]}
-    lacks = lacking | absent | item_contents.unheld(holds or {})
+    lacks = lacking | absent | check.unheld(holds or {})
     _record("items", [entry | {"lacking": lacks, "files": written}])
 
 
@@ -254,3 +255,32 @@ def _equal(got: Any, expected: Any, tolerance: float | int) -> bool:
     if isinstance(got, list) and isinstance(expected, list):
         return len(got) == len(expected) and all(map(lambda a, b: _equal(a, b, tolerance), got, expected))
     return bool(got == expected)
+
+
+SCORES = {"row", "metric", "kind", "value"}  # columns of a table of scores; other tables name no kind of number
+
+
+def absent_kinds(present: Iterable[str], written: Iterable[Path]) -> dict[str, str]:
+    """Kinds of `present` that none of the tables of scores among `written` has a number of; {} where there is no such
+    table."""
+    tables = {path.name: found for path in written if (found := _kinds(path)) is not None}
+    if not tables:
+        return {}
+    there = set().union(*tables.values())
+    return {kind: f"{', '.join(tables)} holds no number of this kind" for kind in present if kind not in there}
+
+
+def unheld(holds: Mapping[str, bool]) -> dict[str, str]:
+    """What an item must hold and does not."""
+    return {what: "what was made here does not show it" for what, holds_it in holds.items() if not holds_it}
+
+
+def _kinds(path: Path) -> set[str] | None:
+    """Kinds with a finite number in a table of scores; None for any other file."""
+    if path.suffix != ".csv":
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if not set(reader.fieldnames or ()) >= SCORES:
+            return None
+        return {row["kind"] for row in reader if row["value"] and math.isfinite(float(row["value"]))}

@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import COLOURS, GREY, NARROW, WIDE, looks
+from zephyr_lab.reporting.style import COLOURS, GREY, NARROW, WIDE, Picture, looks
 
 _BAR_LIGHT = "#c9dcea"
 _INTERVAL = {"fmt": "none", "ecolor": "0.25", "elinewidth": 0.9, "capsize": 1.5}

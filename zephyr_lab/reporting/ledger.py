@@ -4,6 +4,7 @@
 lacks from the committed figures/ledger.json. Whether a notebook is stale is for the lab to know; it is passed in.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from zephyr_lab.core import files, paths, session
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.core.settings import from_table
 from zephyr_lab.reporting import claims
-from zephyr_lab.reporting.items import require_id
 
 STATUSES = ("ok", "partial", "stale", "missing")
 KINDS = ("recomputed", "retrained", "quoted")
@@ -287,3 +287,13 @@ def _seeds(written: list[dict[str, Any]], old: Mapping[str, Any] | None) -> int 
 def _promoted(name: str) -> str:
     """build's figures/zephyr/tab1.svg and tables/zephyr/tab1.csv both lie in figures/zephyr/ once committed."""
     return str(Path("figures", *Path(name).parts[1:]))
+
+
+_ID = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
+
+
+def require_id(id: str) -> str:
+    """`id` itself. Raises ValueError for anything but paper/name, so that no file lands elsewhere."""
+    if not _ID.fullmatch(id):
+        raise ValueError(f"an id is paper/name in small letters, digits and _, such as 'zephyr/tab1'; got {id!r}")
+    return id

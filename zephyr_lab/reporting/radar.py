@@ -12,8 +12,7 @@ from matplotlib.projections.polar import PolarAxes
 from scipy.optimize import linear_sum_assignment
 
 from zephyr_lab.reporting import tables
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import GREY, WIDE, Look, looks
+from zephyr_lab.reporting.style import GREY, WIDE, Look, Picture, looks
 
 _HOLLOW = {"markersize": 7, "markerfacecolor": "none"}
 _STROKES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zephyr_lab.core import files, session
-from zephyr_lab.reporting.items import require_id
+from zephyr_lab.reporting.ledger import require_id
 from zephyr_lab.reporting.published import TIDY as COLUMNS
 
 OURS = ("recomputed", "retrained")

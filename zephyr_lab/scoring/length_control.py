@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, ndtri, xlogy
 
-from zephyr_lab.scoring.annotations import DRAW
 from zephyr_lab.scoring.intervals import SHARE, Interval, all_equal, constant_interval, interval_of_few
 
 # A normal prior on the slope, this wide, keeps it finite where length alone decides every row. tanh stays in [-1, 1],
@@ -100,7 +99,7 @@ def _without_fit(
         statement = f"every answer differs by {differences[0]:.0f} characters: length and quality are one"
         return LengthControlled(None, None, None, rows, statement=statement)
     if min(mean, 1 - mean) < _DECIDED:
-        statement = f"the {'model' if mean > DRAW else 'baseline'} wins every row"
+        statement = f"the {'model' if mean > 0.5 else 'baseline'} wins every row"
         return LengthControlled(float(100 * round(mean)), None, None, rows, statement=statement)
     return None
 

@@ -1,11 +1,13 @@
-"""The pages of the site as Markdown, from the templates in site_assets/*.j2, where words and layout are.
+"""The pages of the site as Markdown, from the templates in assets/*.j2, where words and layout are.
 
 Nothing is read here but templates. Text comes in plain and leaves escaped.
 """
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +16,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+import zephyr_lab
 from zephyr_lab.engine.run_records import kept_lines
-from zephyr_lab.reporting import model_matrix, site_api
 from zephyr_lab.reporting.ledger import effect_text, finding_word, other_seeds, required
-from zephyr_lab.reporting.model_matrix import Matrix
-from zephyr_lab.reporting.site_content import Item, Number, Run, SiteContent
-from zephyr_lab.reporting.site_notebooks import raw
+from zephyr_lab.reporting.site import model_matrix, pages
+from zephyr_lab.reporting.site.content import Item, Number, Run, SiteContent
+from zephyr_lab.reporting.site.model_matrix import Matrix
+from zephyr_lab.reporting.site.notebooks import raw
 
 PAPERS = {
     "zephyr": "Zephyr",
@@ -103,7 +106,7 @@ def families_page(matrix: Matrix) -> str:
 
 def api_page() -> str:
     """The public functions, with signature and docstring."""
-    return _page("api", packages=site_api.packages())
+    return _page("api", packages=pages.packages())
 
 
 def notebook_header(run: Run) -> str:
@@ -155,7 +158,7 @@ def _page(template: str, **values: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    folder = Path(__file__).with_name("site_assets")
+    folder = Path(__file__).with_name("assets")
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -223,3 +226,52 @@ def _machine(made: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _when(run: Run) -> str:
     finished = run.record.get("finished")
     return f"{datetime.fromtimestamp(finished, UTC):%Y-%m-%d %H:%M} UTC" if finished else ""
+
+
+ROOT = Path(zephyr_lab.__file__).parent
+# What somebody calls: package -> what it is for, in the order of the page.
+PACKAGES = {
+    "methods": "Training functions: a model, a tokenizer and rows in, the log out",
+    "losses": "Losses, one value a pair, token or position",
+    "losses/fast": "Lean twins of the losses, tested equal to them",
+    "scoring": "Scores with intervals",
+    "data": "Filters, preference pairs, chat templates",
+    "lab": "The words of notebooks",
+}
+WORDS = {"Laboratory", "Arm", "Rows", "Answers", "Claims"}  # of lab/, whose methods a notebook calls
+
+
+@dataclass(frozen=True)
+class Described:
+    """A public function or method: its dotted name below zephyr_lab, its signature and its docstring."""
+
+    name: str
+    signature: str
+    text: str
+
+
+def packages() -> dict[str, tuple[str, list[Described]]]:
+    """By package: what it is for, and its public functions in the order of files and lines."""
+    return {name.replace("/", "."): (purpose, list(_functions(name))) for name, purpose in PACKAGES.items()}
+
+
+def _functions(package: str) -> Iterator[Described]:
+    for path in sorted((ROOT / package).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        module = f"{package.replace('/', '.')}.{path.stem}"
+        for node in tree.body:
+            if package == "lab":
+                if isinstance(node, ast.ClassDef) and (node.name in WORDS or node.name.endswith("Lab")):
+                    yield from (_described(f"lab.{node.name}", one) for one in node.body if _is_public(one))
+            elif _is_public(node) and (package != "methods" or node.name.startswith("train_")):
+                yield _described(module, node)
+
+
+def _is_public(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and bool(ast.get_docstring(node))
+
+
+def _described(owner: str, node: ast.FunctionDef) -> Described:
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
+    return Described(f"{owner}.{node.name}", f"{node.name}({arguments}){returns}", ast.get_docstring(node) or "")

@@ -21,7 +21,7 @@ from typing import Any
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import locks
 
-ASSETS = Path(__file__).with_name("site_assets")
+ASSETS = Path(__file__).with_name("assets")
 SCHEMA = 1
 
 
@@ -83,23 +83,23 @@ def inputs_digest(profile: str, stale: Iterable[str]) -> str:
 
 def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     """Write the pages of `profile` as Sphinx reads them, below the new folder `source`."""
-    from zephyr_lab.reporting import site_content as content
-    from zephyr_lab.reporting import site_notebooks, site_pages
+    from zephyr_lab.reporting.site import content as content
+    from zephyr_lab.reporting.site import notebooks, pages
 
     site = content.collect(profile, stale)
     papers = _write_papers(source)
     known = {run.path.name: run.path.name for run in site.runs}
-    _write(source / "index.md", site_pages.index_page(site, papers))
-    _write(source / "ledger.md", site_pages.ledger_page(site))
-    _write(source / "api.md", site_pages.api_page())
+    _write(source / "index.md", pages.index_page(site, papers))
+    _write(source / "ledger.md", pages.ledger_page(site))
+    _write(source / "api.md", pages.api_page())
     if site.families:
-        _write(source / "families.md", site_pages.families_page(site.families))
+        _write(source / "families.md", pages.families_page(site.families))
     for item in site.items:
-        _write(source / f"{item.page}.md", site_pages.item_page(item))
+        _write(source / f"{item.page}.md", pages.item_page(item))
     for run in site.runs:
-        page = site_notebooks.prepare(
+        page = notebooks.prepare(
             files.read_json(run.path),
-            header=site_pages.notebook_header(run),
+            header=pages.notebook_header(run),
             link=lambda target: _place(target, known, papers),
         )
         _write(source / "notebooks" / f"{run.name}.ipynb", json.dumps(page))
@@ -115,7 +115,7 @@ def run_sphinx(source: Path, target: Path, *, doctrees: Path) -> None:
 
     Raises ValueError with Sphinx's first complaint, which names the page.
     """
-    starter = [sys.executable, "-m", "zephyr_lab.reporting.sphinx_process", str(os.getpid())]
+    starter = [sys.executable, "-m", "zephyr_lab.reporting.site.sphinx_process", str(os.getpid())]
     command = [*starter, "-b", "html", "-q", "-W", "--keep-going", "-d", doctrees, source, target]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     if done.returncode != 0:
@@ -167,7 +167,7 @@ def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
     """(logical name, file) of everything the site is made of, in a fixed order."""
     build_folder, root = paths.build_dir(profile), paths.project_root()
     trees = [(f"build/{name}", build_folder / name) for name in ("notebooks", "figures", "tables", "ledger")]
-    trees += [("figures", paths.figures_dir()), ("papers", paths.papers_dir()), ("reporting", Path(__file__).parent)]
+    trees += [("figures", paths.figures_dir()), ("papers", paths.papers_dir()), ("reporting", Path(__file__).parents[1])]
     for name, folder in trees:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:

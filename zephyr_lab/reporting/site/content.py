@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.reporting import claims, ledger, model_matrix
+from zephyr_lab.reporting import claims, ledger
+from zephyr_lab.reporting.site import model_matrix
 
 OURS = ("recomputed", "retrained")
 SHEET_ROWS = 40  # of a table that is shown as it is; the file is one click away
