@@ -1,4 +1,4 @@
-"""How findings and verdicts look in a notebook: one line, or one small table. Nothing is computed or written here."""
+"""How findings, verdicts and the ledger look in a notebook: lines, tables and frames. Nothing is decided or written."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,9 @@ from zephyr_lab.reporting import claims, ledger
 from zephyr_lab.reporting.claims import Claim
 from zephyr_lab.reporting.ledger import effect_text, finding_word
 from zephyr_lab.reporting.tables import Shown
+from zephyr_lab.scoring.intervals import Estimate
 
+TITLES = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "overview": "overview documents"}
 HEADINGS = ("claim", "statement", "published", "verdict", "effect [95 %]", "why")
 
 
@@ -21,35 +23,25 @@ class Finding:
     """A number of ours beside a published one. `agrees` is None where nothing is printed."""
 
     what: str
-    ours: float
-    interval: tuple[float, float] | None
+    ours: Estimate
     published: float | None
     source: str
     agrees: bool | None
     digits: int
 
     def __repr__(self) -> str:
-        word = finding_word(vars(self))
-        shown = f"{self.ours:.{self.digits}f}"
-        if self.interval:
-            shown += f" [{self.interval[0]:.{self.digits}f}, {self.interval[1]:.{self.digits}f}]"
+        word = finding_word({"published": self.published, "agrees": self.agrees})
         theirs = "" if self.published is None else f", published {self.published:.{self.digits}f}"
-        return f"{word:7}  {self.what}: {shown}{theirs} ({self.source})"
+        return f"{word:7}  {self.what}: {self.ours.text(f'.{self.digits}f')}{theirs} ({self.source})"
 
 
 def shown_claims(entries: Sequence[Mapping[str, Any]], known: Mapping[str, Claim]) -> Shown:
     """The verdicts as a table: HTML in a notebook, plain text elsewhere."""
-    rows = [
-        (
-            entry["id"],
-            known[entry["id"]].statement,
-            known[entry["id"]].published or "",
-            entry["verdict"],
-            effect_text(entry),
-            entry["why"],
-        )
-        for entry in entries
-    ]
+    rows = []
+    for entry in entries:
+        claim = known[entry["id"]]
+        published = claim.published or ""
+        rows.append((claim.id, claim.statement, published, entry["verdict"], effect_text(entry), entry["why"]))
     head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in HEADINGS)
     body = "".join(
         "<tr>"
@@ -63,48 +55,41 @@ def shown_claims(entries: Sequence[Mapping[str, Any]], known: Mapping[str, Claim
     return Shown(html=f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", text=text)
 
 
-TITLES = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "overview": "overview documents"}
-
-
-def items_frame(told: Mapping[str, Any]) -> pd.DataFrame:
-    """One row an item: what it is, the kinds of number it shows here, whether it is there, what is lacking and why, and
-    the notebook that makes it."""
+def items_frame(record: Mapping[str, Any]) -> pd.DataFrame:
+    """One row an item of a ledger: its title, the kinds of number it shows here, its status, what is lacking and why,
+    and the notebook that makes it."""
     known = ledger.items()
     return pd.DataFrame(
-        [
-            {
-                "item": item["id"],
-                "what": known[item["id"]].title,
-                "shows": "+".join(item["present"]),
-                "status": item["status"],
-                "lacking": ledger.lacking_text(item),
-                "notebook": known[item["id"]].notebook,
-            }
-            for item in told["items"]
-        ]
+        {
+            "item": item["id"],
+            "what": known[item["id"]].title,
+            "shows": "+".join(item["present"]),
+            "status": item["status"],
+            "lacking": ledger.lacking_text(item),
+            "notebook": known[item["id"]].notebook,
+        }
+        for item in record["items"]
     )
 
 
-def claims_frame(told: Mapping[str, Any]) -> pd.DataFrame:
+def claims_frame(record: Mapping[str, Any]) -> pd.DataFrame:
     """One row a claim: the statement, what was published for it, the verdict, the effect with interval and counts."""
     known = claims.everything()
     return pd.DataFrame(
-        [
-            {
-                "claim": claim["id"],
-                "statement": known[claim["id"]].statement,
-                "published": known[claim["id"]].published,
-                "verdict": claim["verdict"],
-                "effect [95 %]": effect_text(claim),
-            }
-            for claim in told["claims"]
-        ]
+        {
+            "claim": claim["id"],
+            "statement": known[claim["id"]].statement,
+            "published": known[claim["id"]].published,
+            "verdict": claim["verdict"],
+            "effect [95 %]": effect_text(claim),
+        }
+        for claim in record["claims"]
     )
 
 
-def verdict_counts(told: Mapping[str, Any]) -> pd.DataFrame:
+def verdict_counts(record: Mapping[str, Any]) -> pd.DataFrame:
     """How many claims of each paper, (paper, verdict), have each verdict that occurs, in the order of `VERDICTS`."""
-    verdicts = {claim["id"]: claim["verdict"] for claim in told["claims"]}
+    verdicts = {claim["id"]: claim["verdict"] for claim in record["claims"]}
     counts = {
         TITLES[paper]: Counter(verdicts[claim.id] for claim in claims.load(paper) if claim.id in verdicts)
         for paper in claims.PAPERS

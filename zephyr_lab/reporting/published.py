@@ -14,13 +14,19 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import pandas as pd
 import yaml
+from scipy.special import stdtrit
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.core.settings import from_table
+from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 Confidence = Literal["verified", "quoted", "recalled"]
 ROLES = ("label", "value", "error", "spread", "count")
 ENTRY_SECTIONS = ("equations", "data", "evaluation", "implementation")
+NORMAL_95 = 1.96  # what a published standard error is multiplied with
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: ten times faster
 
 Keyed = TypeVar("Keyed")
 
@@ -104,12 +110,10 @@ class Exhibit:
             raise ValueError(f"{self.id} has no column {column!r}; known: {', '.join(names) or 'none (no values)'}")
         return names.index(column)
 
-    def companion(self, column: str, role: str) -> int | None:
-        """Where the error, spread or count of `column` stands, if it is printed."""
-        for place, known in enumerate(self.columns):
-            if known.of == column and known.role == role:
-                return place
-        return None
+    def companion(self, row: tuple[object, ...], column: str, role: str) -> float | None:
+        """The error, spread or count of `column` in `row`, if it is printed."""
+        places = [place for place, known in enumerate(self.columns) if known.of == column and known.role == role]
+        return None if not places or row[places[0]] is None else float(row[places[0]])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -213,8 +217,9 @@ def parse(raw: Mapping[str, Any], where: str) -> Published:
 
 def source_keys(text: str, sources: Iterable[str]) -> list[str]:
     """The keys of `sources` that a source line names, in its order ("P section A.1, UF" -> P, UF, not A)."""
-    found = {key: re.search(rf"(?<![\w.]){re.escape(key)}(?![\w]|\.\d)", text) for key in sources}
-    return sorted((key for key, match in found.items() if match), key=lambda key: found[key].start())  # type: ignore[union-attr]
+    matches = {key: re.search(rf"(?<![\w.]){re.escape(key)}(?![\w]|\.\d)", text) for key in sources}
+    starts = {key: match.start() for key, match in matches.items() if match}
+    return sorted(starts, key=lambda key: starts[key])
 
 
 def _require_consistent(exhibit: Exhibit, where: str) -> None:
@@ -241,15 +246,9 @@ def _by(name: str, items: list[Keyed], where: str) -> dict[str, Keyed]:
     return keyed
 
 
-TIDY = ("row", "metric", "kind", "value", "low", "high", "n", "seeds", "interval", "source")
-NORMAL_95 = 1.96  # what a published standard error is multiplied with
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: ten times faster
-
-
 @dataclass(frozen=True)
 class Origin:
-    """Where a published thing stands: its name in print, its source line, what the keys in it mean, how sure it is."""
+    """Where a published value is from: its name in print, its source line, what the keys in it mean, how sure it is."""
 
     what: str
     printed: str
@@ -288,24 +287,20 @@ def exhibit(paper: str, name: str) -> Exhibit:
 
 
 def table(paper: str, name: str) -> pd.DataFrame:
-    """The tidy frame of a published table: one row a printed number, columns `TIDY`, kind "quoted".
+    """The tidy frame of a published table: one row a printed number, kind "quoted".
 
     Cells that print nothing are left out. `low` and `high` come from a printed standard error x 1.96, or from a printed
     standard deviation over n runs by the t distribution; null where neither is printed.
     """
     shown = exhibit(paper, name)
-    tidy = []
-    for label, row in zip(shown.labels(), shown.rows, strict=True):
-        for place, column in enumerate(shown.columns):
-            value = row[place]
-            if column.role != "value" or value is None:
-                continue
-            low, high, count, interval = _published_interval(shown, row, column.name, float(value))  # type: ignore[arg-type]
-            tidy.append((label, column.name, "quoted", float(value), low, high, count, None, interval, shown.printed))  # type: ignore[arg-type]
-    frame = pd.DataFrame(tidy, columns=list(TIDY))
-    frame = frame.astype({"value": float, "low": float, "high": float, "n": "Int64", "seeds": "Int64"})
-    frame["interval"] = frame["interval"].astype(object).where(frame["interval"].notna(), None)
-    return frame
+    return tables.frame(
+        tables.line(
+            label, column.name, "quoted", _estimate(shown, row, column.name, float(value)), source=shown.printed
+        )
+        for label, row in zip(shown.labels(), shown.rows, strict=True)
+        for column, value in zip(shown.columns, row, strict=True)
+        if column.role == "value" and value is not None
+    )
 
 
 def wide(paper: str, name: str) -> pd.DataFrame:
@@ -345,35 +340,25 @@ def source(paper: str, name: str) -> Origin:
     """
     content = load(paper)
     known = {**content.facts, **content.entries, **content.recipes, **content.exhibits}
-    found: Any = _named(known, name, f"table, figure, recipe, entry or fact of {paper}")
-    keys = {key: content.sources[key].what for key in source_keys(found.source, content.sources)}
-    printed = getattr(found, "printed", None) or getattr(found, "stage", None) or type(found).__name__.lower()
-    note = getattr(found, "note", None) or getattr(found, "missing", None)
-    return Origin(f"{paper}/{name}", printed, found.source, keys, found.confidence, note)
+    entry: Any = _named(known, name, f"table, figure, recipe, entry or fact of {paper}")
+    keys = {key: content.sources[key].what for key in source_keys(entry.source, content.sources)}
+    printed = getattr(entry, "printed", None) or getattr(entry, "stage", None) or type(entry).__name__.lower()
+    note = getattr(entry, "note", None) or getattr(entry, "missing", None)
+    return Origin(f"{paper}/{name}", printed, entry.source, keys, entry.confidence, note)
 
 
-def _published_interval(
-    shown: Exhibit, row: tuple[object, ...], column: str, value: float
-) -> tuple[float | None, float | None, int | None, str | None]:
-    """(low, high, n, what the interval is) of a printed value; all but n None where no error is printed."""
-    count = _companion(shown, row, column, "count")
+def _estimate(shown: Exhibit, row: tuple[object, ...], column: str, value: float) -> Estimate:
+    """A printed value with the interval that its printed error or spread gives it."""
+    error, spread, count = (shown.companion(row, column, role) for role in ("error", "spread", "count"))
     n = None if count is None else int(count)
-    error = _companion(shown, row, column, "error")
     if error is not None:
         half = NORMAL_95 * error
-        return value - half, value + half, n, "standard error x 1.96, published"
-    spread = _companion(shown, row, column, "spread")
+        return Estimate(value, Interval(value - half, value + half), n, "standard error x 1.96, published")
     if spread is not None and n is not None:
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, n - 1)) * spread / n**0.5
-        return value - half, value + half, n, f"{n} runs, t 95 %, from the published standard deviation"
-    return None, None, n, None
-
-
-def _companion(shown: Exhibit, row: tuple[object, ...], column: str, role: str) -> float | None:
-    place = shown.companion(column, role)
-    return None if place is None or row[place] is None else float(row[place])  # type: ignore[arg-type]
+        half = float(stdtrit(n - 1, 0.975)) * spread / n**0.5
+        method = "t 95 %, from the published standard deviation"
+        return Estimate(value, Interval(value - half, value + half), n, method, of=f"{n} runs")
+    return Estimate(value, None, n, "")
 
 
 def _named(known: Any, name: str, kind: str) -> Any:

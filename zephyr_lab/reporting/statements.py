@@ -5,14 +5,14 @@ computed too: the quantity is nowhere printed. A document that contradicts itsel
 is right, wrong where none is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil, sqrt
 from statistics import mean
 from typing import Any
 
-from zephyr_lab.reporting import claims, statements
+from zephyr_lab.reporting import claims
 from zephyr_lab.reporting.statements_facts import (
     Decision,
     Facts,
@@ -20,18 +20,15 @@ from zephyr_lab.reporting.statements_facts import (
     Rule,
     all_must_hold,
     claimed_figure,
+    first_that_holds,
     of_two_versions,
     share_that_holds,
-    unprinted,
     within,
 )
 
-RULES: dict[str, Rule] = {
-    **statements.RULES,
-    **statements.RULES,
-    **statements.RULES,
-    **statements.RULES,
-}
+BENCHMARKS = ("mt_bench", "alpaca_eval")
+TASKS = ("arc", "hellaswag", "mmlu", "truthfulqa")  # of Table 2
+TUNED = ("epochs", "global_batch", "lr", "schedule", "warmup", "beta", "optimizer")  # what a person sets for DPO
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,11 @@ def decide_all(ids: Iterable[str] | None = None) -> list[Statement]:
 
 
 def best_open_7b_chat_model(facts: Facts) -> Decision:
-    """Z6: first of the 7B models of Table 1 on both chat benchmarks, and above Llama2-Chat-70B on MT-Bench."""
-    sizes = facts.column("zephyr", "tab1", "size")
-    mt_bench = facts.column("zephyr", "tab1", "mt_bench")
-    alpaca = facts.column("zephyr", "tab1", "alpaca_eval")
+    """First of the 7B models of Table 1 on both chat benchmarks, and above Llama2-Chat-70B on MT-Bench."""
+    sizes, mt_bench, alpaca = (facts.column("zephyr", "tab1", name) for name in ("size", *BENCHMARKS))
     parts = {
-        "first of 7B on MT-Bench": _leads("Zephyr", mt_bench, sizes),
-        "first of 7B on AlpacaEval": _leads("Zephyr", alpaca, sizes),
+        "first of 7B on MT-Bench": mt_bench["Zephyr"] > _best_other("Zephyr", mt_bench, sizes),
+        "first of 7B on AlpacaEval": alpaca["Zephyr"] > _best_other("Zephyr", alpaca, sizes),
         "above Llama2-Chat-70B on MT-Bench": mt_bench["Zephyr"] > mt_bench["Llama2-Chat"],
     }
     why = (
@@ -85,19 +80,22 @@ def best_open_7b_chat_model(facts: Facts) -> Decision:
     return share_that_holds(parts, why)
 
 
+# --- document 0, a short summary of Zephyr --------------------------------------------------------------------------
+
+
 def alignment_accuracy(facts: Facts) -> Decision:
-    """S0-1: 87 % alignment accuracy."""
+    """87 % alignment accuracy."""
     percent = facts.said("percent")
     printed = {
         name: [facts.cell("zephyr", table, "Zephyr", name)]
-        for table, names in {"tab1": ["alpaca_eval"], "tab2": ["arc", "hellaswag", "mmlu", "truthfulqa"]}.items()
+        for table, names in {"tab1": ["alpaca_eval"], "tab2": TASKS}.items()
         for name in names
     }
     return claimed_figure(facts.said("metric"), percent, percent, facts.fact("zephyr.metrics"), printed)
 
 
 def error_rate_reduction(facts: Facts) -> Decision:
-    """S0-2: error rate 20 % lower than fine-tuning. The nearest published error: answers that lose to the baseline."""
+    """Error rate 20 % lower than fine-tuning. The nearest published error: answers that lose to the baseline."""
     percent = facts.said("percent")
     lost = 100 - facts.cell("zephyr", "tab3", "dSFT-1", "alpaca_eval")
     after = {
@@ -109,126 +107,79 @@ def error_rate_reduction(facts: Facts) -> Decision:
 
 
 def accuracy_gain(facts: Facts) -> Decision:
-    """S0-3: alignment accuracy 15 % better than the baseline, on any chat benchmark."""
+    """Alignment accuracy 15 % better than the baseline, on any chat benchmark."""
     percent = facts.said("percent")
     each = {f"{name} on {metric}": [gain] for name, gains in _gains(facts).items() for metric, gain in gains.items()}
     return claimed_figure(facts.said("metric"), percent, percent, facts.fact("zephyr.metrics"), each)
 
 
 def accuracy_gain_range(facts: Facts) -> Decision:
-    """S0-6: 10 to 18 % better accuracy on alignment benchmarks, so on all of them."""
+    """10 to 18 % better accuracy on alignment benchmarks, so on all of them."""
     low, high = facts.said("percent")
     both = {name: list(gains.values()) for name, gains in _gains(facts).items()}
     return claimed_figure(facts.said("metric"), low, high, facts.fact("zephyr.metrics"), both)
 
 
 def training_time_saving(facts: Facts) -> Decision:
-    """S0-4: training time 30 % lower."""
+    """Training time 30 % lower."""
     theirs = facts.fact("zephyr.training_time_of_a_compared_method")
     if theirs is None:
         return Decision("unsupported", "no training time of a compared method is printed, so no saving follows")
-    hours = facts.summary("zephyr", "beta_log", "run", "train_runtime_s") / 3600
-    return _saving(hours, theirs, facts.said("percent"), "hours")
+    return _saving(facts.summary("zephyr", "beta_log", "run", "train_runtime_s") / 3600, theirs, facts, "hours")
 
 
 def compute_saving(facts: Facts) -> Decision:
-    """S0-5: computational cost 25 % lower."""
+    """Computational cost 25 % lower."""
     theirs = facts.fact("zephyr.compute_of_a_compared_method")
     if theirs is None:
         return Decision("unsupported", "no cost of a compared method is printed, so no saving follows")
-    run = [facts.summary("zephyr", "beta_log", "run", name) for name in ("train_runtime_s", "gpus")]
-    return _saving(run[0] * run[1] / 3600, theirs, facts.said("percent"), "GPU hours")
+    return _saving(_gpu_hours_of_dpo(facts), theirs, facts, "GPU hours")
 
 
 def evaluated_tasks(facts: Facts) -> Decision:
-    """S0-7: evaluated on sentiment analysis and content moderation."""
+    """Evaluated on sentiment analysis and content moderation."""
     evaluated = facts.fact("zephyr.benchmarks") + facts.axes("zephyr", "fig1")
     parts = {task: task in evaluated for task in facts.said("tasks")}
-    missing = [task for task, found in parts.items() if not found]
-    why = f"not evaluated: {', '.join(missing) or 'none'}; evaluated: {', '.join(evaluated)}"
-    return share_that_holds(parts, why)
+    return share_that_holds(parts, f"not evaluated: {_lacking(parts)}; evaluated: {', '.join(evaluated)}")
 
 
 def safety_goals(facts: Facts) -> Decision:
-    """S0-8 and S1-18: goals that the work pursues, leaves out by its own words, or does not mention."""
+    """Goals that the work pursues, leaves out by its own words, or does not mention."""
     said, goals, left_out = facts.said("goals"), facts.fact("zephyr.goals"), facts.fact("zephyr.out_of_scope")
     why = f"pursued: {', '.join(goals) or 'none'}; out of scope by its own words: {', '.join(left_out) or 'none'}"
-    if all(goal in goals for goal in said):
-        return Decision("right", why)
-    return Decision("wrong" if set(said) & set(left_out) else "unsupported", why)
+    pursued, excluded = all(goal in goals for goal in said), bool(set(said) & set(left_out))
+    return first_that_holds({"right": pursued, "wrong": excluded, "unsupported": True}, why)
 
 
 def parts_of_the_method(facts: Facts) -> Decision:
-    """S0-9: teacher, distillation engine, student; a corpus of aligned text."""
+    """Teacher, distillation engine, student; a corpus of aligned text."""
     known = facts.fact("zephyr.parts")
     parts = {part: part in known for part in facts.said("parts")}
-    absent = [part for part, found in parts.items() if not found]
-    return share_that_holds(parts, f"not parts of it: {', '.join(absent) or 'none'}; parts: {', '.join(known)}")
+    return share_that_holds(parts, f"not parts of it: {_lacking(parts)}; parts: {', '.join(known)}")
 
 
 def authors(facts: Facts) -> Decision:
-    """S0-10: three authors."""
+    """Three authors."""
     known = facts.authors("zephyr")
     parts = {name: name in known for name in facts.said("authors")}
     first = ", ".join(known[:2]) + (f" and {len(known) - 2} more" if len(known) > 2 else "")
     return share_that_holds(parts, f"{sum(parts.values())} of {len(parts)} names are authors; authors: {first}")
 
 
-def _gains(facts: Facts) -> dict[str, dict[str, Number]]:
-    """Relative gains over dSFT-1 in percent on both chat benchmarks: after one epoch of DPO, and as released."""
-    start = {metric: facts.cell("zephyr", "tab3", "dSFT-1", metric) for metric in ("mt_bench", "alpaca_eval")}
-    ends = {"gain after one epoch": ("tab3", "dDPO + dSFT"), "gain of the released model": ("tab1", "Zephyr")}
-    return {
-        name: {metric: 100 * (facts.cell("zephyr", table, row, metric) / old - 1) for metric, old in start.items()}
-        for name, (table, row) in ends.items()
-    }
-
-
-def _saving(ours: Number, theirs: Number, percent: Number, unit: str) -> Decision:
-    saved = 100 * (1 - ours / theirs)
-    why = f"{ours:.1f} against {theirs:.1f} {unit}: {saved:.0f} % less"
-    return Decision("right" if abs(saved - percent) <= 0.5 else "wrong", why)
-
-
-def _leads(model: str, scores: dict[str, Number], sizes: dict[str, str]) -> bool:
-    return scores[model] > _best_other(model, scores, sizes)
-
-
-def _best_other(model: str, scores: dict[str, Number], sizes: dict[str, str]) -> Number:
-    return max(score for name, score in scores.items() if name != model and sizes.get(name) == sizes.get(model))
-
-
-RULES: dict[str, Rule] = {
-    "Z6": best_open_7b_chat_model,
-    "S0-1": alignment_accuracy,
-    "S0-2": error_rate_reduction,
-    "S0-3": accuracy_gain,
-    "S0-4": training_time_saving,
-    "S0-5": compute_saving,
-    "S0-6": accuracy_gain_range,
-    "S0-7": evaluated_tasks,
-    "S0-8": safety_goals,
-    "S0-9": parts_of_the_method,
-    "S0-10": authors,
-}
-
-
-HOUR = 3600
+# --- document 1: scores, data, cost ---------------------------------------------------------------------------------
 
 
 def mt_bench_of_both(facts: Facts) -> Decision:
-    """S1-1: MT-Bench 7.34 against 6.86."""
-    zephyr = facts.cell("zephyr", "tab1", "Zephyr", "mt_bench")
-    llama = facts.cell("zephyr", "tab1", "Llama2-Chat", "mt_bench")
+    """MT-Bench 7.34 against 6.86."""
+    zephyr, llama = (facts.cell("zephyr", "tab1", row, "mt_bench") for row in ("Zephyr", "Llama2-Chat"))
     parts = {"Zephyr": zephyr == facts.said("zephyr"), "Llama2-Chat": llama == facts.said("llama")}
     return all_must_hold(parts, f"Table 1: {zephyr:.2f} and {llama:.2f}")
 
 
 def difference_is_significant(facts: Facts) -> Decision:
-    """S1-2: the difference is significant. Without a printed error, spreads of another paper bound what it could be."""
-    zephyr = facts.cell("zephyr", "tab1", "Zephyr", "mt_bench")
-    gap = zephyr - facts.cell("zephyr", "tab1", "Llama2-Chat", "mt_bench")
-    threshold, error = facts.said("threshold"), facts.fact("zephyr.mt_bench_error")
+    """The difference is significant. Without a printed error, spreads of another paper bound what it could be."""
+    zephyr, llama = (facts.cell("zephyr", "tab1", row, "mt_bench") for row in ("Zephyr", "Llama2-Chat"))
+    gap, threshold, error = zephyr - llama, facts.said("threshold"), facts.fact("zephyr.mt_bench_error")
     if error is not None:
         z = gap / (sqrt(2) * error)
         return Decision("right" if z > threshold else "wrong", f"{gap:.2f} is {z:.1f} standard errors")
@@ -237,13 +188,11 @@ def difference_is_significant(facts: Facts) -> Decision:
     why = (
         f"no error printed; by five-run spreads of the KD paper {gap:.2f} is {least:.1f} to {most:.1f} standard errors"
     )
-    if most < threshold:
-        return Decision("wrong", why)
-    return Decision("imprecise" if least > threshold else "unsupported", why)
+    return first_that_holds({"wrong": most < threshold, "imprecise": least > threshold, "unsupported": True}, why)
 
 
 def alpaca_eval_of_zephyr(facts: Facts) -> Decision:
-    """S1-3: AlpacaEval 90.60 %, in the paper and on the leaderboard."""
+    """AlpacaEval 90.60 %, in the paper and on the leaderboard."""
     said = facts.said("zephyr")
     printed = facts.cell("zephyr", "tab1", "Zephyr", "alpaca_eval")
     listed = facts.cell("zephyr", "alpaca_eval_v1_repo", "zephyr-7b-beta", "win_rate")
@@ -252,18 +201,17 @@ def alpaca_eval_of_zephyr(facts: Facts) -> Decision:
 
 
 def llama_on_alpaca_eval(facts: Facts) -> Decision:
-    """S1-4: Llama 2 Chat 70B has 85 to 87 %, so Zephyr wins there too."""
-    llama = facts.cell("zephyr", "tab1", "Llama2-Chat", "alpaca_eval")
-    zephyr = facts.cell("zephyr", "tab1", "Zephyr", "alpaca_eval")
+    """Llama 2 Chat 70B has 85 to 87 %, so Zephyr wins there too."""
+    llama, zephyr = (facts.cell("zephyr", "tab1", row, "alpaca_eval") for row in ("Llama2-Chat", "Zephyr"))
     parts = {"its win rate": within(llama, facts.said("llama")), "Zephyr wins": zephyr > llama}
     return share_that_holds(parts, f"Llama2-Chat-70B {llama:.2f}, Zephyr {zephyr:.2f}")
 
 
 def alpha_beats(facts: Facts) -> Decision:
-    """S1-5: alpha beat three models: on each benchmark where both have a score."""
+    """Alpha beat three models: on each benchmark where both have a score."""
     alpha_mt = facts.cell("zephyr", "card_beta_chat", "Zephyr-7b-alpha", "mt_bench")
     alpha_win = facts.cell("zephyr", "alpaca_eval_v1_repo", "zephyr-7b-alpha", "win_rate")
-    mt_bench, wins = facts.column("zephyr", "tab1", "mt_bench"), facts.column("zephyr", "tab1", "alpaca_eval")
+    mt_bench, wins = (facts.column("zephyr", "tab1", name) for name in BENCHMARKS)
     pairs = {
         "GPT-3.5": [(alpha_mt, mt_bench["GPT-3.5-turbo"]), (alpha_win, wins["GPT-3.5-turbo"])],
         "Llama-2-13B-chat": [(alpha_win, facts.fact("alpaca_eval.llama_2_13b_chat"))],
@@ -275,17 +223,15 @@ def alpha_beats(facts: Facts) -> Decision:
 
 
 def epochs_of_dpo(facts: Facts) -> Decision:
-    """S1-6: beta 3 epochs of DPO, alpha 1."""
-    beta = facts.setting("zephyr", "card_beta_ddpo", "epochs")
-    alpha = facts.setting("zephyr", "card_alpha_ddpo", "epochs")
+    """Beta 3 epochs of DPO, alpha 1."""
+    beta, alpha = (facts.setting("zephyr", f"card_{name}_ddpo", "epochs") for name in ("beta", "alpha"))
     parts = {"beta": beta == facts.said("beta"), "alpha": alpha == facts.said("alpha")}
     return all_must_hold(parts, f"cards: beta {beta:g}, alpha {alpha:g}")
 
 
 def data_of_alpha(facts: Facts) -> Decision:
-    """S1-7: alpha's training sets. A set derived from one on the card may or may not be the one that was used."""
-    listed, parents = facts.fact("alpha.data"), facts.fact("data.derived_from")
-    said = facts.said("sets")
+    """Alpha's training sets. A set derived from one on the card may or may not be the one that was used."""
+    listed, parents, said = facts.fact("alpha.data"), facts.fact("data.derived_from"), facts.said("sets")
     why = f"alpha's card lists {', '.join(listed)}"
     if all(name in listed for name in said):
         return Decision("right", why)
@@ -295,18 +241,15 @@ def data_of_alpha(facts: Facts) -> Decision:
 
 
 def hours_of_training(facts: Facts) -> Decision:
-    """S1-8: 2 to 4 hours on 16 GPUs for everything, against the released model's DPO run alone."""
+    """2 to 4 hours on 16 GPUs for everything, against the released model's DPO run alone."""
     (low, high), gpus = facts.said("hours"), facts.said("gpus")
-    seconds = facts.summary("zephyr", "beta_log", "run", "train_runtime_s")
-    hours = seconds * facts.summary("zephyr", "beta_log", "run", "gpus") / gpus / HOUR
+    hours = _gpu_hours_of_dpo(facts) / gpus
     why = f"the DPO run of the released model alone took {hours:.1f} h on {gpus} GPUs; said: {low}-{high} h for all"
-    if hours > high:
-        return Decision("wrong", why)
-    return Decision("right" if hours >= low else "imprecise", why)
+    return first_that_holds({"wrong": hours > high, "right": hours >= low, "imprecise": True}, why)
 
 
 def gpu_hours(facts: Facts) -> Decision:
-    """S1-9: its own hours times GPUs."""
+    """Its own hours times GPUs."""
     said, gpus = facts.said("gpu_hours"), facts.summary("zephyr", "beta_log", "run", "gpus")
     product = [hours * gpus for hours in facts.said("hours")]
     why = f"{gpus} GPUs for the hours named is {product[0]:g}-{product[1]:g} GPU hours"
@@ -318,7 +261,7 @@ def gpu_hours(facts: Facts) -> Decision:
 
 
 def rating_criteria(facts: Facts) -> Decision:
-    """S1-10: the four aspects of UltraFeedback, which the document lists twice."""
+    """The four aspects of UltraFeedback, which the document lists twice."""
     aspects = set(facts.value("zephyr", "ultrafeedback", "aspects"))
     here, elsewhere = set(facts.said("here")), set(facts.said("elsewhere"))
     wrong = ", ".join(sorted((here | elsewhere) - aspects)) or "none"
@@ -326,32 +269,31 @@ def rating_criteria(facts: Facts) -> Decision:
 
 
 def binarisation(facts: Facts) -> Decision:
-    """S1-11: how chosen and rejected were picked, by the code first, then by the paper."""
+    """How chosen and rejected were picked, by the code first, then by the paper."""
     chosen, rejected = facts.fact("ultrafeedback.chosen"), facts.fact("ultrafeedback.rejected")
     said = (facts.said("chosen"), facts.said("rejected"))
     why = f"code: {chosen['code']}, {rejected['code']}; paper: {chosen['paper']}, {rejected['paper']}"
-    if said == (chosen["code"], rejected["code"]):
-        return Decision("right", why)
-    return Decision("imprecise" if said == (chosen["paper"], rejected["paper"]) else "wrong", why)
+    code, paper = (said == (chosen[where], rejected[where]) for where in ("code", "paper"))
+    return first_that_holds({"right": code, "imprecise": paper, "wrong": True}, why)
 
 
 def number_of_pairs(facts: Facts) -> Decision:
-    """S1-12: 64K pairs, as training pairs or only together with the test pairs."""
+    """64K pairs, as training pairs or only together with the test pairs."""
     said = facts.said("pairs")
     releases = [facts.value("zephyr", "ultrafeedback", name) for name in ("first_release", "repaired_release")]
     trained = [release["train_prefs"] for release in releases]
     together = [release["train_prefs"] + release["test_prefs"] for release in releases]
     why = f"training pairs {trained[0]:,} and {trained[1]:,}; with test pairs {together[0]:,} and {together[1]:,}"
-    if said in [round(count, -3) for count in trained]:
-        return Decision("right", why)
-    return Decision("imprecise" if said in [round(count, -3) for count in together] else "wrong", why)
+    alone, both = (said in [round(count, -3) for count in counts] for counts in (trained, together))
+    return first_that_holds({"right": alone, "imprecise": both, "wrong": True}, why)
 
 
 def no_overfitting(facts: Facts) -> Decision:
-    """S1-13: smooth and without overfitting, against epoch means of beta's log."""
+    """Smooth and without overfitting, against epoch means of beta's log."""
     epochs = {step: max(1, ceil(epoch)) for step, epoch in facts.column("zephyr", "beta_log", "epoch").items()}
-    train = _epoch_means(facts.column("zephyr", "beta_log", "train_loss"), epochs)
-    held_out = _epoch_means(facts.column("zephyr", "beta_log", "eval_loss"), epochs)
+    train, held_out = (
+        _epoch_means(facts.column("zephyr", "beta_log", name), epochs) for name in ("train_loss", "eval_loss")
+    )
     parts = {
         "training loss does not collapse": train[-1] >= facts.said("collapse") * train[0],
         "evaluation loss does not rise": held_out[-1] <= held_out[0],
@@ -361,7 +303,7 @@ def no_overfitting(facts: Facts) -> Decision:
 
 
 def release_dates(facts: Facts) -> Decision:
-    """S1-16: mid-October, and three weeks after early October: two datings of one release."""
+    """Mid-October, and three weeks after early October: two datings of one release."""
     released = date.fromisoformat(facts.fact("zephyr.first_release"))
     middle = [date.fromisoformat(day) for day in facts.said("middle")]
     lag = timedelta(weeks=facts.said("weeks"))
@@ -374,7 +316,7 @@ def release_dates(facts: Facts) -> Decision:
 
 
 def size_of_ultrachat(facts: Facts) -> Decision:
-    """S1-25: 1.4M dialogues cut to about 200K; raw at two digits by card or paper, kept at one digit."""
+    """1.4M dialogues cut to about 200K; raw at two digits by card or paper, kept at one digit."""
     raw, kept = facts.fact("ultrachat.raw"), facts.value("zephyr", "ultrachat", "train_sft")
     parts = {
         "raw": facts.said("raw") in [round(count, -5) for count in raw.values()],
@@ -385,77 +327,46 @@ def size_of_ultrachat(facts: Facts) -> Decision:
 
 
 def shape_of_mistral(facts: Facts) -> Decision:
-    """S1-27: window, layers, heads, and the span that they imply."""
-    window, layers, heads = (facts.fact(f"mistral_7b.{name}") for name in ("window", "layers", "heads"))
-    parts = {
-        "window": window == facts.said("window"),
-        "layers": layers == facts.said("layers"),
-        "heads": heads == facts.said("heads"),
-        "span": round(layers * window, -3) == facts.said("span"),
-    }
+    """Window, layers, heads, and the span that they imply."""
+    shape = {name: facts.fact(f"mistral_7b.{name}") for name in ("window", "layers", "heads")}
+    window, layers, heads = shape.values()
+    parts = {name: value == facts.said(name) for name, value in shape.items()}
+    parts["span"] = round(layers * window, -3) == facts.said("span")
     why = f"window {window}, {layers} layers, {heads} heads; {layers} x {window} = {layers * window:,} tokens"
     return all_must_hold(parts, why)
 
 
 def dpo_from_the_base(facts: Facts) -> Decision:
-    """S1-33: DPO directly on the base model. It would have to do as well there as after dSFT."""
-    metrics = ("mt_bench", "alpaca_eval")
-    base = [facts.cell("zephyr", "tab3", "dDPO - dSFT", metric) for metric in metrics]
-    after = [facts.cell("zephyr", "tab3", "dDPO + dSFT", metric) for metric in metrics]
-    parts = {metric: b >= a for metric, b, a in zip(metrics, base, after, strict=True)}
+    """DPO directly on the base model. It would have to do as well there as after dSFT."""
+    base, after = (
+        [facts.cell("zephyr", "tab3", row, metric) for metric in BENCHMARKS] for row in ("dDPO - dSFT", "dDPO + dSFT")
+    )
+    parts = {metric: b >= a for metric, b, a in zip(BENCHMARKS, base, after, strict=True)}
     why = (
         f"without dSFT {base[0]:.2f} / {base[1]:.2f}, after it {after[0]:.2f} / {after[1]:.2f} (MT-Bench / AlpacaEval)"
     )
     return share_that_holds(parts, why)
 
 
-def _epoch_means(values: dict[str, Number], epochs: dict[str, int]) -> list[float]:
-    """Mean of a log's column in each epoch, in order."""
-    return [
-        mean(value for step, value in values.items() if epochs[step] == one) for one in sorted(set(epochs.values()))
-    ]
-
-
-RULES: dict[str, Rule] = {
-    "S1-1": mt_bench_of_both,
-    "S1-2": difference_is_significant,
-    "S1-3": alpaca_eval_of_zephyr,
-    "S1-4": llama_on_alpaca_eval,
-    "S1-5": alpha_beats,
-    "S1-6": epochs_of_dpo,
-    "S1-7": data_of_alpha,
-    "S1-8": hours_of_training,
-    "S1-9": gpu_hours,
-    "S1-10": rating_criteria,
-    "S1-11": binarisation,
-    "S1-12": number_of_pairs,
-    "S1-13": no_overfitting,
-    "S1-16": release_dates,
-    "S1-25": size_of_ultrachat,
-    "S1-27": shape_of_mistral,
-    "S1-33": dpo_from_the_base,
-}
-
-
-TUNED = ("epochs", "global_batch", "lr", "schedule", "warmup", "beta", "optimizer")  # what a person sets for DPO
+# --- document 1: methods, code, makers ------------------------------------------------------------------------------
 
 
 def licences(facts: Facts) -> Decision:
-    """S1-14: both MIT."""
+    """Both MIT."""
     mistral, zephyr = facts.fact("licence.mistral_7b"), facts.fact("licence.zephyr_7b")
     parts = {"Mistral-7B": mistral == facts.said("mistral_7b"), "Zephyr": zephyr == facts.said("zephyr_7b")}
     return all_must_hold(parts, f"Mistral-7B {mistral}, Zephyr {zephyr}")
 
 
 def makers(facts: Facts) -> Decision:
-    """S1-15: who made vLLM and TGI."""
+    """Who made vLLM and TGI."""
     vllm, tgi = facts.fact("makers.vllm"), facts.fact("makers.tgi")
     parts = {"vLLM": set(facts.said("vllm")) <= set(vllm), "TGI": set(facts.said("tgi")) <= set(tgi)}
     return all_must_hold(parts, f"vLLM was made by {', '.join(vllm)}; TGI by {', '.join(tgi)}")
 
 
 def dpo_objective(facts: Facts) -> Decision:
-    """S1-17: the document prints two objectives."""
+    """The document prints two objectives."""
     terms = set(facts.fact("dpo.loss_terms"))
     here, elsewhere = set(facts.said("here")), set(facts.said("elsewhere"))
     missing = ", ".join(sorted(terms - here)) or "nothing"
@@ -463,45 +374,43 @@ def dpo_objective(facts: Facts) -> Decision:
 
 
 def strong_skills(facts: Facts) -> Decision:
-    """S1-19: strong in translation, summarisation, several languages; nothing shows it where nothing was evaluated."""
+    """Strong in translation, summarisation, several languages; nothing shows it where nothing was evaluated."""
     evaluated = facts.fact("zephyr.benchmarks") + facts.axes("zephyr", "fig1")
     languages = facts.fact("zephyr.languages")
     shown = {skill: skill in evaluated for skill in facts.said("skills")}
     if "multilingual use" in shown:
         shown["multilingual use"] = len(languages) > 1
-    why = f"none of them is a benchmark or category of the paper; languages on the cards: {', '.join(languages)}"
     if not any(shown.values()):
+        why = f"none of them is a benchmark or category of the paper; languages on the cards: {', '.join(languages)}"
         return Decision("unsupported", why)
     return share_that_holds(shown, f"evaluated: {', '.join(skill for skill, found in shown.items() if found)}")
 
 
 def top_of_the_leaderboard(facts: Facts) -> Decision:
-    """S1-20: first of its size: among the models of Table 2, or on the leaderboard itself."""
+    """First of its size: among the models of Table 2, or on the leaderboard itself."""
     sizes = facts.column("zephyr", "tab2", "size")
     peers = [name for name, size in sizes.items() if size == sizes["Zephyr"] and name != "Zephyr"]
-    leads = {}
-    for metric in ("arc", "hellaswag", "mmlu", "truthfulqa"):
-        scores = facts.column("zephyr", "tab2", metric)
-        leads[metric] = scores["Zephyr"] > max(scores[peer] for peer in peers)
+    scores = [facts.column("zephyr", "tab2", metric) for metric in TASKS]
+    leads = [of["Zephyr"] > max(of[peer] for peer in peers) for of in scores]
     claimed = facts.fact("zephyr.card_claims_top_of")
     why = (
-        f"first of {len(peers) + 1} models of its size on {sum(leads.values())} of {len(leads)} tasks of Table 2; "
+        f"first of {len(peers) + 1} models of its size on {sum(leads)} of {len(leads)} tasks of Table 2; "
         f"the card claims {', '.join(claimed) or 'nothing'}"
     )
-    if not all(leads.values()):
+    if not all(leads):
         return Decision("wrong", why)
     return Decision("right" if facts.said("leaderboard") in claimed else "imprecise", why)
 
 
 def orpo_after_dpo(facts: Facts) -> Decision:
-    """S1-21: a phase after DPO would be a later stage that starts from an aligned reference."""
+    """A phase after DPO would be a later stage that starts from an aligned reference."""
     stages, reference = facts.fact("orpo.stages"), facts.fact("orpo.reference_model")
     parts = {"a later stage": stages > facts.said("stages_before"), "uses a reference model": bool(reference)}
     return share_that_holds(parts, f"ORPO has {stages} stage(s), {'a' if reference else 'no'} reference model")
 
 
 def perfect_reproducibility(facts: Facts) -> Decision:
-    """S1-22: the first public code against the paper's recipe, and what the code's own README reports."""
+    """The first public code against the paper's recipe, and what the code's own README reports."""
     names = facts.said("settings")
     paper, code = (facts.settings("zephyr", recipe, names) for recipe in ("paper_ddpo", "handbook_2023_dpo_full"))
     differing = {name: (paper[name], code[name]) for name in names if paper[name] != code[name]}
@@ -514,30 +423,26 @@ def perfect_reproducibility(facts: Facts) -> Decision:
 
 
 def origin_of_dpo(facts: Facts) -> Decision:
-    """S1-23: where DPO comes from."""
+    """Where DPO comes from."""
     said, used = facts.said("origin"), facts.fact("dpo.derived_from")
     near = facts.fact("dpo.neighbouring_fields")
     why = f"derived from {', '.join(used)}; neighbouring fields: {', '.join(near)}"
-    if said in used:
-        return Decision("right", why)
-    return Decision("imprecise" if said in near else "wrong", why)
+    return first_that_holds({"right": said in used, "imprecise": said in near, "wrong": True}, why)
 
 
 def filters_of_ultrachat(facts: Facts) -> Decision:
-    """S1-26: what filtering removed."""
+    """What filtering removed."""
     kinds = facts.fact("ultrachat.filter_kinds")
     parts = {kind: kind in kinds for kind in facts.said("removed")}
-    named = [kind for kind, found in parts.items() if not found]
-    return share_that_holds(parts, f"filters: {', '.join(kinds)}; not among them: {', '.join(named) or 'none'}")
+    return share_that_holds(parts, f"filters: {', '.join(kinds)}; not among them: {_lacking(parts)}")
 
 
-# --- DPO against RLHF: what no source prints cannot be decided ------------------------------------------------------
+# --- document 1: DPO against RLHF; what no source prints cannot be decided ------------------------------------------
 
 
 def gpu_hours_of_both(facts: Facts) -> Decision:
-    """S1-24: 50 to 100 GPU hours against 200 to 500 and more."""
-    seconds, gpus = (facts.summary("zephyr", "beta_log", "run", name) for name in ("train_runtime_s", "gpus"))
-    dpo, rlhf = seconds * gpus / 3600, facts.fact("rlhf.gpu_hours")
+    """50 to 100 GPU hours against 200 to 500 and more."""
+    dpo, rlhf = _gpu_hours_of_dpo(facts), facts.fact("rlhf.gpu_hours")
     if rlhf is None:
         return Decision("unsupported", f"no GPU hours of an RLHF run are printed; DPO of beta took {dpo:.0f}")
     parts = {"DPO": within(dpo, facts.said("dpo")), "RLHF": rlhf >= facts.said("rlhf")[0]}
@@ -545,7 +450,7 @@ def gpu_hours_of_both(facts: Facts) -> Decision:
 
 
 def hyperparameters_of_both(facts: Facts) -> Decision:
-    """S1-28: 15 to 20 settings to tune against 5 to 8."""
+    """15 to 20 settings to tune against 5 to 8."""
     dpo = sum(value is not None for value in facts.settings("zephyr", "paper_ddpo", TUNED).values())
     rlhf = facts.fact("rlhf.hyperparameters")
     if rlhf is None:
@@ -555,110 +460,67 @@ def hyperparameters_of_both(facts: Facts) -> Decision:
 
 
 def memory_of_both(facts: Facts) -> Decision:
-    """S1-29: RLHF needs more memory."""
-    return _lower_for_dpo(facts, "peak_memory_gb", "peak memory in GB")
+    """RLHF needs more memory."""
+    return _compared(facts, "peak_memory_gb", "peak memory in GB", lambda dpo, rlhf: dpo < rlhf)
 
 
 def stability_of_both(facts: Facts) -> Decision:
-    """S1-30: RLHF diverges, DPO does not."""
-    return _lower_for_dpo(facts, "diverged_runs", "share of diverged runs")
+    """RLHF diverges, DPO does not."""
+    return _compared(facts, "diverged_runs", "share of diverged runs", lambda dpo, rlhf: dpo < rlhf)
 
 
 def quality_of_both(facts: Facts) -> Decision:
-    """S1-31: DPO does as well as RLHF or better, on the same data."""
-    found = _of_both(facts, "score_on_matched_data")
-    missing = unprinted(found)
-    if missing:
-        return Decision("unsupported", f"no score on matched data is printed for {' and '.join(missing)}")
-    return Decision("right" if found["DPO"] >= found["RLHF"] else "wrong", f"scores on matched data: {_shown(found)}")
+    """DPO does as well as RLHF or better, on the same data."""
+    return _compared(facts, "score_on_matched_data", "score on matched data", lambda dpo, rlhf: dpo >= rlhf)
 
 
 def cheaper_than_llama(facts: Facts) -> Decision:
-    """S1-32: at least five times cheaper than the alignment of Llama-2-Chat."""
-    seconds, gpus = (facts.summary("zephyr", "beta_log", "run", name) for name in ("train_runtime_s", "gpus"))
-    zephyr, llama = seconds * gpus / 3600, facts.fact("llama2_chat.alignment_gpu_hours")
+    """At least five times cheaper than the alignment of Llama-2-Chat."""
+    zephyr, llama = _gpu_hours_of_dpo(facts), facts.fact("llama2_chat.alignment_gpu_hours")
     if llama is None:
-        return Decision(
-            "unsupported", f"no GPU hours of Llama-2-Chat's alignment are cited; Zephyr's DPO took {zephyr:.0f}"
-        )
+        why = f"no GPU hours of Llama-2-Chat's alignment are cited; Zephyr's DPO took {zephyr:.0f}"
+        return Decision("unsupported", why)
     why = f"{llama:.0f} against {zephyr:.0f} GPU hours: {llama / zephyr:.1f} times"
     return Decision("right" if llama / zephyr >= facts.said("times") else "wrong", why)
 
 
-def _lower_for_dpo(facts: Facts, quantity: str, words: str) -> Decision:
-    found = _of_both(facts, quantity)
-    missing = unprinted(found)
-    if missing:
-        return Decision("unsupported", f"no {words} is printed for {' and '.join(missing)}")
-    return Decision("right" if found["DPO"] < found["RLHF"] else "wrong", f"{words}: {_shown(found)}")
-
-
-def _of_both(facts: Facts, quantity: str) -> dict[str, Any]:
-    return {"DPO": facts.fact(f"dpo.{quantity}"), "RLHF": facts.fact(f"rlhf.{quantity}")}
-
-
-def _shown(found: dict[str, Number]) -> str:
-    return ", ".join(f"{method} {value:g}" for method, value in found.items())
-
-
-RULES: dict[str, Rule] = {
-    "S1-14": licences,
-    "S1-15": makers,
-    "S1-17": dpo_objective,
-    "S1-18": safety_goals,
-    "S1-19": strong_skills,
-    "S1-20": top_of_the_leaderboard,
-    "S1-21": orpo_after_dpo,
-    "S1-22": perfect_reproducibility,
-    "S1-23": origin_of_dpo,
-    "S1-24": gpu_hours_of_both,
-    "S1-26": filters_of_ultrachat,
-    "S1-28": hyperparameters_of_both,
-    "S1-29": memory_of_both,
-    "S1-30": stability_of_both,
-    "S1-31": quality_of_both,
-    "S1-32": cheaper_than_llama,
-}
+# --- document 3, a note on the EDA paper ----------------------------------------------------------------------------
 
 
 def aligned_with_values(facts: Facts) -> Decision:
-    """S3-1: aligns models with human values."""
+    """Aligns models with human values."""
     aligned, changes = facts.fact("eda.aligned_to"), facts.fact("eda.output_of_the_target_changes")
     why = f"a draft is aligned to a {aligned}; the target's output {'changes' if changes else 'does not change'}"
-    if aligned == facts.said("aligned_to"):
-        return Decision("right", why)
-    return Decision("unsupported" if changes else "wrong", why)
+    as_said = aligned == facts.said("aligned_to")
+    return first_that_holds({"right": as_said, "unsupported": changes, "wrong": True}, why)
 
 
 def measured_by(facts: Facts) -> Decision:
-    """S3-2: the benchmarks show better alignment accuracy."""
+    """The benchmarks show better alignment accuracy."""
     metrics = facts.fact("eda.metrics")
-    found = facts.said("metric") in metrics
-    return Decision("right" if found else "wrong", f"the benchmarks measure {', '.join(metrics)}")
+    reported = facts.said("metric") in metrics
+    return Decision("right" if reported else "wrong", f"the benchmarks measure {', '.join(metrics)}")
 
 
 def uses_lora(facts: Facts) -> Decision:
-    """S3-3: uses techniques like LoRA: as its own, or as a baseline."""
+    """Uses techniques like LoRA: as its own, or as a baseline."""
     said, own = facts.said("technique"), facts.fact("eda.own_technique")
     rows = list(facts.column("eda", "math_t0", "avg_tau"))
     why = f"own: {', '.join(own)}; rows of its tables: {', '.join(rows)}"
-    if said in own:
-        return Decision("right", why)
-    return Decision("imprecise" if said in rows else "wrong", why)
+    return first_that_holds({"right": said in own, "imprecise": said in rows, "wrong": True}, why)
 
 
 def small_drafts(facts: Facts) -> Decision:
-    """S3-4: small models propose tokens, the main model verifies."""
+    """Small models propose tokens, the main model verifies."""
     draft = facts.value("eda", "draft", "parameters")["two_full_experts_without_embedding"]
     target, verifier = facts.fact("eda.target_parameters"), facts.fact("eda.draft_tokens_verified_by")
     parts = {"smaller": draft < target, "verified": verifier == facts.said("verified_by")}
     size = f"{draft / 1e6:.0f}M against {target / 1e9:.0f}B parameters"
-    why = f"draft {size}, here a head on the target's features; verified by {verifier}"
-    return share_that_holds(parts, why)
+    return share_that_holds(parts, f"draft {size}, here a head on the target's features; verified by {verifier}")
 
 
 def cheaper_at_equal_performance(facts: Facts) -> Decision:
-    """S3-5: less compute and data at equal performance."""
+    """Less compute and data at equal performance."""
     hours, size = facts.column("eda", "cost", "hours"), facts.column("eda", "cost", "trained_size")
     taus = [facts.column("eda", table, "avg_tau") for table in ("math_t0", "code_t0")]
     saves_data = facts.fact("eda.saves_data")
@@ -676,17 +538,77 @@ def cheaper_at_equal_performance(facts: Facts) -> Decision:
 
 
 def safer_assistants(facts: Facts) -> Decision:
-    """S3-6: users get safer assistants; impossible where the output is the same."""
+    """Users get safer assistants; impossible where the output is the same."""
     changes = facts.fact("eda.output_of_the_target_changes")
     why = f"the target verifies every token: its output {'changes' if changes else 'does not change'}"
     return Decision("unsupported" if changes else "wrong", why)
 
 
+# --- what several rules compute -------------------------------------------------------------------------------------
+
+
+def _lacking(parts: Mapping[str, bool]) -> str:
+    return ", ".join(name for name, holds in parts.items() if not holds) or "none"
+
+
+def _gpu_hours_of_dpo(facts: Facts) -> float:
+    """Of the released model's DPO run."""
+    seconds, gpus = (facts.summary("zephyr", "beta_log", "run", name) for name in ("train_runtime_s", "gpus"))
+    return seconds * gpus / 3600
+
+
+def _compared(facts: Facts, quantity: str, words: str, holds: Callable[[Number, Number], bool]) -> Decision:
+    """Whether what is printed of DPO and of RLHF compares as `holds` says."""
+    values = {"DPO": facts.fact(f"dpo.{quantity}"), "RLHF": facts.fact(f"rlhf.{quantity}")}
+    unprinted = [method for method, value in values.items() if value is None]
+    if unprinted:
+        return Decision("unsupported", f"no {words} is printed for {' and '.join(unprinted)}")
+    shown = ", ".join(f"{method} {value:g}" for method, value in values.items())
+    return Decision("right" if holds(values["DPO"], values["RLHF"]) else "wrong", f"{words}: {shown}")
+
+
+def _gains(facts: Facts) -> dict[str, dict[str, Number]]:
+    """Relative gains over dSFT-1 in percent on both chat benchmarks: after one epoch of DPO, and as released."""
+    start = {metric: facts.cell("zephyr", "tab3", "dSFT-1", metric) for metric in BENCHMARKS}
+    ends = {"gain after one epoch": ("tab3", "dDPO + dSFT"), "gain of the released model": ("tab1", "Zephyr")}
+    return {
+        name: {metric: 100 * (facts.cell("zephyr", table, row, metric) / old - 1) for metric, old in start.items()}
+        for name, (table, row) in ends.items()
+    }
+
+
+def _saving(ours: Number, theirs: Number, facts: Facts, unit: str) -> Decision:
+    saved = 100 * (1 - ours / theirs)
+    why = f"{ours:.1f} against {theirs:.1f} {unit}: {saved:.0f} % less"
+    return Decision("right" if abs(saved - facts.said("percent")) <= 0.5 else "wrong", why)
+
+
+def _best_other(model: str, scores: dict[str, Number], sizes: dict[str, str]) -> Number:
+    """The highest score of another model of the same size."""
+    return max(score for name, score in scores.items() if name != model and sizes.get(name) == sizes.get(model))
+
+
+def _epoch_means(values: dict[str, Number], epochs: dict[str, int]) -> list[float]:
+    """Mean of a log's column in each epoch, in order."""
+    return [
+        mean(value for step, value in values.items() if epochs[step] == one) for one in sorted(set(epochs.values()))
+    ]
+
+
 RULES: dict[str, Rule] = {
-    "S3-1": aligned_with_values,
-    "S3-2": measured_by,
-    "S3-3": uses_lora,
-    "S3-4": small_drafts,
-    "S3-5": cheaper_at_equal_performance,
-    "S3-6": safer_assistants,
-}
+    "Z6": best_open_7b_chat_model,
+    "S0-1": alignment_accuracy, "S0-2": error_rate_reduction, "S0-3": accuracy_gain, "S0-4": training_time_saving,
+    "S0-5": compute_saving, "S0-6": accuracy_gain_range, "S0-7": evaluated_tasks, "S0-8": safety_goals,
+    "S0-9": parts_of_the_method, "S0-10": authors,
+    "S1-1": mt_bench_of_both, "S1-2": difference_is_significant, "S1-3": alpaca_eval_of_zephyr,
+    "S1-4": llama_on_alpaca_eval, "S1-5": alpha_beats, "S1-6": epochs_of_dpo, "S1-7": data_of_alpha,
+    "S1-8": hours_of_training, "S1-9": gpu_hours, "S1-10": rating_criteria, "S1-11": binarisation,
+    "S1-12": number_of_pairs, "S1-13": no_overfitting, "S1-14": licences, "S1-15": makers, "S1-16": release_dates,
+    "S1-17": dpo_objective, "S1-18": safety_goals, "S1-19": strong_skills, "S1-20": top_of_the_leaderboard,
+    "S1-21": orpo_after_dpo, "S1-22": perfect_reproducibility, "S1-23": origin_of_dpo, "S1-24": gpu_hours_of_both,
+    "S1-25": size_of_ultrachat, "S1-26": filters_of_ultrachat, "S1-27": shape_of_mistral,
+    "S1-28": hyperparameters_of_both, "S1-29": memory_of_both, "S1-30": stability_of_both, "S1-31": quality_of_both,
+    "S1-32": cheaper_than_llama, "S1-33": dpo_from_the_base,
+    "S3-1": aligned_with_values, "S3-2": measured_by, "S3-3": uses_lora, "S3-4": small_drafts,
+    "S3-5": cheaper_at_equal_performance, "S3-6": safer_assistants,
+}  # fmt: skip

@@ -12,9 +12,11 @@ import matplotlib
 import seaborn
 from matplotlib.figure import Figure
 
+from zephyr_lab.reporting import tables
+
+GREY = tables.GREY  # of what is theirs
 NARROW, WIDE = 3.4, 7.0  # inches: one column of a paper, two columns
 
-GREY = "#6b6b6b"  # for what is theirs: 5.3 to 1 on white, readable and clearly set back
 _PALETTE = tuple(seaborn.color_palette("colorblind").as_hex())
 _BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _ASH, _YELLOW, _SKY = _PALETTE
 

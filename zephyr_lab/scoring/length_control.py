@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, ndtri, xlogy
 
-from zephyr_lab.scoring.intervals import SHARE, Interval, all_equal, constant_interval, interval_of_few
+from zephyr_lab.scoring.intervals import CONFIDENCE, SHARE, Interval, all_equal, constant_interval, interval_of_few
 
 # A normal prior on the slope, this wide, keeps it finite where length alone decides every row. tanh stays in [-1, 1],
 # so a slope of 5 takes a fair coin to 99.3 %: with a few dozen rows the prior moves nothing that shows.
@@ -62,8 +62,6 @@ def length_controlled_win_rate(
     wins: ArrayLike,
     differences: ArrayLike,
     instructions: Collection[Hashable] | None = None,
-    *,
-    confidence: float = 0.95,
 ) -> LengthControlled:
     """The controlled win rate of rows with `wins` in [0, 1] and length `differences` in characters, (row,) each.
 
@@ -79,20 +77,18 @@ def length_controlled_win_rate(
     wins, differences, names = wins[known], differences[known], names[known]
     if ((wins < 0) | (wins > 1)).any():
         raise ValueError("a win must be 0 (baseline) to 1 (model)")
-    result = _without_fit(wins, differences, names, confidence) or _with_fit(wins, differences, names, confidence)
+    result = _without_fit(wins, differences, names) or _with_fit(wins, differences, names)
     return replace(result, left_out=int(len(known) - known.sum()))
 
 
-def _without_fit(
-    wins: np.ndarray, differences: np.ndarray, names: np.ndarray, confidence: float
-) -> LengthControlled | None:
+def _without_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray) -> LengthControlled | None:
     """The answer where there is nothing to fit; None where there is."""
     rows = len(wins)
     if rows < 2:
         return LengthControlled(None, None, None, rows, statement="fewer than two rows with both lengths")
     mean = wins.mean()
     if not differences.any():
-        interval = _mean_interval(wins, names, confidence)
+        interval = _mean_interval(wins, names)
         statement = "every answer is as long as the baseline's" + ("" if interval else f"; {_ALONE}")
         return LengthControlled(float(100 * mean), interval, None, rows, statement=statement)
     if np.ptp(differences) == 0:
@@ -104,7 +100,7 @@ def _without_fit(
     return None
 
 
-def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray, confidence: float) -> LengthControlled:
+def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray) -> LengthControlled:
     x = np.tanh(differences / differences.std(ddof=1))
     slope, intercept = _fit(x, wins)
     value = float(100 * expit(intercept))
@@ -115,9 +111,9 @@ def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray, conf
     if instructions < 2:
         return LengthControlled(value, None, slope, len(wins), statement=_ALONE)
     if all_equal(wins):  # draws or one weight at every length: the fit is perfect, and its error 0
-        interval = _percent(constant_interval(float(wins.mean()), instructions, SHARE, confidence=confidence))
+        interval = _percent(constant_interval(float(wins.mean()), instructions, SHARE))
         return LengthControlled(value, interval, slope, len(wins), statement=_extrapolation(differences))
-    half = ndtri((1 + confidence) / 2) * _intercept_error(x, wins, slope, intercept, names)
+    half = ndtri((1 + CONFIDENCE) / 2) * _intercept_error(x, wins, slope, intercept, names)
     interval = _percent(Interval(float(expit(intercept - half)), float(expit(intercept + half))))
     return LengthControlled(value, interval, slope, len(wins), statement=_extrapolation(differences))
 
@@ -178,19 +174,19 @@ def _separated(x: np.ndarray, wins: np.ndarray) -> bool:
     return bool(won.min() >= lost.max() or won.max() <= lost.min())
 
 
-def _mean_interval(wins: np.ndarray, names: np.ndarray, confidence: float) -> Interval | None:
+def _mean_interval(wins: np.ndarray, names: np.ndarray) -> Interval | None:
     """Where there is no length to control: the plain mean with the same kind of error, of few wins or losses the exact
     one; None for a single instruction."""
     mean, instructions = float(wins.mean()), len(np.unique(names))
     if instructions < 2:
         return None
-    few = interval_of_few(mean, instructions, confidence=confidence)
+    few = interval_of_few(mean, instructions)
     if few is not None:
         return _percent(few)
     if all_equal(wins):
-        return _percent(constant_interval(mean, instructions, SHARE, confidence=confidence))
+        return _percent(constant_interval(mean, instructions, SHARE))
     deviations = _sums((wins - wins.mean())[:, None], names)
-    half = ndtri((1 + confidence) / 2) * math.sqrt((deviations**2).sum()) / len(wins)
+    half = ndtri((1 + CONFIDENCE) / 2) * math.sqrt((deviations**2).sum()) / len(wins)
     return _percent(Interval(max(0.0, float(wins.mean() - half)), min(1.0, float(wins.mean() + half))))
 
 

@@ -167,7 +167,11 @@ def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
     """(logical name, file) of everything the site is made of, in a fixed order."""
     build_folder, root = paths.build_dir(profile), paths.project_root()
     trees = [(f"build/{name}", build_folder / name) for name in ("notebooks", "figures", "tables", "ledger")]
-    trees += [("figures", paths.figures_dir()), ("papers", paths.papers_dir()), ("reporting", Path(__file__).parents[1])]
+    trees += [
+        ("figures", paths.figures_dir()),
+        ("papers", paths.papers_dir()),
+        ("reporting", Path(__file__).parents[1]),
+    ]
     for name, folder in trees:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
