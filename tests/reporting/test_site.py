@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from site_project import HOSTILE, code, markdown, notebook, printed, record, shown, write_project, write_run
-from zephyr_lab.reporting import claims, ledger
+from zephyr_lab.reporting import claims, ledger, tables
 from zephyr_lab.reporting.site import builder, content, notebooks, pages
 from zephyr_lab.reporting.site.content import Number
 
@@ -53,9 +53,9 @@ def without_sphinx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def number(value: float | None, low: float | None = None, high: float | None = None, **changed) -> Number:
-    blank = dict.fromkeys(("n", "seeds", "interval", "source"))
     described = {"row": "gpt-4", "metric": "mt_bench", "kind": "recomputed", "value": value, "low": low, "high": high}
-    return Number(**(described | blank | changed))
+    line = described | changed
+    return Number(line["row"], line["metric"], line["kind"], tables.estimate(line), line.get("source"))
 
 
 def page(built: Path, name: str) -> str:

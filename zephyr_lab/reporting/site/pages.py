@@ -23,6 +23,7 @@ from zephyr_lab.reporting.site import model_matrix, pages
 from zephyr_lab.reporting.site.content import Item, Number, Run, SiteContent
 from zephyr_lab.reporting.site.model_matrix import Matrix
 from zephyr_lab.reporting.site.notebooks import raw
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 PAPERS = {
     "zephyr": "Zephyr",
@@ -114,30 +115,17 @@ def notebook_header(run: Run) -> str:
     return _page("header", run=run)
 
 
-def number(value: Number | None) -> str:
+def number(shown: Number | None) -> str:
     """`6.86 [6.43, 7.26]`, with as many digits as the width of the interval gives sense to; a dash for None."""
-    if value is None or value.value is None:
+    if shown is None or shown.number.value is None:
         return NONE
-    if value.low is None or value.high is None or value.low == value.high:  # equal ends: the interval's name says why
-        return f"{value.value:.6g}"
-    digits = decimals(value.high - value.low)
-    return f"{value.value:.{digits}f}" + interval([value.low, value.high], digits)
+    spread = shown.number.spread
+    return shown.number.text(f".{decimals(spread)}f" if spread else ".6g")
 
 
 def decimals(width: float) -> int:
     """Digits after the point that show an interval of this width to two figures; at least 2 and at most 6."""
-    if width <= 0:
-        return 2
-    exponent = int(f"{width:e}".partition("e")[2])
-    return min(6, max(2, 1 - exponent))
-
-
-def interval(ends: Sequence[float] | None, digits: int | None = None) -> str:
-    """` [low, high]`, with a space before it to follow a value; empty for None."""
-    if not ends:
-        return ""
-    low, high = (plain(end) if digits is None else f"{end:.{digits}f}" for end in ends)
-    return f" [{low}, {high}]"
+    return min(6, max(2, 1 - int(f"{width:e}".partition("e")[2])))
 
 
 def plain(value: Any) -> str:
@@ -173,7 +161,7 @@ def _templates() -> Environment:
         "effect": effect_text,
         "entry": lambda item: f"{item.described.title} <{item.page}>",
         "finding_word": finding_word,
-        "interval": interval,
+        "finding": _finding,
         "keep_lines": lambda text: Markup(str(escape(text)).replace("\n", LINE_END)),
         "machine": lambda made: list(_machine(made)),
         "number": number,
@@ -195,6 +183,12 @@ def _raw(caller: Callable[[], str]) -> Markup:
     """What a template writes between `call raw()` and its end, passed on by Markdown as HTML."""
     lines = (line.strip() for line in str(caller()).splitlines())
     return Markup(raw("\n".join(filter(None, lines)).replace(LINE_END, "\n")))
+
+
+def _finding(finding: Mapping[str, Any]) -> str:
+    """Our number of a finding, with its interval."""
+    ends = finding.get("interval")
+    return Estimate(finding["ours"], Interval(*ends) if ends else None, None).text(".4g")
 
 
 def _verdict_counts(content: SiteContent) -> list[tuple[str, int]]:
