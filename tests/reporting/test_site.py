@@ -207,22 +207,6 @@ def test_the_matrix_of_model_families_is_a_page_by_word_symbol_and_reason(projec
     assert "model families 2 families, 1 kind of adapter, cells: 2 exact, 2 refused, 1 absent" in index
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"packing": {"state": "half", "reason": "", "error": None}}, "gpt2 has state 'half'; allowed: exact, refused"),
-        ({}, "gpt2 has no cell 'packing'; it has: shared prompt"),
-    ],
-)
-def test_a_matrix_with_a_third_state_or_a_gap_is_refused(project, without_sphinx, changed, message):
-    matrix = json.loads(json.dumps(MATRIX))
-    del matrix["families"][1]["cells"]["packing"]
-    matrix["families"][1]["cells"] |= changed
-    write_matrix(project, matrix)
-    with pytest.raises(ValueError, match=message):
-        builder.build("tiny")
-
-
 def test_every_local_address_of_the_site_exists(built):
     missing = []
     for path in built.rglob("*.html"):

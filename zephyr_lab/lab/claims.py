@@ -1,6 +1,6 @@
 """Claims of a paper decided from the arms that claims.toml names, and said in sentences.
 
-What is decided stands in claims.toml before anything is measured: which arm minus which, by which measure, in which
+claims.toml fixes what is decided before anything is measured: which arm minus which, by which measure, in which
 direction, beyond which margin. `decide` computes it, records it, and prints what came of it.
 """
 
@@ -29,7 +29,7 @@ SENTENCES = {
 
 @runtime_checkable
 class Comparison(Protocol):
-    """Arms that were asked something, as a claim compares them: `Answers`, and what a paper has in their place."""
+    """Arms that were asked something, as a claim compares them: `Answers`, and what a paper has instead."""
 
     @property
     def arms(self) -> list[str]:
@@ -72,8 +72,8 @@ class Claims:
                 print(f"{id} not measured: no arm named {', '.join(map(repr, lacking))} was asked")
                 return
             measured = effects(claim, *compared)
-        given = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
-        (entry,) = check.decided(paper, [id], given)
+        effects_by_id = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
+        (entry,) = check.decided(paper, [id], effects_by_id)
         self._said[id] = sentence(claim, entry)
         print(f"{id} {entry['verdict']}: {'; '.join(filter(None, (effect_text(entry), entry['why'])))}")
 
@@ -103,7 +103,7 @@ class Claims:
                 print(said)
 
     def findings(self) -> None:
-        """Print what was found: one sentence a claim that was decided, a difference, and a number that was reported."""
+        """Print the findings: one sentence a claim that was decided, a difference, and a number that was reported."""
         for said in self._said.values():
             print(f"- {said}")
 
@@ -136,20 +136,22 @@ def effects(claim: Claim, *compared: Comparison) -> pd.DataFrame:
 
 def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
     """`far, chat score: lower by 0.49 [0.38, 0.60] (5 seeds, t 95 %)`; "no difference resolved" where 0 lies within."""
-    found = tables.estimate(difference)
-    low, high = found.interval or (-math.inf, math.inf)
+    estimate = tables.estimate(difference)
+    low, high = estimate.interval or (-math.inf, math.inf)
     if low <= 0 <= high:
-        says = f"no difference resolved, {found.text(f'+.{digits}f')}"
+        says = f"no difference resolved, {estimate.text(f'+.{digits}f')}"
     else:
-        size = replace(found, value=abs(found.value), interval=Interval(*sorted((abs(low), abs(high)))))
-        says = f"{'higher' if found.value > 0 else 'lower'} by {size.text(f'.{digits}f')}"
-    return f"{difference['row']}, {words}: {says}" + (f" ({found.basis})" if found.basis else "")
+        size = replace(estimate, value=abs(estimate.value), interval=Interval(*sorted((abs(low), abs(high)))))
+        says = f"{'higher' if estimate.value > 0 else 'lower'} by {size.text(f'.{digits}f')}"
+    return f"{difference['row']}, {words}: {says}" + (f" ({estimate.basis})" if estimate.basis else "")
 
 
 def number(line: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
     """`alpha, beta from chosen answers: 0.05 [0.04, 0.06] (19 rows, t 95 %)`; no ends where it has no interval."""
-    found = tables.estimate(line)
-    return f"{line['row']}, {words}: {found.text(f'.{digits}f')}" + (f" ({found.basis})" if found.basis else "")
+    estimate = tables.estimate(line)
+    return f"{line['row']}, {words}: {estimate.text(f'.{digits}f')}" + (
+        f" ({estimate.basis})" if estimate.basis else ""
+    )
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Numbers of a data study as lines of the tidy frame: shares with Wilson's interval, means with Student's t.
 
-These studies count rows that were drawn or released; no model is trained, so chance lies in the rows alone.
+These studies count rows that were drawn or released; no model is trained, so chance is in the rows alone.
 """
 
 import math

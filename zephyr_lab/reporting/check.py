@@ -110,7 +110,7 @@ def item(
     may name parts of a kind as well ("recomputed AlpacaEval"). `holds` says what the item must hold to show what its
     title says, and whether it does ("rows of both routes" -> False). The item is partial, with the reason, where
     anything is lacking, where its tables have no number of a kind that is named as present, and where it does not hold
-    what it must. Raises ValueError for an unknown item, for a kind named twice or not at all, and for a file that lies
+    what it must. Raises ValueError for an unknown item, for a kind named twice or not at all, and for a file that is
     elsewhere or was not written.
     """
     known = ledger.items()
@@ -211,7 +211,7 @@ def _below_build(file: str | Path) -> str:
     build = session.current().build.resolve()
     path = (build / file).resolve()
     if not path.is_relative_to(build):
-        raise ValueError(f"a product lies below build/{session.current().profile}/, not {file}")
+        raise ValueError(f"a product is below build/{session.current().profile}/, not {file}")
     if not path.is_file():
         raise ValueError(f"{path.relative_to(build)} was not written: save the figure or table before check.item")
     return path.relative_to(build).as_posix()

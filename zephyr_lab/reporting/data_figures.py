@@ -76,7 +76,7 @@ def score_histograms(frame: pd.DataFrame) -> Picture:
 def correlation_maps(frames: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Picture:
     """Side by side, one triangle of correlations a tidy frame: row against metric, the number in its cell.
 
-    `names` gives variables their labels, in order. Under each title stands the widest interval of its panel.
+    `names` gives variables their labels, in order. Under each title is the widest interval of its panel.
     """
     figure = Picture(figsize=(WIDE, 3.1), layout="constrained")
     for ax, (title, frame) in zip(_panels(figure, len(frames), shared=True), frames.items(), strict=True):

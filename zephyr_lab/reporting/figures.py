@@ -6,7 +6,7 @@ Error bars come from the frame (low, high), never from a plotting library, and t
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,23 +36,23 @@ from zephyr_lab.reporting.style import (
 )
 
 __all__ = [
-    "COLOURS",
-    "LOOKS",
-    "MARKERS",
-    "curves",
-    "dot_plot",
-    "dot_plots",
-    "fits",
-    "house_style",
-    "panels",
-    "radar",
-    "save",
+    "COLOURS", "LOOKS", "MARKERS", "curves", "dot_plot", "dot_plots", "fits", "house_style", "panels", "radar", "save",
     "verdict_counts",
-]
+]  # fmt: skip
 
 ROW_HEIGHT = 0.235  # inches a row of a dot plot
 _KIND_LOOKS = {"quoted": Look(GREY, "D"), "recomputed": LOOKS["dsft"], "retrained": LOOKS["ddpo"]}
 _KIND_STROKES = {"quoted": (0, (2.5, 1)), "recomputed": "-", "retrained": "-"}
+
+
+class _End(NamedTuple):
+    """The last point of a line, its name and its look."""
+
+    x: float
+    y: float
+    name: str
+    look: Look
+    quoted: bool
 
 
 def save(figure: Picture, id: str) -> list[Path]:
@@ -165,39 +165,26 @@ def _dot(ax: Axes, number: pd.Series, y: float, colour: str) -> None:
     kind = number["kind"]
     if not pd.isna(number["low"]):
         ax.plot([number["low"], number["high"]], [y, y], color=colour, linestyle=_KIND_STROKES[kind], linewidth=1.2)
+    ax.plot(number["value"], y, **_marker(kind, colour), zorder=3)
+
+
+def _marker(kind: str, colour: str) -> dict[str, Any]:
+    """Published hollow, ours filled."""
     face = "white" if kind == "quoted" else colour
-    ax.plot(
-        number["value"],
-        y,
-        color=colour,
-        marker=_KIND_LOOKS[kind].marker,
-        markersize=4.5,
-        markerfacecolor=face,
-        zorder=3,
-    )
+    return {"color": colour, "marker": _KIND_LOOKS[kind].marker, "markersize": 4.5, "markerfacecolor": face}
 
 
 def _kind_handles(table: pd.DataFrame) -> list[Line2D]:
     """The legend's lines: what each kind looks like, where it is from, what its interval is of."""
-    handles = []
-    for kind, look in _KIND_LOOKS.items():
-        part = table[table["kind"] == kind]
-        if part.empty:
-            continue
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=look.colour,
-                marker=look.marker,
-                markersize=4.5,
-                markerfacecolor="white" if kind == "quoted" else look.colour,
-                linestyle=_KIND_STROKES[kind],
-                linewidth=1.2,
-                label=_kind_label(kind, part),
-            )
+    parts = {kind: table[table["kind"] == kind] for kind in _KIND_LOOKS}
+    return [
+        Line2D(
+            [], [], **_marker(kind, _KIND_LOOKS[kind].colour), linestyle=_KIND_STROKES[kind], linewidth=1.2,
+            label=_kind_label(kind, part),
         )
-    return handles
+        for kind, part in parts.items()
+        if not part.empty
+    ]  # fmt: skip
 
 
 def _kind_label(kind: str, part: pd.DataFrame) -> str:
@@ -208,22 +195,12 @@ def _kind_label(kind: str, part: pd.DataFrame) -> str:
     return f"{name}; bar: {'; '.join(intervals)}" if intervals else f"{name}; no interval given"
 
 
-class _End(NamedTuple):
-    """The last point of a line, and what it is called and looks like."""
-
-    x: float
-    y: float
-    name: str
-    look: Look
-    quoted: bool
-
-
 def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None = None) -> Figure:
     """Lines over x, one a series: columns series, kind, x, y and, where there is an interval, low, high and interval.
 
     Ours solid with filled markers and a band for the interval, published dashed with hollow ones, in the hue of its
     series. Each line is named at its end, by its series or, where there is one, by its name in the column label; below
-    the x label stands of what the bands are. A line that a later one covers is drawn wider, so that both are seen.
+    the x label is written what the bands are. A line that a later one covers is drawn wider, so that both are seen.
     Draws on `ax`, or on a new figure of one column's width.
     """
     if ax is None:

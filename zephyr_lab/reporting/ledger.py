@@ -232,15 +232,15 @@ def _item(
     *,
     promoted: bool,
 ) -> dict[str, Any]:
-    """An item's entry: `kind` is all that belongs to it, `present` what is there, `lacking` what is not and why."""
-    made = [
+    """An item's entry: `kind` is all that belongs to it, `present` what it shows, `lacking` what is not and why."""
+    entries = [
         (fragment["notebook"], entry) for fragment in written for entry in fragment["items"] if entry["id"] == item.id
     ]
-    if not made:
+    if not entries:
         entry, status = _committed_item(item, old)
         names = entry["files"]
     else:
-        notebook, entry = made[-1]
+        notebook, entry = entries[-1]
         names = [_promoted(name) if promoted else f"build/{profile}/{name}" for name in entry["files"]]
         status = "stale" if notebook in stale else "partial" if entry["lacking"] else "ok"
         if not entry["present"] or not all((paths.build_dir(profile) / name).is_file() for name in entry["files"]):

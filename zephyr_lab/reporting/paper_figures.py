@@ -1,6 +1,7 @@
-"""Figure 2 of Zephyr drawn by code: its three steps, each with a row of a run in it.
+"""Figures of the papers drawn by code from a run: Zephyr's Figure 2 (its three steps, each with a row in it), KD + DAE's
+Figure 2 (attention maps as triangles) and Figure 3 (which teacher each row of a batch follows).
 
-Everything that is written into the boxes comes from the caller; nothing here knows a number.
+Everything that is shown comes from the caller; nothing here knows a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def pipeline(rows: PipelineRows) -> Picture:
 
 @dataclass(frozen=True)
 class _Box:
-    """A box of a column: `name` stands small above its text; `filled` marks what a step gives, `beside` what belongs to
+    """A box of a column: `name` is written small above its text; `filled` marks what a step gives, `beside` what belongs to
     the box above and does not follow from it."""
 
     text: str
@@ -103,7 +104,7 @@ class _Box:
 
 
 def _column(ax: Axes, title: str, boxes: Sequence[_Box]) -> None:
-    """Boxes from top to bottom with arrows between them; the last one stands at the bottom in every column."""
+    """Boxes from top to bottom with arrows between them; the last one is at the bottom of every column."""
     ax.set_axis_off()
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)

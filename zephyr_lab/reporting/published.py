@@ -1,6 +1,6 @@
 """What the papers published, as typed values with their sources: papers/<paper>/published.yaml.
 
-`table` gives the tidy frame that stands beside ours, `fact` one checked value, `source` says where a number is from.
+`table` gives the tidy frame that goes beside ours, `fact` one checked value, `source` says where a number is from.
 Reading a file registers it with the running notebook, so that a changed value makes its figures stale.
 """
 
@@ -51,7 +51,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Source:
-    """What a short key such as "P" or "AE" stands for."""
+    """What a short key such as "P" or "AE" means."""
 
     key: str
     what: str
@@ -70,7 +70,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Exhibit:
     """A table, figure or log as published. `rows` follow `columns`; a figure without readable values has neither.
 
-    `printed` is its name in print ("Table 1"); `row` names the label columns that tell rows apart.
+    `printed` is its name in print ("Table 1"); `row` names the label columns that distinguish rows.
     """
 
     id: str

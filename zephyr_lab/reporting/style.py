@@ -1,4 +1,5 @@
-"""One look for all figures: sizes, fonts, and a colour and marker for each method that never change.
+"""One look for all figures: sizes, fonts, a colour and marker for each method that never change, and `Picture`, a figure
+without window or backend that knows its bytes and shows itself in a notebook.
 
 Shape and line carry every difference, so a figure survives a grey print and any kind of colour vision; colour only
 helps. Ours is filled and solid, published is hollow and dashed, in the same hue.
@@ -112,7 +113,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for each name: the fixed one of a known method, else the first marker and colour still free.
 
     Unknown names get theirs in the order given, so the same list looks the same everywhere. Raises ValueError
-    for more unknown names than there are markers that can be told apart in grey.
+    for more unknown names than there are markers that can be distinguished in grey.
     """
     names = list(dict.fromkeys(names))
     fixed = {name: LOOKS[name] for name in names if name in LOOKS}
@@ -122,7 +123,9 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     colours = [colour for colour in _PALETTE if colour not in taken_colours] or list(_PALETTE)
     unknown = [name for name in names if name not in fixed]
     if len(unknown) > len(markers):
-        raise ValueError(f"{len(unknown)} series without a look of their own; at most {len(markers)} can be told apart")
+        raise ValueError(
+            f"{len(unknown)} series without a look of their own; at most {len(markers)} can be distinguished"
+        )
     spare = {name: Look(colours[i % len(colours)], markers[i]) for i, name in enumerate(unknown)}
     return {name: fixed.get(name) or spare[name] for name in names}
 
@@ -156,7 +159,7 @@ class Picture(Figure):
         self.draw_without_rendering()
         self.set_layout_engine("none")
         for ax in self.axes:
-            if ax.get_axes_locator() is None:  # else it is placed anew with every drawing
+            if ax.get_axes_locator() is None:  # else each drawing places it again
                 ax.set_position([round(edge, _DIGITS) for edge in ax.get_position(original=True).bounds])
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:

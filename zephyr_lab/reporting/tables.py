@@ -1,7 +1,7 @@
 """Tables of scores, ours beside theirs: one tidy frame for files and pictures, one readable table for people.
 
 One row a number: row (model or arm, as printed), metric, kind, value, low, high, n, seeds, interval, source. A
-number of ours never stands alone: without low, high, n and the name of its interval it is refused.
+number of ours without low, high, n and the name of its interval is refused.
 """
 
 import html
@@ -139,7 +139,7 @@ def show(
 ) -> Shown:
     """One line a row and one column a metric: published in grey | ours with its interval and n.
 
-    `names` gives metrics their headings; `turned` makes the metrics the lines. Under the table stands what each
+    `names` gives metrics their headings; `turned` makes the metrics the lines. A note under the table says what each
     kind's interval means. A dash says that there is no such number.
     """
     table = _typed(check(table))

@@ -1,4 +1,9 @@
-"""AlpacaEval win rates, versions 1 and 2 (weighted), in percent, with intervals over the instructions.
+"""AlpacaEval, versions 1 and 2 (weighted): annotations, which of two answers the judge prefers, read, and win rates in
+percent with intervals over the instructions (Li et al. 2023; Dubois et al. 2024, arXiv 2404.04475).
+
+Reads alpaca_eval's `annotations.json`, a list of objects with instruction, generator_1 and output_1 (the baseline),
+generator_2 and output_2 (the model), annotator and preference. Tables that carry the lengths len_1 and len_2
+instead of the outputs serve as well.
 
 The formulas are alpaca_eval's `get_winrate`: win rate = 100 mean(v) over the annotations that could be read, v being
 0 to 1; standard error = 100 s / sqrt(n), s with n - 1; the discrete win rate rounds v to 0 or 1 first and leaves
@@ -161,9 +166,7 @@ def _win_rate(rows: list[Annotation], seed: int, resamples: int) -> WinRate:
         avg_length=int(sum(lengths) / len(lengths)) if lengths else None,
         discrete=share_estimate(100 * discrete, instructions, seed=seed, resamples=resamples, scale=PERCENT),
         length_controlled=length_controlled_win_rate(
-            [row.win for row in read],
-            [_difference(row) for row in read],
-            instructions,
+            [row.win for row in read], [_difference(row) for row in read], instructions
         ),
         annotated_twice=sum(count > 1 for count in Counter(row.instruction for row in rows).values()),
         baselines=tuple(sorted({row.baseline for row in rows if row.baseline})),
@@ -171,7 +174,7 @@ def _win_rate(rows: list[Annotation], seed: int, resamples: int) -> WinRate:
 
 
 def _difference(row: Annotation) -> float:
-    """How many characters longer than the baseline's the model's answer is; NaN where the file does not tell."""
+    """How many characters longer than the baseline's the model's answer is; NaN where the file does not say."""
     if row.length is None or row.baseline_length is None:
         return math.nan
     return float(row.length - row.baseline_length)

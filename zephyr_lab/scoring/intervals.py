@@ -162,11 +162,7 @@ def constant_interval(value: float, trials: int, scale: Scale) -> Interval:
 
 
 def bootstrap_interval(
-    values: ArrayLike,
-    questions: Collection[Hashable],
-    *,
-    generator: np.random.Generator,
-    resamples: int = RESAMPLES,
+    values: ArrayLike, questions: Collection[Hashable], *, generator: np.random.Generator, resamples: int = RESAMPLES
 ) -> Interval | None:
     """Percentile interval of the pooled mean of `values`, (row,), with whole questions drawn again.
 
@@ -225,12 +221,7 @@ def mean_estimate(
 
 
 def share_estimate(
-    values: ArrayLike,
-    questions: Collection[Hashable],
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    scale: Scale = SHARE,
+    values: ArrayLike, questions: Collection[Hashable], *, seed: int, resamples: int = RESAMPLES, scale: Scale = SHARE
 ) -> Estimate:
     """As `mean_estimate`, of wins: values from `scale.low` (lost) to `scale.high` (won), draws and weights between.
 

@@ -9,7 +9,7 @@ a logistic function of the length difference, and the controlled win rate is wha
 This is ours and not the published figure. The published model has one more term, the difficulty of each instruction,
 learned from all models and in no public repository, and is fitted with cross-validated L1 on rows of gamed baselines
 too. On the released annotations of version 1 the two differ by 0 to 10 points; on those of version 2, where weak
-models hardly ever write as much as the baseline, ours lies up to 14 points higher. So compare ours with ours.
+models hardly ever write as much as the baseline, ours is up to 14 points higher. So compare ours with ours.
 """
 
 import math
@@ -59,9 +59,7 @@ class LengthControlled:
 
 
 def length_controlled_win_rate(
-    wins: ArrayLike,
-    differences: ArrayLike,
-    instructions: Collection[Hashable] | None = None,
+    wins: ArrayLike, differences: ArrayLike, instructions: Collection[Hashable] | None = None
 ) -> LengthControlled:
     """The controlled win rate of rows with `wins` in [0, 1] and length `differences` in characters, (row,) each.
 
@@ -167,7 +165,7 @@ def _intercept_error(x: np.ndarray, wins: np.ndarray, slope: float, intercept: f
 
 
 def _separated(x: np.ndarray, wins: np.ndarray) -> bool:
-    """Whether one length tells wins from losses without a miss; fractions and draws leave room for doubt."""
+    """Whether one length separates wins from losses without a miss; fractions and draws leave room for doubt."""
     if not np.isin(wins, (0.0, 1.0)).all():
         return False
     won, lost = x[wins == 1], x[wins == 0]

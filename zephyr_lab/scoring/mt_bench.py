@@ -1,8 +1,11 @@
-"""MT-Bench scores from judgments: pooled mean, turns, categories, with intervals over the 80 questions.
+"""MT-Bench: what GPT-4 wrote about answers, read, and scored with intervals over the 80 questions (Zheng et al. 2023,
+arXiv 2306.05685).
 
-FastChat's `show_result`: judgments without a score are dropped, and the mean pools the rows of both turns; a row
-judged twice counts twice. Two conventions are in print, so `unparsed` says which one is meant: LMSYS's table of
-June 2023, from which papers copy, counted -1 as a score ("keep").
+Reads FastChat's `gpt-4_single.jsonl`, one judgment a row: model, question_id, turn, judgment (the judge's text), score,
+judge. A row that cannot be scored becomes a bad row; nothing is guessed. As in FastChat's `show_result`, judgments
+without a score are dropped, and the mean pools the rows of both turns; a row judged twice counts twice. Two conventions
+are in print, so `unparsed` says which one is meant: LMSYS's table of June 2023, from which papers copy, counted -1 as a
+score ("keep").
 """
 
 import re
@@ -68,8 +71,8 @@ def score_in(judgment: str) -> float:
 
     FastChat's rule. The patterns match the same texts as FastChat's, in time linear in the text's length.
     """
-    found = _RATING.search(judgment) or _RATING_IN_SINGLE_BRACKETS.search(judgment)
-    return float(found[1]) if found else UNPARSED
+    rating = _RATING.search(judgment) or _RATING_IN_SINGLE_BRACKETS.search(judgment)
+    return float(rating[1]) if rating else UNPARSED
 
 
 def category(question_id: int) -> str:
@@ -144,7 +147,7 @@ def with_missing_cells(judgments: list[Judgment]) -> list[Judgment]:
     """The same judgments, and -1 for each of a model's 160 cells (question and turn) that has none.
 
     Tables of scores leave unparsed cells out; LMSYS's table of June 2023 counted them as -1, and the papers print
-    its numbers. Adding them back tells the two conventions apart.
+    its numbers. Adding them back shows which convention a table follows.
     """
     present: dict[str, set[tuple[int, int]]] = {}
     for row in judgments:

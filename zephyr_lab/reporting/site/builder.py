@@ -1,7 +1,7 @@
 """The static report of a profile: index of items, executed notebooks, ledger; opens from a memory stick.
 
 Everything shown is read from files; nothing is executed and nothing is fetched, neither at build nor at view. The
-site is built beside its place and moved there when it is whole, and only where an input has changed.
+site is built beside the old one and takes its place when it is whole, and only where an input has changed.
 """
 
 import json
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import locks
@@ -38,10 +37,8 @@ class Report:
 def build(profile: str, *, stale: Iterable[str] = ()) -> Report:
     """Bring `build/<profile>/site/` up to date with the run, the committed figures and the papers' files.
 
-    `stale` names notebooks whose products do not stand any more.
-
-    Raises ValueError where a page refers to something outside the site or Sphinx has any complaint, naming the page;
-    the old site, if any, then stays as it was.
+    stale: notebooks whose products are out of date. Raises ValueError where a page refers to something outside the site
+    or Sphinx has any complaint, naming the page; the old site, if any, then stays as it was.
     """
     with locks.held(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits, and finds the first one's
         return _build(profile, frozenset(stale))
@@ -51,9 +48,9 @@ def _build(profile: str, stale: frozenset[str]) -> Report:
     begun = time.monotonic()
     target = paths.build_dir(profile) / "site"
     digest = inputs_digest(profile, stale)
-    standing = _standing(target, digest)
-    if standing is not None:
-        return Report(target / "index.html", False, standing["pages"], time.monotonic() - begun)
+    pages_before = _pages_up_to_date(target, digest)
+    if pages_before is not None:
+        return Report(target / "index.html", False, pages_before, time.monotonic() - begun)
 
     work = paths.build_dir(profile) / ".site"
     shutil.rmtree(work, ignore_errors=True)
@@ -83,8 +80,7 @@ def inputs_digest(profile: str, stale: Iterable[str]) -> str:
 
 def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     """Write the pages of `profile` as Sphinx reads them, below the new folder `source`."""
-    from zephyr_lab.reporting.site import content as content
-    from zephyr_lab.reporting.site import notebooks, pages
+    from zephyr_lab.reporting.site import content, notebooks, pages
 
     site = content.collect(profile, stale)
     papers = _write_papers(source)
@@ -117,11 +113,11 @@ def run_sphinx(source: Path, target: Path, *, doctrees: Path) -> None:
     """
     starter = [sys.executable, "-m", "zephyr_lab.reporting.site.sphinx_process", str(os.getpid())]
     command = [*starter, "-b", "html", "-q", "-W", "--keep-going", "-d", doctrees, source, target]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
-    if done.returncode != 0:
-        complaints = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
-        said = (complaints or done.stderr.strip().splitlines() or ["no message"])[0]
-        raise ValueError(f"the report could not be built: {said.replace(str(source) + os.sep, '')}")
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    if finished.returncode != 0:
+        complaints = [line for line in finished.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        first = (complaints or finished.stderr.strip().splitlines() or ["no message"])[0]
+        raise ValueError(f"the report could not be built: {first.replace(str(source) + os.sep, '')}")
 
 
 def mathjax() -> Path:
@@ -133,16 +129,14 @@ def mathjax() -> Path:
 def outside_references(site: Path) -> list[str]:
     """What the pages would fetch from another host, as "page: address". Plain links are not fetched and may stay."""
     in_style = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
-    found = []
+    fetched = []
     for path in sorted(site.rglob("*.html")):
         page = _Fetched()
         page.feed(path.read_text(encoding="utf-8"))
-        found += [f"{path.relative_to(site)}: {address}" for address in page.addresses]
+        fetched += [(path, address) for address in page.addresses]
     for path in sorted(site.rglob("*.css")):
-        found += [
-            f"{path.relative_to(site)}: {address}" for address in in_style.findall(path.read_text(encoding="utf-8"))
-        ]
-    return found
+        fetched += [(path, address) for address in in_style.findall(path.read_text(encoding="utf-8"))]
+    return [f"{path.relative_to(site)}: {address}" for path, address in fetched]
 
 
 class _Fetched(HTMLParser):
@@ -181,14 +175,14 @@ def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
             yield name, root / name
 
 
-def _standing(target: Path, digest: str) -> dict[str, Any] | None:
-    """The record of the site that stands there, where it is whole and of these inputs."""
+def _pages_up_to_date(target: Path, digest: str) -> int | None:
+    """How many pages the old site has, if it is whole and of these inputs."""
     record = target / "site.json"
     if not record.is_file():
         return None
-    standing = files.read_json(record)
-    whole = (target / "index.html").is_file() and sum(1 for _ in target.rglob("*.html")) == standing.get("pages")
-    return standing if standing.get("digest") == digest and whole else None
+    old = files.read_json(record)
+    whole = (target / "index.html").is_file() and sum(1 for _ in target.rglob("*.html")) == old.get("pages")
+    return old["pages"] if old.get("digest") == digest and whole else None
 
 
 def _write_papers(source: Path) -> list[str]:

@@ -15,7 +15,7 @@ from zephyr_lab.reporting.site import model_matrix
 from zephyr_lab.scoring.intervals import Estimate
 
 SHEET_ROWS = 40  # of a table that is shown as it is; the file is one click away
-COMMITTED = "committed"  # the site's folder for what lies in figures/
+COMMITTED = "committed"  # the site's folder for the files of figures/
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Item:
 
     described: ledger.Item
     status: str
-    run: Run | None  # the notebook run that made it here
+    run: Run | None  # of the notebook that made it
     files: tuple[str, ...]
     lines: tuple[Line, ...]
     sheets: tuple[Sheet, ...]
-    present: tuple[str, ...]  # kinds of number that are there
-    lacking: dict[str, str]  # what is not, and why
+    present: tuple[str, ...]  # kinds of number that it shows
+    lacking: dict[str, str]  # what it does not, and why
 
     @property
     def page(self) -> str:

@@ -25,13 +25,7 @@ from zephyr_lab.reporting.site.model_matrix import Matrix
 from zephyr_lab.reporting.site.notebooks import raw
 from zephyr_lab.scoring.intervals import Estimate, Interval
 
-PAPERS = {
-    "zephyr": "Zephyr",
-    "kd_dae": "KD + DAE",
-    "eda": "EDA",
-    "teaching": "Teaching",
-    "overview": "Documents",
-}
+PAPERS = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "teaching": "Teaching", "overview": "Documents"}
 # From good news to no news; the order in which counts are shown.
 VERDICTS = (
     "reproduced", "direction only", "right", "not resolved", "imprecise", "unsupported", "contradicted", "wrong",
@@ -163,7 +157,7 @@ def _templates() -> Environment:
         "finding_word": finding_word,
         "finding": _finding,
         "keep_lines": lambda text: Markup(str(escape(text)).replace("\n", LINE_END)),
-        "machine": lambda made: list(_machine(made)),
+        "machine": _machine,
         "number": number,
         "paper": lambda name: PAPERS.get(name, name),
         "parameters": _parameters,
@@ -202,19 +196,18 @@ def _parameters(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in values.items() if value is not None]
 
 
-def _commit(made: Mapping[str, Any]) -> str:
-    git = made.get("git") or {}
+def _commit(provenance: Mapping[str, Any]) -> str:
+    git = provenance.get("git") or {}
     commit = git["commit"][:12] if git.get("commit") else "not a git checkout"
     return commit + (" with uncommitted changes" if git.get("changed") else "")
 
 
-def _machine(made: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _machine(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run was made on and with: names and values of the record's list."""
-    machine = ", ".join(str(made[key]) for key in ("cpu", "system") if made.get(key))
-    versions = ", ".join(f"{name} {version}" for name, version in made.get("packages", {}).items())
-    for name, value in (("machine", machine), ("Python", made.get("python", "")), ("versions", versions)):
-        if value:
-            yield name, value
+    machine = ", ".join(str(provenance[key]) for key in ("cpu", "system") if provenance.get(key))
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.get("packages", {}).items())
+    lines = [("machine", machine), ("Python", provenance.get("python", "")), ("versions", versions)]
+    return [line for line in lines if line[1]]
 
 
 def _when(run: Run) -> str:
