@@ -273,7 +273,7 @@ def test_a_part_of_a_kind_may_be_lacking(checkout):
         ({"id": "zephyr/tab2", "present": ["quoted"]}, "name each kind once .* got quoted$"),
         ({"id": "zephyr/tab2", "present": ["quoted"], "lacking": {"quoted": "x"}}, "got quoted.quoted"),
         ({"id": "zephyr/fig2", "present": ["recomputed"]}, "zephyr/fig2 shows retrained"),
-        ({"id": "zephyr/fig2", "present": ["retrained"], "files": ["../../elsewhere.svg"]}, "lies below build/tiny/"),
+        ({"id": "zephyr/fig2", "present": ["retrained"], "files": ["../../elsewhere.svg"]}, "is below build/tiny/"),
         ({"id": "zephyr/fig2", "present": ["retrained"], "files": ["figures/gone.svg"]}, "was not written"),
     ],
 )

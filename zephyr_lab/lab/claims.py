@@ -143,15 +143,17 @@ def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) ->
     else:
         size = replace(estimate, value=abs(estimate.value), interval=Interval(*sorted((abs(low), abs(high)))))
         says = f"{'higher' if estimate.value > 0 else 'lower'} by {size.text(f'.{digits}f')}"
-    return f"{difference['row']}, {words}: {says}" + (f" ({estimate.basis})" if estimate.basis else "")
+    return f"{difference['row']}, {words}: {says}{_basis(estimate)}"
 
 
 def number(line: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
     """`alpha, beta from chosen answers: 0.05 [0.04, 0.06] (19 rows, t 95 %)`; no ends where it has no interval."""
     estimate = tables.estimate(line)
-    return f"{line['row']}, {words}: {estimate.text(f'.{digits}f')}" + (
-        f" ({estimate.basis})" if estimate.basis else ""
-    )
+    return f"{line['row']}, {words}: {estimate.text(f'.{digits}f')}{_basis(estimate)}"
+
+
+def _basis(estimate: Estimate) -> str:
+    return f" ({estimate.basis})" if estimate.basis else ""
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

@@ -17,8 +17,8 @@ SOURCE = "embedded world"
 def number(row: str, metric: str, values: Sequence[float], *, n: int, source: str = SOURCE) -> list[dict[str, Any]]:
     """One line: the mean of `values`, one a seed, with its t interval; n: what each value is a mean over.
 
-    No line for one seed, which has no interval: a number of ours is never shown without one. Equal values have no spread that
-    an interval could be made of: the line says so, and its ends are the value.
+    No line for one seed, which has no interval: a number of ours is never shown without one. Equal values have no
+    spread to make an interval of: the line says so, and its ends are the value.
     """
     if len(values) < 2:
         return []

@@ -1,5 +1,5 @@
-"""Figures of the papers drawn by code from a run: Zephyr's Figure 2 (its three steps, each with a row in it), KD + DAE's
-Figure 2 (attention maps as triangles) and Figure 3 (which teacher each row of a batch follows).
+"""Figures of the papers drawn by code from a run: Zephyr's Figure 2 (its three steps, each with a row in it), and of
+KD + DAE Figure 2 (attention maps as triangles) and Figure 3 (which teacher each row of a batch follows).
 
 Everything that is shown comes from the caller; nothing here knows a number.
 """
@@ -85,8 +85,8 @@ def pipeline(rows: PipelineRows) -> Picture:
 
 @dataclass(frozen=True)
 class _Box:
-    """A box of a column: `name` is written small above its text; `filled` marks what a step gives, `beside` what belongs to
-    the box above and does not follow from it."""
+    """A box of a column: `name` is written small above its text; `filled` marks what a step gives, `beside` what
+    belongs to the box above and does not follow from it."""
 
     text: str
     colour: str

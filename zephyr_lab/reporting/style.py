@@ -1,5 +1,5 @@
-"""One look for all figures: sizes, fonts, a colour and marker for each method that never change, and `Picture`, a figure
-without window or backend that knows its bytes and shows itself in a notebook.
+"""One look for all figures: sizes, fonts, a colour and marker for each method that never change; and `Picture`, a
+figure without window or backend that knows its bytes and shows itself in a notebook.
 
 Shape and line carry every difference, so a figure survives a grey print and any kind of colour vision; colour only
 helps. Ours is filled and solid, published is hollow and dashed, in the same hue.

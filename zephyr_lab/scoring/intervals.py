@@ -28,7 +28,7 @@ T, BOOTSTRAP, EXACT = "t 95 %", "bootstrap 95 %", "Clopper-Pearson 95 %"
 ALL_EQUAL, ONE_QUESTION = "all equal, no interval", "one question, no interval"
 _EQUAL = 1e-12  # relative: equal values whose means differ in the last bits
 _DRAWS_AT_ONCE = 2_000_000
-_Sums = tuple[np.ndarray, np.ndarray]  # of each question: the sum of its values, how many there are
+Sums = tuple[np.ndarray, np.ndarray]  # of each question: the sum of its values, how many there are
 
 
 class Interval(NamedTuple):
@@ -170,7 +170,7 @@ def bootstrap_interval(
     fewer than two questions, and where all have the same mean: drawing again cannot tell what else there is. With ten
     questions (a category) it is a little too narrow, as all bootstraps are.
     """
-    return _percentiles(_by_question([(values, questions)]), generator, resamples)
+    return ratio_interval(_by_question([(values, questions)]), generator, resamples)
 
 
 def bootstrap_difference(
@@ -187,7 +187,7 @@ def bootstrap_difference(
     None where no draw differs from another.
     """
     sides = _by_question([(ours, our_questions), (theirs, their_questions)])
-    return _percentiles(sides, generator, resamples)
+    return ratio_interval(sides, generator, resamples)
 
 
 def mean_estimate(
@@ -249,41 +249,49 @@ def _require_within(values: np.ndarray, scale: Scale | None) -> None:
         )
 
 
-def _by_question(sides: list[tuple[ArrayLike, Collection[Hashable]]]) -> list[_Sums]:
+def _by_question(sides: list[tuple[ArrayLike, Collection[Hashable]]]) -> list[Sums]:
     """For each side the sum and the number of its values on each question that any side has."""
-    places: dict[Hashable, int] = {}
     for values, questions in sides:
         if len(values) != len(questions):
             raise ValueError(f"each value needs its question, got {len(values)} values, {len(questions)} questions")
-        for question in questions:
-            places.setdefault(question, len(places))
-    sums = []
-    for values, questions in sides:
-        where = np.array([places[question] for question in questions], dtype=int)
-        totals = np.bincount(where, _finite(values), minlength=len(places))
-        sums.append((totals, np.bincount(where, minlength=len(places))))
-    return sums
+    places = numbered([question for _, questions in sides for question in questions])
+    count = 1 + int(places.max(initial=-1))
+    own = np.split(places, np.cumsum([len(questions) for _, questions in sides])[:-1])
+    return [
+        (np.bincount(where, _finite(values), minlength=count), np.bincount(where, minlength=count))
+        for where, (values, _) in zip(own, sides, strict=True)
+    ]
 
 
-def _percentiles(sides: list[_Sums], generator: np.random.Generator, resamples: int) -> Interval | None:
-    """The percentile interval of the first side's pooled mean, less the second's where there is one; None without
-    two questions or where all draws are equal."""
+def ratio_interval(
+    sides: list[Sums], generator: np.random.Generator, resamples: int, *, tail: float = 100 * TAIL
+) -> Interval | None:
+    """The percentile interval of sum / count of the first side, less the second's where there is one.
+
+    sides: the sum and the count of each question; questions are drawn again, the same for both sides; tail: percent
+    beyond either end. None without two questions, or where no draw differs from another.
+    """
     questions = len(sides[0][0])
     if questions < 2:
         return None
-    means = np.empty(resamples)
+    ratios = np.empty(resamples)
     step = max(1, _DRAWS_AT_ONCE // questions)
     for start in range(0, resamples, step):
         drawn = generator.integers(questions, size=(min(step, resamples - start), questions))
         with np.errstate(invalid="ignore"):  # no value drawn on one side: 0 / 0, left out below
             first, *others = (totals[drawn].sum(axis=1) / counts[drawn].sum(axis=1) for totals, counts in sides)
-        means[start : start + len(drawn)] = first - others[0] if others else first
-    tail = 50 * (1 - CONFIDENCE)
+        ratios[start : start + len(drawn)] = first - others[0] if others else first
     size = max(float(np.abs(totals).sum() / counts.sum()) for totals, counts in sides)
-    if all_equal(means[~np.isnan(means)], size=size):
+    if all_equal(ratios[~np.isnan(ratios)], size=size):
         return None
-    low, high = np.nanpercentile(means, [tail, 100 - tail])
+    low, high = np.nanpercentile(ratios, [tail, 100 - tail])
     return Interval(float(low), float(high))
+
+
+def numbered(names: Collection[Hashable]) -> np.ndarray:
+    """A number for each name, in the order of first appearance; equal names share one."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=int)
 
 
 def _finite(values: ArrayLike) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from zephyr_lab.scoring.intervals import CONFIDENCE, Interval, all_equal
+from zephyr_lab.scoring.intervals import CONFIDENCE, Interval, all_equal, numbered
 
 # A wide normal prior (sd 30 in log-odds) on intercepts and slope: finite where a model wins or loses every row.
 _PENALTY = 1 / 30**2
@@ -56,7 +56,7 @@ def length_bias(
     if len(wins) < 2 or np.ptp(differences) == 0:
         raise ValueError("every answer differs from the baseline's by the same length: nothing to fit")
     unit = float(differences.std(ddof=1))
-    rows = _Rows(wins, differences / unit, _places(models), _places(instructions))
+    rows = _Rows(wins, differences / unit, numbered(models), numbered(instructions))
     start = _fit(rows, np.ones(len(wins)), np.zeros(rows.models.max() + 2), _STEPS)
     count = rows.instructions.max() + 1
     if generator is None or count < 2 or all_equal(wins):
@@ -100,8 +100,3 @@ def _fit(rows: _Rows, weights: np.ndarray, start: np.ndarray, steps: int) -> np.
         if np.abs(step).max() < _SMALL:
             break
     return at
-
-
-def _places(names: Collection[Hashable]) -> np.ndarray:
-    places: dict[Hashable, int] = {}
-    return np.array([places.setdefault(name, len(places)) for name in names], dtype=int)

@@ -21,7 +21,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, ndtri, xlogy
 
-from zephyr_lab.scoring.intervals import CONFIDENCE, SHARE, Interval, all_equal, constant_interval, interval_of_few
+from zephyr_lab.scoring.intervals import (
+    CONFIDENCE,
+    SHARE,
+    Interval,
+    all_equal,
+    constant_interval,
+    interval_of_few,
+    numbered,
+)
 
 # A normal prior on the slope, this wide, keeps it finite where length alone decides every row. tanh stays in [-1, 1],
 # so a slope of 5 takes a fair coin to 99.3 %: with a few dozen rows the prior moves nothing that shows.
@@ -68,7 +76,7 @@ def length_controlled_win_rate(
     ValueError where a win is outside [0, 1] or the lengths differ.
     """
     wins, differences = np.asarray(wins, dtype=float), np.asarray(differences, dtype=float)
-    names = np.arange(len(wins)) if instructions is None else _places(instructions)
+    names = np.arange(len(wins)) if instructions is None else numbered(instructions)
     if not len(wins) == len(differences) == len(names):
         raise ValueError(f"got {len(wins)} wins, {len(differences)} differences, {len(names)} instructions")
     known = np.isfinite(wins) & np.isfinite(differences)
@@ -196,8 +204,3 @@ def _sums(rows: np.ndarray, names: np.ndarray) -> np.ndarray:
     """The rows of each name added up, (name, column)."""
     places = np.unique(names, return_inverse=True)[1]
     return np.column_stack([np.bincount(places, column) for column in rows.T])
-
-
-def _places(names: Collection[Hashable]) -> np.ndarray:
-    places: dict[Hashable, int] = {}
-    return np.array([places.setdefault(name, len(places)) for name in names], dtype=int)
