@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zephyr_lab.reporting import claims, item_contents, ledger
+from zephyr_lab.reporting import check, claims, ledger
 
 ROOT = Path(__file__).parents[1]
 
@@ -156,7 +156,7 @@ def test_an_item_without_a_table_of_scores_states_what_it_must_hold():
     bare = [
         item["id"]
         for item in committed
-        if not item_contents.absent_kinds(["a kind that no table has"], [ROOT / name for name in item["files"]])
+        if not check.absent_kinds(["a kind that no table has"], [ROOT / name for name in item["files"]])
     ]
     assert {"kd_dae/fig3", "kd_dae/fig4", "zephyr/samples"} <= set(bare)
     assert [id for id in bare if "holds" not in stated[id]] == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from site_project import write_project
-from zephyr_lab.reporting import site
+from zephyr_lab.reporting.site import builder
 
 pytestmark = pytest.mark.browser
 
@@ -16,7 +16,7 @@ def opened_site(browser, tmp_path_factory) -> Path:
     write_project(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEPHYR_LAB_ROOT", str(root))
-        return site.build("tiny").index.parent
+        return builder.build("tiny").index.parent
 
 
 def test_index_leads_to_items_and_notebooks(visit, opened_site, tmp_path):
@@ -65,7 +65,7 @@ def test_search_works_without_a_server(visit, opened_site):
 
 
 def test_a_sandboxed_script_draws_but_reaches_nothing(visit, tmp_path):
-    from zephyr_lab.reporting.site_notebooks import safe_html
+    from zephyr_lab.reporting.site.notebooks import safe_html
 
     script = """
     <p id="said">waiting</p>

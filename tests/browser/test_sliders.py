@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from site_project import code, markdown, notebook, shown, write_project, write_run
-from zephyr_lab.reporting import site
+from zephyr_lab.reporting.site import builder
 from zephyr_lab.teaching import controls, explorer
 
 pytestmark = pytest.mark.browser
@@ -60,7 +60,7 @@ def test_on_a_page_of_the_report_the_twin_moves_without_a_network(visit, tmp_pat
     )
     write_run(root, "40_rlhf_to_dpo", "40 · From RLHF to DPO", executed)
     monkeypatch.setenv("ZEPHYR_LAB_ROOT", str(root))
-    visit.page.goto((site.build("tiny").index.parent / "notebooks" / "40_rlhf_to_dpo.html").as_uri())
+    visit.page.goto((builder.build("tiny").index.parent / "notebooks" / "40_rlhf_to_dpo.html").as_uri())
     frame = visit.page.frame_locator(".zl-frame iframe")
     value = frame.locator("p.value")
     value.wait_for()

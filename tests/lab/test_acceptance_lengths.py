@@ -148,8 +148,7 @@ def test_flipping_the_data_flips_the_verdict(claim, part):
         alone = dataclasses.replace(
             claim, also=(), **{name: getattr(part, name) for name in ("metric", "direction", "margin")}
         )
-        measured = registry.Measured(*(effect[name] for name in ("value", "low", "high", "n", "seeds")))
-        assert registry.judge(alone, [measured])[0] == verdict
+        assert registry.judge(alone, [tables.estimate(effect)])[0] == verdict
     assert asked(levels, seeds=1).effect(claim.id, part)["low"] is None  # one seed leaves it open
 
 

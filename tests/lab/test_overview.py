@@ -12,10 +12,10 @@ from zephyr_lab.engine.notebooks import Notebook
 from zephyr_lab.engine.runner import Outcome
 from zephyr_lab.lab import overview
 from zephyr_lab.reporting import check, ledger
-from zephyr_lab.reporting.claims import Measured
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 FIRST, SECOND = "13_zephyr_chat_scores", "90_all_checks"
-GAIN, LOSS = Measured(0.9, 0.8, 1.0, n=3, seeds=3), Measured(-0.5, -0.8, -0.2, n=3, seeds=3)
+GAIN, LOSS = Estimate(0.9, Interval(0.8, 1.0), n=3, seeds=3), Estimate(-0.5, Interval(-0.8, -0.2), n=3, seeds=3)
 
 
 @pytest.fixture

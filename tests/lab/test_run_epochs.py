@@ -7,6 +7,7 @@ from zephyr_lab.core import files
 from zephyr_lab.lab import Lab, run_epochs
 from zephyr_lab.lab.run_epochs import ALL_HELD_OUT, MEASURES, MOVED, RANKED, SAMPLED, THE_START, EpochMeasure, RunEpochs
 from zephyr_lab.reporting import claims as registry
+from zephyr_lab.reporting import tables
 
 NAMES = ("start", "epochs/1", "epochs/2", "final")
 COUNTS = {"train": 900, "test": 270, ALL_HELD_OUT: 300, SAMPLED: 64}
@@ -81,8 +82,7 @@ def test_flipping_the_data_flips_the_verdicts(tmp_path, gap, chosen, verdicts):
     claims = {claim.id: claim for claim in registry.load("zephyr")}
     for id, verdict in zip(("Z4", "Z15"), verdicts, strict=True):
         part = claims[id].parts[0]
-        row = epochs.effect(id, part)
-        measured = registry.Measured(row["value"], row["low"], row["high"], row["n"], row["seeds"])
+        measured = tables.estimate(epochs.effect(id, part))
         assert registry.verdict(measured, direction=part.direction, margin=part.margin) == verdict
     assert epochs.differences({"d": ("after epoch 3", THE_START)}, MEASURES["log-prob, rejected - chosen"])[
         "value"

@@ -6,6 +6,7 @@ import pytest
 from zephyr_lab.lab import same_answers
 from zephyr_lab.lab.same_answers import SameAnswers
 from zephyr_lab.reporting import claims as registry
+from zephyr_lab.reporting import tables
 
 
 def compared(*, differing=0.0, variation=0.05, seeds=3):
@@ -25,8 +26,7 @@ def verdict(same):
     effects = same.effects("E9")
     (claim,) = (one for one in registry.load("eda") if one.id == "E9")
     assert list(effects["metric"]) == [part.metric for part in claim.parts]
-    columns = effects[["value", "low", "high", "n", "seeds"]].to_dict("records")
-    return registry.judge(claim, [registry.Measured(*one.values()) for one in columns])[0]
+    return registry.judge(claim, [tables.estimate(one) for one in effects.to_dict("records")])[0]
 
 
 def test_the_table_counts_answers_and_tests():

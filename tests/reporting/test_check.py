@@ -10,8 +10,8 @@ import pytest
 from ledger_project import write_product, write_project
 from zephyr_lab.core import session
 from zephyr_lab.reporting import check, ledger
-from zephyr_lab.reporting.claims import Measured
-from zephyr_lab.reporting.published import TIDY
+from zephyr_lab.reporting.tables import COLUMNS
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 NOTEBOOK = "13_zephyr_chat_scores"
 
@@ -32,8 +32,8 @@ def fragment(root: Path) -> dict:
 
 
 def effects(*rows: dict) -> pd.DataFrame:
-    blank = dict.fromkeys(TIDY) | {"kind": "retrained", "seeds": 3, "n": 320}
-    return pd.DataFrame([blank | row for row in rows], columns=list(TIDY))
+    blank = dict.fromkeys(COLUMNS) | {"kind": "retrained", "seeds": 3, "n": 320}
+    return pd.DataFrame([blank | row for row in rows], columns=list(COLUMNS))
 
 
 def claim(root: Path, id: str) -> dict:
@@ -136,7 +136,7 @@ def test_nothing_printed_is_neither_agreement_nor_difference(checkout):
 
 
 def test_a_measured_claim_gets_verdict_effect_interval_and_counts(checkout):
-    check.claims("zephyr", ["Z1"], {"Z1": Measured(0.5, 0.2, 0.8, n=3, seeds=3)})
+    check.claims("zephyr", ["Z1"], {"Z1": Estimate(0.5, Interval(0.2, 0.8), n=3, seeds=3)})
     told = claim(checkout, "Z1")
     assert told["verdict"] == "reproduced"
     assert (told["effect"], told["interval"], told["n"], told["seeds"]) == (0.5, [0.2, 0.8], 3, 3)
@@ -144,7 +144,7 @@ def test_a_measured_claim_gets_verdict_effect_interval_and_counts(checkout):
 
 
 def test_flipping_the_measured_data_flips_the_recorded_verdict(checkout):
-    check.claims("zephyr", ["Z1"], {"Z1": Measured(-0.5, -0.8, -0.2, n=3, seeds=3)})
+    check.claims("zephyr", ["Z1"], {"Z1": Estimate(-0.5, Interval(-0.8, -0.2), n=3, seeds=3)})
     assert claim(checkout, "Z1")["verdict"] == "contradicted"
 
 
@@ -208,7 +208,7 @@ def test_an_effect_of_ours_stands_beside_a_statement_and_does_not_decide_it(chec
 
 def test_an_effect_that_a_statement_did_not_announce_is_refused(checkout):
     with pytest.raises(ValueError, match=r"S0-1 is decided by published facts and takes one effect .* later = None"):
-        check.claims("overview", ["S0-1"], {"S0-1": Measured(0.5, 0.2, 0.8, n=3, seeds=3)})
+        check.claims("overview", ["S0-1"], {"S0-1": Estimate(0.5, Interval(0.2, 0.8), n=3, seeds=3)})
 
 
 def test_text_of_claims_is_escaped_in_html(checkout):
@@ -273,7 +273,7 @@ def test_a_part_of_a_kind_may_be_lacking(checkout):
         ({"id": "zephyr/tab2", "present": ["quoted"]}, "name each kind once .* got quoted$"),
         ({"id": "zephyr/tab2", "present": ["quoted"], "lacking": {"quoted": "x"}}, "got quoted.quoted"),
         ({"id": "zephyr/fig2", "present": ["recomputed"]}, "zephyr/fig2 shows retrained"),
-        ({"id": "zephyr/fig2", "present": ["retrained"], "files": ["../../elsewhere.svg"]}, "lies below build/tiny/"),
+        ({"id": "zephyr/fig2", "present": ["retrained"], "files": ["../../elsewhere.svg"]}, "is below build/tiny/"),
         ({"id": "zephyr/fig2", "present": ["retrained"], "files": ["figures/gone.svg"]}, "was not written"),
     ],
 )

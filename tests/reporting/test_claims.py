@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ledger_project import write_project
 from paper_notes import needs_notes, note
 from zephyr_lab.reporting import claims
-from zephyr_lab.reporting.claims import Claim, Measured, Part
+from zephyr_lab.reporting.claims import Claim, Part
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 IDS = [
     *(f"Z{n}" for n in range(1, 16)),
@@ -24,18 +25,19 @@ FINITE = st.floats(-1e6, 1e6)
 MARGINS = st.floats(0, 1e5)
 
 
-def measured(low: float, high: float) -> Measured:
-    return Measured((low + high) / 2, low, high, n=5, seeds=5)
+def measured(low: float, high: float) -> Estimate:
+    return Estimate((low + high) / 2, Interval(low, high), n=5, seeds=5)
 
 
 @st.composite
-def intervals(draw) -> Measured:
+def intervals(draw) -> Estimate:
     low, effect, high = sorted(draw(st.tuples(FINITE, FINITE, FINITE)))
-    return Measured(effect, low, high, n=draw(st.integers(1, 1000)))
+    return Estimate(effect, Interval(low, high), n=draw(st.integers(1, 1000)))
 
 
-def negated(one: Measured) -> Measured:
-    return Measured(-one.effect, -one.high, -one.low, one.n, one.seeds)
+def negated(one: Estimate) -> Estimate:
+    low, high = one.interval
+    return Estimate(-one.value, Interval(-high, -low), one.n, seeds=one.seeds)
 
 
 def claim(*parts: tuple[str, float]) -> Claim:
@@ -163,7 +165,7 @@ def test_a_larger_margin_never_strengthens_a_verdict(one, margin, more):
 @given(intervals(), MARGINS, st.floats(0, 1e5))
 def test_moving_the_data_upwards_never_weakens_a_verdict(one, margin, shift):
     strength = claims.MEASURED_VERDICTS.index
-    moved = Measured(one.effect + shift, one.low + shift, one.high + shift, one.n)
+    moved = Estimate(one.value + shift, Interval(*(end + shift for end in one.interval)), one.n)
     for direction in ("higher", "not lower"):
         before, after = (claims.verdict(x, direction=direction, margin=margin) for x in (one, moved))
         assert strength(before) <= strength(after)
@@ -199,8 +201,10 @@ def test_a_claim_that_nothing_can_test_is_not_judged():
     ],
 )
 def test_an_effect_needs_an_interval_and_a_count(values, message):
+    value, low, high, n, *seeds = values
+    effect = Estimate(value, Interval(low, high), n, seeds=seeds[0] if seeds else None)
     with pytest.raises(ValueError, match=message):
-        Measured(*values)
+        claims.verdict(effect, direction="higher", margin=0.0)
 
 
 @pytest.mark.parametrize(
@@ -262,10 +266,10 @@ def test_a_claim_that_is_not_fixed_is_refused(one_claim, lines, message):
         claims.load("zephyr")
 
 
-def test_one_id_stands_there_once(one_claim):
+def test_a_duplicate_claim_is_refused(one_claim):
     path = one_claim(*MEASURABLE)
     path.write_text(path.read_text() + "\n" + path.read_text())
-    with pytest.raises(ValueError, match="Z1 stands there twice"):
+    with pytest.raises(ValueError, match="duplicate claim 'Z1'"):
         claims.load("zephyr")
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from zephyr_lab.reporting.attention_figure import attention_triangles
-from zephyr_lab.reporting.routing_figure import RoutedRow, routing
+from zephyr_lab.reporting.paper_figures import RoutedRow, attention_triangles, routing
 
 TOKENS = ["<|user|>", "\n", "Who", "?"]
 

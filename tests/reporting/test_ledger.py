@@ -10,7 +10,7 @@ import pytest
 from ledger_project import write_product, write_project
 from zephyr_lab.core import session
 from zephyr_lab.reporting import check, claims, ledger
-from zephyr_lab.reporting.claims import Measured
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 NOTEBOOK = "13_zephyr_chat_scores"
 LAST = "90_all_checks"
@@ -21,7 +21,7 @@ PAPER_ITEMS = {
     "teaching": ["toy", "dpo_vs_rlhf", "family"],
 }
 ITEMS = [f"{paper}/{name}" for paper, names in PAPER_ITEMS.items() for name in names]
-GAIN = Measured(0.5, 0.2, 0.8, n=3, seeds=3)
+GAIN = Estimate(0.5, Interval(0.2, 0.8), n=3, seeds=3)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_claims_of_several_notebooks_are_joined(checkout):
     run(NOTEBOOK)
     check.claims("zephyr", ["Z3"], {"Z3": GAIN})
     run(LAST)
-    check.claims("zephyr", ["Z1", "Z3"], {"Z1": Measured(-0.5, -0.8, -0.2, n=3, seeds=3)})
+    check.claims("zephyr", ["Z1", "Z3"], {"Z1": Estimate(-0.5, Interval(-0.8, -0.2), n=3, seeds=3)})
     told = ledger.collect("tiny")
     assert claim(told, "Z1")["verdict"] == "contradicted"
     assert claim(told, "Z3")["verdict"] == "reproduced"  # "not measured yet" does not put out a verdict
@@ -192,9 +192,9 @@ def test_claims_of_several_notebooks_are_joined(checkout):
 @pytest.mark.parametrize(("paper", "id"), [("zephyr", "Z1"), ("overview", "S0-2")])
 def test_a_claim_that_two_notebooks_measured_is_refused_with_both_named(checkout, paper, id):
     run(NOTEBOOK)
-    check.claims(paper, [id], {id: Measured(4.36, 3.0, 6.0, n=3, seeds=3)})
+    check.claims(paper, [id], {id: Estimate(4.36, Interval(3.0, 6.0), n=3, seeds=3)})
     run(LAST)
-    check.claims(paper, [id], {id: Measured(16.9, 12.0, 20.0, n=3, seeds=3)})
+    check.claims(paper, [id], {id: Estimate(16.9, Interval(12.0, 20.0), n=3, seeds=3)})
     with pytest.raises(ValueError, match=rf"{id} is measured by two notebooks: {NOTEBOOK} \(\+4.36 .*{LAST} \(\+16.9 "):
         ledger.collect("tiny")
     assert claim(ledger.collect("tiny", stale={LAST}), id)["effect"] == 4.36  # what does not stand is no writer
@@ -214,7 +214,7 @@ def test_a_fresh_notebook_wins_over_a_stale_one(checkout):
     run(NOTEBOOK)
     check.claims("zephyr", ["Z1"], {"Z1": GAIN})
     run(LAST)
-    check.claims("zephyr", ["Z1"], {"Z1": Measured(-0.5, -0.8, -0.2, n=3, seeds=3)})
+    check.claims("zephyr", ["Z1"], {"Z1": Estimate(-0.5, Interval(-0.8, -0.2), n=3, seeds=3)})
     assert claim(ledger.collect("tiny", stale={LAST}), "Z1")["verdict"] == "reproduced"
 
 
@@ -293,7 +293,7 @@ def test_a_fresh_clone_answers_from_the_committed_ledger_alone(checkout):
 
 def test_what_the_build_lacks_comes_from_the_committed_ledger(checkout):
     made(checkout, seeds=5)
-    check.claims("zephyr", ["Z1"], {"Z1": Measured(0.4, 0.2, 0.6, n=5, seeds=5)})
+    check.claims("zephyr", ["Z1"], {"Z1": Estimate(0.4, Interval(0.2, 0.6), n=5, seeds=5)})
     promote(checkout)
     shutil.rmtree(checkout / "build")
     run(LAST, seeds=3)
@@ -341,7 +341,9 @@ def test_a_promoted_ledger_is_the_same_when_promoted_again(checkout):
 
 def measured_once(effect: float, seeds: int = 3) -> dict:
     run(seeds=seeds)
-    check.claims("zephyr", ["Z1"], {"Z1": Measured(effect, effect - 0.05, effect + 0.05, n=seeds, seeds=seeds)})
+    check.claims(
+        "zephyr", ["Z1"], {"Z1": Estimate(effect, Interval(effect - 0.05, effect + 0.05), n=seeds, seeds=seeds)}
+    )
     return ledger.collect("tiny", committed=False)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from zephyr_lab.reporting.pipeline_figure import Answer, Moved, PipelineRows, pipeline
+from zephyr_lab.reporting.paper_figures import Answer, Moved, PipelineRows, pipeline
 
 ROWS = PipelineRows(
     dialogue=[("user", "What is the symbol of gold?"), ("assistant", "Gold has the symbol Au.")],

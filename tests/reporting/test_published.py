@@ -11,8 +11,8 @@ import yaml
 
 from ledger_project import write_project
 from paper_notes import FOLDER, needs_notes, note
-from zephyr_lab.reporting import published
-from zephyr_lab.reporting.published_schema import Exhibit, parse, source_keys
+from zephyr_lab.reporting import published, tables
+from zephyr_lab.reporting.published import Exhibit, parse, source_keys
 
 PAPERS = Path(__file__).resolve().parents[2] / "papers"
 RENAMED = {
@@ -206,7 +206,7 @@ def tidy(paper: str, name: str, row: str, metric: str):
 
 def test_tidy_frame_has_the_columns_of_scores_and_quotes_only():
     frame = published.table("zephyr", "tab1")
-    assert list(frame.columns) == list(published.TIDY)
+    assert list(frame.columns) == list(tables.COLUMNS)
     assert set(frame["kind"]) == {"quoted"} and frame["seeds"].isna().all()
     assert set(frame["metric"]) == {"mt_bench", "alpaca_eval"}  # the error is an interval, not a number of its own
     assert set(frame["source"]) == {"Table 1"}

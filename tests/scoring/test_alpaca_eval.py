@@ -9,7 +9,7 @@ import pytest
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.core.rows import read_rows
 from zephyr_lab.scoring import alpaca_eval
-from zephyr_lab.scoring.annotations import Annotation, annotation, read
+from zephyr_lab.scoring.alpaca_eval import Annotation, annotation, read
 
 
 def row(**changes):

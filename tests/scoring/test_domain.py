@@ -40,8 +40,8 @@ def test_a_wrong_core_costs_accuracy_factuality_and_help_but_not_form(right):
     [
         ({}, "an answer is judged by instruction_following, .*; got nothing"),
         (aspects(1.0, 1.0, 1.0, 1.0) | {"honesty": 3.0}, "got .*honesty"),
-        (aspects(10.5, 1.0, 1.0, 1.0), "instruction_following must lie within 1 and 10, got 10.5"),
-        (aspects(math.nan, 1.0, 1.0, 1.0), "instruction_following must lie within 1 and 10, got nan"),
+        (aspects(10.5, 1.0, 1.0, 1.0), "instruction_following must be within 1 and 10, got 10.5"),
+        (aspects(math.nan, 1.0, 1.0, 1.0), "instruction_following must be within 1 and 10, got nan"),
     ],
 )
 def test_other_aspects_and_scales_are_refused(judged, message):

@@ -9,7 +9,7 @@ import pytest
 
 from zephyr_lab.core.columns import BadColumn
 from zephyr_lab.scoring import mt_bench
-from zephyr_lab.scoring.judgments import (
+from zephyr_lab.scoring.mt_bench import (
     CATEGORIES,
     QUESTIONS,
     Judgment,

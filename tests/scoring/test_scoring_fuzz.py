@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pandas
 import pytest
 
-from zephyr_lab.scoring import alpaca_eval, annotations, judgments, mt_bench
+from zephyr_lab.scoring import alpaca_eval, mt_bench
 
 FILES_A_BATCH = 500
 BATCHES = range(5)
@@ -75,7 +75,7 @@ class Judgments:
 
     @staticmethod
     def read(path):
-        found = judgments.read(path)
+        found = mt_bench.read(path)
         return [(row.model, row.question_id, row.turn, row.score) for row in found.judgments], found
 
     @staticmethod
@@ -124,7 +124,7 @@ class Annotations:
 
     @staticmethod
     def read(path):
-        found = annotations.read(path)
+        found = alpaca_eval.read(path)
         return [(row.model, row.instruction, row.win, row.length) for row in found.annotations], found
 
     @staticmethod
@@ -225,7 +225,7 @@ def test_mutated_lines(tmp_path, kind, batch):
 @pytest.mark.parametrize("batch", BATCHES)
 def test_mutated_lists(tmp_path, batch):
     dice = random.Random(f"lists {batch}")
-    path = tmp_path / "annotations.json"
+    path = tmp_path / "alpaca_eval.json"
     for _ in range(FILES_A_BATCH):
         mutants = [mutate(Annotations, Annotations.row(dice), dice) for _ in range(dice.randrange(1, 8))]
         content = as_list(mutants, dice)
@@ -274,7 +274,7 @@ def test_files_with_damage_at_random_places(tmp_path, batch):
 def test_damaged_tables_are_read_as_far_as_they_go_or_refused_in_one_line(tmp_path):
     dice = random.Random("tables")
     rows = [Annotations.row(dice) | {"preference": 1.5, "raw_completion": "x"} for _ in range(40)]
-    path = tmp_path / "annotations.parquet"
+    path = tmp_path / "alpaca_eval.parquet"
     pandas.DataFrame(rows).to_parquet(path, row_group_size=10)
     whole, outcomes = path.read_bytes(), Counter()
     for _ in range(200):

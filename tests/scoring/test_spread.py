@@ -14,23 +14,26 @@ def runs(sd, count, times, seed):
 
 
 def test_the_interval_of_a_standard_deviation_is_chi_squares():
-    value, (low, high) = standard_deviation([1.0, 2.0, 3.0, 4.0])
+    found = standard_deviation([1.0, 2.0, 3.0, 4.0])
+    value, (low, high) = found.value, found.interval
     assert value == pytest.approx(math.sqrt(5 / 3))
     assert low == pytest.approx(value * math.sqrt(3 / stats.chi2.ppf(0.975, 3)))
     assert high == pytest.approx(value * math.sqrt(3 / stats.chi2.ppf(0.025, 3)))
 
 
 def test_the_interval_of_a_ratio_is_snedecors():
-    value, (low, high) = log_variance_ratio([1.0, 2.0, 3.0], [0.0, 4.0, 8.0, 12.0])
+    found = log_variance_ratio([1.0, 2.0, 3.0], [0.0, 4.0, 8.0, 12.0])
+    value, (low, high) = found.value, found.interval
     assert value == pytest.approx(math.log(1 / (80 / 3)))
     assert low == pytest.approx(value - math.log(stats.f.ppf(0.975, 2, 3)))
     assert high == pytest.approx(value - math.log(stats.f.ppf(0.025, 2, 3)))
 
 
 def test_turning_the_sides_round_turns_the_interval_round():
-    value, (low, high) = log_variance_ratio([1.0, 2.0, 4.0], [0.0, 1.0, 9.0, 3.0])
-    other, (other_low, other_high) = log_variance_ratio([0.0, 1.0, 9.0, 3.0], [1.0, 2.0, 4.0])
-    assert (other, other_low, other_high) == pytest.approx((-value, -high, -low))
+    found = log_variance_ratio([1.0, 2.0, 4.0], [0.0, 1.0, 9.0, 3.0])
+    value, (low, high) = found.value, found.interval
+    other = log_variance_ratio([0.0, 1.0, 9.0, 3.0], [1.0, 2.0, 4.0])
+    assert (other.value, *other.interval) == pytest.approx((-value, -high, -low))
 
 
 def test_19_of_20_intervals_of_simulated_runs_hold_the_truth():

@@ -14,10 +14,10 @@ def report(
 
     from zephyr_lab.core.profiles import require_profile
     from zephyr_lab.engine.freshness import stale_notebooks
-    from zephyr_lab.reporting import site
+    from zephyr_lab.reporting.site import builder
 
     require_profile(profile)
-    made = site.build(profile, stale=stale_notebooks(profile))
+    made = builder.build(profile, stale=stale_notebooks(profile))
     if as_json:
         told = {"index": str(made.index), "built": made.built, "pages": made.pages, "seconds": round(made.seconds, 2)}
         print(json.dumps(told))

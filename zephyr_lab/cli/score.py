@@ -29,12 +29,12 @@ def mt_bench(
     rejected: Rejected = None,
 ) -> None:
     """MT-Bench: mean, turns and categories of each model, with an interval over the questions."""
-    from zephyr_lab.scoring import judgments
+    from zephyr_lab.scoring import mt_bench
     from zephyr_lab.scoring.mt_bench import require_convention, score
 
     require_convention(unparsed)
     _require_another_file(rejected, file)
-    judged = judgments.read(file)
+    judged = mt_bench.read(file)
     aside = SetAside("score-mt-bench", file, rejected, judged.bad)
     aside.require_usable(len(judged.judgments))
     models = score(judged.judgments, unparsed=unparsed, seed=seed)
@@ -52,17 +52,17 @@ def mt_bench(
 
 
 def alpaca_eval(
-    file: Annotated[Path, typer.Argument(help="alpaca_eval's annotations.json, also .jsonl or .parquet")],
+    file: Annotated[Path, typer.Argument(help="alpaca_eval's alpaca_eval.json, also .jsonl or .parquet")],
     seed: Seed = 0,
     json: Json = False,
     rejected: Rejected = None,
 ) -> None:
     """AlpacaEval: win rate of each model against the baseline, with an interval over the instructions."""
-    from zephyr_lab.scoring import annotations
+    from zephyr_lab.scoring import alpaca_eval
     from zephyr_lab.scoring.alpaca_eval import score
 
     _require_another_file(rejected, file)
-    annotated = annotations.read(file)
+    annotated = alpaca_eval.read(file)
     aside = SetAside("score-alpaca-eval", file, rejected, annotated.bad)
     aside.require_usable(len(annotated.annotations))
     models = score(annotated.annotations, seed=seed)
@@ -137,7 +137,7 @@ def _print_json(content: dict[str, Any]) -> None:
 
 
 def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
-    from zephyr_lab.scoring.judgments import CATEGORIES
+    from zephyr_lab.scoring.mt_bench import CATEGORIES
 
     _print_table(
         "MT-Bench, 0 to 10; 95 % bootstrap over questions",

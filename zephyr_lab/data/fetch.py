@@ -21,7 +21,7 @@ import pandas as pd
 
 from zephyr_lab.core import files
 from zephyr_lab.data.catalogue import Released
-from zephyr_lab.scoring.judgments import category
+from zephyr_lab.scoring.mt_bench import category
 
 LARGEST = 200_000_000  # bytes; the largest publisher's file here has about 60 million
 PATIENCE = 60  # seconds without a byte before a connection is given up

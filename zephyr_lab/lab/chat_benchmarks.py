@@ -14,14 +14,12 @@ import pandas as pd
 
 from zephyr_lab.data import released
 from zephyr_lab.reporting import check, published, tables
-from zephyr_lab.reporting.check_shown import Finding
-from zephyr_lab.scoring import alpaca_eval, annotations, intervals, judgments, mt_bench
-from zephyr_lab.scoring.alpaca_eval import WinRate
-from zephyr_lab.scoring.annotations import Annotation
+from zephyr_lab.reporting.ledger_shown import Finding
+from zephyr_lab.scoring import alpaca_eval, intervals, mt_bench
+from zephyr_lab.scoring.alpaca_eval import Annotation, WinRate
 from zephyr_lab.scoring.intervals import Estimate
-from zephyr_lab.scoring.judgments import Judgment
 from zephyr_lab.scoring.length_bias import length_bias
-from zephyr_lab.scoring.mt_bench import ModelScore
+from zephyr_lab.scoring.mt_bench import Judgment, ModelScore
 
 SCORES, ANNOTATIONS = FILES = "mt_bench_scores", "alpaca_eval_v1"  # names in the catalogue of released files
 OVER_QUESTIONS = "80 questions"
@@ -110,7 +108,7 @@ def scores() -> ChatScores:
     rows = [*_mt_bench_rows(dropped), *_alpaca_eval_rows(wins)]
     return ChatScores(
         mt_bench=dropped,
-        kept=mt_bench.score(judgments.with_missing_cells(judged), unparsed="keep"),
+        kept=mt_bench.score(mt_bench.with_missing_cells(judged), unparsed="keep"),
         alpaca_eval=wins,
         lengths=_lengths(annotated),
         frame=tables.frame(rows),
@@ -207,7 +205,7 @@ def length_effect(claim: str, metric: str) -> pd.DataFrame:
     path = released.path(ANNOTATIONS)
     if path is None:
         return pd.DataFrame(columns=list(tables.COLUMNS))
-    known = [one for one in annotations.read(path).annotations if _is_whole(one)]
+    known = [one for one in alpaca_eval.read(path).annotations if _is_whole(one)]
     fitted = length_bias(
         [one.win for one in known],
         [one.length - one.baseline_length for one in known],
@@ -267,7 +265,7 @@ def _judgments() -> tuple[list[Judgment], int]:
     path = released.path(SCORES)
     if path is None:
         return [], 0
-    judged = judgments.from_frame(pd.read_csv(path))
+    judged = mt_bench.from_frame(pd.read_csv(path))
     return judged.judgments, len(judged.bad)
 
 
@@ -275,7 +273,7 @@ def _annotations() -> tuple[list[Annotation], int]:
     path = released.path(ANNOTATIONS)
     if path is None:
         return [], 0
-    read = annotations.read(path)
+    read = alpaca_eval.read(path)
     return read.annotations, len(read.bad)
 
 

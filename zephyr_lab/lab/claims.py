@@ -1,19 +1,22 @@
 """Claims of a paper decided from the arms that claims.toml names, and said in sentences.
 
-What is decided stands in claims.toml before anything is measured: which arm minus which, by which measure, in which
+claims.toml fixes what is decided before anything is measured: which arm minus which, by which measure, in which
 direction, beyond which margin. `decide` computes it, records it, and prints what came of it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.reporting import check
+from zephyr_lab.reporting import check, tables
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting.check_shown import effect_text
-from zephyr_lab.reporting.claims import Claim, Measured, Part
+from zephyr_lab.reporting.claims import Claim, Part
+from zephyr_lab.reporting.ledger import effect_text
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 OVERVIEW = "overview"
 SENTENCES = {
@@ -26,7 +29,7 @@ SENTENCES = {
 
 @runtime_checkable
 class Comparison(Protocol):
-    """Arms that were asked something, as a claim compares them: `Answers`, and what a paper has in their place."""
+    """Arms that were asked something, as a claim compares them: `Answers`, and what a paper has instead."""
 
     @property
     def arms(self) -> list[str]:
@@ -50,7 +53,7 @@ class Claims:
     def decide(
         self,
         id: str,
-        measured: Comparison | Sequence[Comparison] | pd.DataFrame | Measured | Sequence[Measured] | None = None,
+        measured: Comparison | Sequence[Comparison] | pd.DataFrame | Estimate | Sequence[Estimate] | None = None,
     ) -> None:
         """Decide a claim, record it for the ledger, and print the verdict with effect and interval.
 
@@ -69,8 +72,8 @@ class Claims:
                 print(f"{id} not measured: no arm named {', '.join(map(repr, lacking))} was asked")
                 return
             measured = effects(claim, *compared)
-        given = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
-        (entry,) = check.decided(paper, [id], given)
+        effects_by_id = measured if measured is None or isinstance(measured, pd.DataFrame) else {id: measured}
+        (entry,) = check.decided(paper, [id], effects_by_id)
         self._said[id] = sentence(claim, entry)
         print(f"{id} {entry['verdict']}: {'; '.join(filter(None, (effect_text(entry), entry['why'])))}")
 
@@ -100,7 +103,7 @@ class Claims:
                 print(said)
 
     def findings(self) -> None:
-        """Print what was found: one sentence a claim that was decided, a difference, and a number that was reported."""
+        """Print the findings: one sentence a claim that was decided, a difference, and a number that was reported."""
         for said in self._said.values():
             print(f"- {said}")
 
@@ -133,22 +136,24 @@ def effects(claim: Claim, *compared: Comparison) -> pd.DataFrame:
 
 def conclusion(difference: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
     """`far, chat score: lower by 0.49 [0.38, 0.60] (5 seeds, t 95 %)`; "no difference resolved" where 0 lies within."""
-    value, low, high = (difference[name] for name in ("value", "low", "high"))
-    of = f" ({difference['interval']})" if difference["interval"] else ""
-    if pd.isna(low) or low <= 0 <= high:
-        ends = "" if pd.isna(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-        return f"{difference['row']}, {words}: no difference resolved, {value:+.{digits}f}{ends}{of}"
-    near, far = sorted((abs(low), abs(high)))
-    way = "higher" if value > 0 else "lower"
-    return f"{difference['row']}, {words}: {way} by {abs(value):.{digits}f} [{near:.{digits}f}, {far:.{digits}f}]{of}"
+    estimate = tables.estimate(difference)
+    low, high = estimate.interval or (-math.inf, math.inf)
+    if low <= 0 <= high:
+        says = f"no difference resolved, {estimate.text(f'+.{digits}f')}"
+    else:
+        size = replace(estimate, value=abs(estimate.value), interval=Interval(*sorted((abs(low), abs(high)))))
+        says = f"{'higher' if estimate.value > 0 else 'lower'} by {size.text(f'.{digits}f')}"
+    return f"{difference['row']}, {words}: {says}{_basis(estimate)}"
 
 
 def number(line: Mapping[str, Any], words: str, *, digits: int = 2) -> str:
     """`alpha, beta from chosen answers: 0.05 [0.04, 0.06] (19 rows, t 95 %)`; no ends where it has no interval."""
-    value, low, high = (line[name] for name in ("value", "low", "high"))
-    ends = "" if pd.isna(low) or low == high else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    of = f" ({line['interval']})" if isinstance(line["interval"], str) and line["interval"] else ""
-    return f"{line['row']}, {words}: {value:.{digits}f}{ends}{of}"
+    estimate = tables.estimate(line)
+    return f"{line['row']}, {words}: {estimate.text(f'.{digits}f')}{_basis(estimate)}"
+
+
+def _basis(estimate: Estimate) -> str:
+    return f" ({estimate.basis})" if estimate.basis else ""
 
 
 def sentence(claim: Claim, entry: dict[str, Any]) -> str:

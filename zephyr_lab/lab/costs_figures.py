@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from zephyr_lab.lab.costs import Ratio
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import GREY, LOOKS
+from zephyr_lab.reporting.style import GREY, LOOKS, Picture
 
 WIDE, ROW, MARGIN = 6.9, 0.21, 0.95  # inches
 TICKS = (0.5, 1, 2, 3, 5, 10, 20, 50, 100)

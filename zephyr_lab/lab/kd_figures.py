@@ -11,8 +11,7 @@ from zephyr_lab.core import files, session
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.arms import Arm
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import GREY, LOOKS, Look
+from zephyr_lab.reporting.style import GREY, LOOKS, Look, Picture
 
 START, START_LOOK = "start", Look(GREY, "X")
 

@@ -1,6 +1,6 @@
 """Numbers of a data study as lines of the tidy frame: shares with Wilson's interval, means with Student's t.
 
-These studies count rows that were drawn or released; no model is trained, so chance lies in the rows alone.
+These studies count rows that were drawn or released; no model is trained, so chance is in the rows alone.
 """
 
 import math
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zephyr_lab.data.filters_quality import wilson_interval
-from zephyr_lab.scoring.intervals import ALL_EQUAL, all_equal, t_interval
+from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.intervals import Estimate, Interval, all_equal, t_estimate
 
 WORLD = "embedded world"
 _Z = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -30,8 +31,8 @@ def share(row: str, metric: str, successes: int, trials: int, *, of: str, source
     interval = wilson_interval(successes, trials)
     if interval is None:
         raise ValueError(f"{metric} of {row}: a share needs at least one of the {of}")
-    low, high = (100 * end for end in interval)
-    return _line(row, metric, 100 * successes / trials, low, high, trials, f"{of}, Wilson 95 %", source)
+    ends = Interval(*(100 * end for end in interval))
+    return _line(row, metric, Estimate(100 * successes / trials, ends, trials, "Wilson 95 %", of=of), source)
 
 
 def mean(row: str, metric: str, values: ArrayLike, *, of: str, source: str = WORLD) -> dict[str, Any]:
@@ -39,10 +40,7 @@ def mean(row: str, metric: str, values: ArrayLike, *, of: str, source: str = WOR
     than two: one number alone has no interval either."""
     if len(values) < 2:
         raise ValueError(f"{metric} of {row}: a mean needs at least two of the {of}, got {len(values)}")
-    value = float(np.mean(np.asarray(values, dtype=float)))
-    interval = t_interval(values)
-    name = "t 95 %" if interval else ALL_EQUAL
-    return _line(row, metric, value, *(interval or (value, value)), len(values), f"{of}, {name}", source)
+    return _line(row, metric, t_estimate(np.asarray(values, dtype=float), of=of), source)
 
 
 def correlation(
@@ -57,26 +55,12 @@ def correlation(
     if min(np.ptp(ours), np.ptp(theirs)) == 0:
         raise ValueError(f"{metric} of {row}: a side that never varies has no correlation")
     value = float(np.clip(np.corrcoef(ours, theirs)[0, 1], -1.0, 1.0))
-    if all_equal([abs(value), 1.0]):  # atanh(1) is infinite, and no sample can tell 1 from almost 1
-        return _line(row, metric, value, value, value, len(ours), f"{of}, all on one line, no interval", source)
-    z, half = math.atanh(value), _Z / math.sqrt(len(ours) - 3)
-    ends = math.tanh(z - half), math.tanh(z + half)
-    return _line(
-        row, metric, value, min(ends[0], value), max(ends[1], value), len(ours), f"{of}, Fisher z 95 %", source
-    )
+    low, high, method = value, value, "all on one line, no interval"
+    if not all_equal([abs(value), 1.0]):  # atanh(1) is infinite, and no sample can tell 1 from almost 1
+        z, half = math.atanh(value), _Z / math.sqrt(len(ours) - 3)
+        low, high, method = min(math.tanh(z - half), value), max(math.tanh(z + half), value), "Fisher z 95 %"
+    return _line(row, metric, Estimate(value, Interval(low, high), len(ours), method, of=of), source)
 
 
-def _line(
-    row: str, metric: str, value: float, low: float, high: float, n: int, interval: str, source: str
-) -> dict[str, Any]:
-    return {
-        "row": row,
-        "metric": metric,
-        "kind": "recomputed",
-        "value": value,
-        "low": low,
-        "high": high,
-        "n": n,
-        "interval": interval,
-        "source": source,
-    }
+def _line(row: str, metric: str, number: Estimate, source: str) -> dict[str, Any]:
+    return tables.line(row, metric, "recomputed", number, source=source)

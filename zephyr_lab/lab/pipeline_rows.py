@@ -10,7 +10,7 @@ from zephyr_lab.core import files
 from zephyr_lab.data.splits import TRAIN, Messages
 from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.lab.arms import Arm, Rows
-from zephyr_lab.reporting.pipeline_figure import Answer, Moved, PipelineRows
+from zephyr_lab.reporting.paper_figures import Answer, Moved, PipelineRows
 from zephyr_lab.world.completions import PER_PROMPT
 
 Row = TypeVar("Row")

@@ -6,8 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import looks
+from zephyr_lab.reporting.style import Picture, looks
 
 _STEP_ASIDE = 0.07  # epochs by which neighbouring lines stand apart, so that their bars do not cover one another
 

@@ -20,8 +20,8 @@ from zephyr_lab.reporting import ledger
 def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
     """Copy figures and tables of build/<profile>/ to figures/, with ledger and provenance; names of what changed.
 
-    `numbers` are the notebooks to promote, all for none; what others made before is taken out of figures/, so that
-    nothing there is older than its code. Raises ValueError where one of them is not fresh at `seeds` seeds, or where
+    `numbers` are the notebooks to promote, all for none; what others made before is removed from figures/, so that
+    no file in it is older than its code. Raises ValueError where one of them is not fresh at `seeds` seeds, or where
     the build holds a ledger of another one (its claims would enter with it).
     """
     records = _fresh_records(profile, seeds, select(numbers))
@@ -31,8 +31,8 @@ def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
     wanted = {target: product for record in records.values() for target, product in _promotable(record).items()}
     changed = [name for name, (_, path) in sorted(wanted.items()) if _copy(path, paths.figures_dir() / name)]
     changed += _remove_others(set(wanted))
-    told = ledger.collect(profile, stale=frozenset(), committed=False)
-    changed += _write_if_changed(paths.figures_dir() / "ledger.json", told)
+    collected = ledger.collect(profile, committed=False)
+    changed += _write_if_changed(paths.figures_dir() / "ledger.json", collected)
     _write_provenance({name: _entry(record, wanted) for name, record in records.items()})
     return changed
 
@@ -54,12 +54,12 @@ def _fresh_records(profile: str, seeds: int, chosen: list[Notebook]) -> dict[str
 
 def _promotable(record: dict[str, Any]) -> dict[str, tuple[str, Path]]:
     """paper/file -> (notebook, file in build) of the figures and tables of one run."""
-    found = {}
+    promoted = {}
     for product in record["products"]:
         kind, _, name = product.partition("/")
         if kind in ("figures", "tables"):
-            found[name] = (record["notebook"], paths.build_dir(record["profile"]) / product)
-    return found
+            promoted[name] = (record["notebook"], paths.build_dir(record["profile"]) / product)
+    return promoted
 
 
 def _copy(source: Path, target: Path) -> bool:
@@ -90,14 +90,14 @@ def _write_if_changed(path: Path, content: dict[str, Any]) -> list[str]:
 
 def _entry(record: dict[str, Any], wanted: Mapping[str, tuple[str, Path]]) -> dict[str, Any]:
     """What identifies the results of one notebook: their bytes, and all that shaped them as digests."""
-    made = sorted((name, path) for name, (owner, path) in wanted.items() if owner == record["notebook"])
+    own = sorted((name, path) for name, (owner, path) in wanted.items() if owner == record["notebook"])
     return {
         **{name: record[name] for name in ("title", "parameters", "code", "source")},
         "stages": stage_groups(record["stages"]),
         **({"arms": record["arms"]} if record.get("arms") else {}),
         **({"kept": reasons_kept(record["kept"])} if record.get("kept") else {}),
         "inputs": record["inputs"],
-        "files": {name: files.sha256(path) for name, path in made},
+        "files": {name: files.sha256(path) for name, path in own},
         "made_with": record["provenance"],
     }
 
@@ -139,9 +139,9 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", help="numbers; all where none is given")
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seeds", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        changed = promote(given.profile, given.seeds, given.notebooks)
+        changed = promote(arguments.profile, arguments.seeds, arguments.notebooks)
     except (ValueError, OSError) as error:
         sys.exit(f"promote: {error}")
     print(f"figures/: {len(changed)} changed" + "".join(f"\n  {name}" for name in changed))

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import looks
+from zephyr_lab.reporting.style import Picture, looks
 from zephyr_lab.scoring.intervals import t_interval
 
 HEIGHT = 3.6

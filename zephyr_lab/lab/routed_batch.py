@@ -12,8 +12,8 @@ import pandas as pd
 from zephyr_lab.core import files, session
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.routing_figure import RoutedRow, routing
+from zephyr_lab.reporting.paper_figures import RoutedRow, routing
+from zephyr_lab.reporting.style import Picture
 
 
 @dataclass(frozen=True)

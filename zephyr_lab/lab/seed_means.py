@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from zephyr_lab.scoring.intervals import ALL_EQUAL, t_interval
+from zephyr_lab.reporting import tables
+from zephyr_lab.scoring.intervals import Estimate, Interval, t_estimate, t_interval
 from zephyr_lab.scoring.spread import standard_deviation
 
 SOURCE = "embedded world"
@@ -16,16 +17,13 @@ SOURCE = "embedded world"
 def number(row: str, metric: str, values: Sequence[float], *, n: int, source: str = SOURCE) -> list[dict[str, Any]]:
     """One line: the mean of `values`, one a seed, with its t interval; n: what each value is a mean over.
 
-    No line for one seed, which has no interval: a number of ours never stands bare. Equal values have no spread that
-    an interval could be made of: the line says so, and its ends are the value.
+    No line for one seed, which has no interval: a number of ours is never shown without one. Equal values have no
+    spread to make an interval of: the line says so, and its ends are the value.
     """
     if len(values) < 2:
         return []
-    interval, value = t_interval(values), float(np.mean(values))
-    low, high = interval or (value, value)
-    ends = {"low": min(low, value), "high": max(high, value)}
-    counts = {"n": n, "seeds": len(values), "interval": f"{len(values)} seeds, {'t 95 %' if interval else ALL_EQUAL}"}
-    return [{"row": row, "metric": metric, "kind": "retrained", "value": value, **ends, **counts, "source": source}]
+    seeds = len(values)
+    return [_line(row, metric, t_estimate(values, of=f"{seeds} seeds", n=n, seeds=seeds), source)]
 
 
 def effect(claim: str, metric: str, values: Sequence[float], *, n: int) -> dict[str, Any]:
@@ -33,28 +31,25 @@ def effect(claim: str, metric: str, values: Sequence[float], *, n: int) -> dict[
 
     A value that is the same under every seed decides as a count does: its ends are itself.
     """
-    found = number(claim, metric, values, n=n)
-    if found:
-        return found[0]
-    return {"row": claim, "metric": metric, "value": values[0], "low": None, "high": None, "n": n, "seeds": 1}
+    if len(values) > 1:
+        return number(claim, metric, values, n=n)[0]
+    return _line(claim, metric, Estimate(values[0], None, n, "one seed, no interval", seeds=1), SOURCE)
 
 
 def count(claim: str, metric: str, value: float, *, n: int, seeds: int) -> dict[str, Any]:
     """A count as one part of a claim: no chance is in it, so its interval is itself."""
-    return {"row": claim, "metric": metric, "value": value, "low": value, "high": value, "n": n, "seeds": seeds}
+    return _line(claim, metric, Estimate(value, Interval(value, value), n, "a count", seeds), SOURCE)
 
 
 def deviation(row: str, metric: str, values: Sequence[float], *, source: str = SOURCE) -> list[dict[str, Any]]:
     """One line: the standard deviation of `values`, one a seed, with its chi-square interval; none for one seed or for
     equal values."""
-    spread = standard_deviation(values)
-    if spread is None:
-        return []
-    low, high = spread.interval
-    ends = {"low": min(low, spread.value), "high": max(high, spread.value)}
-    counts = {"n": len(values), "seeds": len(values), "interval": f"{len(values)} seeds, chi-square 95 %"}
-    line = {"row": row, "metric": metric, "kind": "retrained", "value": spread.value}
-    return [{**line, **ends, **counts, "source": source}]
+    spread = standard_deviation(values, of="seeds")
+    return [] if spread is None else [_line(row, metric, spread, source)]
+
+
+def _line(row: str, metric: str, number: Estimate, source: str) -> dict[str, Any]:
+    return tables.line(row, metric, "retrained", number, source=source)
 
 
 def curve(series: str, x: ArrayLike, by_seed: Sequence[ArrayLike], *, kind: str) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Standard deviations as lines of the tidy frame, with chi-square intervals; a rat
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring import spread
+from zephyr_lab.scoring.intervals import Estimate
 from zephyr_lab.world.benchmark import Question
 from zephyr_lab.world.judge import RubricJudge
 
@@ -38,32 +40,29 @@ def judged_again(
         means = []
         for time in range(times):
             judge = RubricJudge(noise_sd=sd, seed=time)
-            read = [
+            judged = [
                 judge.score(turns[number], list(group["text"]), ended=list(group["finished"]))
                 for number, group in own.groupby("question_id")
             ]
-            means.append(float(np.mean([verdict.score for verdicts in read for verdict in verdicts])))
+            means.append(float(np.mean([verdict.score for verdicts in judged for verdict in verdicts])))
         rows += _lines(arm, "judged again", means, "judgings")
     return tables.frame(rows)
 
 
 def quoted(rows: Iterable[str], values: Iterable[float], runs: Iterable[int], *, source: str) -> pd.DataFrame:
     """Tidy frame of standard deviations in print, each with the interval that its number of runs gives it."""
-    lines = zip(rows, map(float, values), map(int, runs), strict=True)
     return tables.frame(
-        _line(row, DEVIATION, spread.of_deviation(value, count), kind="quoted", runs=count, of="runs")
-        | {"seeds": None, "source": source}
-        for row, value, count in lines
+        tables.line(row, DEVIATION, "quoted", spread.of_deviation(float(value), int(count)), source=source)
+        for row, value, count in zip(rows, values, runs, strict=True)
     )
 
 
 def variance_ratio(claim: str, metric: str, ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     """One part of a claim: ln of the variance of `ours` over that of `theirs`; open where a side does not vary."""
-    row = {"row": claim, "metric": metric, "n": len(ours) + len(theirs), "seeds": len(ours)}
     ratio = spread.log_variance_ratio(ours, theirs)
     if ratio is None:
-        return {**row, "value": 0.0, "low": None, "high": None}
-    return {**row, "value": ratio.value, "low": ratio.interval.low, "high": ratio.interval.high}
+        ratio = Estimate(0.0, None, len(ours) + len(theirs), "a side does not vary, no interval", len(ours))
+    return tables.line(claim, metric, "retrained", ratio, source=scores.SOURCE)
 
 
 def resolving_power(ratios: Mapping[str, float], runs: Iterable[int]) -> pd.DataFrame:
@@ -85,13 +84,7 @@ def by_seed(answers: Answers, arm: str) -> list[float]:
 
 
 def _lines(row: str, metric: str, values: Sequence[float], of: str) -> list[dict[str, Any]]:
-    deviation = spread.standard_deviation(values)
-    return [] if deviation is None else [_line(row, metric, deviation, kind="retrained", runs=len(values), of=of)]
-
-
-def _line(row: str, metric: str, value: spread.Spread, *, kind: str, runs: int, of: str) -> dict[str, Any]:
-    return {
-        "row": row, "metric": metric, "kind": kind, "value": value.value, "low": value.interval.low,
-        "high": value.interval.high, "n": runs, "seeds": runs if of == "seeds" else 1,
-        "interval": f"{runs} {of}, chi-square 95 %", "source": scores.SOURCE,
-    }  # fmt: skip
+    deviation = spread.standard_deviation(values, of=of)
+    if deviation is None:
+        return []
+    return [tables.line(row, metric, "retrained", replace(deviation, seeds=deviation.seeds or 1), source=scores.SOURCE)]

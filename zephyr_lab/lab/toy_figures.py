@@ -6,8 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import looks
+from zephyr_lab.reporting.style import Picture, looks
 
 
 def convergence(curves: pd.DataFrame) -> Picture:

@@ -4,6 +4,7 @@ Each call is recorded in build/<profile>/ledger/<notebook>.json, one fragment a 
 check that fails raises after it is recorded; a difference from a paper is a finding and never raises.
 """
 
+import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,16 @@ import pandas as pd
 
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting import item_contents, ledger
+from zephyr_lab.reporting import ledger, tables
 from zephyr_lab.reporting import statements as rules
-from zephyr_lab.reporting.check_shown import Finding, shown_claims
-from zephyr_lab.reporting.claims import Claim, Measured
+from zephyr_lab.reporting.claims import Claim
+from zephyr_lab.reporting.ledger_shown import Finding, shown_claims
 from zephyr_lab.reporting.tables import Shown
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 PARTS = {"items": "id", "claims": "id", "exact": "what", "findings": "what"}  # section -> what names an entry
+SCORES = {"row", "metric", "kind", "value"}  # columns of a table of scores; other tables name no kind of number
+Effects = Mapping[str, Estimate | Sequence[Estimate]] | pd.DataFrame | None
 NO_INTERVAL = "one seed gives no interval, and an effect without an interval gives no verdict"
 
 _written: tuple[session.Session, dict[str, Any]] | None = None
@@ -53,22 +57,18 @@ def finding(
 
     `published` None: nothing is printed, neither agrees nor differs. Recorded, never raises for a difference.
     """
-    ours, published = float(ours), None if published is None else float(published)
-    agrees = None if published is None else abs(ours - published) <= 0.5 * 10**-digits * (1 + 1e-9)
-    ends = None if interval is None else (float(interval[0]), float(interval[1]))
-    entry = {"what": what, "ours": ours, "interval": list(ends) if ends else None}
+    published = None if published is None else float(published)
+    number = Estimate(float(ours), None if interval is None else Interval(*map(float, interval)), None)
+    agrees = None if published is None else abs(number.value - published) <= 0.5 * 10**-digits * (1 + 1e-9)
+    entry = {"what": what, "ours": number.value, "interval": list(number.interval) if number.interval else None}
     _record("findings", [entry | {"published": published, "source": source, "agrees": agrees}])
-    return Finding(what, ours, ends, published, source, agrees, digits)
+    return Finding(what, number, published, source, agrees, digits)
 
 
-def claims(
-    paper: str,
-    ids: Iterable[str],
-    measured: Mapping[str, Measured | Sequence[Measured]] | pd.DataFrame | None = None,
-) -> Shown:
+def claims(paper: str, ids: Iterable[str], measured: Effects = None) -> Shown:
     """Record and show the verdicts on claims of `paper`.
 
-    `measured` gives effects by claim id: one `Measured`, or one for each part of the claim in order; or a tidy frame
+    `measured` gives effects by claim id: one `Estimate`, or one for each part of the claim in order; or a tidy frame
     whose rows are named by claim ids (a claim of several parts: one row a part, its metric as in claims.toml). Claims
     that published facts decide need none, and no effect changes their verdict; one that is given is recorded beside it
     as what the claim's `later` announced. What is not given is "not measured yet", or "not testable here" with why.
@@ -77,11 +77,7 @@ def claims(
     return shown_claims(decided(paper, ids, measured), registry.everything())
 
 
-def decided(
-    paper: str,
-    ids: Iterable[str],
-    measured: Mapping[str, Measured | Sequence[Measured]] | pd.DataFrame | None = None,
-) -> list[dict[str, Any]]:
+def decided(paper: str, ids: Iterable[str], measured: Effects = None) -> list[dict[str, Any]]:
     """As `claims`, which shows them: the entries of the ledger, with verdict, effect, interval, n, seeds and why."""
     known = {claim.id: claim for claim in registry.load(paper)}
     wanted = list(ids)
@@ -95,8 +91,9 @@ def decided(
 
 def statements(ids: Iterable[str] | None = None) -> Shown:
     """Record and show what published facts decide: all such statements, or `ids`. Raises ValueError for others."""
-    decided = rules.decide_all(ids)
-    return _record_claims([_claim(one.id, one.verdict, why=one.why, facts=one.facts) for one in decided])
+    entries = [_claim(one.id, one.verdict, why=one.why, facts=one.facts) for one in rules.decide_all(ids)]
+    _record("claims", entries)
+    return shown_claims(entries, registry.everything())
 
 
 def item(
@@ -113,7 +110,7 @@ def item(
     may name parts of a kind as well ("recomputed AlpacaEval"). `holds` says what the item must hold to show what its
     title says, and whether it does ("rows of both routes" -> False). The item is partial, with the reason, where
     anything is lacking, where its tables have no number of a kind that is named as present, and where it does not hold
-    what it must. Raises ValueError for an unknown item, for a kind named twice or not at all, and for a file that lies
+    what it must. Raises ValueError for an unknown item, for a kind named twice or not at all, and for a file that is
     elsewhere or was not written.
     """
     known = ledger.items()
@@ -126,65 +123,56 @@ def item(
             f"{id} shows {known[id].kind}: name each kind once in present or lacking; got {'+'.join(named)}"
         )
     written = [_below_build(file) for file in files]
-    absent = item_contents.absent_kinds(present, [session.current().build / name for name in written])
+    absent = _absent_kinds(present, [session.current().build / name for name in written])
     entry = {"id": id, "kind": known[id].kind, "present": [kind for kind in present if kind not in absent]}
-    lacks = lacking | absent | item_contents.unheld(holds or {})
-    _record("items", [entry | {"lacking": lacks, "files": written}])
+    unheld = {what: "what was made here does not show it" for what, held in (holds or {}).items() if not held}
+    _record("items", [entry | {"lacking": lacking | absent | unheld, "files": written}])
 
 
-def _entry(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]:
+def _entry(claim: Claim, effects: list[Estimate] | None) -> dict[str, Any]:
     if claim.decided_by == registry.PUBLISHED_FACTS:
-        return _decided(claim, effects)
+        return _beside_facts(claim, effects)
     if claim.not_testable:
         return _claim(claim.id, registry.NOT_TESTABLE, why=claim.not_testable)
     if effects is None:
         return _claim(claim.id, registry.NOT_MEASURED, why=f"needs: {claim.test}")
-    if isinstance(effects, str):
-        return _claim(claim.id, registry.NOT_RESOLVED, why=effects)
+    if any(effect.interval is None for effect in effects):
+        return _claim(claim.id, registry.NOT_RESOLVED, why=NO_INTERVAL)
     verdict, decisive = registry.judge(claim, effects)
     part = claim.parts[effects.index(decisive)]
     why = f"{part.metric}: {part.direction}, margin {part.margin:g}"
-    return _claim(claim.id, verdict, why=why, measured=decisive)
+    return _claim(claim.id, verdict, why=why, effect=decisive)
 
 
-def _decided(claim: Claim, effects: list[Measured] | str | None) -> dict[str, Any]:
+def _beside_facts(claim: Claim, effects: list[Estimate] | None) -> dict[str, Any]:
     """A statement that published facts decide, and beside its verdict what our own data say of it."""
     decided = rules.decide(claim.id)
-    if not isinstance(effects, list):
+    if effects is None or any(effect.interval is None for effect in effects):
         return _claim(claim.id, decided.verdict, why=decided.why, facts=decided.facts)
     if claim.later is None or len(effects) != 1:
         raise ValueError(
             f"{claim.id} is decided by published facts and takes one effect beside its verdict, named by `later` in "
             f"claims.toml; got {len(effects)}, later = {claim.later!r}"
         )
+    registry.require_measured(effects[0])
     why = f"{decided.why}; effect: {claim.later}"
-    return _claim(claim.id, decided.verdict, why=why, facts=decided.facts, measured=effects[0])
+    return _claim(claim.id, decided.verdict, why=why, facts=decided.facts, effect=effects[0])
 
 
 def _claim(
-    id: str, verdict: str, *, why: str, facts: Sequence[str] = (), measured: Measured | None = None
+    id: str, verdict: str, *, why: str, facts: Sequence[str] = (), effect: Estimate | None = None
 ) -> dict[str, Any]:
-    numbers = dict.fromkeys(("effect", "interval", "n", "seeds"))
-    if measured:
-        interval = [measured.low, measured.high]
-        numbers = {"effect": measured.effect, "interval": interval, "n": measured.n, "seeds": measured.seeds}
-    return {"id": id, "verdict": verdict, **numbers, "why": why, "facts": list(facts)}
+    return {"id": id, "verdict": verdict, **ledger.as_json(effect), "why": why, "facts": list(facts)}
 
 
-def _effects(claim: Claim, measured: Any) -> list[Measured] | str | None:
-    """The measurements of a claim's parts in order; None where there are none, a reason where they lack an interval."""
-    if measured is None:
-        return None
+def _effects(claim: Claim, measured: Effects) -> list[Estimate] | None:
+    """The effects of a claim's parts in order; None where there are none."""
     if isinstance(measured, Mapping):
-        given = measured.get(claim.id)
-        return [given] if isinstance(given, Measured) else None if given is None else list(given)
-    return _effects_of_frame(claim, measured)
-
-
-def _effects_of_frame(claim: Claim, frame: pd.DataFrame) -> list[Measured] | str | None:
-    rows = frame[frame["row"] == claim.id]
-    if rows.empty:
+        effects = measured.get(claim.id)
+        return [effects] if isinstance(effects, Estimate) else None if effects is None else list(effects)
+    if measured is None or claim.id not in set(measured["row"]):
         return None
+    rows = measured[measured["row"] == claim.id]
     if len(claim.parts) > 1:
         order = [part.metric for part in claim.parts]
         strange = sorted(set(rows["metric"]) ^ set(order))
@@ -193,16 +181,7 @@ def _effects_of_frame(claim: Claim, frame: pd.DataFrame) -> list[Measured] | str
                 f"{claim.id} needs one row for each of its metrics ({'; '.join(order)}); see {strange[0]!r}"
             )
         rows = rows.set_index("metric").loc[order]
-    if rows[["low", "high"]].isna().any(axis=None):
-        return NO_INTERVAL
-    seeds = [None if one != one else int(one) for one in rows["seeds"].astype("float64")]
-    columns = zip(rows["value"], rows["low"], rows["high"], rows["n"], seeds, strict=True)
-    return [Measured(float(v), float(lo), float(hi), int(n), s) for v, lo, hi, n, s in columns]
-
-
-def _record_claims(entries: list[dict[str, Any]]) -> Shown:
-    _record("claims", entries)
-    return shown_claims(entries, registry.everything())
+    return [tables.estimate(row) for row in rows.to_dict("records")]
 
 
 def _record(section: str, entries: list[dict[str, Any]]) -> None:
@@ -232,7 +211,7 @@ def _below_build(file: str | Path) -> str:
     build = session.current().build.resolve()
     path = (build / file).resolve()
     if not path.is_relative_to(build):
-        raise ValueError(f"a product lies below build/{session.current().profile}/, not {file}")
+        raise ValueError(f"a product is below build/{session.current().profile}/, not {file}")
     if not path.is_file():
         raise ValueError(f"{path.relative_to(build)} was not written: save the figure or table before check.item")
     return path.relative_to(build).as_posix()
@@ -254,3 +233,24 @@ def _equal(got: Any, expected: Any, tolerance: float | int) -> bool:
     if isinstance(got, list) and isinstance(expected, list):
         return len(got) == len(expected) and all(map(lambda a, b: _equal(a, b, tolerance), got, expected))
     return bool(got == expected)
+
+
+def _absent_kinds(present: Iterable[str], written: Iterable[Path]) -> dict[str, str]:
+    """Kinds of `present` that none of the tables of scores among `written` has a number of; {} where there is no such
+    table."""
+    kinds = {path.name: shown for path in written if (shown := _kinds(path)) is not None}
+    if not kinds:
+        return {}
+    shown = set().union(*kinds.values())
+    return {kind: f"{', '.join(kinds)} holds no number of this kind" for kind in present if kind not in shown}
+
+
+def _kinds(path: Path) -> set[str] | None:
+    """Kinds with a finite number in a table of scores; None for any other file."""
+    if path.suffix != ".csv":
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if not set(reader.fieldnames or ()) >= SCORES:
+            return None
+        return {row["kind"] for row in reader if row["value"] and math.isfinite(float(row["value"]))}

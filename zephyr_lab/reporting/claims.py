@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import msgspec
+
 from zephyr_lab.core import paths, session
 from zephyr_lab.core.settings import from_table
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
 PAPERS = ("zephyr", "kd_dae", "eda", "overview")  # the order of the ledger: Z, K, E, S
 KINDS = ("directional", "absolute")
@@ -26,8 +29,7 @@ STATEMENT_VERDICTS = ("right", "wrong", "imprecise", "unsupported")
 VERDICTS = (*MEASURED_VERDICTS, NOT_TESTABLE, NOT_MEASURED, *STATEMENT_VERDICTS)
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A further effect that must hold for the claim to hold.
 
     arms: the two whose difference it is, first minus second, or four, for the difference of two such; measure: of what,
@@ -79,32 +81,10 @@ class Claim:
         return (first, *self.also)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """An effect with its interval (95 %) and the number of observations; `seeds` only where models were trained.
-
-    Raises ValueError for an effect that is not finite, an interval that does not hold it, or n below 1.
-    """
-
-    effect: float
-    low: float
-    high: float
-    n: int
-    seeds: int | None = None
-
-    def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in (self.effect, self.low, self.high)):
-            raise ValueError(f"effect {self.effect} [{self.low}, {self.high}] must be finite (no interval: no verdict)")
-        if not self.low <= self.effect <= self.high:
-            raise ValueError(f"effect {self.effect} lies outside its interval [{self.low}, {self.high}]")
-        if self.n < 1 or (self.seeds is not None and self.seeds < 1):
-            raise ValueError(f"n and seeds must be at least 1, got n = {self.n}, seeds = {self.seeds}")
-
-
 def load(paper: str) -> tuple[Claim, ...]:
     """The claims of `paper` in file order, registered as an input of the running notebook.
 
-    Raises ValueError naming file and claim for unknown or missing keys, an id that stands there twice, a direction that
+    Raises ValueError naming file and claim for unknown or missing keys, a duplicate id, a direction that
     is not in `DIRECTIONS`, a negative margin, or a claim that says neither how it is measured nor what decides it.
     """
     path = paths.papers_dir() / paper / "claims.toml"
@@ -120,20 +100,37 @@ def everything() -> dict[str, Claim]:
     return {claim.id: claim for paper in PAPERS for claim in load(paper)}
 
 
-def verdict(measured: Measured, *, direction: str, margin: float) -> str:
+def require_measured(effect: Estimate) -> Interval:
+    """The interval that a verdict is read off.
+
+    Raises ValueError for an effect that is not finite, an interval that does not hold it, or n or seeds below 1.
+    """
+    low, high = effect.interval or (math.nan, math.nan)
+    if effect.value is None or not all(map(math.isfinite, (effect.value, low, high))):
+        raise ValueError(f"effect {effect.value} [{low}, {high}] must be finite (no interval: no verdict)")
+    if not low <= effect.value <= high:
+        raise ValueError(f"effect {effect.value} lies outside its interval [{low}, {high}]")
+    if effect.n is None or effect.n < 1 or (effect.seeds is not None and effect.seeds < 1):
+        raise ValueError(f"n and seeds must be at least 1, got n = {effect.n}, seeds = {effect.seeds}")
+    return Interval(low, high)
+
+
+def verdict(effect: Estimate, *, direction: str, margin: float) -> str:
     """The verdict on "the effect is `direction` by more than `margin`".
 
     reproduced: the whole interval lies beyond the margin; direction only: beyond 0; contradicted: wholly on the other
     side of 0; not resolved: else. "not lower" ("not higher") tolerates a loss (rise) up to the margin: reproduced where
     the whole interval stays within it, contradicted where it lies wholly beyond. Negating effect and interval is the
-    same as turning the direction round. Raises ValueError for an unknown direction or a negative margin.
+    same as turning the direction round. Raises ValueError as `require_measured`, and for an unknown direction or a
+    negative margin.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}; got {direction!r}")
     if not margin >= 0:
         raise ValueError(f"margin must be 0 or more, got {margin}")
-    upwards = direction in ("higher", "not lower")
-    low, high = (measured.low, measured.high) if upwards else (-measured.high, -measured.low)
+    low, high = require_measured(effect)
+    if direction in ("lower", "not higher"):
+        low, high = -high, -low
     if direction.startswith("not "):
         low, high, margin = low + margin, high + margin, 0.0
     if low > margin:
@@ -143,22 +140,22 @@ def verdict(measured: Measured, *, direction: str, margin: float) -> str:
     return CONTRADICTED if high < 0 else NOT_RESOLVED
 
 
-def judge(claim: Claim, measured: Sequence[Measured]) -> tuple[str, Measured]:
-    """The verdict on `claim` from one measurement for each of its parts, and the measurement that decided it.
+def judge(claim: Claim, effects: Sequence[Estimate]) -> tuple[str, Estimate]:
+    """The verdict on `claim` from one effect for each of its parts, and the effect that decided it.
 
     All parts must hold, so the weakest verdict counts (of equals the first). Raises ValueError where the number of
-    measurements is not that of the parts.
+    effects is not that of the parts.
     """
     parts = claim.parts
     if not parts:
         raise ValueError(f"{claim.id} is not decided by measurement ({claim.not_testable or claim.decided_by})")
-    if len(measured) != len(parts):
-        raise ValueError(f"{claim.id} has {len(parts)} part(s), got {len(measured)} measurement(s)")
+    if len(effects) != len(parts):
+        raise ValueError(f"{claim.id} has {len(parts)} part(s), got {len(effects)} measurement(s)")
     verdicts = [
-        verdict(one, direction=part.direction, margin=part.margin) for part, one in zip(parts, measured, strict=True)
+        verdict(one, direction=part.direction, margin=part.margin) for part, one in zip(parts, effects, strict=True)
     ]
     weakest = min(range(len(parts)), key=lambda place: MEASURED_VERDICTS.index(verdicts[place]))
-    return verdicts[weakest], measured[weakest]
+    return verdicts[weakest], effects[weakest]
 
 
 @lru_cache
@@ -171,31 +168,27 @@ def _parse(path: Path, changed_ns: int, size: int) -> tuple[Claim, ...]:
         raise ValueError(f"{where} is not TOML: {error}") from error
     if set(raw) != {"claims"}:
         raise ValueError(f"{where} must hold [[claims]] tables only, got {', '.join(sorted(raw)) or 'nothing'}")
-    parsed = tuple(
-        _claim(table, f"{where} {table.get('id', f'claim {n}')}") for n, table in enumerate(raw["claims"], 1)
-    )
-    ids = [claim.id for claim in parsed]
-    for claim in ids:
-        if ids.count(claim) > 1:
-            raise ValueError(f"{where}: {claim} stands there twice")
-    return parsed
+    claims = {}
+    for number, table in enumerate(raw["claims"], 1):
+        claim = from_table(table, Claim, f"{where} {table.get('id', f'claim {number}')}")
+        _require_decidable(claim, f"{where} {claim.id}")
+        if claim.id in claims:
+            raise ValueError(f"{where}: duplicate claim {claim.id!r}")
+        claims[claim.id] = claim
+    return tuple(claims.values())
 
 
-def _claim(table: Mapping[str, object], where: str) -> Claim:
-    also = table.get("also", [])
-    rest = {name: value for name, value in table.items() if name != "also"}
-    parts = tuple(from_table(part, Part, f"{where} also") for part in also)  # type: ignore[attr-defined]
-    claim = from_table(rest, Claim, where)
-    claim = Claim(**{**vars(claim), "also": parts})
+def _require_decidable(claim: Claim, where: str) -> None:
     if claim.kind not in KINDS:
         raise ValueError(f"{where}: kind {claim.kind!r}; known: {', '.join(KINDS)}")
-    ways = [bool(claim.parts), claim.not_testable is not None, claim.decided_by == PUBLISHED_FACTS]
-    if sum(ways) != 1:
+    if [bool(claim.parts), claim.not_testable is not None, claim.decided_by == PUBLISHED_FACTS].count(True) != 1:
         raise ValueError(
             f"{where}: needs exactly one of metric with direction and margin, not_testable, "
             f'or decided_by = "{PUBLISHED_FACTS}"'
         )
     for part in claim.parts:
         if part.direction not in DIRECTIONS or not part.margin >= 0:
-            raise ValueError(f"{where}: direction {part.direction!r}, margin {part.margin}")
-    return claim
+            raise ValueError(
+                f"{where}: direction {part.direction!r}, margin {part.margin}; "
+                f"directions: {', '.join(DIRECTIONS)}, margin 0 or more"
+            )

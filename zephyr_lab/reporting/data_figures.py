@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import COLOURS, GREY, NARROW, WIDE, looks
+from zephyr_lab.reporting import tables
+from zephyr_lab.reporting.style import COLOURS, GREY, NARROW, WIDE, Picture, looks
 
 _BAR_LIGHT = "#c9dcea"
 _INTERVAL = {"fmt": "none", "ecolor": "0.25", "elinewidth": 0.9, "capsize": 1.5}
@@ -22,11 +22,7 @@ def recovered(frame: pd.DataFrame, titles: Mapping[str, str]) -> Picture:
     """One panel a metric of `titles`: estimates with intervals (columns value, low, high) in a column for each planted
     value (column planted), which is drawn as a dashed line. Raises ValueError for a metric that the frame lacks.
     """
-    missing = [metric for metric in titles if metric not in set(frame["metric"])]
-    if missing:
-        raise ValueError(
-            f"the frame has no metric named {missing[0]!r}; known: {', '.join(dict.fromkeys(frame['metric']))}"
-        )
+    tables.require_metrics(frame, titles)
     figure = Picture(figsize=(WIDE, 2.5), layout="constrained")
     for ax, (metric, title) in zip(_panels(figure, len(titles)), titles.items(), strict=True):
         groups = list(frame[frame["metric"] == metric].groupby("planted"))
@@ -38,10 +34,9 @@ def recovered(frame: pd.DataFrame, titles: Mapping[str, str]) -> Picture:
         ax.set_title(title)
         ax.set_xlabel("planted")
     figure.axes[0].set_ylabel("found again")
-    intervals = "; ".join(dict.fromkeys(frame["interval"]))
     handles = [
         Line2D([], [], color=GREY, linestyle=(0, (3, 1.5)), label="planted"),
-        Line2D([], [], color=COLOURS["dsft"], marker="o", markersize=3.5, label=f"found again; bar: {intervals}"),
+        Line2D([], [], color=COLOURS["dsft"], marker="o", markersize=3.5, label=f"found again; bar: {_bases(frame)}"),
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=2)
     return figure
@@ -68,7 +63,7 @@ def score_histograms(frame: pd.DataFrame) -> Picture:
     handles = [
         Patch(facecolor=_BAR_LIGHT, edgecolor="0.4", label="exact judge"),
         Line2D([], [], color=COLOURS["ddpo"], marker="s", markersize=3.5, label="overall rating"),
-        Line2D([], [], color="0.25", label=f"bar: {'; '.join(dict.fromkeys(frame['interval']))}"),
+        Line2D([], [], color="0.25", label=f"bar: {_bases(frame)}"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
@@ -77,7 +72,7 @@ def score_histograms(frame: pd.DataFrame) -> Picture:
 def correlation_maps(frames: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Picture:
     """Side by side, one triangle of correlations a tidy frame: row against metric, the number in its cell.
 
-    `names` gives variables their labels, in order. Under each title stands the widest interval of its panel.
+    `names` gives variables their labels, in order. Under each title is the widest interval of its panel.
     """
     figure = Picture(figsize=(WIDE, 3.1), layout="constrained")
     for ax, (title, frame) in zip(_panels(figure, len(frames), shared=True), frames.items(), strict=True):
@@ -88,14 +83,8 @@ def correlation_maps(frames: Mapping[str, pd.DataFrame], names: Mapping[str, str
         ax.imshow(grid[1:, :-1], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         for (y, x), value in np.ndenumerate(grid[1:, :-1]):
             if not np.isnan(value):
-                ax.text(
-                    x,
-                    y,
-                    f"{round(value, 2) + 0.0:.2f}",
-                    ha="center",
-                    va="center",
-                    color="white" if abs(value) > 0.7 else "black",
-                )
+                colour = "white" if abs(value) > 0.7 else "black"
+                ax.text(x, y, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", color=colour)
         labels = list(names.values())
         ax.set_xticks(range(len(order) - 1), labels[:-1], rotation=30, ha="right")
         ax.set_yticks(range(len(order) - 1), labels[1:])
@@ -135,7 +124,7 @@ def skills(probed: pd.DataFrame, means: pd.DataFrame, titles: Mapping[str, str])
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if not means.empty:
         handles.append(Line2D([], [], color="0.65", linewidth=3, label="mean"))
-        labels.append(f"mean; bar: {'; '.join(dict.fromkeys(means['interval']))}; cut at 0 and 100")
+        labels.append(f"mean; bar: {_bases(means)}; cut at 0 and 100")
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
@@ -159,12 +148,9 @@ def waterfall(frame: pd.DataFrame, *, unit: str) -> Picture:
         if "dropped" in own.index:
             dropped = own.loc["dropped"]
             width = dropped["value"]
-            ax.barh(
-                y, width, left=left - width, color=COLOURS["rejected"], hatch="xx", edgecolor="white", linewidth=0.5
-            )
-            errors = [[dropped["high"] - width], [width - dropped["low"]]]
-            ax.errorbar(left - width, y, xerr=errors, **_INTERVAL)
             left -= width
+            ax.barh(y, width, left=left, color=COLOURS["rejected"], hatch="xx", edgecolor="white", linewidth=0.5)
+            ax.errorbar(left, y, xerr=[[dropped["high"] - width], [width - dropped["low"]]], **_INTERVAL)
             label = f"drops {_percent(dropped)}"
         ax.text(101, y, label, va="center", fontsize=7.5)
     kept = frame[frame["row"] == "kept"].iloc[0]
@@ -191,8 +177,7 @@ def positions(frames: Sequence[tuple[str, pd.DataFrame]]) -> Picture:
     figure = Picture(figsize=(WIDE, 2.3), layout="constrained")
     handles = []
     for place, (name, frame) in enumerate(named):
-        intervals = "; ".join(dict.fromkeys(frame["interval"]))
-        label = f"{name} (n {frame['n'].max()}; bar: {intervals})"
+        label = f"{name} (n {frame['n'].max()}; bar: {_bases(frame)})"
         handles.append(
             Patch(facecolor=_BAR_LIGHT, edgecolor="0.4", label=label)
             if place == 0
@@ -233,16 +218,8 @@ def _panels(figure: Picture, count: int, *, shared: bool = False) -> list[Axes]:
 
 def _points(ax: Axes, x: ArrayLike, part: pd.DataFrame, colour: str, marker: str) -> None:
     """Filled markers with intervals."""
-    ax.errorbar(
-        np.asarray(x, dtype=float),
-        part["value"],
-        yerr=_errors(part),
-        fmt=marker,
-        color=colour,
-        markersize=3.2,
-        elinewidth=0.9,
-        zorder=3,
-    )
+    look = {"fmt": marker, "color": colour, "markersize": 3.2, "elinewidth": 0.9}
+    ax.errorbar(np.asarray(x, dtype=float), part["value"], yerr=_errors(part), **look, zorder=3)
 
 
 def _errors(part: pd.DataFrame) -> np.ndarray:
@@ -250,5 +227,10 @@ def _errors(part: pd.DataFrame) -> np.ndarray:
     return np.vstack([part["value"] - part["low"], part["high"] - part["value"]]).astype(float)
 
 
+def _bases(frame: pd.DataFrame) -> str:
+    """What the frame's intervals are, each once."""
+    return "; ".join(dict.fromkeys(frame["interval"]))
+
+
 def _percent(number: pd.Series) -> str:
-    return f"{number['value']:.1f} % [{number['low']:.1f}, {number['high']:.1f}]"
+    return tables.estimate(number).text(".1f", unit=" %")

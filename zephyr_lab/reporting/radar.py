@@ -1,4 +1,4 @@
-"""The radar of scores by category: one polygon a model, named where it stands apart."""
+"""The radar of scores by category: one polygon a model, named where it is farthest from the others."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,7 @@ from matplotlib.projections.polar import PolarAxes
 from scipy.optimize import linear_sum_assignment
 
 from zephyr_lab.reporting import tables
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import GREY, WIDE, Look, looks
+from zephyr_lab.reporting.style import GREY, WIDE, Look, Picture, looks
 
 _HOLLOW = {"markersize": 7, "markerfacecolor": "none"}
 _STROKES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
@@ -73,7 +72,7 @@ def _spokes(ax: PolarAxes, angles: Mapping[str, float], limit: float) -> None:
 
 
 def _name_polygons(ax: PolarAxes, wide: pd.DataFrame, angles: Mapping[str, float], limit: float) -> None:
-    """Write each row's name beside its polygon, at the spoke where it stands farthest outside or inside the others.
+    """Write each row's name beside its polygon, at the spoke where it is farthest outside or inside the others.
 
     One name a spoke; a row that is nowhere the outermost or innermost is named by the legend alone.
     """

@@ -5,12 +5,10 @@ change one answer at a time to see that the verdict follows it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from zephyr_lab.reporting import published
 from zephyr_lab.reporting.claims import Claim
-
-Answer = TypeVar("Answer")
 
 
 class Decision(NamedTuple):
@@ -100,6 +98,11 @@ def share_that_holds(parts: Mapping[str, bool], why: str) -> Decision:
     return Decision("imprecise", why) if held else Decision("wrong", why)
 
 
+def first_that_holds(verdicts: Mapping[str, bool], why: str) -> Decision:
+    """The first verdict whose condition holds."""
+    return Decision(next(verdict for verdict, holds in verdicts.items() if holds), why)
+
+
 def of_two_versions(here: bool, elsewhere: bool, why: str) -> Decision:
     """A document that contradicts itself: imprecise where one of its versions is right, wrong where none is."""
     if here and elsewhere:
@@ -129,8 +132,3 @@ def claimed_figure(
 
 def within(value: Number, bounds: list[Number]) -> bool:
     return bounds[0] <= value <= bounds[1]
-
-
-def unprinted(values: Mapping[str, Any]) -> list[str]:
-    """Names of the quantities that no source prints."""
-    return [name for name, value in values.items() if value is None]

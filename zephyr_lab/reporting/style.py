@@ -1,18 +1,23 @@
-"""One look for all figures: sizes, fonts, and a colour and marker for each method that never change.
+"""One look for all figures: sizes, fonts, a colour and marker for each method that never change; and `Picture`, a
+figure without window or backend that knows its bytes and shows itself in a notebook.
 
 Shape and line carry every difference, so a figure survives a grey print and any kind of colour vision; colour only
 helps. Ours is filled and solid, published is hollow and dashed, in the same hue.
 """
 
+import io
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import matplotlib
 import seaborn
+from matplotlib.figure import Figure
 
+from zephyr_lab.reporting import tables
+
+GREY = tables.GREY  # of what is theirs
 NARROW, WIDE = 3.4, 7.0  # inches: one column of a paper, two columns
 
-GREY = "#6b6b6b"  # for what is theirs: 5.3 to 1 on white, readable and clearly set back
 _PALETTE = tuple(seaborn.color_palette("colorblind").as_hex())
 _BLUE, _ORANGE, _GREEN, _RED, _PINK, _BROWN, _ROSE, _ASH, _YELLOW, _SKY = _PALETTE
 
@@ -108,7 +113,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for each name: the fixed one of a known method, else the first marker and colour still free.
 
     Unknown names get theirs in the order given, so the same list looks the same everywhere. Raises ValueError
-    for more unknown names than there are markers that can be told apart in grey.
+    for more unknown names than there are markers that can be distinguished in grey.
     """
     names = list(dict.fromkeys(names))
     fixed = {name: LOOKS[name] for name in names if name in LOOKS}
@@ -118,6 +123,46 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     colours = [colour for colour in _PALETTE if colour not in taken_colours] or list(_PALETTE)
     unknown = [name for name in names if name not in fixed]
     if len(unknown) > len(markers):
-        raise ValueError(f"{len(unknown)} series without a look of their own; at most {len(markers)} can be told apart")
+        raise ValueError(
+            f"{len(unknown)} series without a look of their own; at most {len(markers)} can be distinguished"
+        )
     spare = {name: Look(colours[i % len(colours)], markers[i]) for i, name in enumerate(unknown)}
     return {name: fixed.get(name) or spare[name] for name in names}
+
+
+SALT = "zephyr_lab"
+_METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+_SCREEN = 96  # CSS pixels an inch
+_DIGITS = 9  # of a place, as a share of the page
+
+
+class Picture(Figure):
+    """A matplotlib Figure that no pyplot knows of, so nothing draws it twice or keeps it in memory."""
+
+    def encode(self, format: str) -> bytes:
+        """The figure as "svg" or "png": no date, no program version, fixed salt, letters as outlines.
+
+        The same figure gives the same bytes in any process of one installation, however often it is asked.
+        """
+        self._settle()
+        content = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": SALT, "svg.fonttype": "path"}):
+            self.savefig(content, format=format, metadata=_METADATA[format], facecolor="white", dpi=200)
+        return content.getvalue()
+
+    def _settle(self) -> None:
+        """Lay the page out once and for all: constrained layout moves a little with every further drawing.
+
+        Its solver adds up in an order that memory addresses decide, so places differ in their last bit from one run to
+        the next, and with them the names of clip paths. They are rounded to far less than a pixel.
+        """
+        self.draw_without_rendering()
+        self.set_layout_engine("none")
+        for ax in self.axes:
+            if ax.get_axes_locator() is None:  # else each drawing places it again
+                ax.set_position([round(edge, _DIGITS) for edge in ax.get_position(original=True).bounds])
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """What a notebook shows: the PNG, at its size in inches whatever its resolution."""
+        width, height = (round(float(inches) * _SCREEN) for inches in self.get_size_inches())
+        return self.encode("png"), {"width": width, "height": height}

@@ -1,7 +1,7 @@
 """Tables of scores, ours beside theirs: one tidy frame for files and pictures, one readable table for people.
 
 One row a number: row (model or arm, as printed), metric, kind, value, low, high, n, seeds, interval, source. A
-number of ours never stands alone: without low, high, n and the name of its interval it is refused.
+number of ours without low, high, n and the name of its interval is refused.
 """
 
 import html
@@ -13,14 +13,40 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zephyr_lab.core import files, session
-from zephyr_lab.reporting.items import require_id
-from zephyr_lab.reporting.published import TIDY as COLUMNS
+from zephyr_lab.reporting.ledger import require_id
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
+COLUMNS = ("row", "metric", "kind", "value", "low", "high", "n", "seeds", "interval", "source")
 OURS = ("recomputed", "retrained")
 KINDS = (*OURS, "quoted")
-
-_WORDS = "text-align:left;vertical-align:top;white-space:normal;max-width:42em"
 GREY = "#6b6b6b"  # for what is theirs: 5.3 to 1 on white, readable and clearly set back
+
+_CELL = "padding:2px 12px;white-space:nowrap;text-align:left"
+_WORDS = "text-align:left;vertical-align:top;white-space:normal;max-width:42em"
+_BAR = " | "
+
+
+def line(row: str, metric: str, kind: str, number: Estimate, *, source: str) -> dict[str, Any]:
+    """A line of the tidy frame, from the number that it holds; `estimate` reads it back."""
+    low, high = number.interval or (None, None)
+    return {
+        "row": row, "metric": metric, "kind": kind, "value": number.value, "low": low, "high": high,
+        "n": number.n, "seeds": number.seeds, "interval": number.basis or None, "source": source,
+    }  # fmt: skip
+
+
+def estimate(line: Mapping[str, Any]) -> Estimate:
+    """The number in a line of a tidy frame, or of its CSV file; what is null or left out there is None."""
+
+    def read(name: str, kind: type) -> Any:
+        value = line.get(name)
+        return None if pd.isna(value) or value == "" else kind(float(value))
+
+    ends = read("low", float), read("high", float)
+    interval = None if None in ends else Interval(*ends)
+    of, _, method = text.partition(", ") if isinstance(text := line.get("interval"), str) else ("", "", "")
+    of, method = (of, method) if method else ("", of)
+    return Estimate(read("value", float), interval, read("n", int), method, read("seeds", int), of)
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -39,9 +65,7 @@ def check(table: pd.DataFrame) -> pd.DataFrame:
     Raises ValueError for a missing column, an unknown kind, two numbers in one place, a value outside its own
     interval, and a number of ours without interval, n or, where retrained, count of seeds.
     """
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise ValueError(f"a table of scores lacks the column {', '.join(missing)}; it needs: {', '.join(COLUMNS)}")
+    _require_columns(table)
     unknown = sorted(set(table["kind"]) - set(KINDS))
     if unknown:
         raise ValueError(f"no kind of result named {unknown[0]!r}; known: {', '.join(KINDS)}")
@@ -93,12 +117,7 @@ def save(table: pd.DataFrame, id: str) -> Path:
     Eight significant digits: the same data gives the same bytes, whatever the last bit of a processor says.
     Raises ValueError as `check` does, so no bare number of ours reaches a file.
     """
-    require_id(id)
-    path = session.current().build / "tables" / f"{id}.csv"
-    text = check(_typed(table)).to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    files.write_text(path, text)
-    session.add_product(path)
-    return path
+    return save_words(check(_typed(table)), id)
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ def show(
 ) -> Shown:
     """One line a row and one column a metric: published in grey | ours with its interval and n.
 
-    `names` gives metrics their headings; `turned` makes the metrics the lines. Under the table stands what each
+    `names` gives metrics their headings; `turned` makes the metrics the lines. A note under the table says what each
     kind's interval means. A dash says that there is no such number.
     """
     table = _typed(check(table))
@@ -128,18 +147,21 @@ def show(
         return Shown(html="<p>no values at hand</p>", text="no values at hand")
     down, across = ("metric", "row") if turned else ("row", "metric")
     names = names or {}
-    columns = {column: _kinds_of(table, across, column) for column in dict.fromkeys(table[across])}
-    numbers = {(n[down], n[across], n["kind"]): n for _, n in table.iterrows()}
-    lines = {
-        row: [
-            [_cell(numbers.get((row, column, kind)), kind, digits) for kind in kinds]
-            for column, kinds in columns.items()
-        ]
-        for row in dict.fromkeys(table[down])
+    kinds = {
+        column: [kind for kind in ("quoted", *OURS) if kind in set(part["kind"])]
+        for column, part in table.groupby(across, sort=False)
     }
-    head = [(names.get(column, column), kinds) for column, kinds in columns.items()]
-    body = [(names.get(row, row), cells) for row, cells in lines.items()]
-    notes = _notes(table)
+    numbers = {(one[down], one[across], one["kind"]): estimate(one) for one in table.to_dict("records")}
+    head = [(names.get(column, column), own) for column, own in kinds.items()]
+    body = [
+        (
+            names.get(row, row),
+            [[_cell(numbers.get((row, column, kind)), kind, digits) for kind in own] for column, own in kinds.items()],
+        )
+        for row in dict.fromkeys(table[down])
+    ]
+    bases = {kind: table.loc[table["kind"] == kind, "interval"].dropna().unique() for kind in ("quoted", *OURS)}
+    notes = [f"{_heading(kind)}: [{'; '.join(shown)}]" for kind, shown in bases.items() if len(shown)]
     return Shown(html=_html(head, body, notes), text=_text(head, body, notes))
 
 
@@ -178,9 +200,7 @@ def _check_number(number: pd.Series) -> None:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with its columns in order: floats, whole numbers that may be null, texts that may be null."""
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise ValueError(f"a table of scores lacks the column {', '.join(missing)}; it needs: {', '.join(COLUMNS)}")
+    _require_columns(table)
     typed = table[list(COLUMNS)].copy()
     for name in ("value", "low", "high"):
         typed[name] = typed[name].astype("float64")
@@ -191,9 +211,10 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return typed
 
 
-def _kinds_of(table: pd.DataFrame, across: str, column: str) -> list[str]:
-    present = set(table.loc[table[across] == column, "kind"])
-    return [kind for kind in ("quoted", *OURS) if kind in present]
+def _require_columns(table: pd.DataFrame) -> None:
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise ValueError(f"a table of scores lacks the column {', '.join(missing)}; it needs: {', '.join(COLUMNS)}")
 
 
 class Cell(NamedTuple):
@@ -204,28 +225,14 @@ class Cell(NamedTuple):
     kind: str
 
 
-def _cell(number: pd.Series | None, kind: str, digits: int) -> Cell:
-    if number is None or pd.isna(number["value"]):
+def _cell(number: Estimate | None, kind: str, digits: int) -> Cell:
+    if number is None or number.value is None:
         return Cell("–", "", kind)
-    text = f"{number['value']:.{digits}f}"
-    if not pd.isna(number["low"]) and number["low"] < number["high"]:  # equal ends: the interval's name says why
-        text += f" [{number['low']:.{digits}f}, {number['high']:.{digits}f}]"
-    counts = [f"n {number['n']}"] if not pd.isna(number["n"]) else []
-    if not pd.isna(number["seeds"]):
-        counts.append("1 seed" if number["seeds"] == 1 else f"{number['seeds']} seeds")
-    return Cell(text, ", ".join(counts), kind)
+    return Cell(number.text(f".{digits}f"), number.counts, kind)
 
 
 def _heading(kind: str) -> str:
     return "published" if kind == "quoted" else kind
-
-
-def _notes(table: pd.DataFrame) -> list[str]:
-    """ "recomputed: [80 questions, bootstrap 95 %]" for each kind that has intervals."""
-    intervals = {
-        kind: list(dict.fromkeys(table.loc[table["kind"] == kind, "interval"].dropna())) for kind in ("quoted", *OURS)
-    }
-    return [f"{_heading(kind)}: [{'; '.join(found)}]" for kind, found in intervals.items() if found]
 
 
 Head = list[tuple[str, list[str]]]  # heading and kinds of each column
@@ -233,25 +240,21 @@ Body = list[tuple[str, list[list[Cell]]]]  # name and cells of each line
 
 
 def _html(head: Head, body: Body, notes: list[str]) -> str:
-    look = "padding:2px 12px;white-space:nowrap;text-align:left"
-    top = "".join(f'<th style="{look}">{html.escape(name)}</th>' for name, _ in head)
+    top = "".join(f'<th style="{_CELL}">{html.escape(name)}</th>' for name, _ in head)
     kinds = "".join(
-        f'<td style="{look}">{_BAR.join(_tinted(_heading(kind), kind) for kind in kinds)}</td>' for _, kinds in head
+        f'<td style="{_CELL}">{_BAR.join(_tinted(_heading(kind), kind) for kind in kinds)}</td>' for _, kinds in head
     )
     lines = "".join(
-        f'<tr><th style="{look}">{html.escape(name)}</th>'
-        + "".join(f'<td style="{look}">{_BAR.join(map(_cell_html, cells))}</td>' for cells in line)
+        f'<tr><th style="{_CELL}">{html.escape(name)}</th>'
+        + "".join(f'<td style="{_CELL}">{_BAR.join(map(_cell_html, cells))}</td>' for cells in line)
         + "</tr>"
         for name, line in body
     )
     foot = "".join(f"<div>{_tinted(note, 'quoted')}</div>" for note in notes)
     return (
-        f'<table><thead><tr><th style="{look}"></th>{top}</tr><tr><td></td>{kinds}</tr></thead>'
+        f'<table><thead><tr><th style="{_CELL}"></th>{top}</tr><tr><td></td>{kinds}</tr></thead>'
         f"<tbody>{lines}</tbody></table>{foot}"
     )
-
-
-_BAR = " | "
 
 
 def _cell_html(cell: Cell) -> str:

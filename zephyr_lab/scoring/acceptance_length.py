@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zephyr_lab.scoring.intervals import ALL_EQUAL, BOOTSTRAP, ONE_QUESTION, RESAMPLES, Estimate, Interval, all_equal
-
-_DRAWS_AT_ONCE = 2_000_000
+from zephyr_lab.scoring.intervals import ALL_EQUAL, BOOTSTRAP, ONE_QUESTION, RESAMPLES, Estimate, ratio_interval
 
 
 def acceptance_length(tokens: ArrayLike, passes: ArrayLike) -> float:
@@ -127,29 +125,13 @@ def acceptance_difference(
     return _estimate(difference, sides, seed, resamples)
 
 
-def _bootstrap(sides: list[tuple[np.ndarray, np.ndarray]], seed: int, resamples: int) -> np.ndarray:
-    """tau of the first side, less the second's, with whole prompts drawn again."""
-    prompts = len(sides[0][0])
-    generator = np.random.default_rng(seed)
-    drawn = []
-    step = max(1, _DRAWS_AT_ONCE // prompts)
-    for start in range(0, resamples, step):
-        places = generator.integers(prompts, size=(min(step, resamples - start), prompts))
-        first, *others = (tokens[places].sum(axis=1) / passes[places].sum(axis=1) for tokens, passes in sides)
-        drawn.append(first - others[0] if others else first)
-    return np.concatenate(drawn)
-
-
 def _estimate(value: float, sides: list[tuple[np.ndarray, np.ndarray]], seed: int, resamples: int) -> Estimate:
     """`value` with the percentile interval of its resamples, or why it has none."""
     prompts = len(sides[0][0])
     if prompts < 2:
         return Estimate(value, None, prompts, ONE_QUESTION.replace("question", "prompt"))
-    drawn = _bootstrap(sides, seed, resamples)
-    if all_equal(drawn, size=max(acceptance_length(*side) for side in sides)):
-        return Estimate(value, None, prompts, ALL_EQUAL)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, Interval(float(low), float(high)), prompts, BOOTSTRAP)
+    interval = ratio_interval(sides, np.random.default_rng(seed), resamples, tail=2.5)
+    return Estimate(value, interval, prompts, BOOTSTRAP if interval else ALL_EQUAL)
 
 
 def _counts(tokens: ArrayLike, passes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -19,5 +19,5 @@ def domain_score(aspects: Mapping[str, float]) -> float:
         raise ValueError(f"an answer is judged by {', '.join(ASPECTS)}; got {', '.join(aspects) or 'nothing'}")
     for name, value in aspects.items():
         if not LOWEST <= value <= HIGHEST:
-            raise ValueError(f"{name} must lie within {LOWEST:g} and {HIGHEST:g}, got {value}")
+            raise ValueError(f"{name} must be within {LOWEST:g} and {HIGHEST:g}, got {value}")
     return sum(aspects.values()) / len(ASPECTS)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from zephyr_lab.scoring.intervals import Interval, all_equal
+from zephyr_lab.scoring.intervals import CONFIDENCE, Interval, all_equal, numbered
 
 # A wide normal prior (sd 30 in log-odds) on intercepts and slope: finite where a model wins or loses every row.
 _PENALTY = 1 / 30**2
@@ -39,7 +39,6 @@ def length_bias(
     *,
     generator: np.random.Generator | None = None,
     resamples: int = 1000,
-    confidence: float = 0.95,
 ) -> LengthBias:
     """The fit over rows with `wins` in [0, 1] and `differences` in length, (row,) each.
 
@@ -57,7 +56,7 @@ def length_bias(
     if len(wins) < 2 or np.ptp(differences) == 0:
         raise ValueError("every answer differs from the baseline's by the same length: nothing to fit")
     unit = float(differences.std(ddof=1))
-    rows = _Rows(wins, differences / unit, _places(models), _places(instructions))
+    rows = _Rows(wins, differences / unit, numbered(models), numbered(instructions))
     start = _fit(rows, np.ones(len(wins)), np.zeros(rows.models.max() + 2), _STEPS)
     count = rows.instructions.max() + 1
     if generator is None or count < 2 or all_equal(wins):
@@ -66,7 +65,7 @@ def length_bias(
     for draw in range(resamples):
         times = np.bincount(generator.integers(count, size=count), minlength=count)
         slopes[draw] = _fit(rows, times[rows.instructions].astype(float), start, _RESTEPS)[0]
-    tail = 50 * (1 - confidence)
+    tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(slopes, [tail, 100 - tail])
     return LengthBias(float(start[0]), Interval(float(low), float(high)), unit, len(wins))
 
@@ -101,8 +100,3 @@ def _fit(rows: _Rows, weights: np.ndarray, start: np.ndarray, steps: int) -> np.
         if np.abs(step).max() < _SMALL:
             break
     return at
-
-
-def _places(names: Collection[Hashable]) -> np.ndarray:
-    places: dict[Hashable, int] = {}
-    return np.array([places.setdefault(name, len(places)) for name in names], dtype=int)

@@ -9,7 +9,7 @@ a logistic function of the length difference, and the controlled win rate is wha
 This is ours and not the published figure. The published model has one more term, the difficulty of each instruction,
 learned from all models and in no public repository, and is fitted with cross-validated L1 on rows of gamed baselines
 too. On the released annotations of version 1 the two differ by 0 to 10 points; on those of version 2, where weak
-models hardly ever write as much as the baseline, ours lies up to 14 points higher. So compare ours with ours.
+models hardly ever write as much as the baseline, ours is up to 14 points higher. So compare ours with ours.
 """
 
 import math
@@ -21,8 +21,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, ndtri, xlogy
 
-from zephyr_lab.scoring.annotations import DRAW
-from zephyr_lab.scoring.intervals import SHARE, Interval, all_equal, constant_interval, interval_of_few
+from zephyr_lab.scoring.intervals import (
+    CONFIDENCE,
+    SHARE,
+    Interval,
+    all_equal,
+    constant_interval,
+    interval_of_few,
+    numbered,
+)
 
 # A normal prior on the slope, this wide, keeps it finite where length alone decides every row. tanh stays in [-1, 1],
 # so a slope of 5 takes a fair coin to 99.3 %: with a few dozen rows the prior moves nothing that shows.
@@ -60,11 +67,7 @@ class LengthControlled:
 
 
 def length_controlled_win_rate(
-    wins: ArrayLike,
-    differences: ArrayLike,
-    instructions: Collection[Hashable] | None = None,
-    *,
-    confidence: float = 0.95,
+    wins: ArrayLike, differences: ArrayLike, instructions: Collection[Hashable] | None = None
 ) -> LengthControlled:
     """The controlled win rate of rows with `wins` in [0, 1] and length `differences` in characters, (row,) each.
 
@@ -73,39 +76,37 @@ def length_controlled_win_rate(
     ValueError where a win is outside [0, 1] or the lengths differ.
     """
     wins, differences = np.asarray(wins, dtype=float), np.asarray(differences, dtype=float)
-    names = np.arange(len(wins)) if instructions is None else _places(instructions)
+    names = np.arange(len(wins)) if instructions is None else numbered(instructions)
     if not len(wins) == len(differences) == len(names):
         raise ValueError(f"got {len(wins)} wins, {len(differences)} differences, {len(names)} instructions")
     known = np.isfinite(wins) & np.isfinite(differences)
     wins, differences, names = wins[known], differences[known], names[known]
     if ((wins < 0) | (wins > 1)).any():
         raise ValueError("a win must be 0 (baseline) to 1 (model)")
-    result = _without_fit(wins, differences, names, confidence) or _with_fit(wins, differences, names, confidence)
+    result = _without_fit(wins, differences, names) or _with_fit(wins, differences, names)
     return replace(result, left_out=int(len(known) - known.sum()))
 
 
-def _without_fit(
-    wins: np.ndarray, differences: np.ndarray, names: np.ndarray, confidence: float
-) -> LengthControlled | None:
+def _without_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray) -> LengthControlled | None:
     """The answer where there is nothing to fit; None where there is."""
     rows = len(wins)
     if rows < 2:
         return LengthControlled(None, None, None, rows, statement="fewer than two rows with both lengths")
     mean = wins.mean()
     if not differences.any():
-        interval = _mean_interval(wins, names, confidence)
+        interval = _mean_interval(wins, names)
         statement = "every answer is as long as the baseline's" + ("" if interval else f"; {_ALONE}")
         return LengthControlled(float(100 * mean), interval, None, rows, statement=statement)
     if np.ptp(differences) == 0:
         statement = f"every answer differs by {differences[0]:.0f} characters: length and quality are one"
         return LengthControlled(None, None, None, rows, statement=statement)
     if min(mean, 1 - mean) < _DECIDED:
-        statement = f"the {'model' if mean > DRAW else 'baseline'} wins every row"
+        statement = f"the {'model' if mean > 0.5 else 'baseline'} wins every row"
         return LengthControlled(float(100 * round(mean)), None, None, rows, statement=statement)
     return None
 
 
-def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray, confidence: float) -> LengthControlled:
+def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray) -> LengthControlled:
     x = np.tanh(differences / differences.std(ddof=1))
     slope, intercept = _fit(x, wins)
     value = float(100 * expit(intercept))
@@ -116,9 +117,9 @@ def _with_fit(wins: np.ndarray, differences: np.ndarray, names: np.ndarray, conf
     if instructions < 2:
         return LengthControlled(value, None, slope, len(wins), statement=_ALONE)
     if all_equal(wins):  # draws or one weight at every length: the fit is perfect, and its error 0
-        interval = _percent(constant_interval(float(wins.mean()), instructions, SHARE, confidence=confidence))
+        interval = _percent(constant_interval(float(wins.mean()), instructions, SHARE))
         return LengthControlled(value, interval, slope, len(wins), statement=_extrapolation(differences))
-    half = ndtri((1 + confidence) / 2) * _intercept_error(x, wins, slope, intercept, names)
+    half = ndtri((1 + CONFIDENCE) / 2) * _intercept_error(x, wins, slope, intercept, names)
     interval = _percent(Interval(float(expit(intercept - half)), float(expit(intercept + half))))
     return LengthControlled(value, interval, slope, len(wins), statement=_extrapolation(differences))
 
@@ -172,26 +173,26 @@ def _intercept_error(x: np.ndarray, wins: np.ndarray, slope: float, intercept: f
 
 
 def _separated(x: np.ndarray, wins: np.ndarray) -> bool:
-    """Whether one length tells wins from losses without a miss; fractions and draws leave room for doubt."""
+    """Whether one length separates wins from losses without a miss; fractions and draws leave room for doubt."""
     if not np.isin(wins, (0.0, 1.0)).all():
         return False
     won, lost = x[wins == 1], x[wins == 0]
     return bool(won.min() >= lost.max() or won.max() <= lost.min())
 
 
-def _mean_interval(wins: np.ndarray, names: np.ndarray, confidence: float) -> Interval | None:
+def _mean_interval(wins: np.ndarray, names: np.ndarray) -> Interval | None:
     """Where there is no length to control: the plain mean with the same kind of error, of few wins or losses the exact
     one; None for a single instruction."""
     mean, instructions = float(wins.mean()), len(np.unique(names))
     if instructions < 2:
         return None
-    few = interval_of_few(mean, instructions, confidence=confidence)
+    few = interval_of_few(mean, instructions)
     if few is not None:
         return _percent(few)
     if all_equal(wins):
-        return _percent(constant_interval(mean, instructions, SHARE, confidence=confidence))
+        return _percent(constant_interval(mean, instructions, SHARE))
     deviations = _sums((wins - wins.mean())[:, None], names)
-    half = ndtri((1 + confidence) / 2) * math.sqrt((deviations**2).sum()) / len(wins)
+    half = ndtri((1 + CONFIDENCE) / 2) * math.sqrt((deviations**2).sum()) / len(wins)
     return _percent(Interval(max(0.0, float(wins.mean() - half)), min(1.0, float(wins.mean() + half))))
 
 
@@ -203,8 +204,3 @@ def _sums(rows: np.ndarray, names: np.ndarray) -> np.ndarray:
     """The rows of each name added up, (name, column)."""
     places = np.unique(names, return_inverse=True)[1]
     return np.column_stack([np.bincount(places, column) for column in rows.T])
-
-
-def _places(names: Collection[Hashable]) -> np.ndarray:
-    places: dict[Hashable, int] = {}
-    return np.array([places.setdefault(name, len(places)) for name in names], dtype=int)

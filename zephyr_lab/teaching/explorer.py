@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
+from zephyr_lab.reporting.style import Picture
 from zephyr_lab.teaching import toy
 from zephyr_lab.teaching.few_preferences import best_for, fit_rewards
 from zephyr_lab.teaching.toy import PairTable, Toy

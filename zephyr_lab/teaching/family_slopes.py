@@ -7,8 +7,7 @@ import torch
 
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import looks
+from zephyr_lab.reporting.style import Picture, looks
 
 MARGINS = (-4.0, 16.0)  # nats: from a pair that is lost to one that is far apart
 POINTS = 101

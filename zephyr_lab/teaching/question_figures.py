@@ -4,8 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from zephyr_lab.reporting import figures
-from zephyr_lab.reporting.picture import Picture
-from zephyr_lab.reporting.style import looks
+from zephyr_lab.reporting.style import Picture, looks
 from zephyr_lab.teaching.questions import MEAN, SUM
 
 _TOKENS = {"up to 3 tokens": (1, 3, "v"), "4 or 5": (4, 5, "o"), "6 and more": (6, 99, "^")}

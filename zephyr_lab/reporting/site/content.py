@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.reporting import claims, ledger, model_matrix
+from zephyr_lab.reporting import claims, ledger, tables
+from zephyr_lab.reporting.site import model_matrix
+from zephyr_lab.scoring.intervals import Estimate
 
-OURS = ("recomputed", "retrained")
 SHEET_ROWS = 40  # of a table that is shown as it is; the file is one click away
-COMMITTED = "committed"  # the site's folder for what lies in figures/
+COMMITTED = "committed"  # the site's folder for the files of figures/
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Number:
-    """One row of the tidy frame of scores; absent values are None."""
+    """A line of a table of scores."""
 
     row: str
     metric: str
     kind: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-    seeds: int | None
-    interval: str | None
+    number: Estimate
     source: str | None
 
 
@@ -83,12 +79,12 @@ class Item:
 
     described: ledger.Item
     status: str
-    run: Run | None  # the notebook run that made it here
+    run: Run | None  # of the notebook that made it
     files: tuple[str, ...]
     lines: tuple[Line, ...]
     sheets: tuple[Sheet, ...]
-    present: tuple[str, ...]  # kinds of number that are there
-    lacking: dict[str, str]  # what is not, and why
+    present: tuple[str, ...]  # kinds of number that it shows
+    lacking: dict[str, str]  # what it does not, and why
 
     @property
     def page(self) -> str:
@@ -146,10 +142,10 @@ class SiteContent:
 
 def collect(profile: str, stale: Iterable[str]) -> SiteContent:
     """What the site of `profile` shows, from this run and from what is committed; `stale` names notebooks."""
-    found = runs(profile)
-    pieces = ledger.fragments(profile)
-    by_name = {run.name: run for run in found}
-    made = {item["id"]: by_name.get(piece["notebook"]) for piece in pieces for item in piece["items"]}
+    finished = runs(profile)
+    fragments = ledger.fragments(profile)
+    by_name = {run.name: run for run in finished}
+    made_by = {item["id"]: by_name.get(fragment["notebook"]) for fragment in fragments for item in fragment["items"]}
     current, committed = ledger.collect(profile, stale=stale), ledger.committed()
     old = {entry["id"]: entry["files"] for entry in (committed or {"items": []})["items"]}
     known = ledger.items()
@@ -157,15 +153,15 @@ def collect(profile: str, stale: Iterable[str]) -> SiteContent:
         profile=profile,
         ledger=current,
         committed=committed,
-        runs=tuple(found),
+        runs=tuple(finished),
         items=tuple(
-            _item(known[entry["id"]], entry, old.get(entry["id"], []), made.get(entry["id"]))
+            _item(known[entry["id"]], entry, old.get(entry["id"], []), made_by.get(entry["id"]))
             for entry in current["items"]
         ),
         claims={paper: claims.load(paper) for paper in claims.PAPERS},
-        reasons={claim["id"]: claim for piece in pieces for claim in piece["claims"]},
-        findings=tuple(finding for piece in pieces for finding in piece["findings"]),
-        exact=tuple(check for piece in pieces for check in piece["exact"]),
+        reasons={claim["id"]: claim for fragment in fragments for claim in fragment["claims"]},
+        findings=tuple(finding for fragment in fragments for finding in fragment["findings"]),
+        exact=tuple(check for fragment in fragments for check in fragment["exact"]),
         families=model_matrix.read(),
     )
 
@@ -173,12 +169,11 @@ def collect(profile: str, stale: Iterable[str]) -> SiteContent:
 def runs(profile: str) -> list[Run]:
     """Executed notebooks that finished: those with a record beside them, in the order of their numbers."""
     folder = paths.build_dir(profile) / "notebooks"
-    found = []
-    for source in sorted(paths.notebooks_dir().glob("*.ipynb")):
-        executed, record = folder / source.name, folder / f"{source.stem}.run.json"
-        if executed.is_file() and record.is_file():
-            found.append(Run(source.stem, executed, files.read_json(record)))
-    return found
+    executed = [folder / source.name for source in sorted(paths.notebooks_dir().glob("*.ipynb"))]
+    pairs = [(path, path.with_suffix(".run.json")) for path in executed]
+    return [
+        Run(path.stem, path, files.read_json(record)) for path, record in pairs if path.is_file() and record.is_file()
+    ]
 
 
 def clock_seconds(records: Iterable[Mapping[str, Any]]) -> float:
@@ -196,7 +191,10 @@ def numbers(path: Path) -> list[Number]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        return [_number(row) for row in reader] if _is_tidy(reader.fieldnames) else []
+        rows = list(reader) if _is_tidy(reader.fieldnames) else []
+    return [
+        Number(row["row"], row["metric"], row["kind"], tables.estimate(row), row.get("source") or None) for row in rows
+    ]
 
 
 def sheet(path: Path) -> Sheet | None:
@@ -216,17 +214,14 @@ def beside(committed: Iterable[Number], ours: Iterable[Number]) -> list[Line]:
     Published values come from either frame; a published value that nothing of ours answers has a line of its own,
     of kind "quoted".
     """
-    committed, ours = list(committed), list(ours)
-    quoted = {(number.row, number.metric): number for number in [*committed, *ours] if number.kind == "quoted"}
-    old = {(number.row, number.metric, number.kind): number for number in committed if number.kind in OURS}
-    new = {(number.row, number.metric, number.kind): number for number in ours if number.kind in OURS}
-    answered = {key[:2] for key in [*old, *new]}
-    wanted = dict.fromkeys(
-        (number.row, number.metric, number.kind)
-        for number in [*ours, *committed]
-        if number.kind in OURS or (number.row, number.metric) not in answered
-    )
-    return [Line(*key, quoted.get(key[:2]), old.get(key), new.get(key)) for key in wanted]
+    old, new = ({(one.row, one.metric, one.kind): one for one in side} for side in (committed, ours))
+    quoted = {key[:2]: number for key, number in (old | new).items() if key[2] == "quoted"}
+    answered = {key[:2] for key in [*old, *new] if key[2] != "quoted"}
+    wanted = dict.fromkeys(key for key in [*new, *old] if key[2] != "quoted" or key[:2] not in answered)
+    return [
+        Line(*key, quoted.get(key[:2]), *((side.get(key) if key[2] != "quoted" else None) for side in (old, new)))
+        for key in wanted
+    ]
 
 
 def address(name: str) -> str:
@@ -237,14 +232,18 @@ def address(name: str) -> str:
 
 
 def _item(described: ledger.Item, entry: dict[str, Any], committed: list[str], run: Run | None) -> Item:
-    mine = [name for name in entry["files"] if name.startswith("build/")]
+    def tables_of(names: list[str]) -> list[Path]:
+        return [paths.project_root() / name for name in names if name.endswith(".csv")]
+
+    ours = tables_of([name for name in entry["files"] if name.startswith("build/")])
+    old, new = ([one for path in side for one in numbers(path)] for side in (tables_of(committed), ours))
     return Item(
         described=described,
         status=entry["status"],
         run=run,
         files=tuple(address(name) for name in entry["files"]),
-        lines=tuple(beside(_all_numbers(committed), _all_numbers(mine))),
-        sheets=tuple(found for name in entry["files"] if (found := _sheet(name)) is not None),
+        lines=tuple(beside(old, new)),
+        sheets=tuple(filter(None, map(sheet, tables_of(entry["files"])))),
         present=tuple(entry["present"]),
         lacking=entry["lacking"],
     )
@@ -252,35 +251,3 @@ def _item(described: ledger.Item, entry: dict[str, Any], committed: list[str], r
 
 def _is_tidy(header: Sequence[str] | None) -> bool:
     return {"row", "metric", "kind", "value"} <= set(header or ())
-
-
-def _all_numbers(names: Iterable[str]) -> list[Number]:
-    return [one for name in names if name.endswith(".csv") for one in numbers(paths.project_root() / name)]
-
-
-def _sheet(name: str) -> Sheet | None:
-    return sheet(paths.project_root() / name) if name.endswith(".csv") else None
-
-
-def _number(row: dict[str, str]) -> Number:
-    def text(name: str) -> str | None:
-        return row.get(name) or None
-
-    def real(name: str) -> float | None:
-        return float(row[name]) if row.get(name) else None
-
-    def count(name: str) -> int | None:
-        return int(float(row[name])) if row.get(name) else None
-
-    return Number(
-        row=row["row"],
-        metric=row["metric"],
-        kind=row["kind"],
-        value=real("value"),
-        low=real("low"),
-        high=real("high"),
-        n=count("n"),
-        seeds=count("seeds"),
-        interval=text("interval"),
-        source=text("source"),
-    )

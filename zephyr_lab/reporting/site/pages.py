@@ -1,11 +1,13 @@
-"""The pages of the site as Markdown, from the templates in site_assets/*.j2, where words and layout are.
+"""The pages of the site as Markdown, from the templates in assets/*.j2, where words and layout are.
 
 Nothing is read here but templates. Text comes in plain and leaves escaped.
 """
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,20 +16,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+import zephyr_lab
 from zephyr_lab.engine.run_records import kept_lines
-from zephyr_lab.reporting import model_matrix, site_api
 from zephyr_lab.reporting.ledger import effect_text, finding_word, other_seeds, required
-from zephyr_lab.reporting.model_matrix import Matrix
-from zephyr_lab.reporting.site_content import Item, Number, Run, SiteContent
-from zephyr_lab.reporting.site_notebooks import raw
+from zephyr_lab.reporting.site import model_matrix, pages
+from zephyr_lab.reporting.site.content import Item, Number, Run, SiteContent
+from zephyr_lab.reporting.site.model_matrix import Matrix
+from zephyr_lab.reporting.site.notebooks import raw
+from zephyr_lab.scoring.intervals import Estimate, Interval
 
-PAPERS = {
-    "zephyr": "Zephyr",
-    "kd_dae": "KD + DAE",
-    "eda": "EDA",
-    "teaching": "Teaching",
-    "overview": "Documents",
-}
+PAPERS = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "teaching": "Teaching", "overview": "Documents"}
 # From good news to no news; the order in which counts are shown.
 VERDICTS = (
     "reproduced", "direction only", "right", "not resolved", "imprecise", "unsupported", "contradicted", "wrong",
@@ -103,7 +101,7 @@ def families_page(matrix: Matrix) -> str:
 
 def api_page() -> str:
     """The public functions, with signature and docstring."""
-    return _page("api", packages=site_api.packages())
+    return _page("api", packages=pages.packages())
 
 
 def notebook_header(run: Run) -> str:
@@ -111,30 +109,17 @@ def notebook_header(run: Run) -> str:
     return _page("header", run=run)
 
 
-def number(value: Number | None) -> str:
+def number(shown: Number | None) -> str:
     """`6.86 [6.43, 7.26]`, with as many digits as the width of the interval gives sense to; a dash for None."""
-    if value is None or value.value is None:
+    if shown is None or shown.number.value is None:
         return NONE
-    if value.low is None or value.high is None or value.low == value.high:  # equal ends: the interval's name says why
-        return f"{value.value:.6g}"
-    digits = decimals(value.high - value.low)
-    return f"{value.value:.{digits}f}" + interval([value.low, value.high], digits)
+    spread = shown.number.spread
+    return shown.number.text(f".{decimals(spread)}f" if spread else ".6g")
 
 
 def decimals(width: float) -> int:
     """Digits after the point that show an interval of this width to two figures; at least 2 and at most 6."""
-    if width <= 0:
-        return 2
-    exponent = int(f"{width:e}".partition("e")[2])
-    return min(6, max(2, 1 - exponent))
-
-
-def interval(ends: Sequence[float] | None, digits: int | None = None) -> str:
-    """` [low, high]`, with a space before it to follow a value; empty for None."""
-    if not ends:
-        return ""
-    low, high = (plain(end) if digits is None else f"{end:.{digits}f}" for end in ends)
-    return f" [{low}, {high}]"
+    return min(6, max(2, 1 - int(f"{width:e}".partition("e")[2])))
 
 
 def plain(value: Any) -> str:
@@ -155,7 +140,7 @@ def _page(template: str, **values: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    folder = Path(__file__).with_name("site_assets")
+    folder = Path(__file__).with_name("assets")
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -170,9 +155,9 @@ def _templates() -> Environment:
         "effect": effect_text,
         "entry": lambda item: f"{item.described.title} <{item.page}>",
         "finding_word": finding_word,
-        "interval": interval,
+        "finding": _finding,
         "keep_lines": lambda text: Markup(str(escape(text)).replace("\n", LINE_END)),
-        "machine": lambda made: list(_machine(made)),
+        "machine": _machine,
         "number": number,
         "paper": lambda name: PAPERS.get(name, name),
         "parameters": _parameters,
@@ -194,6 +179,12 @@ def _raw(caller: Callable[[], str]) -> Markup:
     return Markup(raw("\n".join(filter(None, lines)).replace(LINE_END, "\n")))
 
 
+def _finding(finding: Mapping[str, Any]) -> str:
+    """Our number of a finding, with its interval."""
+    ends = finding.get("interval")
+    return Estimate(finding["ours"], Interval(*ends) if ends else None, None).text(".4g")
+
+
 def _verdict_counts(content: SiteContent) -> list[tuple[str, int]]:
     counts = Counter(claim["verdict"] for claim in content.ledger["claims"])
     return [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
@@ -205,21 +196,69 @@ def _parameters(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in values.items() if value is not None]
 
 
-def _commit(made: Mapping[str, Any]) -> str:
-    git = made.get("git") or {}
+def _commit(provenance: Mapping[str, Any]) -> str:
+    git = provenance.get("git") or {}
     commit = git["commit"][:12] if git.get("commit") else "not a git checkout"
     return commit + (" with uncommitted changes" if git.get("changed") else "")
 
 
-def _machine(made: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _machine(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the run was made on and with: names and values of the record's list."""
-    machine = ", ".join(str(made[key]) for key in ("cpu", "system") if made.get(key))
-    versions = ", ".join(f"{name} {version}" for name, version in made.get("packages", {}).items())
-    for name, value in (("machine", machine), ("Python", made.get("python", "")), ("versions", versions)):
-        if value:
-            yield name, value
+    machine = ", ".join(str(provenance[key]) for key in ("cpu", "system") if provenance.get(key))
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.get("packages", {}).items())
+    lines = [("machine", machine), ("Python", provenance.get("python", "")), ("versions", versions)]
+    return [line for line in lines if line[1]]
 
 
 def _when(run: Run) -> str:
     finished = run.record.get("finished")
     return f"{datetime.fromtimestamp(finished, UTC):%Y-%m-%d %H:%M} UTC" if finished else ""
+
+
+ROOT = Path(zephyr_lab.__file__).parent
+# What somebody calls: package -> what it is for, in the order of the page.
+PACKAGES = {
+    "methods": "Training functions: a model, a tokenizer and rows in, the log out",
+    "losses": "Losses, one value a pair, token or position",
+    "losses/fast": "Lean twins of the losses, tested equal to them",
+    "scoring": "Scores with intervals",
+    "data": "Filters, preference pairs, chat templates",
+    "lab": "The words of notebooks",
+}
+WORDS = {"Laboratory", "Arm", "Rows", "Answers", "Claims"}  # of lab/, whose methods a notebook calls
+
+
+@dataclass(frozen=True)
+class Described:
+    """A public function or method: its dotted name below zephyr_lab, its signature and its docstring."""
+
+    name: str
+    signature: str
+    text: str
+
+
+def packages() -> dict[str, tuple[str, list[Described]]]:
+    """By package: what it is for, and its public functions in the order of files and lines."""
+    return {name.replace("/", "."): (purpose, list(_functions(name))) for name, purpose in PACKAGES.items()}
+
+
+def _functions(package: str) -> Iterator[Described]:
+    for path in sorted((ROOT / package).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        module = f"{package.replace('/', '.')}.{path.stem}"
+        for node in tree.body:
+            if package == "lab":
+                if isinstance(node, ast.ClassDef) and (node.name in WORDS or node.name.endswith("Lab")):
+                    yield from (_described(f"lab.{node.name}", one) for one in node.body if _is_public(one))
+            elif _is_public(node) and (package != "methods" or node.name.startswith("train_")):
+                yield _described(module, node)
+
+
+def _is_public(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and bool(ast.get_docstring(node))
+
+
+def _described(owner: str, node: ast.FunctionDef) -> Described:
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
+    return Described(f"{owner}.{node.name}", f"{node.name}({arguments}){returns}", ast.get_docstring(node) or "")

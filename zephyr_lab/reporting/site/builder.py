@@ -1,7 +1,7 @@
 """The static report of a profile: index of items, executed notebooks, ledger; opens from a memory stick.
 
 Everything shown is read from files; nothing is executed and nothing is fetched, neither at build nor at view. The
-site is built beside its place and moved there when it is whole, and only where an input has changed.
+site is built beside the old one and takes its place when it is whole, and only where an input has changed.
 """
 
 import json
@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import locks
 
-ASSETS = Path(__file__).with_name("site_assets")
+ASSETS = Path(__file__).with_name("assets")
 SCHEMA = 1
 
 
@@ -38,10 +37,8 @@ class Report:
 def build(profile: str, *, stale: Iterable[str] = ()) -> Report:
     """Bring `build/<profile>/site/` up to date with the run, the committed figures and the papers' files.
 
-    `stale` names notebooks whose products do not stand any more.
-
-    Raises ValueError where a page refers to something outside the site or Sphinx has any complaint, naming the page;
-    the old site, if any, then stays as it was.
+    stale: notebooks whose products are out of date. Raises ValueError where a page refers to something outside the site
+    or Sphinx has any complaint, naming the page; the old site, if any, then stays as it was.
     """
     with locks.held(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits, and finds the first one's
         return _build(profile, frozenset(stale))
@@ -51,9 +48,9 @@ def _build(profile: str, stale: frozenset[str]) -> Report:
     begun = time.monotonic()
     target = paths.build_dir(profile) / "site"
     digest = inputs_digest(profile, stale)
-    standing = _standing(target, digest)
-    if standing is not None:
-        return Report(target / "index.html", False, standing["pages"], time.monotonic() - begun)
+    pages_before = _pages_up_to_date(target, digest)
+    if pages_before is not None:
+        return Report(target / "index.html", False, pages_before, time.monotonic() - begun)
 
     work = paths.build_dir(profile) / ".site"
     shutil.rmtree(work, ignore_errors=True)
@@ -83,23 +80,22 @@ def inputs_digest(profile: str, stale: Iterable[str]) -> str:
 
 def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     """Write the pages of `profile` as Sphinx reads them, below the new folder `source`."""
-    from zephyr_lab.reporting import site_content as content
-    from zephyr_lab.reporting import site_notebooks, site_pages
+    from zephyr_lab.reporting.site import content, notebooks, pages
 
     site = content.collect(profile, stale)
     papers = _write_papers(source)
     known = {run.path.name: run.path.name for run in site.runs}
-    _write(source / "index.md", site_pages.index_page(site, papers))
-    _write(source / "ledger.md", site_pages.ledger_page(site))
-    _write(source / "api.md", site_pages.api_page())
+    _write(source / "index.md", pages.index_page(site, papers))
+    _write(source / "ledger.md", pages.ledger_page(site))
+    _write(source / "api.md", pages.api_page())
     if site.families:
-        _write(source / "families.md", site_pages.families_page(site.families))
+        _write(source / "families.md", pages.families_page(site.families))
     for item in site.items:
-        _write(source / f"{item.page}.md", site_pages.item_page(item))
+        _write(source / f"{item.page}.md", pages.item_page(item))
     for run in site.runs:
-        page = site_notebooks.prepare(
+        page = notebooks.prepare(
             files.read_json(run.path),
-            header=site_pages.notebook_header(run),
+            header=pages.notebook_header(run),
             link=lambda target: _place(target, known, papers),
         )
         _write(source / "notebooks" / f"{run.name}.ipynb", json.dumps(page))
@@ -115,13 +111,13 @@ def run_sphinx(source: Path, target: Path, *, doctrees: Path) -> None:
 
     Raises ValueError with Sphinx's first complaint, which names the page.
     """
-    starter = [sys.executable, "-m", "zephyr_lab.reporting.sphinx_process", str(os.getpid())]
+    starter = [sys.executable, "-m", "zephyr_lab.reporting.site.sphinx_process", str(os.getpid())]
     command = [*starter, "-b", "html", "-q", "-W", "--keep-going", "-d", doctrees, source, target]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
-    if done.returncode != 0:
-        complaints = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
-        said = (complaints or done.stderr.strip().splitlines() or ["no message"])[0]
-        raise ValueError(f"the report could not be built: {said.replace(str(source) + os.sep, '')}")
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    if finished.returncode != 0:
+        complaints = [line for line in finished.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        first = (complaints or finished.stderr.strip().splitlines() or ["no message"])[0]
+        raise ValueError(f"the report could not be built: {first.replace(str(source) + os.sep, '')}")
 
 
 def mathjax() -> Path:
@@ -133,16 +129,14 @@ def mathjax() -> Path:
 def outside_references(site: Path) -> list[str]:
     """What the pages would fetch from another host, as "page: address". Plain links are not fetched and may stay."""
     in_style = re.compile(r"""(?:url\(\s*["']?|@import\s+["'])((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
-    found = []
+    fetched = []
     for path in sorted(site.rglob("*.html")):
         page = _Fetched()
         page.feed(path.read_text(encoding="utf-8"))
-        found += [f"{path.relative_to(site)}: {address}" for address in page.addresses]
+        fetched += [(path, address) for address in page.addresses]
     for path in sorted(site.rglob("*.css")):
-        found += [
-            f"{path.relative_to(site)}: {address}" for address in in_style.findall(path.read_text(encoding="utf-8"))
-        ]
-    return found
+        fetched += [(path, address) for address in in_style.findall(path.read_text(encoding="utf-8"))]
+    return [f"{path.relative_to(site)}: {address}" for path, address in fetched]
 
 
 class _Fetched(HTMLParser):
@@ -167,7 +161,11 @@ def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
     """(logical name, file) of everything the site is made of, in a fixed order."""
     build_folder, root = paths.build_dir(profile), paths.project_root()
     trees = [(f"build/{name}", build_folder / name) for name in ("notebooks", "figures", "tables", "ledger")]
-    trees += [("figures", paths.figures_dir()), ("papers", paths.papers_dir()), ("reporting", Path(__file__).parent)]
+    trees += [
+        ("figures", paths.figures_dir()),
+        ("papers", paths.papers_dir()),
+        ("reporting", Path(__file__).parents[1]),
+    ]
     for name, folder in trees:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -177,14 +175,14 @@ def _inputs(profile: str) -> Iterator[tuple[str, Path]]:
             yield name, root / name
 
 
-def _standing(target: Path, digest: str) -> dict[str, Any] | None:
-    """The record of the site that stands there, where it is whole and of these inputs."""
+def _pages_up_to_date(target: Path, digest: str) -> int | None:
+    """How many pages the old site has, if it is whole and of these inputs."""
     record = target / "site.json"
     if not record.is_file():
         return None
-    standing = files.read_json(record)
-    whole = (target / "index.html").is_file() and sum(1 for _ in target.rglob("*.html")) == standing.get("pages")
-    return standing if standing.get("digest") == digest and whole else None
+    old = files.read_json(record)
+    whole = (target / "index.html").is_file() and sum(1 for _ in target.rglob("*.html")) == old.get("pages")
+    return old["pages"] if old.get("digest") == digest and whole else None
 
 
 def _write_papers(source: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Executed notebooks made ready for the site: safe outputs, links that work, a line that says how they were run.
+"""Executed notebooks prepared for the site: safe outputs, links that work, a line that says how they were run.
 
 Outputs hold text that models wrote, so HTML in them passes an allow-list; what needs scripts (an animation, a
 precomputed slider) is kept inside a sandboxed frame that can reach neither the page nor any network.
@@ -50,7 +50,7 @@ def prepare(notebook: Notebook, *, header: str, link: Link) -> Notebook:
     """A copy of an executed notebook for the site.
 
     `header` is HTML, set under the first cell (the title). `link` maps the target of a relative link in prose to
-    its place on the site, or to None where it has none: the text then stays without the link.
+    its address on the site, or to None where it has none: the text then stays without the link.
     """
     cells = [_cell(cell, link) for cell in notebook["cells"]]
     after_title = 1 if cells and cells[0]["cell_type"] == "markdown" else 0
@@ -72,7 +72,7 @@ def raw(content: str) -> str:
 
 
 def safe_html(content: str) -> str:
-    """HTML of an output, cut down to what may stand in a page: tables, text, embedded pictures, plain links.
+    """HTML of an output, cut down to what a page may hold: tables, text, embedded pictures, plain links.
 
     Content with scripts or frames becomes a sandboxed frame instead.
     """
@@ -102,19 +102,15 @@ def markdown_to_html(text: str) -> str:
 def rewrite_links(markdown: str, link: Link) -> str:
     """Relative links of a markdown cell brought to the site; links that lead nowhere become plain text."""
 
-    def place(match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
         text, target = match["text"], match["target"]
         if re.match(r"[a-z]+:|#", target):
             return match[0]
-        found = link(target)
-        return f"[{text}]({found})" if found else text
+        address = link(target)
+        return f"[{text}]({address})" if address else text
 
-    return _outside_code(markdown, lambda prose: _LINK.sub(place, prose))
-
-
-def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
-    parts = re.split(r"(```.*?```|`[^`\n]*`)", markdown, flags=re.DOTALL)
-    return "".join(part if index % 2 else change(part) for index, part in enumerate(parts))
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", markdown, flags=re.DOTALL)  # code at odd places
+    return "".join(part if index % 2 else _LINK.sub(rewritten, part) for index, part in enumerate(parts))
 
 
 def _cell(cell: dict[str, Any], link: Link) -> dict[str, Any]:
