@@ -13,7 +13,7 @@ from zephyr_lab.data.filters_casing import learn_forms, repair_casing
 from zephyr_lab.data.filters_disclaimers import PHRASES, disclaimer
 from zephyr_lab.data.filters_quality import detection, wilson_interval
 from zephyr_lab.data.filters_truncation import is_ended
-from zephyr_lab.world import defects, dialogues
+from zephyr_lab.world import answers, dialogues
 
 # --- casing --------------------------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ def test_planted_defects_are_found(rule, planted, precision, recall):
 
 
 def test_clean_answers_of_the_world_are_left_alone():
-    made = dialogues.dialogues(6, 500, noise=defects.CLEAN, domain_share=0.3)
+    made = dialogues.dialogues(6, 500, noise=answers.CLEAN, domain_share=0.3)
     verdicts = run(["truecase", "truncated", "disclaimer_preface"], *(schemas.dialogue(Row(1, r)) for r in made.rows))
     assert [verdict.dialogue.row.data["data"] for verdict in verdicts if any(verdict.hits.values())] == []
 

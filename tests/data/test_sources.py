@@ -45,7 +45,7 @@ def test_the_world_s_splits_differ_and_repeat_themselves():
 
 
 def test_options_reach_the_world_s_generator():
-    from zephyr_lab.world.defects import CLEAN
+    from zephyr_lab.world.answers import CLEAN
 
     (talk,) = World("dialogues", {"train": 1}, options={"noise": CLEAN, "domain_share": 1.0}).rows("train")
     assert talk.data["data"][1][0].isupper()

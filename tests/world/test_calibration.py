@@ -6,8 +6,7 @@ import pytest
 
 from zephyr_lab.world.calibration import noise_sd, pair_errors
 from zephyr_lab.world.completions import completions
-from zephyr_lab.world.judge import RubricJudge, grade
-from zephyr_lab.world.pairwise import Comparison, PairJudge
+from zephyr_lab.world.judge import Comparison, PairJudge, RubricJudge, grade
 
 # 95 % intervals of twenty seeds: fewer than fifteen hits has a probability of 0.0003
 SEEDS, LEAST_HITS = 20, 15

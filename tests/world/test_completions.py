@@ -6,10 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from zephyr_lab.world.completions import completions, prompts
-from zephyr_lab.world.defects import CLEAN, POOR
+from zephyr_lab.world.answers import CLEAN, POOR
+from zephyr_lab.world.completions import FOUR, Generator, Procedural, Prompt, completions, prompts
 from zephyr_lab.world.facts import build
-from zephyr_lab.world.generators import FOUR, Generator, Procedural, Prompt
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.ratings import ASPECTS, Rater, domain_aspects, true_aspects
 from zephyr_lab.world.shop import shop

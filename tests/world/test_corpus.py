@@ -3,7 +3,7 @@ from itertools import islice
 import pytest
 
 from zephyr_lab.world import corpus
-from zephyr_lab.world.defects import CLEAN
+from zephyr_lab.world.answers import CLEAN
 
 DOCUMENTS = corpus.documents(0, 8000)
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from zephyr_lab.world.judge import grade
-from zephyr_lab.world.objectives import WORD_PRICE, value
+from zephyr_lab.world.judge import WORD_PRICE, grade, value
 from zephyr_lab.world.task import Check, Turn
 
 TURN = Turn(

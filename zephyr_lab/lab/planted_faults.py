@@ -1,6 +1,6 @@
 """Dialogues with planted faults, what rules find in them, and what they leave.
 
-The faults are planted by `world.defects`, whose phrases are not the filter's. World dialogues are drawn under seeds
+The faults are planted by `world.answers`, whose phrases are not the filter's. World dialogues are drawn under seeds
 0 to N-1, filtered seed by seed and pooled; intervals are over answers or dialogues. Shares are in percent. A rule is
 one of `data.filters` by name, or a `Rule` of one's own.
 """
@@ -22,7 +22,7 @@ from zephyr_lab.lab.data_sizes import Filtering
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
 from zephyr_lab.world import benchmark, dialogues
-from zephyr_lab.world.defects import PREFACES
+from zephyr_lab.world.answers import PREFACES
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import Turn
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from zephyr_lab.world import catalogue
-from zephyr_lab.world.answers import answer
-from zephyr_lab.world.defects import Noise
+from zephyr_lab.world.answers import Noise, answer
 from zephyr_lab.world.facts import TINY, Facts, WorldSize, build
 from zephyr_lab.world.shop import GROUPS, shop
 from zephyr_lab.world.task import Task, Turn, is_held_out

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from zephyr_lab.world import catalogue
-from zephyr_lab.world.answers import answer
-from zephyr_lab.world.defects import WEB, Noise
+from zephyr_lab.world.answers import WEB, Noise, answer
 from zephyr_lab.world.facts import TINY, Facts, WorldSize, build
 from zephyr_lab.world.logic import RELATIONS, draw_sum, ordering_key
 from zephyr_lab.world.task import Task, is_held_out

@@ -4,8 +4,7 @@ import random
 from dataclasses import dataclass, replace
 
 from zephyr_lab.world import benchmark, catalogue
-from zephyr_lab.world.answers import answer
-from zephyr_lab.world.defects import DIALOGUES, Noise
+from zephyr_lab.world.answers import DIALOGUES, Noise, answer
 from zephyr_lab.world.facts import TINY, WorldSize, build
 from zephyr_lab.world.task import Task, Turn, normalise
 

@@ -6,6 +6,19 @@ An ideal answer has 10. `core` is the share of the turn's checks that hold; `exp
 key phrase stands in the answer. `cost` is the second dimension: 1 point, or 2, for words that earn nothing (padding,
 false explanations). An answer with core below 0.25 and no right explanation has 3 at most. Correctness ignores case,
 so style is scored apart. Noise can be added, known and reproducible, to see what a noisy judge does to a result.
+
+A judge of pairs with planted errors: noise, a liking for the first place, a liking for length.
+
+It prefers the second answer where
+
+    exact(second) - exact(first) + length_bias (words(second) - words(first)) - position_bias + N(0, noise_sd) > 0
+
+All three are in points of the rubric (for `length_bias`, points a word). `calibration` finds them again.
+
+What a judge may want of an answer: quality by the rubric, or quality at a price for every word.
+
+Two objectives on the same verdicts: whoever changes the labels of the data and the judge from one to the other has
+changed what is learned, and nothing else.
 """
 
 import random
@@ -14,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from zephyr_lab.world.defects import FILLERS, PREFACES
+from zephyr_lab.world.answers import FILLERS, PREFACES
 from zephyr_lab.world.task import Turn, normalise, phrase, word_count
 
 LONGEST_COMPLETE = 40  # words; the longest ideal answer has about half as many
@@ -152,3 +165,58 @@ class RubricJudge:
     def _err(self, identity: str, verdict: Verdict) -> Verdict:
         error = random.Random(f"judge {self.seed}|{identity}").gauss(0.0, self.noise_sd)
         return replace(verdict, score=min(max(verdict.exact + error, 1.0), 10.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One judged pair. `preference` as in AlpacaEval's annotations: 1 the first answer, 2 the second, 1.5 a draw.
+
+    `difference` is exact(second) - exact(first); `longer` is words(second) - words(first).
+    """
+
+    preference: float
+    difference: float
+    longer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairJudge:
+    """Settings of the judge; the default is exact. Within `draw_margin` of each other, answers draw."""
+
+    noise_sd: float = 0.0
+    position_bias: float = 0.0
+    length_bias: float = 0.0
+    draw_margin: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("noise_sd", "draw_margin"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    def compare(self, turn: Turn, first: str, second: str) -> Comparison:
+        """The verdict on two answers shown in this order; equal arguments, equal verdict."""
+        shown = grade(turn, first), grade(turn, second)
+        difference, longer = shown[1].exact - shown[0].exact, shown[1].words - shown[0].words
+        margin = difference + self.length_bias * longer - self.position_bias
+        if self.noise_sd:
+            margin += random.Random(f"pair {self.seed}|{turn.prompt}|{first}|{second}").gauss(0.0, self.noise_sd)
+        preference = 1.5 if abs(margin) <= self.draw_margin else 2.0 if margin > 0 else 1.0
+        return Comparison(preference, difference, longer)
+
+
+QUALITY, BRIEF = "quality", "brief"
+OBJECTIVES = (QUALITY, BRIEF)
+WORD_PRICE = 0.5  # points a word: an explanation earns 2 and costs about 7 words
+
+
+def value(verdict: Verdict, objective: str) -> float:
+    """Points of an answer under `objective`: its exact score, less the price of its words where those count.
+
+    Raises ValueError for an unknown objective.
+    """
+    if objective == QUALITY:
+        return verdict.exact
+    if objective == BRIEF:
+        return verdict.exact - WORD_PRICE * verdict.words
+    raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")

@@ -19,8 +19,8 @@ from zephyr_lab.data.layouts import dialogue_row, prompt_id
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.methods.recipes.kd_data import DomainPairs, MixedDialogues, QualityDialogues
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import completions, defects, dialogues
-from zephyr_lab.world.generators import Procedural
+from zephyr_lab.world import answers, completions, dialogues
+from zephyr_lab.world.completions import Procedural
 from zephyr_lab.world.judge import RubricJudge
 from zephyr_lab.world.ratings import Rater
 from zephyr_lab.world.task import Turn
@@ -174,8 +174,8 @@ def _pair_row(pair: Pair, made: completions.Completions) -> dict[str, Any]:
     return {"prompt": prompt.turn.prompt, "prompt_id": prompt_id(text), **sides, "messages": sides["chosen"]}
 
 
-def _noise(name: str) -> defects.Noise:
-    return getattr(defects, name.upper())
+def _noise(name: str) -> answers.Noise:
+    return getattr(answers, name.upper())
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -21,9 +21,9 @@ from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import completions, defects, dialogues
-from zephyr_lab.world.generators import Procedural
-from zephyr_lab.world.generators import Prompt as WorldPrompt
+from zephyr_lab.world import answers, completions, dialogues
+from zephyr_lab.world.completions import Procedural
+from zephyr_lab.world.completions import Prompt as WorldPrompt
 from zephyr_lab.world.ratings import Rater
 
 
@@ -146,8 +146,8 @@ def _numbers(**values: float | int) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def _noise(name: str) -> defects.Noise:
-    return getattr(defects, name.upper())
+def _noise(name: str) -> answers.Noise:
+    return getattr(answers, name.upper())
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
