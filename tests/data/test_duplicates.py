@@ -6,9 +6,16 @@ import pytest
 
 from data_rows import talk
 from zephyr_lab.data import filters
-from zephyr_lab.data.decontamination import Benchmarks, comparable, read_questions
-from zephyr_lab.data.filters_duplicates import NEAR, RUN, ExactDuplicates, NearDuplicates
-from zephyr_lab.data.filters_words import words
+from zephyr_lab.data.filters_overlap import (
+    NEAR,
+    RUN,
+    Benchmarks,
+    ExactDuplicates,
+    NearDuplicates,
+    comparable,
+    read_questions,
+    words,
+)
 
 LONG = "Compose an engaging travel blog post about a recent trip to Hawaii, highlighting cultural experiences."
 

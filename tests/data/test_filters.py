@@ -6,13 +6,11 @@ import time
 import pytest
 
 from data_rows import answered, message, talk
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.rows import iter_rows
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data import filters, schemas
-from zephyr_lab.data.filters_casing import learn_forms, repair_casing
-from zephyr_lab.data.filters_disclaimers import PHRASES, disclaimer
+from zephyr_lab.data.filters_answers import PHRASES, disclaimer, is_ended, learn_forms, repair_casing
 from zephyr_lab.data.filters_quality import detection, wilson_interval
-from zephyr_lab.data.filters_truncation import is_ended
 from zephyr_lab.world import answers, dialogues
 
 # --- casing --------------------------------------------------------------------------------------------------------

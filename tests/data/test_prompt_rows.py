@@ -5,9 +5,8 @@ from datasets import Dataset
 
 from other_tokenizers import other
 from tiny_models import small_tokenizer
-from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.prompt_rows import prompt_ids, prompts
-from zephyr_lab.data.splits import Split
+from zephyr_lab.data.chat import encode_prompts, prompt_ids
+from zephyr_lab.data.splits import Split, prompts
 
 ASKED = [{"role": "user", "content": "Hi"}]
 ANSWERED = [*ASKED, {"role": "assistant", "content": "Yes?"}]

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from data_rows import completion, message
-from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import file_steps, filters, layouts, long_tables, schemas, splits
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import BadRow, Row
+from zephyr_lab.data import file_steps, filters, schemas, splits
 from zephyr_lab.data.pairs import Binarisation
 from zephyr_lab.data.schemas import Dialogue, Message, ScoredPrompt
 from zephyr_lab.data.sources import Folder, usable
@@ -119,8 +119,8 @@ def is_optional(name, path, fault):
 def test_a_dialogue_of_every_layout_is_read(name):
     read = schemas.dialogue(Row(1, DIALOGUES[name]))
     assert read.messages == MESSAGES
-    assert layouts.dialogue_row(read) == DIALOGUES[name]
-    repaired = layouts.dialogue_row(read, {1: "Better."})
+    assert schemas.dialogue_row(read) == DIALOGUES[name]
+    repaired = schemas.dialogue_row(read, {1: "Better."})
     assert schemas.dialogue(Row(1, repaired)).messages == (MESSAGES[0], Message("assistant", "Better."))
     assert read.row.data == DIALOGUES[name]
 
@@ -275,7 +275,7 @@ def test_a_null_in_one_conversation_costs_that_row_alone(lines, tmp_path):
 
 def test_a_first_row_without_the_telling_column_decides_no_layout(lines, tmp_path):
     table = [{"instruction": HI}, *({"instruction": HI, "response": GOOD, "overall_score": n} for n in (8, 3))]
-    bad, read = (list(long_tables.scored_prompts(iter_rows(lines(table)))),)[0]
+    bad, read = (list(schemas.scored_prompts(iter_rows(lines(table)))),)[0]
     assert isinstance(bad, BadRow) and bad.row == 1
     assert [one.overall_score for one in read.completions] == [8.0, 3.0]
 

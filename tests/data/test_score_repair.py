@@ -2,8 +2,8 @@
 
 import pytest
 
+from zephyr_lab.data.pairs import repaired_score
 from zephyr_lab.data.schemas import Completion
-from zephyr_lab.data.score_repair import repaired_score
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from data_rows import completion
 from stub_hub import serving
-from zephyr_lab.core.row_types import BadRow
+from zephyr_lab.core.rows import BadRow
 from zephyr_lab.data import schemas, sources
 from zephyr_lab.data.sources import File, Folder, World
 

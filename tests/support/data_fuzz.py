@@ -18,10 +18,10 @@ from typing import Any
 import pyarrow
 from pyarrow.parquet import write_table
 
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import file_steps, filters, long_tables, schemas, sources
-from zephyr_lab.data.decontamination import Benchmarks
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import Row
+from zephyr_lab.data import file_steps, filters, schemas, sources
+from zephyr_lab.data.filters_overlap import Benchmarks
 from zephyr_lab.data.pairs import REJECTED, SCORES, Binarisation, NoPair, binarise
 from zephyr_lab.data.schemas import ScoredPrompt
 from zephyr_lab.world import completions, dialogues
@@ -190,7 +190,7 @@ def through_binarise(folder: Path) -> dict[str, Any]:
 
 def through_every_pairing(folder: Path) -> dict[str, Any]:
     rows, untouched = lines("completions")
-    read = list(long_tables.scored_prompts(iter_rows(as_lines(rows, folder))))
+    read = list(schemas.scored_prompts(iter_rows(as_lines(rows, folder))))
     prompts = [one for one in read if isinstance(one, ScoredPrompt)]
     lost = {}
     for chosen, rejected in product(SCORES, REJECTED):

@@ -6,6 +6,12 @@ tag that is a special token, cannot forge a turn. For any other content the ids 
 rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on purpose: no token joins
 the assistant's header with an answer's first signs (a tokenizer of bytes may join two line breaks), because a model
 that answers starts behind the header.
+
+Texts without turns as token ids, the way TRL's SFTTrainer and DPOTrainer tokenise them.
+
+The end token is written behind a text that does not end with it; the tokenizer puts before it what it puts before any
+text (BOS). An answer begins where the ids of prompt and whole part, which is before the end of the prompt where a token
+joins the two. What a text spells of special tokens is read as such: a plain text has no turns to forge.
 """
 
 import warnings
@@ -15,9 +21,11 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from zephyr_lab.data.schemas import require_turns
+from zephyr_lab.data.splits import Prompt
 from zephyr_lab.models.own_template import Message, OwnTemplate, Unwritable
 from zephyr_lab.models.sections import SectionIds, Stretch, ids_before
-from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, writes_zephyrs_turns
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, writes_zephyrs_turns
 
 Read = TypeVar("Read")
 
@@ -78,6 +86,18 @@ def attempt_prompts(
     return OwnTemplate(tokenizer).prompts(dialogues)
 
 
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, given: Sequence[Prompt]) -> list[list[int] | Unwritable]:
+    """Ids of each prompt up to where the answer begins: a text as the tokenizer reads it, messages by its template.
+
+    What the template cannot write stands in the place of its ids.
+    """
+    if not given:
+        return []
+    if isinstance(given[0], str):
+        return [list(ids) for ids in tokenizer(list(given))["input_ids"]]
+    return attempt_prompts(tokenizer, given)
+
+
 def require_system_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ValueError where the tokenizer's chat template takes no system turn."""
     if not writes_zephyrs_turns(tokenizer):
@@ -115,23 +135,6 @@ def _in_zephyrs_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
             stacklevel=4,
         )
     return writes_zephyrs_turns(tokenizer)
-
-
-def require_turns(dialogue: Sequence[Message]) -> None:
-    """Raises ValueError unless the turns are: one system message or none, then user and assistant by turns."""
-    if not dialogue:
-        raise ValueError("a dialogue needs at least one turn")
-    for place, message in enumerate(dialogue):
-        if not isinstance(message.get("content"), str):
-            raise ValueError(f"turn {place}: content must be text, got {message.get('content')!r}")
-        if message.get("role") not in ROLES:
-            raise ValueError(f"turn {place}: unknown role {message.get('role')!r}; known: {', '.join(ROLES)}")
-    roles = [message["role"] for message in dialogue]
-    first = 1 if roles[0] == "system" else 0
-    for place, role in enumerate(roles[first:]):
-        wanted = ("user", "assistant")[place % 2]
-        if role != wanted:
-            raise ValueError(f"turn {place + first}: role must be {wanted!r} here, got {role!r}")
 
 
 # Tried with each tokenizer: what a tokenizer does with spaces and line breaks beside the tags shows in them.
@@ -251,3 +254,38 @@ def _require_ids_of_the_whole(tokenizer: PreTrainedTokenizerBase, dialogue: Sequ
         f"{place} {theirs} instead of {ours}, so no mask could tell the answers; take one whose special tokens keep "
         "the spaces beside them, that adds nothing behind a text (add_eos_token) and joins no header with an answer"
     )
+
+
+def ended(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text with its end token. Raises ValueError for a tokenizer that has none."""
+    end = tokenizer.eos_token
+    if end is None:
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} has no eos_token, so no text would end; set tokenizer.eos_token"
+        )
+    return text if text.endswith(end) else text + end
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a text and its end. Raises as `ended`."""
+    return _ids(tokenizer, ended(tokenizer, text))
+
+
+def continued_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answers: Sequence[str]
+) -> tuple[list[int], list[list[int]]]:
+    """Ids of a prompt as far as all its answers continue them, and of each answer with its end. Raises as `ended`."""
+    before = _ids(tokenizer, prompt)
+    wholes = [_ids(tokenizer, prompt + ended(tokenizer, answer)) for answer in answers]
+    shared = min((_shared(before, whole) for whole in wholes), default=len(before))
+    return before[:shared], [whole[shared:] for whole in wholes]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text)["input_ids"])
+
+
+def _shared(ids: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids the two have alike at the beginning."""
+    unlike = (place for place, pair in enumerate(zip(ids, other, strict=False)) if pair[0] != pair[1])
+    return next(unlike, min(len(ids), len(other)))

@@ -8,11 +8,16 @@ passes; no file is touched here.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from zephyr_lab.data.decontamination import Benchmarks
-from zephyr_lab.data.filters_casing import NO_FORMS, repair_casing
-from zephyr_lab.data.filters_disclaimers import LOWER_CASE_SENTENCE_START, NARROW_REFUSAL, WIDE_REFUSAL, disclaimer
-from zephyr_lab.data.filters_duplicates import ExactDuplicates, NearDuplicates
-from zephyr_lab.data.filters_truncation import is_ended
+from zephyr_lab.data.filters_answers import (
+    LOWER_CASE_SENTENCE_START,
+    NARROW_REFUSAL,
+    NO_FORMS,
+    WIDE_REFUSAL,
+    disclaimer,
+    is_ended,
+    repair_casing,
+)
+from zephyr_lab.data.filters_overlap import Benchmarks, ExactDuplicates, NearDuplicates
 from zephyr_lab.data.schemas import Dialogue
 
 Places = tuple[int, ...]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.rows import BadRow, Row
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Preference pairs from scored completions: which answer is chosen, which is rejected.
+"""UltraFeedback's repair of 29 December 2023: overall scores of 10 that were meant as 1.
+
+2628 completions bore a 10, many of them beside low ratings of every aspect (README of OpenBMB/UltraFeedback).
+
+Preference pairs from scored completions: which answer is chosen, which is rejected.
 
 Zephyr's paper (arXiv 2310.16944) takes the highest mean score and one of the other three at random; its data script
 takes `overall_score`, and in the first release the seed was set anew at every prompt, which makes the draw a fixed
@@ -9,10 +13,39 @@ Overall scores are read as they were meant (`score_repair`): a 10 beside the low
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from zephyr_lab.data.schemas import Completion, ScoredPrompt
-from zephyr_lab.data.score_repair import as_meant, is_doubtful
+from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, message_list, prompt_id
+
+_SUSPECT = 10.0
+_SURELY_LOW, _SURELY_HIGH = 2.0, 4.0  # mean ratings
+
+
+def repaired_score(completion: Completion) -> float | None:
+    """The overall score after the repair; None where it has to be judged again (or has none to begin with).
+
+    A 10 becomes 1 where the mean rating is at most 2, stays where it is above 4, and is open in between; without any
+    rating there is nothing to doubt it by, so it stays too.
+    """
+    mean = completion.mean_rating
+    if completion.overall_score != _SUSPECT or mean is None or mean > _SURELY_HIGH:
+        return completion.overall_score
+    return 1.0 if mean <= _SURELY_LOW else None
+
+
+def as_meant(completion: Completion) -> Completion:
+    """The completion with a 10 that stands for a 1 read as 1; one to be judged again stays (see `is_doubtful`)."""
+    meant = repaired_score(completion)
+    if meant is None or meant == completion.overall_score:
+        return completion
+    return replace(completion, overall_score=meant)
+
+
+def is_doubtful(completion: Completion) -> bool:
+    """Whether the score is a 10 that the ratings (means above 2, up to 4) neither bear out nor turn into a 1."""
+    return completion.overall_score is not None and repaired_score(completion) is None
+
 
 FIRST_RELEASE_SEED = 42
 
@@ -201,3 +234,20 @@ def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[st
 
 def _others(scored: list[Scored], chosen: Scored) -> list[Scored]:
     return [one for one in scored if not one.is_same(chosen)]
+
+
+def pair_row(pair: Pair) -> dict[str, Any]:
+    """A pair in H4's layout; `messages`, for supervised fine-tuning, repeats the chosen ones."""
+    chosen, rejected = (
+        message_list((*pair.prompt.messages, Message("assistant", pair.prompt.completions[place].response)))
+        for place in (pair.chosen, pair.rejected)
+    )
+    return {
+        "prompt": pair.prompt.prompt,
+        "prompt_id": prompt_id(pair.prompt.prompt, pair.prompt.messages[:-1]),
+        "chosen": chosen,
+        "rejected": rejected,
+        "messages": chosen,
+        "score_chosen": pair.score_chosen,
+        "score_rejected": pair.score_rejected,
+    }

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zephyr_lab.core.columns import read_as, required, text
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row, read_as, required, text
 from zephyr_lab.data import schemas
-from zephyr_lab.data.layouts import message_list
-from zephyr_lab.data.schemas import Dialogue
+from zephyr_lab.data.schemas import Dialogue, message_list
 
 Messages = list[dict[str, Any]]
 

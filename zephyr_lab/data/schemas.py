@@ -5,18 +5,26 @@ content}, ...]}), ShareGPT's ({conversations: [{from, value}, ...]}) or Alpaca's
 prompts and pairs have UltraFeedback's ({instruction, completions: [...]}), H4's ({prompt, chosen, rejected,
 score_chosen, score_rejected}, where chosen and rejected are whole dialogues), or one of TRL's, where the prompt stands
 apart: three texts, or messages in each. Nothing here reads or writes a file.
+
+Dialogues and preference pairs as rows of the published column layouts, and the identity of a prompt.
+
+Scored completions, one a row, as judges' tables are: put together to one prompt with all its completions.
+
+Columns: instruction, response, model (or response_source), and a score: overall_score, or gpt4_score; a list of
+scores (a judge asked several times) counts with its mean.
 """
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from zephyr_lab.core.columns import BadColumn, Text, read_as, required, shown
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.row_types import checked as checked  # goes with every reader below
+from zephyr_lab.core.rows import BadColumn, BadRow, Row, Text, read_as, required, shown
+from zephyr_lab.core.rows import checked as checked  # goes with every reader below
 
 Role = Literal["system", "user", "assistant"]
 LOWEST_RATING, HIGHEST_RATING = 1, 5
@@ -140,6 +148,23 @@ def dialogue(row: Row) -> Dialogue:
         )
     column = next((column for column in there if row.data[column] is not None), there[0])
     return Dialogue(LAYOUTS[column](row.data), row, column)
+
+
+def require_turns(dialogue: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError unless the turns are: one system message or none, then user and assistant by turns."""
+    if not dialogue:
+        raise ValueError("a dialogue needs at least one turn")
+    for place, message in enumerate(dialogue):
+        if not isinstance(message.get("content"), str):
+            raise ValueError(f"turn {place}: content must be text, got {message.get('content')!r}")
+        if message.get("role") not in ROLES:
+            raise ValueError(f"turn {place}: unknown role {message.get('role')!r}; known: {', '.join(ROLES)}")
+    roles = [message["role"] for message in dialogue]
+    first = 1 if roles[0] == "system" else 0
+    for place, role in enumerate(roles[first:]):
+        wanted = ("user", "assistant")[place % 2]
+        if role != wanted:
+            raise ValueError(f"turn {place + first}: role must be {wanted!r} here, got {role!r}")
 
 
 def conversation(data: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -284,3 +309,99 @@ LAYOUTS: dict[str, Callable[[Mapping[str, Any]], tuple[Message, ...]]] = {
     "data": lambda data: by_turns(read_as(data["data"], Texts, "data")),
     "output": instruction,
 }
+
+
+def prompt_id(prompt: str, history: Sequence[Message] = ()) -> str:
+    """SHA-256 of the prompt's UTF-8 bytes, in hex: how H4's sets name a prompt.
+
+    Their prompts open the dialogue. Where messages come before (`history`), the same words may ask for different
+    things, so their texts are hashed too, one a line: our extension.
+    """
+    text = "\n".join([*(message.content for message in history), prompt])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def dialogue_row(dialogue: Dialogue, texts: dict[int, str] | None = None) -> dict[str, Any]:
+    """The row that a dialogue was read from, every column kept; `texts` replaces messages by their place."""
+    texts = texts or {}
+    data = dict(dialogue.row.data)
+    column = dialogue.column
+    if column == "output":
+        data[column] = texts.get(1, data[column])
+    elif column == "data":
+        data[column] = [texts.get(place, turn) for place, turn in enumerate(data[column])]
+    else:
+        key = "content" if column == "messages" else "value"
+        data[column] = [{**turn, key: texts.get(place, turn[key])} for place, turn in enumerate(data[column])]
+    return data
+
+
+def message_list(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+    return [{"content": message.content, "role": message.role} for message in messages]
+
+
+PROMPT_COLUMNS = frozenset({"completions", "chosen", "rejected"})
+TELLING_COLUMNS = PROMPT_COLUMNS | {"response"}
+SCORE_COLUMNS = ("overall_score", "gpt4_score")
+
+
+class _Columns(msgspec.Struct):
+    instruction: Text
+    response: str
+    model: str | None = None
+    response_source: str | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    row: Row
+    completions: list[Completion] = field(default_factory=list)
+
+
+def scored_prompts(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
+    """Scored prompts of any layout; which one is told by the first row with a column that only one of them has.
+
+    Rows of one completion each are grouped by their instruction, in order of first appearance; that takes all rows
+    into memory.
+    """
+    rows = iter(rows)
+    seen: list[Row | BadRow] = []
+    for row in rows:
+        seen.append(row)
+        if isinstance(row, Row) and not row.data.keys().isdisjoint(TELLING_COLUMNS):
+            break
+    first = seen[-1] if seen else None
+    everything = chain(seen, rows)
+    if isinstance(first, Row) and "response" in first.data and first.data.keys().isdisjoint(PROMPT_COLUMNS):
+        return _grouped(everything)
+    return checked(everything, scored_prompt)
+
+
+def _grouped(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
+    groups: dict[str, _Group] = {}
+    for item in checked(rows, _one_completion):
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        row, completion = item
+        groups.setdefault(row.data["instruction"], _Group(row)).completions.append(completion)
+    for instruction, group in groups.items():
+        yield ScoredPrompt(instruction, (Message("user", instruction),), tuple(group.completions), group.row)
+
+
+def _one_completion(row: Row) -> tuple[Row, Completion]:
+    columns = read_as(row.data, _Columns)
+    column = next((column for column in SCORE_COLUMNS if column in row.data), None)
+    if column is None:
+        raise BadColumn("overall_score", f"is missing, and so are its other names: {', '.join(SCORE_COLUMNS[1:])}")
+    model = columns.response_source if columns.model is None else columns.model
+    return row, Completion(model or "", columns.response, _mean_score(row.data[column], column))
+
+
+def _mean_score(value: Any, column: str) -> float | None:
+    """The mean of one score or several, N/A left out; None where all are. Raises BadColumn."""
+    if isinstance(value, dict):
+        raise BadColumn(column, f"must be a score or a list of scores, got {shown(value)}")
+    values = value if isinstance(value, list) else [value]
+    known = [found for one in values if (found := score(one, column)) is not None]
+    return sum(known) / len(known) if known else None

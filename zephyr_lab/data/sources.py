@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from zephyr_lab.core.row_types import BadRow, Row, Rows
-from zephyr_lab.core.rows import iter_rows
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import BadRow, Row, Rows
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.world import completions, dialogues
 

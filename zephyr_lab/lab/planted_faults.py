@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.data.decontamination import Benchmarks
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data.filters import Rule, Verdict, named_rules, run_rules
-from zephyr_lab.data.filters_casing import learn_forms
-from zephyr_lab.data.filters_disclaimers import PHRASES
+from zephyr_lab.data.filters_answers import PHRASES, learn_forms
+from zephyr_lab.data.filters_overlap import Benchmarks
 from zephyr_lab.data.filters_quality import Detection, detection
 from zephyr_lab.data.schemas import Dialogue, dialogue
 from zephyr_lab.lab import numbers

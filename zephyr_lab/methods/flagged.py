@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core.columns import read_as, required
-from zephyr_lab.core.row_types import Row, Rows
+from zephyr_lab.core.rows import Row, Rows, read_as, required
 from zephyr_lab.data import schemas, splits
 from zephyr_lab.data.splits import Split, Talk
 

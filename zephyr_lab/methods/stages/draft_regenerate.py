@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_prompts

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
-from zephyr_lab.data.layouts import prompt_id
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
+from zephyr_lab.data.schemas import prompt_id
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.methods.recipes.rlhf import JudgedPairs
 from zephyr_lab.methods.recipes.worlds import require_world

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.filters import named_rules, run_rules
-from zephyr_lab.data.filters_casing import learn_forms
-from zephyr_lab.data.layouts import dialogue_row, prompt_id
+from zephyr_lab.data.filters_answers import learn_forms
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
+from zephyr_lab.data.schemas import dialogue_row, prompt_id
 from zephyr_lab.methods.recipes.kd_data import DomainPairs, MixedDialogues, QualityDialogues
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world import answers, completions, dialogues

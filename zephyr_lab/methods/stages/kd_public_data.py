@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import BadColumn, Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import public_sets, schemas
 from zephyr_lab.data.hub import Hub
-from zephyr_lab.data.layouts import message_list, prompt_id
-from zephyr_lab.data.schemas import Dialogue
+from zephyr_lab.data.schemas import Dialogue, message_list, prompt_id
 from zephyr_lab.data.sources import Folder, usable
 from zephyr_lab.data.splits import Preference, preference, stage_rows
 from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs, PublicMix

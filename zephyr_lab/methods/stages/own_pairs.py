@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.layouts import pair_row
-from zephyr_lab.data.pairs import REJECTED, SCORES, Pair, Scored, choose
+from zephyr_lab.data.file_steps import write_rows
+from zephyr_lab.data.pairs import REJECTED, SCORES, Pair, Scored, choose, pair_row
 from zephyr_lab.data.schemas import Message, ScoredPrompt, scored_prompt
 from zephyr_lab.data.splits import TEST, TRAIN
-from zephyr_lab.data.writing import write_rows
 from zephyr_lab.methods.own_functions import OwnFunction
 from zephyr_lab.methods.recipes.own_functions import OwnWorldPairs
 from zephyr_lab.methods.recipes.worlds import require_world
