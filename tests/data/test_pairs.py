@@ -1,4 +1,7 @@
-"""Each way of making pairs, against its words, brute force, and the published figures."""
+"""Each way of making pairs, against its words, brute force, and the published figures.
+
+The published repair of overall scores, at its borders.
+"""
 
 import json
 import random
@@ -11,8 +14,9 @@ from data_rows import completion, scored
 from zephyr_lab.core.row_files import iter_rows
 from zephyr_lab.core.rows import Row
 from zephyr_lab.data import pairs, pairs_statistics, schemas
-from zephyr_lab.data.pairs import Binarisation, NoPair, Pair
+from zephyr_lab.data.pairs import Binarisation, NoPair, Pair, repaired_score
 from zephyr_lab.data.pairs_statistics import pair_statistics, statistics_by_rule
+from zephyr_lab.data.schemas import Completion
 
 
 def outcome(prompt, rejected, *, chosen="overall_score", seed=0):
@@ -351,3 +355,19 @@ def test_a_gen_row_lacks_the_last_answer():
     row = {"prompt": "Hi", "messages": [asked, told], "chosen": [asked, told]}
     assert pairs_statistics.without_last_answer(row) == {"prompt": "Hi", "messages": [asked], "chosen": [asked, told]}
     assert pairs_statistics.without_last_answer({"messages": [asked]}) == {"messages": [asked]}
+
+
+@pytest.mark.parametrize(
+    "score, ratings, repaired",
+    [
+        (10.0, (2.0, 2.0, 2.0, 2.0), 1.0),
+        (10.0, (2.0, 2.0, 2.0, 3.0), None),
+        (10.0, (4.0, 4.0, None, 4.0), None),
+        (10.0, (4.0, 4.0, 4.0, 5.0), 10.0),
+        (10.0, (), 10.0),
+        (9.5, (1.0, 1.0, 1.0, 1.0), 9.5),
+        (None, (1.0, 1.0, 1.0, 1.0), None),
+    ],
+)
+def test_only_a_doubtful_ten_is_touched(score, ratings, repaired):
+    assert repaired_score(Completion("m", "text", score, ratings)) == repaired
