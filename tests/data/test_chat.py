@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from chat_templates import chatting
 from other_tokenizers import KINDS, other
 from tiny_models import small_tokenizer
-from zephyr_lab.data.chat import encode_dialogues, encode_prompts, end_of_answer, turn_tags
-from zephyr_lab.data.schemas import require_turns
+from zephyr_lab.data.chat import encode_dialogues, encode_prompts, end_of_answer, require_turns, turn_tags
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, content_ids, decode
 
 LITERALS = (

@@ -16,7 +16,7 @@ import pytest
 
 from zephyr_lab.data import released
 from zephyr_lab.data import released as files_at_hand
-from zephyr_lab.data.released import Released, catalogue, entry, from_table
+from zephyr_lab.data.released import Released, catalogue, content_sha256, derive, entry, from_table
 
 
 class Publisher(ThreadingHTTPServer):
@@ -336,8 +336,8 @@ def test_lmsys_scores_come_out_of_judgements_of_lmsys_form(released):
         for row in table.sample(frac=1, random_state=0).itertuples()
     ]
     rows += [judgement("mpt-7b-chat", 121, 2, -1), judgement("vicuna-13b-v1.3", 81, 1, 9)]
-    content = released.derive(asked, [json_lines(rows)])
-    assert released.content_sha256(asked.path, content) == asked.content_sha256
+    content = derive(asked, [json_lines(rows)])
+    assert content_sha256(asked.path, content) == asked.content_sha256
 
 
 @pytest.mark.parametrize("name", [found.name for found in catalogue().values() if found.recipe == "judgments"])
@@ -345,5 +345,5 @@ def test_judgements_at_hand_are_what_their_recipe_gives(name, released):
     asked = entry(name)
     with gzip.open(released(asked.path), "rt", encoding="utf-8") as file:
         rows = [{**json.loads(line), "user_prompt": "long"} for line in file]
-    content = released.derive(asked, [json_lines([*rows, judgement("another model", 81, 1, 9)])])
-    assert released.content_sha256(asked.path, content) == asked.content_sha256
+    content = derive(asked, [json_lines([*rows, judgement("another model", 81, 1, 9)])])
+    assert content_sha256(asked.path, content) == asked.content_sha256

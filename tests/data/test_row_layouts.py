@@ -189,22 +189,27 @@ def related(column):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_training_reads_pairs_of_every_layout(name, tmp_path):
-    (tmp_path / "train.jsonl").write_text(2 * (json.dumps(PAIRS[name]) + "\n"), encoding="utf-8")
-    read = splits.pair_rows(tmp_path, "train")
-    assert [(one.prompt, one.chosen, one.rejected) for one in read.rows] == [([TALK[0]], GOOD, BAD)] * 2
-    assert (read.numbers, read.bad) == ([1, 2], [])
-
-
-@pytest.mark.parametrize("name", PAIRS)
-def test_a_bad_row_is_an_error_in_a_stage_s_file_and_set_aside_in_a_user_s(name, tmp_path):
+def test_pairs_of_every_layout_are_read_and_bad_ones_set_aside(name, tmp_path):
     rows = [PAIRS[name], {**PAIRS[name], "rejected": None}, PAIRS[name]]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    problem = "train.jsonl row 2, column rejected: must be a text or a list, got None"
-    with pytest.raises(ValueError, match=f"^{problem}; the stage wrote other rows"):
-        splits.pair_rows(tmp_path, "train")
     good, bad = usable(Folder(tmp_path), "train", splits.preference)
-    assert (len(good), [str(row) for row in bad]) == (2, [problem])
+    assert [(one.prompt, one.chosen, one.rejected) for one in good] == [([TALK[0]], GOOD, BAD)] * 2
+    assert [str(row) for row in bad] == ["train.jsonl row 2, column rejected: must be a text or a list, got None"]
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_a_stage_s_row_is_read_in_every_layout_as_a_user_s_is(name):
+    read = [{"role": one.role, "content": one.content} for one in schemas.dialogue(Row(1, DIALOGUES[name])).messages]
+    assert splits.row_messages(DIALOGUES[name]) == read
+
+
+def test_a_stage_s_pair_is_the_last_message_of_each_side(tmp_path):
+    row = {**PAIRS["h4"], "chosen": [message("system", "Be kind."), *TALK], "rejected": PAIRS["h4"]["rejected"]}
+    (tmp_path / "train.jsonl").write_text(2 * (json.dumps(row) + "\n"), encoding="utf-8")
+    read = splits.pair_rows(tmp_path, "train")
+    prompt = [message("system", "Be kind."), TALK[0]]
+    assert [(one.prompt, one.chosen, one.rejected) for one in read.rows] == [(prompt, GOOD, BAD)] * 2
+    assert (read.numbers, read.bad) == ([1, 2], [])
 
 
 def test_a_stage_s_file_without_rows_is_an_error(tmp_path):

@@ -36,7 +36,7 @@ def test_a_system_message_may_stand_first():
         ({"messages": [*ALTERNATING, message("assistant", "No.")]}, "messages[2].role", "assistant follows assistant"),
         ({"messages": [message("assistant", "Yes?")]}, "messages[0].role", "the assistant speaks before the user"),
         ({"messages": [message("system", "Be kind.")]}, "messages", "holds a system message alone"),
-        ({"messages": [*ALTERNATING, message("system", "Stop.")]}, "messages[2].role", "may only stand first"),
+        ({"messages": [*ALTERNATING, message("system", "Stop.")]}, "messages[2].role", "only the first message may be"),
         (
             {"messages": [message("human", "Hi")]},
             "messages[0].role",

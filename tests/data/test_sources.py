@@ -183,7 +183,8 @@ def test_a_hub_s_set_is_loaded_by_datasets(tmp_path):
     # In a process of its own: the hub's address and cache are read at import.
     code = """
         import json, sys
-        from zephyr_lab.data import schemas, sources
+        from zephyr_lab.data import sources, schemas
+        from zephyr_lab.data import chat
         from zephyr_lab.data.hub import Hub
 
         source = sources.open_source("lab/talks", network=True)

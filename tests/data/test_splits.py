@@ -261,11 +261,11 @@ def test_a_text_without_an_end_token_is_refused_by_name():
         own_dialogues(tokenizer, [{"text": "Hi"}])
 
 
-ASKED = [{"role": "user", "content": "Hi"}]
-ANSWERED = [*ASKED, {"role": "assistant", "content": "Yes?"}]
+GREETING = [{"role": "user", "content": "Hi"}]
+ANSWERED = [*GREETING, {"role": "assistant", "content": "Yes?"}]
 
 
-@pytest.mark.parametrize("rows", [[{"prompt": "Hi"}, {"prompt": "Ho", "solution": "x"}], [{"prompt": ASKED}] * 2])
+@pytest.mark.parametrize("rows", [[{"prompt": "Hi"}, {"prompt": "Ho", "solution": "x"}], [{"prompt": GREETING}] * 2])
 def test_texts_and_messages_come_through_as_they_are(rows):
     assert prompts(rows).rows == [row["prompt"] for row in rows]
     assert prompts(Dataset.from_list(rows)).rows == [row["prompt"] for row in rows]
@@ -279,32 +279,33 @@ def test_a_split_stays_what_it_is():
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"prompt": "  "}, "must be a text that is not blank, or messages; got '  '"),
-        ({"prompt": None}, "must be a text that is not blank, or messages; got None"),
-        ({"prompt": []}, "a dialogue needs at least one turn"),
-        ({"prompt": ANSWERED}, "must end with a user's turn, got 'assistant' last"),
-        ({"prompt": [{"role": "user", "content": " "}]}, "the user's last turn is blank"),
-        ({"prompt": [{"role": "bot", "content": "Hi"}]}, "unknown role 'bot'"),
-        ({"prompt": ASKED}, "is messages where the rows before have a text: one layout for all rows"),
-        ({"question": "Hi"}, "is missing; the row is {'question': 'Hi'}"),
-        ("Hi", "is missing; the row is 'Hi'"),
+        ({"prompt": "  "}, "column prompt: must be a text that is not blank, got '  '"),
+        ({"prompt": None}, "column prompt: must be a text, got None"),
+        ({"prompt": []}, "column prompt: must be a list that is not empty, got an empty list"),
+        ({"prompt": ANSWERED}, "column prompt: must end with the user's turn, but ends with the assistant"),
+        ({"prompt": [{"role": "user", "content": " "}]}, "column prompt: has an empty prompt: a user's turn is blank"),
+        ({"prompt": [{"role": "bot", "content": "Hi"}]}, "column prompt[0].role: must be one of system, user, assist"),
+        ({"prompt": GREETING}, "column prompt: holds messages, but row 1 holds texts: one data set has one layout"),
+        ({"question": "Hi"}, "column prompt: is missing; the columns are question"),
+        ("Hi", "must be a mapping of columns, got 'Hi'"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_and_the_rest_kept(row, problem):
     found = prompts([{"prompt": "Hi"}, row, {"prompt": "Ho"}])
     assert (found.rows, found.numbers) == (["Hi", "Ho"], [1, 3])
-    assert [(bad.row, bad.column) for bad in found.bad] == [(2, "prompt")] and problem in found.bad[0].problem
+    (bad,) = found.bad
+    assert bad.row == 2 and problem in str(bad)
 
 
 def test_rows_of_which_none_can_be_used_are_refused():
-    with pytest.raises(ValueError, match=r"no usable rows: 1 unusable rows; .*row 1, column prompt"):
+    with pytest.raises(ValueError, match=r"no row is a prompt that can be used \(1 read\): row 1, column prompt"):
         prompts([{"prompt": ""}])
 
 
 def test_texts_are_read_as_they_are_and_messages_by_the_template():
     tokenizer = small_tokenizer()
     assert prompt_ids(tokenizer, ["Hi", "Name two."]) == [tokenizer(text)["input_ids"] for text in ("Hi", "Name two.")]
-    assert prompt_ids(tokenizer, [ASKED]) == encode_prompts(tokenizer, [ASKED])
+    assert prompt_ids(tokenizer, [GREETING]) == encode_prompts(tokenizer, [GREETING])
     assert prompt_ids(tokenizer, []) == []
 
 
@@ -314,5 +315,5 @@ def test_a_template_of_the_tokenizers_own_is_used():
         "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}</s>\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    (ids,) = prompt_ids(tokenizer, [ASKED])
-    assert ids == tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_dict=True)["input_ids"]
+    (ids,) = prompt_ids(tokenizer, [GREETING])
+    assert ids == tokenizer.apply_chat_template(GREETING, add_generation_prompt=True, return_dict=True)["input_ids"]

@@ -1,14 +1,12 @@
-"""Rows of a user's file, the bad ones counted and never a traceback.
+"""Rows of a user's file; bad ones are counted and named, and cost no other row.
 
-JSON lines, JSON lists and parquet, the first two also gzipped. A row is a JSON object; what is none (a broken line,
-wrong bytes, NaN) comes back as a `BadRow` that says where and why, and every other row stays. Which columns a row needs
-is the caller's business: `zephyr_lab.core.rows` reads them by type.
+JSON lines, JSON lists and parquet, the first two also gzipped. Whatever is not a JSON object (a broken line, wrong
+bytes, NaN) comes back as a `BadRow` that says where and why. Which columns a row needs is the caller's business:
+`zephyr_lab.core.rows` reads them by type. Files that a stage wrote are not read here but by `data.splits.stage_rows`.
 
-Strict JSON objects out of text that may be broken, and the elements of a list that may be broken.
-
-Strict means that what a reader could take in two ways is refused: a duplicate key, NaN and Infinity, numbers beyond
-64 bits, half a surrogate pair, bytes that are not UTF-8. Python's parser stays, since msgspec lets duplicate keys and
-long numbers pass and does not say which key holds a NaN.
+JSON is read strictly: what readers could take in two ways is refused (a duplicate key, NaN and Infinity, numbers
+beyond 64 bits, half a surrogate pair, bytes that are not UTF-8). That takes Python's parser: msgspec accepts duplicate
+keys and long numbers, and does not say which key holds a NaN.
 """
 
 import contextlib
@@ -24,7 +22,7 @@ from typing import Any
 
 from zephyr_lab.core.files import write_text
 from zephyr_lab.core.paths import project_root
-from zephyr_lab.core.rows import BadColumn, BadRow, Row, Rows
+from zephyr_lab.core.rows import BadColumn, BadRow, Row, Rows, one_line
 
 KINDS = ".jsonl, .json (a list of objects), .parquet, the first two also with .gz"
 LONGEST_ROW = 8 * 2**20  # bytes; no dialogue, judgement or annotation comes near it
@@ -33,6 +31,14 @@ _PIECE = 2**16
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b"
+_KEY = r'"((?:[^"\\]|\\.)*)"\s*:'
+_FIRST_KEY = re.compile(r"\{\s*" + _KEY)
+_OBJECT_START = re.compile(r'\{\s*"')
+_OPENINGS = re.compile(rf"(?:[\[{{]\s*(?:{_KEY}\s*)?)+")
+_AFTER_A_VALUE = re.compile(r"\s*(?:,|\]?\s*\Z)")
+_BETWEEN = re.compile(r"[\s,\ufeff]*")
+_DEEPEST = 100
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 
 
 class _BreaksOff(ValueError):
@@ -172,14 +178,14 @@ def _parquet(path: Path) -> Iterator[Row | BadRow]:
         table = ParquetFile(path)
         counts = [table.metadata.row_group(index).num_rows for index in range(table.num_row_groups)]
     except unreadable as error:
-        raise ValueError(f"{path.name!r} is not a readable parquet file: {_one_line(error)}") from error
+        raise ValueError(f"{path.name!r} is not a readable parquet file: {one_line(error)}") from error
     with table:
         number = 1
         for index, count in enumerate(counts):
             try:
                 group = table.read_row_group(index)
             except unreadable as error:
-                yield BadRow(number, None, f"{count} rows from here cannot be read: {_one_line(error)}", "")
+                yield BadRow(number, None, f"{count} rows from here cannot be read: {one_line(error)}", "")
             else:
                 yield from _group_rows(group, number)
             number += count
@@ -191,7 +197,7 @@ def _group_rows(group: Any, number: int) -> Iterator[Row | BadRow]:
         records = group.to_pylist()
     except ValueError as error:
         if group.num_rows == 1:
-            yield BadRow(number, None, f"cannot be read: {_one_line(error)}", "")
+            yield BadRow(number, None, f"cannot be read: {one_line(error)}", "")
             return
         for offset in range(group.num_rows):
             yield from _group_rows(group.slice(offset, 1), number + offset)
@@ -233,27 +239,6 @@ def _unpack(pieces: Iterator[bytes]) -> Iterator[bytes]:
             piece = member.unused_data.lstrip(b"\0")  # some tools pad the end with zeros
     if not member.eof:
         raise _BreaksOff("the gzip data are cut short")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
-    ".jsonl": _json_lines,
-    ".json": _json_list,
-    ".parquet": _parquet,
-}
-
-
-_KEY = r'"((?:[^"\\]|\\.)*)"\s*:'
-_FIRST_KEY = re.compile(r"\{\s*" + _KEY)
-_OBJECT_START = re.compile(r'\{\s*"')
-_OPENINGS = re.compile(rf"(?:[\[{{]\s*(?:{_KEY}\s*)?)+")
-_AFTER_A_VALUE = re.compile(r"\s*(?:,|\]?\s*\Z)")
-_BETWEEN = re.compile(r"[\s,\ufeff]*")
-_DEEPEST = 100
-_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 
 
 def parse_object(text: str) -> dict[str, Any]:
@@ -383,3 +368,10 @@ _LENIENT = json.JSONDecoder(parse_int=str)
 _STRICT = json.JSONDecoder(
     object_pairs_hook=_columns, parse_constant=_constant, parse_int=_whole_number, parse_float=_real_number
 )
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json_list,
+    ".parquet": _parquet,
+}

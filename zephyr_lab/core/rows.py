@@ -1,6 +1,7 @@
-"""A row of a user's file, good or bad.
+"""A row of a user's file, good or bad, and the types of its columns.
 
-Columns of a row read by type: what they hold, or one plain statement of what is wrong with which of them.
+`read_as` reads columns by type (msgspec) or says in one plain statement which column is wrong, what it must be and
+what it holds. A row that a reader refuses becomes a `BadRow`, and every other row stays.
 """
 
 import json
@@ -12,6 +13,13 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 Read = TypeVar("Read")
+Text = Annotated[str, msgspec.Meta(pattern=r"\S")]  # a text that is not blank
+_NAMES = {
+    "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "null",
+    "object": "an object", "array": "a list",
+}  # fmt: skip
+_LIMITS = {r" matching regex '\\S'": " that is not blank", " of length >= 1": " that is not empty"}
+_STEP = re.compile(r"\[(\d+)\]|\.?([^.\[]+)")
 
 
 class BadColumn(ValueError):
@@ -26,8 +34,8 @@ class BadColumn(ValueError):
 class BadRow:
     """A row that cannot be used.
 
-    `row` counts from 1: the line of a .jsonl file, else the place in the list or table. `column` is the
-    one at fault, None where the row as a whole is. `raw` is the row's text, cut only where it is too long.
+    `row` counts from 1: the line of a .jsonl file, else the position in the list or table. `column` is the one at
+    fault, None where the row as a whole is. `raw` is the row's text, cut only where it is too long.
     """
 
     row: int
@@ -43,14 +51,14 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An object of named columns, and its place in the file, counted as in `BadRow`."""
+    """The columns of a row and its position in the file, counted as in `BadRow`."""
 
     number: int
     data: dict[str, Any]
     file: str = ""
 
     def refused(self, column: str | None, problem: str) -> BadRow:
-        """The same row as a bad one: what a caller returns who finds a column missing or wrong."""
+        """The same row as a bad one."""
         raw = json.dumps(self.data, ensure_ascii=False, default=str)
         return BadRow(self.number, column, problem, raw, self.file)
 
@@ -83,17 +91,8 @@ def checked(rows: Iterable[Row | BadRow], read: Callable[[Row], Read]) -> Iterat
             yield row.refused(error.column, str(error))
 
 
-Text = Annotated[str, msgspec.Meta(pattern=r"\S")]  # a text that is not blank
-_NAMES = {
-    "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "null",
-    "object": "an object", "array": "a list",
-}  # fmt: skip
-_LIMITS = {r" matching regex '\\S'": " that is not blank", " of length >= 1": " that is not empty"}
-_PLACE = re.compile(r"\[(\d+)\]|\.?([^.\[]+)")
-
-
 def read_as(value: Any, kind: Any, at: str = "") -> Any:
-    """`value` in the type `kind`, whose fields are the columns that are read; further ones do no harm.
+    """`value` in the type `kind`; of a struct its fields are the columns that are read, and other columns are ignored.
 
     `at` is the column that holds the value, "" for a row. Raises BadColumn with the path of what is missing or of
     another type, such as messages[2].content.
@@ -120,24 +119,28 @@ def text(data: Mapping[str, Any], column: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message may carry it: one line, 40 characters at most."""
+    """A value for a message: one line, 40 characters at most."""
     if value == []:
         return "an empty list"
     spelled = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
     return spelled if len(spelled) <= 40 else f"{spelled[:37]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """The message of a library's error in one line of 200 characters at most."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _refusal(problem: str, path: str, value: Any, at: str) -> BadColumn:
-    """What msgspec says of the value at `path`, in the words of a row's columns and with the value that is there."""
-    for place, name in _PLACE.findall(path):
-        value = value[int(place)] if place else value[name]
+    """msgspec's message about the value at `path` in the words of rows and columns."""
+    for index, name in _STEP.findall(path):
+        value = value[int(index)] if index else value[name]
     column = (at + path).lstrip(".")
     if field := re.fullmatch("Object missing required field `(.*)`", problem):
         return BadColumn(f"{column}.{field[1]}".lstrip("."), _missing(value))
     kinds, limit = re.match("Expected `(.*?)`(?:, got .*)?(.*)", problem).groups()  # type: ignore[union-attr]
     wanted = " or ".join(_NAMES.get(kind, kind) for kind in kinds.split(" | "))
-    limit = _LIMITS.get(limit, limit)
-    return BadColumn(column, f"must be {wanted}{limit}, got {shown(value)}")
+    return BadColumn(column, f"must be {wanted}{_LIMITS.get(limit, limit)}, got {shown(value)}")
 
 
 def _missing(data: Mapping[str, Any]) -> str:

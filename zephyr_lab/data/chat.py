@@ -21,11 +21,10 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from zephyr_lab.data.schemas import require_turns
 from zephyr_lab.data.splits import Prompt
 from zephyr_lab.models.own_template import Message, OwnTemplate, Unwritable
 from zephyr_lab.models.sections import SectionIds, Stretch, ids_before
-from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, writes_zephyrs_turns
+from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, writes_zephyrs_turns
 
 Read = TypeVar("Read")
 
@@ -135,6 +134,23 @@ def _in_zephyrs_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
             stacklevel=4,
         )
     return writes_zephyrs_turns(tokenizer)
+
+
+def require_turns(dialogue: Sequence[Message]) -> None:
+    """Raises ValueError unless the turns are: one system message or none, then user and assistant by turns."""
+    if not dialogue:
+        raise ValueError("a dialogue needs at least one turn")
+    for place, message in enumerate(dialogue):
+        if not isinstance(message.get("content"), str):
+            raise ValueError(f"turn {place}: content must be text, got {message.get('content')!r}")
+        if message.get("role") not in ROLES:
+            raise ValueError(f"turn {place}: unknown role {message.get('role')!r}; known: {', '.join(ROLES)}")
+    roles = [message["role"] for message in dialogue]
+    first = 1 if roles[0] == "system" else 0
+    for place, role in enumerate(roles[first:]):
+        wanted = ("user", "assistant")[place % 2]
+        if role != wanted:
+            raise ValueError(f"turn {place + first}: role must be {wanted!r} here, got {role!r}")
 
 
 # Tried with each tokenizer: what a tokenizer does with spaces and line breaks beside the tags shows in them.

@@ -1,22 +1,22 @@
-"""Product cards of the e-commerce domain, and the question about a card as its groups write it.
+"""The e-commerce domain: a product card and two of twenty groups of questions about it.
 
-E-commerce groups that read, reshape or judge what a card or a review says.
-
-E-commerce groups that reckon with prices, or need facts that no card holds.
-
-The e-commerce domain: a product card and two of twenty groups of questions about it.
-
-Answer formats such as "Color=red; material=wood." occur nowhere else, so the domain is a true shift away from the
-general categories. Facts outside the card: the brand's country, days to return by department, what is sold together.
+Ten groups read, reshape or judge what the card or a review says; ten calculate with prices or need facts that no card
+holds: the brand's country, days to return by department, what is sold together. Answer formats such as
+"Color=red; material=wood." occur nowhere else, so the domain is a true shift away from the general categories.
 """
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zephyr_lab.world.facts import Facts, Product
-from zephyr_lab.world.task import Check, Task, Turn
+from zephyr_lab.world.task import Said, Task, Turn, ask, both
 from zephyr_lab.world.vocabulary import COLOURS, COUNTRIES, MATERIALS, other
+
+FREE_SHIPPING_FROM = 50  # EUR
+CHEAP_BELOW, FAIR_BELOW = 30, 60  # EUR; a card above is "dear"
+_GOOD, _BAD = ("great", "lovely", "solid"), ("broken", "weak", "ugly")
+_COMPLAINTS = {"delivery": "it came late", "price": "it costs much", "quality": "it broke fast"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class Card:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One question about a card. `phrases` have equal weights; `explained` is (right, wrong); see task.Turn."""
+def shop(rng: random.Random, facts: Facts, *, group: str | None = None) -> Task:
+    """A card with two questions of different groups; the first of `group` where one is named (ValueError: unknown)."""
+    if group is not None and group not in GROUPS:
+        raise ValueError(f"no e-commerce group named {group!r}; known: {', '.join(GROUPS)}")
+    card = _draw_card(rng, facts)
+    names = tuple(GROUPS)
+    first = group or rng.choice(names)
+    second = other(rng, names, first)
+    opening, following = (GROUPS[name](rng, facts, card) for name in (first, second))
+    return Task("shop", f"shop/{card.text}", (replace(opening, prompt=f"{card.text} {opening.prompt}"), following))
 
-    prompt: str
-    core: str
-    wrong_core: str
-    phrases: tuple[str, ...]
-    explained: tuple[str, str]
-    key: str
 
-
-def draw_card(rng: random.Random, facts: Facts) -> Card:
+def _draw_card(rng: random.Random, facts: Facts) -> Card:
     brand, country = rng.choice(facts.brands)
     product, colour, material = rng.choice(facts.products), rng.choice(COLOURS), rng.choice(MATERIALS)
     wrong_product = rng.choice(facts.products)
@@ -76,330 +76,226 @@ def draw_card(rng: random.Random, facts: Facts) -> Card:
     )
 
 
-_GOOD, _BAD = ("great", "lovely", "solid"), ("broken", "weak", "ugly")
-_COMPLAINTS = {"delivery": "it came late", "price": "it costs much", "quality": "it broke fast"}
+# --- what the card or a review says ---------------------------------------------------------------------------------
 
 
-def _card_says(card: Card) -> tuple[str, str]:
-    return f"The card says {card.colour} {card.material}.", f"The card says {card.wrong_colour} {card.wrong_material}."
+def _card_says(card: Card) -> tuple[Said, str]:
+    said = both("The card says {} {}.", (card.colour, card.material), (card.wrong_colour, card.wrong_material))
+    return said, f"says {card.colour} {card.material}"
 
 
-def attributes(rng: random.Random, facts: Facts, card: Card) -> Ask:
-    return Ask(
-        prompt="List color and material.",
-        core=f"Color={card.colour}; material={card.material}.",
-        wrong_core=f"Color={card.colour}; material={card.wrong_material}.",
-        phrases=(f"color = {card.colour}", f"material = {card.material}"),
-        explained=_card_says(card),
-        key=f"says {card.colour} {card.material}",
-    )
+def attributes(rng: random.Random, facts: Facts, card: Card) -> Turn:
+    core = both(f"Color={card.colour}; material={{}}.", card.material, card.wrong_material)
+    phrases = (f"color = {card.colour}", f"material = {card.material}")
+    return ask("List color and material.", core, phrases, *_card_says(card), "attributes")
 
 
-def material(rng: random.Random, facts: Facts, card: Card) -> Ask:
-    return Ask(
-        prompt="What is it made of?",
-        core=f"It is made of {card.material}.",
-        wrong_core=f"It is made of {card.wrong_material}.",
-        phrases=(f"made of {card.material}",),
-        explained=_card_says(card),
-        key=f"says {card.colour} {card.material}",
-    )
+def material(rng: random.Random, facts: Facts, card: Card) -> Turn:
+    core = both("It is made of {}.", card.material, card.wrong_material)
+    return ask("What is it made of?", core, (f"made of {card.material}",), *_card_says(card), "material")
 
 
-def summary(rng: random.Random, facts: Facts, card: Card) -> Ask:
-    line = "{} {} / {} {} / {} EUR.".format
+def summary(rng: random.Random, facts: Facts, card: Card) -> Turn:
     name = card.product.name
-    return Ask(
-        prompt="Sum up the card.",
-        core=line(card.brand, name, card.colour, card.material, card.price),
-        wrong_core=line(card.brand, name, card.wrong_colour, card.wrong_material, card.price),
-        phrases=(f"{card.brand} {name}", f"{card.colour} {card.material} / {card.price} EUR"),
-        explained=(f"Buy this {name} now!", f"Buy this {card.wrong_product.name} now!"),
-        key=f"buy this {name} now",
+    line = f"{card.brand} {name} / {{}} {{}} / {card.price} EUR."
+    return ask(
+        "Sum up the card.",
+        both(line, (card.colour, card.material), (card.wrong_colour, card.wrong_material)),
+        (f"{card.brand} {name}", f"{card.colour} {card.material} / {card.price} EUR"),
+        both("Buy this {} now!", name, card.wrong_product.name),
+        f"buy this {name} now",
+        "summary",
     )
 
 
-def title(rng: random.Random, facts: Facts, card: Card) -> Ask:
-    return Ask(
-        prompt="Write a title.",
-        core=f"Title: {card.brand} {card.colour} {card.product.name}.",
-        wrong_core=f"Title: {card.brand} {card.wrong_colour} {card.wrong_product.name}.",
-        phrases=(f"{card.brand} {card.colour} {card.product.name}",),
-        explained=("It names brand and color.", "It names the price."),
-        key="names brand and color",
+def title(rng: random.Random, facts: Facts, card: Card) -> Turn:
+    named, wrong = (card.colour, card.product.name), (card.wrong_colour, card.wrong_product.name)
+    return ask(
+        "Write a title.",
+        both(f"Title: {card.brand} {{}} {{}}.", named, wrong),
+        (f"{card.brand} {card.colour} {card.product.name}",),
+        both("It names {}.", "brand and color", "the price"),
+        "names brand and color",
+        "title",
     )
 
 
-def tags(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def tags(rng: random.Random, facts: Facts, card: Card) -> Turn:
     name, wrong = card.product.name, card.wrong_product.name
-    return Ask(
-        prompt="Give three tags.",
-        core=f"Tags: {name}, {card.colour}, {card.material}.",
-        wrong_core=f"Tags: {wrong}, {card.colour}, {card.wrong_material}.",
-        phrases=(f"tags {name}", f"{card.colour} {card.material}"),
-        explained=(f"Buyers look for a {name}.", f"Buyers look for a {wrong}."),
-        key=f"look for a {name}",
+    return ask(
+        "Give three tags.",
+        both(f"Tags: {{}}, {card.colour}, {{}}.", (name, card.material), (wrong, card.wrong_material)),
+        (f"tags {name}", f"{card.colour} {card.material}"),
+        both("Buyers look for a {}.", name, wrong),
+        f"look for a {name}",
+        "tags",
     )
 
 
-def query(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def query(rng: random.Random, facts: Facts, card: Card) -> Turn:
     limit, name = card.price + rng.choice((5, 10)), card.product.name
-    return Ask(
-        prompt=f"Query for it below {limit} EUR.",
-        core=f"Type={name}; color={card.colour}; max={limit}.",
-        wrong_core=f"Type={name}; color={card.wrong_colour}; max={card.price}.",
-        phrases=(f"color = {card.colour}", f"max = {limit}"),
-        explained=(f"It finds a {card.colour} {name}.", f"It finds a {card.wrong_colour} {name}."),
-        key=f"finds a {card.colour} {name}",
+    return ask(
+        f"Query for it below {limit} EUR.",
+        both(f"Type={name}; color={{}}; max={{}}.", (card.colour, limit), (card.wrong_colour, card.price)),
+        (f"color = {card.colour}", f"max = {limit}"),
+        both(f"It finds a {{}} {name}.", card.colour, card.wrong_colour),
+        f"finds a {card.colour} {name}",
+        "query",
     )
 
 
-def same(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def same(rng: random.Random, facts: Facts, card: Card) -> Turn:
     """Whether an offer in words is the product of the card; the offer differs in colour where it is not."""
-    equal = rng.random() < 0.5
-    right, wrong = ("yes", "no") if equal else ("no", "yes")
-    colour = card.colour if equal else card.wrong_colour
-    return Ask(
-        prompt=f"Is the {colour} {card.brand} {card.product.name} the same?",
-        core=f"Same: {right}.",
-        wrong_core=f"Same: {wrong}.",
-        phrases=(f"same {right}",),
-        explained=_card_says(card),
-        key=f"says {card.colour} {card.material}",
-    )
+    right, wrong, colour = ("yes", "no", card.colour) if rng.random() < 0.5 else ("no", "yes", card.wrong_colour)
+    prompt = f"Is the {colour} {card.brand} {card.product.name} the same?"
+    return ask(prompt, both("Same: {}.", right, wrong), (f"same {right}",), *_card_says(card), "same")
 
 
-def stock(rng: random.Random, facts: Facts, card: Card) -> Ask:
-    answers, said = ["Yes, it is in stock.", "No, it is sold out."], ["stock yes", "stock no"]
+def stock(rng: random.Random, facts: Facts, card: Card) -> Turn:
+    answers, said = ("Yes, it is in stock.", "No, it is sold out."), ("stock yes", "stock no")
     if not card.in_stock:
-        answers.reverse()
-        said.reverse()
-    return Ask(
-        prompt="Can I buy it today?",
-        core=answers[0],
-        wrong_core=answers[1],
-        phrases=("in stock" if card.in_stock else "sold out",),
-        explained=(f"The card says {said[0]}.", f"The card says {said[1]}."),
-        key=f"says {said[0]}",
-    )
+        answers, said = answers[::-1], said[::-1]
+    phrase = "in stock" if card.in_stock else "sold out"
+    return ask("Can I buy it today?", answers, (phrase,), both("The card says {}.", *said), f"says {said[0]}", "stock")
 
 
-def review(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def review(rng: random.Random, facts: Facts, card: Card) -> Turn:
     label, wrong = rng.sample(("good", "bad"), 2)
     word = rng.choice(_GOOD if label == "good" else _BAD)
-    return Ask(
-        prompt=f"Review: it is {word}. Good or bad?",
-        core=f"Review: {label}.",
-        wrong_core=f"Review: {wrong}.",
-        phrases=(f"review {label}",),
-        explained=(f"The word {word} is {label}.", f"The word {word} is {wrong}."),
-        key=f"word {word} is {label}",
+    return ask(
+        f"Review: it is {word}. Good or bad?",
+        both("Review: {}.", label, wrong),
+        (f"review {label}",),
+        both(f"The word {word} is {{}}.", label, wrong),
+        f"word {word} is {label}",
+        "review",
     )
 
 
-def complaint(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def complaint(rng: random.Random, facts: Facts, card: Card) -> Turn:
     about, wrong = rng.sample(tuple(_COMPLAINTS), 2)
-    said = _COMPLAINTS[about]
-    return Ask(
-        prompt=f"Review: {said}. What is it about?",
-        core=f"Topic: {about}.",
-        wrong_core=f"Topic: {wrong}.",
-        phrases=(f"topic {about}",),
-        explained=(f"The review says {said}.", f"The review says {_COMPLAINTS[wrong]}."),
-        key=f"says {said}",
+    return ask(
+        f"Review: {_COMPLAINTS[about]}. What is it about?",
+        both("Topic: {}.", about, wrong),
+        (f"topic {about}",),
+        both("The review says {}.", _COMPLAINTS[about], _COMPLAINTS[wrong]),
+        f"says {_COMPLAINTS[about]}",
+        "complaint",
     )
 
 
-FREE_SHIPPING_FROM = 50  # EUR
-CHEAP_BELOW, FAIR_BELOW = 30, 60  # EUR; dearer cards are "dear"
+# --- prices, and facts that no card holds ---------------------------------------------------------------------------
 
 
-def department(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def department(rng: random.Random, facts: Facts, card: Card) -> Turn:
     name, right, wrong = card.product.name, card.product.department, card.wrong_product.department
-    return Ask(
-        prompt="Which department?",
-        core=f"Department: {right}.",
-        wrong_core=f"Department: {wrong}.",
-        phrases=(f"department {right}",),
-        explained=(f"A {name} is sold with {right}.", f"A {name} is sold with {wrong}."),
-        key=f"sold with {right}",
-    )
+    explained = both(f"A {name} is sold with {{}}.", right, wrong)
+    core = both("Department: {}.", right, wrong)
+    return ask("Which department?", core, (f"department {right}",), explained, f"sold with {right}", "department")
 
 
-def origin(rng: random.Random, facts: Facts, card: Card) -> Ask:
-    told = f"All {card.brand} goods come from"
-    return Ask(
-        prompt="Where is the brand from?",
-        core=f"Brand country: {card.country}.",
-        wrong_core=f"Brand country: {card.wrong_country}.",
-        phrases=(f"country {card.country}",),
-        explained=(f"{told} {card.country}.", f"{told} {card.wrong_country}."),
-        key=f"goods come from {card.country}",
-    )
+def origin(rng: random.Random, facts: Facts, card: Card) -> Turn:
+    right, wrong = card.country, card.wrong_country
+    explained = both(f"All {card.brand} goods come from {{}}.", right, wrong)
+    core = both("Brand country: {}.", right, wrong)
+    return ask("Where is the brand from?", core, (f"country {right}",), explained, f"goods come from {right}", "origin")
 
 
-def returns(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def returns(rng: random.Random, facts: Facts, card: Card) -> Turn:
     right, wrong = card.product.return_days, card.wrong_product.return_days
-    told = f"All {card.product.department} goods have"
-    return Ask(
-        prompt="How long can I return it?",
-        core=f"Return: {right} days.",
-        wrong_core=f"Return: {wrong} days.",
-        phrases=(f"return {right} days",),
-        explained=(f"{told} {right}.", f"{told} {wrong}."),
-        key=f"goods have {right}",
+    explained = both(f"All {card.product.department} goods have {{}}.", right, wrong)
+    core = both("Return: {} days.", right, wrong)
+    return ask(
+        "How long can I return it?", core, (f"return {right} days",), explained, f"goods have {right}", "returns"
     )
 
 
-def partner(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def partner(rng: random.Random, facts: Facts, card: Card) -> Turn:
     product, wrong = card.product, card.wrong_product
-    return Ask(
-        prompt="What goes with it?",
-        core=f"Goes with: {product.partner}.",
-        wrong_core=f"Goes with: {wrong.name}.",
-        phrases=(f"goes with {product.partner}",),
-        explained=(f"Both are {product.department} goods.", f"Both are {wrong.department} goods."),
-        key=f"both are {product.department}",
+    return ask(
+        "What goes with it?",
+        both("Goes with: {}.", product.partner, wrong.name),
+        (f"goes with {product.partner}",),
+        both("Both are {} goods.", product.department, wrong.department),
+        f"both are {product.department}",
+        "partner",
     )
 
 
-def _compared(price: int, limit: int) -> tuple[str, str]:
-    """(what is true, its opposite) about a price and a limit, without the full stop."""
-    told = [f"{price} EUR is below {limit}", f"{price} EUR is not below {limit}"]
-    return (told[0], told[1]) if price < limit else (told[1], told[0])
+def _compared(price: int, limit: int) -> tuple[Said, str]:
+    """What is true about a price and a limit, its opposite, and what is true without the full stop."""
+    below, not_below = f"{price} EUR is below {limit}", f"{price} EUR is not below {limit}"
+    true, false = (below, not_below) if price < limit else (not_below, below)
+    return (f"{true}.", f"{false}."), true
 
 
-def tier(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def tier(rng: random.Random, facts: Facts, card: Card) -> Turn:
     right = "cheap" if card.price < CHEAP_BELOW else "fair" if card.price < FAIR_BELOW else "dear"
-    wrong = other(rng, ("cheap", "fair", "dear"), right)
-    told, opposite = _compared(card.price, CHEAP_BELOW if right == "cheap" else FAIR_BELOW)
-    return Ask(
-        prompt="Cheap, fair or dear?",
-        core=f"Tier: {right}.",
-        wrong_core=f"Tier: {wrong}.",
-        phrases=(f"tier {right}",),
-        explained=(f"{told}.", f"{opposite}."),
-        key=told,
-    )
+    core = both("Tier: {}.", right, other(rng, ("cheap", "fair", "dear"), right))
+    compared = _compared(card.price, CHEAP_BELOW if right == "cheap" else FAIR_BELOW)
+    return ask("Cheap, fair or dear?", core, (f"tier {right}",), *compared, "tier")
 
 
-def shipping(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def shipping(rng: random.Random, facts: Facts, card: Card) -> Turn:
     right, wrong = ("5 EUR", "free") if card.price < FREE_SHIPPING_FROM else ("free", "5 EUR")
-    told, opposite = _compared(card.price, FREE_SHIPPING_FROM)
-    return Ask(
-        prompt="What is the shipping?",
-        core=f"Shipping: {right}.",
-        wrong_core=f"Shipping: {wrong}.",
-        phrases=(f"shipping {right}",),
-        explained=(f"{told}.", f"{opposite}."),
-        key=told,
+    compared = _compared(card.price, FREE_SHIPPING_FROM)
+    return ask(
+        "What is the shipping?", both("Shipping: {}.", right, wrong), (f"shipping {right}",), *compared, "shipping"
     )
 
 
-def discount(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def discount(rng: random.Random, facts: Facts, card: Card) -> Turn:
     off = rng.choice((5, 10))
     right, wrong = card.price - off, card.price + off
-    told = f"{card.price} less {off} is"
-    return Ask(
-        prompt=f"Take {off} EUR off.",
-        core=f"New price: {right} EUR.",
-        wrong_core=f"New price: {wrong} EUR.",
-        phrases=(f"price {right} EUR",),
-        explained=(f"{told} {right}.", f"{told} {wrong}."),
-        key=f"{told} {right}",
+    return ask(
+        f"Take {off} EUR off.",
+        both("New price: {} EUR.", right, wrong),
+        (f"price {right} EUR",),
+        both(f"{card.price} less {off} is {{}}.", right, wrong),
+        f"{card.price} less {off} is {right}",
+        "discount",
     )
 
 
-def total(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def _multiplied(card: Card, count: int, wrong: int) -> tuple[Said, str]:
+    right = card.price * count
+    return both(f"We have {count} * {card.price} = {{}}.", right, wrong), f"{count} * {card.price} = {right}"
+
+
+def total(rng: random.Random, facts: Facts, card: Card) -> Turn:
     count = rng.randint(2, 4)
     right, wrong = card.price * count, card.price * (count + 1)
-    told = f"We have {count} * {card.price} ="
-    return Ask(
-        prompt=f"What do {count} cost?",
-        core=f"Total: {right} EUR.",
-        wrong_core=f"Total: {wrong} EUR.",
-        phrases=(f"total {right} EUR",),
-        explained=(f"{told} {right}.", f"{told} {wrong}."),
-        key=f"{count} * {card.price} = {right}",
-    )
+    core = both("Total: {} EUR.", right, wrong)
+    return ask(f"What do {count} cost?", core, (f"total {right} EUR",), *_multiplied(card, count, wrong), "total")
 
 
-def compare(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def compare(rng: random.Random, facts: Facts, card: Card) -> Turn:
     rival = other(rng, [brand for brand, _ in facts.brands], card.brand)
     price = other(rng, range(15, 100, 5), card.price)
     (low, cheaper), (high, dearer) = sorted([(card.price, card.brand), (price, rival)])
-    return Ask(
-        prompt=f"{rival} has one for {price} EUR. Which is cheaper?",
-        core=f"Cheaper: {cheaper}.",
-        wrong_core=f"Cheaper: {dearer}.",
-        phrases=(f"cheaper {cheaper}",),
-        explained=(f"{low} EUR is below {high}.", f"{high} EUR is below {low}."),
-        key=f"{low} EUR is below {high}",
+    return ask(
+        f"{rival} has one for {price} EUR. Which is cheaper?",
+        both("Cheaper: {}.", cheaper, dearer),
+        (f"cheaper {cheaper}",),
+        both("{} EUR is below {}.", (low, high), (high, low)),
+        f"{low} EUR is below {high}",
+        "compare",
     )
 
 
-def order(rng: random.Random, facts: Facts, card: Card) -> Ask:
+def order(rng: random.Random, facts: Facts, card: Card) -> Turn:
     city, count = rng.choice(facts.cities), rng.randint(2, 4)
     right, name = card.price * count, card.product.name
     wrong = right + card.price
-    return Ask(
-        prompt=f"Order {count} to {city}.",
-        core=f"Order={count} {name}; city={city}; total={right}.",
-        wrong_core=f"Order={count} {name}; city={other(rng, facts.cities, city)}; total={wrong}.",
-        phrases=(f"order = {count} {name}", f"city = {city} total = {right}"),
-        explained=(f"We have {count} * {card.price} = {right}.", f"We have {count} * {card.price} = {wrong}."),
-        key=f"{count} * {card.price} = {right}",
+    core = both(f"Order={count} {name}; city={{}}; total={{}}.", (city, right), (other(rng, facts.cities, city), wrong))
+    phrases = (f"order = {count} {name}", f"city = {city} total = {right}")
+    return ask(f"Order {count} to {city}.", core, phrases, *_multiplied(card, count, wrong), "order")
+
+
+GROUPS: dict[str, Callable[[random.Random, Facts, Card], Turn]] = {
+    one.__name__: one
+    for one in (
+        attributes, material, summary, title, tags, query, same, stock, review, complaint,
+        department, origin, returns, partner, tier, shipping, discount, total, compare, order,
     )
-
-
-GROUPS: dict[str, Callable[[random.Random, Facts, Card], Ask]] = {
-    ask.__name__: ask
-    for ask in (
-        attributes,
-        material,
-        summary,
-        title,
-        tags,
-        query,
-        same,
-        stock,
-        review,
-        complaint,
-        department,
-        origin,
-        returns,
-        partner,
-        tier,
-        shipping,
-        discount,
-        total,
-        compare,
-        order,
-    )
-}
-_NAMES = tuple(GROUPS)
-
-
-def shop(rng: random.Random, facts: Facts, *, group: str | None = None) -> Task:
-    """A card with two questions of different groups; the first of `group` where one is named (ValueError: unknown)."""
-    if group is not None and group not in GROUPS:
-        raise ValueError(f"no e-commerce group named {group!r}; known: {', '.join(GROUPS)}")
-    card = draw_card(rng, facts)
-    first = group or rng.choice(_NAMES)
-    second = other(rng, _NAMES, first)
-    turns = (_turn(rng, facts, card, first, f"{card.text} "), _turn(rng, facts, card, second, ""))
-    return Task("shop", f"shop/{card.text}", turns)
-
-
-def _turn(rng: random.Random, facts: Facts, card: Card, group: str, before: str) -> Turn:
-    ask = GROUPS[group](rng, facts, card)
-    return Turn(
-        prompt=before + ask.prompt,
-        core=ask.core,
-        wrong_core=ask.wrong_core,
-        checks=tuple(Check((phrase,), 1 / len(ask.phrases)) for phrase in ask.phrases),
-        explanation=ask.explained[0],
-        wrong_explanation=ask.explained[1],
-        key=ask.key,
-        group=group,
-    )
+}  # fmt: skip
