@@ -15,7 +15,7 @@ from zephyr_lab.core.row_files import iter_rows
 from zephyr_lab.core.rows import Row
 from zephyr_lab.data import pairs, pairs_statistics, schemas
 from zephyr_lab.data.pairs import Binarisation, NoPair, Pair, repaired_score
-from zephyr_lab.data.pairs_statistics import pair_statistics, statistics_by_rule
+from zephyr_lab.data.pairs_statistics import pair_statistics
 from zephyr_lab.data.schemas import Completion
 
 
@@ -143,14 +143,6 @@ def test_statistics_by_hand():
     assert made.mean_rejected == pytest.approx((1 + 2 + 1) / 3)
     assert made.chosen_positions == [2, 1, 0]
     assert made.rejected_positions == [1, 1, 1]
-
-
-def test_every_rule_is_measured_on_the_same_prompts():
-    prompts = [scored(1, 9, 4, 3), scored(8, 2, 8, 8)]
-    found = statistics_by_rule(prompts, chosen="overall_score", seed=0)
-    assert set(found) == set(pairs.REJECTED)
-    assert {one.prompts for one in found.values()} == {2}
-    assert (found["worst"].mean_rejected, found["second_best"].mean_rejected) == (1.5, 6.0)
 
 
 def test_without_a_pair_the_means_are_none():
@@ -336,25 +328,16 @@ def test_the_split_is_the_one_of_datasets():
 def test_the_published_splits_have_their_published_sizes():
     # cards of both releases: 61,966 and 2,000; 61,135 and 2,000; half of the test for sft and gen
     for count, train in ((63_966, 61_966), (63_135, 61_135)):
-        named = pairs_statistics.split_pairs(count).named()
-        sizes = {name: len(rows) for name, rows in named.items()}
-        assert [sizes[f"train_{kind}"] for kind in ("prefs", "sft", "gen")] == [train] * 3
-        assert [sizes[f"test_{kind}"] for kind in ("prefs", "sft", "gen")] == [2000, 1000, 1000]
-        assert not set(named["train_prefs"]) & set(named["test_prefs"])
-        assert set(named["test_sft"]) <= set(named["test_prefs"])
+        split = pairs_statistics.split_pairs(count)
+        assert [len(rows) for rows in (split.train_prefs, split.test_prefs, split.test_sft)] == [train, 2000, 1000]
+        assert not set(split.train_prefs) & set(split.test_prefs)
+        assert set(split.test_sft) <= set(split.test_prefs)
 
 
 @pytest.mark.parametrize("test", [0, -1, 10, 11])
 def test_a_split_that_leaves_nothing_is_refused(test):
     with pytest.raises(ValueError, match="test must be from 1 to 9 of 10 pairs"):
         pairs_statistics.split_pairs(10, test=test)
-
-
-def test_a_gen_row_lacks_the_last_answer():
-    asked, told = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}
-    row = {"prompt": "Hi", "messages": [asked, told], "chosen": [asked, told]}
-    assert pairs_statistics.without_last_answer(row) == {"prompt": "Hi", "messages": [asked], "chosen": [asked, told]}
-    assert pairs_statistics.without_last_answer({"messages": [asked]}) == {"messages": [asked]}
 
 
 @pytest.mark.parametrize(

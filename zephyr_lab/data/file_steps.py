@@ -1,7 +1,4 @@
-"""Writing rows to a file of the kind its name ends in; whole or not at all.
-
-A data step on one file: rows in, rows out, the unusable ones counted and written aside, never lost or hidden.
-"""
+"""A data step on one file: rows in, rows out; unusable rows are counted and written aside, never lost or hidden."""
 
 import gzip
 import json

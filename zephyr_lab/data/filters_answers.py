@@ -1,14 +1,11 @@
-"""Restoring the case of sentence starts: the truecasing step of the filtered UltraChat, as a heuristic of our own.
+"""What may be wrong with one answer: lower-case sentence starts, a disclaimer, an end that is missing.
 
-The card gives one example ("Hello. how are you?") and no tool. Only what is plain gets repaired: a sentence's first
-word, "I", and, in a text without any capital, words that a corpus writes with one. Code, addresses and formulas stay.
-
-Phrases by which an assistant disclaims emotions, opinions, experience: what the filtered UltraChat leaves out.
-
-The card of ultrachat_200k gives two examples and no list, so the list is ours beyond them and says so. The three
-patterns with fixed names are those whose counts on released dialogues are known; they match anywhere in an answer.
-
-Whether an answer ended or broke off: a heuristic of our own, for sets that do not say why generation stopped.
+Three heuristics of our own. Casing: the card of the filtered UltraChat gives one example of truecasing ("Hello. how
+are you?") and no tool; only what is plain is repaired: a sentence's first word, "I", and, in a text without any
+capital, words that a corpus writes with one. Code, addresses and formulas stay. Disclaimers of emotions, opinions or
+experience: the card gives two examples and no list, so the list is ours beyond them and says so. The three patterns
+with fixed names are those whose counts on released dialogues are known; they match anywhere in an answer. Truncation:
+for sets that do not record why generation stopped.
 """
 
 import re
@@ -28,7 +25,7 @@ _PROTECTED = re.compile(
 # of one letter are "a" and "i".
 _WORD = r"((?:[ai](?=[\s'’])|[a-z]{2,})(?:['’][a-z]+)?)(?=[\s,.;:!?\"'”’)\]*_-]|\Z)(?!\"?\s*:|\s*[=<>+/])"
 _FIRST_WORD = re.compile(rf"\A(\s*[\"'“‘(\[]*){_WORD}")
-# The last sign before a sentence end tells "it. we" from "... we".
+# The last character before a sentence end separates "it. we" from "... we".
 # No closing quote: what follows one may go on, as in '"Well!" he said.'
 _NEXT_SENTENCE = re.compile(rf"(?<=[^\s.])([.!?][)\]*_]*\s+[\"'“‘(\[*_]*){_WORD}")
 _LAST_TOKEN = re.compile(r"\S*\Z")
@@ -171,10 +168,10 @@ def preface(answer: str) -> str:
 
 _END_OF_SENTENCE = ".!?…。！？।؟"
 _CLOSERS = "\"'”’»)]}*_`>~"
-_WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_SPOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 # Words after which something must follow.
 _OPEN_WORDS = frozenset(
-    _WORDS.findall(
+    _SPOKEN.findall(
         "a an the this these those my your our their its his her i we he she they it you and or but nor so because "
         "although while if unless until that which who whose whom when where why how than as of in on at by for from "
         "with without into onto about between among during before after over under to is are was were be been being "
@@ -199,7 +196,7 @@ def is_ended(text: str) -> bool:
     bare = last.rstrip(_CLOSERS)
     if bare.endswith(tuple(_END_OF_SENTENCE)):
         return True
-    words = _WORDS.findall(bare[-200:])
+    words = _SPOKEN.findall(bare[-200:])
     if _OPEN_END.search(last):
         return False
     if _has_open_bracket(last) or (words and words[-1].lower() in _OPEN_WORDS):

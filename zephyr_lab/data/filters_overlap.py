@@ -1,16 +1,12 @@
-"""Words as the comparisons of texts see them: lower case, no punctuation, operators kept ("5 + 3" is not "5 - 3").
+"""Texts that occur again: exact and near duplicates among dialogues, and benchmark questions in a training set.
 
-Exact and near duplicates among dialogues, the first of each kind kept.
-
-Exact: every turn equal, whatever its case and spacing. Near: the sets of five-word runs of the
-two dialogues overlap (Jaccard index) at least as much as asked; candidates come from MinHash bands, and each is
-verified on the sets themselves, so that no dialogue is dropped by chance.
-
-Which prompts of a training set stand in a benchmark.
+Exact duplicates: every turn equal, whatever its case and spacing. Near ones: the sets of five-word runs of the two
+dialogues overlap (Jaccard index) at least as much as asked; candidates come from MinHash bands, and each is verified on
+the sets themselves, so that no dialogue is dropped by chance. The first of each kind is kept.
 
 A prompt is contaminated by a benchmark question where at least half of the question's runs of eight words occur in
-it; a question of fewer words must be the whole prompt, or it would be found in every other text. Case, spacing and
-punctuation do not count. Questions are handed in, so any benchmark, released or of the embedded world, can be used.
+it; a question of fewer words must be the whole prompt, or every other text would contain it. Case, spacing and
+punctuation do not count. Questions are arguments, so any benchmark, released or of the embedded world, can be used.
 Short follow-ups ("Make it shorter.") belong to no benchmark: `comparable` leaves them out.
 """
 
@@ -31,17 +27,22 @@ _TOKEN = re.compile(r"\w+|[+*/=<>^-]")
 
 
 def words(text: str) -> list[str]:
+    """Words in lower case without punctuation; operators stay: "5 + 3" is not "5 - 3"."""
     return _TOKEN.findall(text.lower())
 
 
-RUN = 5  # words
+Words = tuple[str, ...]
+RUN = 8  # words of a benchmark question that are looked for as a whole
+SHARE = 0.5
+QUESTION_COLUMNS = ("turns", "prompt", "instruction", "question", "text")
+NEAR_RUN = 5  # words of a dialogue
 NEAR = 0.8  # Jaccard index from which two dialogues are near duplicates
 _BANDS, _ROWS = 32, 4  # a pair of index 0.8 is missed once in ten million, one of 0.9 never
 _SEED = 7
 
 
 class ExactDuplicates:
-    """Remembers dialogues by a hash of their text."""
+    """Dialogues by a hash of their text."""
 
     def __init__(self) -> None:
         self._known: set[bytes] = set()
@@ -54,7 +55,7 @@ class ExactDuplicates:
 
 
 class NearDuplicates:
-    """Remembers dialogues by their runs of words; about 4 bytes a word, and 256 for the bands of each."""
+    """Dialogues by their runs of words; about 4 bytes a word, and 256 for the bands of each."""
 
     def __init__(self, least: float = NEAR) -> None:
         if not 0.5 <= least <= 1:
@@ -68,21 +69,21 @@ class NearDuplicates:
         self._a, self._b = generator.integers(0, 2**64, (2, _BANDS * _ROWS, 1), dtype=numpy.uint64)
         self._bands: dict[tuple[int, bytes], list[int]] = {}
         self._sets: list[Any] = []
-        # A dialogue is looked for and, where it is new, added: its runs and bands are reckoned once.
+        # A dialogue is looked for and, where it is new, added: its runs and bands are computed once.
         self._last: tuple[Dialogue | None, Any, list[tuple[int, bytes]]] = (None, None, [])
 
     def holds(self, dialogue: Dialogue) -> bool:
-        runs, keys = self._reckon(dialogue)
+        runs, keys = self._signature(dialogue)
         candidates = {place for band in keys for place in self._bands.get(band, ())}
         return any(self._jaccard(runs, self._sets[place]) >= self._least for place in sorted(candidates))
 
     def add(self, dialogue: Dialogue) -> None:
-        runs, keys = self._reckon(dialogue)
+        runs, keys = self._signature(dialogue)
         for band in keys:
             self._bands.setdefault(band, []).append(len(self._sets))
         self._sets.append(runs)
 
-    def _reckon(self, dialogue: Dialogue) -> tuple[Any, list[tuple[int, bytes]]]:
+    def _signature(self, dialogue: Dialogue) -> tuple[Any, list[tuple[int, bytes]]]:
         if self._last[0] is not dialogue:
             runs = self._runs(dialogue)
             self._last = (dialogue, runs, self._keys(runs))
@@ -91,8 +92,8 @@ class NearDuplicates:
     def _runs(self, dialogue: Dialogue) -> Any:
         """Sorted 32-bit hashes of the different runs of words."""
         spoken = [word for message in dialogue.messages for word in words(message.content)]
-        count = max(1, len(spoken) - RUN + 1)
-        hashes = {zlib.crc32(" ".join(spoken[start : start + RUN]).encode()) for start in range(count)}
+        count = max(1, len(spoken) - NEAR_RUN + 1)
+        hashes = {zlib.crc32(" ".join(spoken[start : start + NEAR_RUN]).encode()) for start in range(count)}
         return self._numpy.array(sorted(hashes), dtype=self._numpy.uint32)
 
     def _keys(self, runs: Any) -> list[tuple[int, bytes]]:
@@ -116,12 +117,6 @@ class NearDuplicates:
 def _digest(dialogue: Dialogue) -> bytes:
     text = "\x1e".join(" ".join(message.content.lower().split()) for message in dialogue.messages)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
-
-
-RUN = 8
-SHARE = 0.5
-QUESTION_COLUMNS = ("turns", "prompt", "instruction", "question", "text")
-Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +158,12 @@ class Benchmarks:
         if (whole := self._whole.get(asked)) is not None:
             benchmark, question, _ = self._questions[whole]
             return Match(benchmark, question, 1.0)
-        found = Counter(place for run in _runs(asked, self._run) for place in self._runs.get(run, ()))
-        best = max(found, key=lambda place: (found[place] / self._questions[place][2], -place), default=None)
-        if best is None or found[best] < self._share * self._questions[best][2]:
+        shared = Counter(place for run in _runs(asked, self._run) for place in self._runs.get(run, ()))
+        best = max(shared, key=lambda place: (shared[place] / self._questions[place][2], -place), default=None)
+        if best is None or shared[best] < self._share * self._questions[best][2]:
             return None
         benchmark, question, runs = self._questions[best]
-        return Match(benchmark, question, found[best] / runs)
+        return Match(benchmark, question, shared[best] / runs)
 
     def _add(self, benchmark: str, question: str) -> None:
         asked = tuple(words(question))

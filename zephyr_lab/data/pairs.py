@@ -1,14 +1,11 @@
-"""UltraFeedback's repair of 29 December 2023: overall scores of 10 that were meant as 1.
-
-2628 completions bore a 10, many of them beside low ratings of every aspect (README of OpenBMB/UltraFeedback).
-
-Preference pairs from scored completions: which answer is chosen, which is rejected.
+"""Preference pairs from scored completions: which answer is chosen, which is rejected.
 
 Zephyr's paper (arXiv 2310.16944) takes the highest mean score and one of the other three at random; its data script
 takes `overall_score`, and in the first release the seed was set anew at every prompt, which makes the draw a fixed
-list position. Each way is a named rule here. Scores and places in, places out; no file is touched.
+list position. Each way is a named rule here. No file is read or written.
 
-Overall scores are read as they were meant (`score_repair`): a 10 beside the lowest ratings is a 1 with a 0 too many.
+Overall scores are read with UltraFeedback's repair of 29 December 2023: 2628 completions had a 10, many of them beside
+low ratings of every aspect (README of OpenBMB/UltraFeedback); such a 10 was meant as a 1.
 """
 
 import random
@@ -20,6 +17,7 @@ from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, message_l
 
 _SUSPECT = 10.0
 _SURELY_LOW, _SURELY_HIGH = 2.0, 4.0  # mean ratings
+FIRST_RELEASE_SEED = 42
 
 
 def repaired_score(completion: Completion) -> float | None:
@@ -47,9 +45,6 @@ def is_doubtful(completion: Completion) -> bool:
     return completion.overall_score is not None and repaired_score(completion) is None
 
 
-FIRST_RELEASE_SEED = 42
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binarisation:
     """How a pair is made; raises ValueError for a rule that is not known.
@@ -64,9 +59,9 @@ class Binarisation:
     drop_identical: bool = False
 
     def __post_init__(self) -> None:
-        for given, known, role in ((self.chosen, SCORES, "chosen"), (self.rejected, REJECTED, "rejected")):
-            if given not in known:
-                raise ValueError(f"no rule {role}={given!r}; allowed: {', '.join(known)}")
+        for rule, known, side in ((self.chosen, SCORES, "chosen"), (self.rejected, REJECTED, "rejected")):
+            if rule not in known:
+                raise ValueError(f"no rule {side}={rule!r}; allowed: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +74,8 @@ class Scored:
 
     def is_same(self, other: "Scored") -> bool:
         """Equal score, text and model: what the published script compares, so twins are no pair."""
-        return (self.score, self.completion.response, self.completion.model) == (
-            other.score,
-            other.completion.response,
-            other.completion.model,
-        )
+        one, two = self.completion, other.completion
+        return (self.score, one.response, one.model) == (other.score, two.response, two.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +93,7 @@ NO_TENS = Tens()
 class Pair:
     """Places of the two completions in their prompt's list, with the scores they were picked by.
 
-    `tens`: what was found of scores that are a 10 by mistake.
+    `tens` counts scores that are a 10 by mistake.
     """
 
     prompt: ScoredPrompt
@@ -121,8 +113,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class NoPair:
-    """A prompt that gives no pair, and why. `column` names what the row lacks; None where the rule found no answer to
-    reject in a row that lacks nothing. `is_identical`: a pair there was, of one text twice, and it is dropped."""
+    """A prompt that gives no pair, and why.
+
+    `column` names what the row lacks; None where it lacks nothing and the rule has no answer to reject.
+    `is_identical`: the pair was one text twice and is dropped.
+    """
 
     prompt: ScoredPrompt
     scores: tuple[float, ...]
@@ -203,7 +198,7 @@ def _outcome(prompt: ScoredPrompt, how: Binarisation, generator: random.Random) 
     ]
     scores, tens = tuple(one.score for one in scored), _tens(prompt, score)
     if len(scored) < 2:
-        return NoPair(prompt, scores, *_what_is_lacking(prompt, how.chosen, len(scored)), tens)
+        return NoPair(prompt, scores, *_lacking(prompt, how.chosen, len(scored)), tens)
     chosen = choose(scored)
     rejected = REJECTED[how.rejected](scored, chosen, generator)
     if rejected is None:
@@ -221,7 +216,7 @@ def _tens(prompt: ScoredPrompt, score: Callable[[Completion], float | None]) -> 
     return Tens(meant_as_one, doubtful) if meant_as_one or doubtful else NO_TENS
 
 
-def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[str, str]:
+def _lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[str, str]:
     """Column and problem of a row with fewer than two scored completions."""
     if len(prompt.completions) < 2:
         return "completions", "holds one completion; a pair takes two"

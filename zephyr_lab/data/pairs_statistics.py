@@ -1,14 +1,10 @@
-"""What a way of making pairs does to a set: ties, mean scores, places in the list.
+"""What a way of making pairs does to a set (ties, mean scores, positions), and the published sets' split."""
 
-Train and test splits of a binarised set, drawn as the published sets were.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from zephyr_lab.data.pairs import REJECTED, Binarisation, NoPair, Pair, binarise
-from zephyr_lab.data.schemas import ScoredPrompt
+from zephyr_lab.data.pairs import NoPair, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +89,13 @@ def pair_statistics(outcomes: Iterable[Pair | NoPair]) -> PairStatistics:
     return counts.statistics()
 
 
-def statistics_by_rule(prompts: Sequence[ScoredPrompt], *, chosen: str, seed: int) -> dict[str, PairStatistics]:
-    """Statistics of every way to reject, on the same prompts."""
-    return {
-        rejected: pair_statistics(binarise(prompts, Binarisation(chosen=chosen, rejected=rejected), seed=seed))
-        for rejected in REJECTED
-    }
-
-
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
 def _counts(places: list[int], length: int) -> list[int]:
-    counts = [0] * length
-    for place in places:
-        counts[place] += 1
-    return counts
+    counts = Counter(places)
+    return [counts[place] for place in range(length)]
 
 
 PUBLISHED_TEST_ROWS = 2000
@@ -118,8 +104,8 @@ PUBLISHED_SEED = 42
 
 @dataclass(frozen=True, slots=True)
 class PairSplits:
-    """Places of the rows in each split. The sft and gen splits of training hold the same rows as train_prefs; those of
-    the test are the first half of test_prefs. A gen row lacks the last assistant message."""
+    """Positions of the rows in each split. The published sft and gen splits hold the rows of train_prefs and of
+    test_sft; a gen row lacks the last assistant message."""
 
     train_prefs: tuple[int, ...]
     test_prefs: tuple[int, ...]
@@ -128,17 +114,6 @@ class PairSplits:
     def test_sft(self) -> tuple[int, ...]:
         # That it is half of them is published; that it is the first half is ours (the draw is random already).
         return self.test_prefs[: len(self.test_prefs) // 2]
-
-    def named(self) -> dict[str, tuple[int, ...]]:
-        """All six splits under their published names."""
-        return {
-            "train_prefs": self.train_prefs,
-            "train_sft": self.train_prefs,
-            "train_gen": self.train_prefs,
-            "test_prefs": self.test_prefs,
-            "test_sft": self.test_sft,
-            "test_gen": self.test_sft,
-        }
 
 
 def split_pairs(count: int, *, test: int = PUBLISHED_TEST_ROWS, seed: int = PUBLISHED_SEED) -> PairSplits:
@@ -152,11 +127,3 @@ def split_pairs(count: int, *, test: int = PUBLISHED_TEST_ROWS, seed: int = PUBL
 
     order = numpy.random.default_rng(seed).permutation(count).tolist()
     return PairSplits(train_prefs=tuple(order[test:]), test_prefs=tuple(order[:test]))
-
-
-def without_last_answer(row: dict[str, Any], columns: Sequence[str] = ("messages",)) -> dict[str, Any]:
-    """A row of a gen split: the last assistant message of each of `columns` taken away."""
-    return row | {
-        column: row[column][:-1] if row[column] and row[column][-1]["role"] == "assistant" else row[column]
-        for column in columns
-    }

@@ -1,18 +1,12 @@
-"""The catalogue of released files, `released.toml`, as typed entries.
+"""Released files of other people: which there are, where they are on this machine, how to get one.
 
-Nothing here touches a data file or the network: see `released` for finding files, `fetch` for downloads.
-
-Download a released file from its publisher and derive from it the columns that the notebooks read.
-
-The network is used only when somebody calls `fetch`. What comes back must say exactly what the catalogue
-promises (`content_sha256`); anything else is refused and nothing is kept. `mirror` sends the same requests to
-another server: for a site behind a wall, and for the tests.
-
-Released files of other people: which there are, where they lie on this machine, how to get one.
-
-They are read from the folder that `ZEPHYR_LAB_DATA` names, else from the cache that `download` fills. They are
-never part of the repository. Whoever reads one says so to the session, and so does whoever finds it absent:
+The catalogue is `released.toml`. Files are read from the folder that `ZEPHYR_LAB_DATA` names, else from the cache that
+`download` fills; they are never part of the repository. A reader registers each file with the session, absent or not:
 a notebook that ran without a file is stale once the file arrives.
+
+The network is used by `fetch` alone. What comes back must have the content that the catalogue records; anything else
+is refused and nothing is kept. `mirror` sends the same requests to another server: for a site without access to the
+publisher, and for the tests.
 """
 
 import gzip
@@ -31,21 +25,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from zephyr_lab.core import files, paths, session
 from zephyr_lab.scoring.judgments import category
 
 TABLE = Path(__file__).with_name("released.toml")
-RECIPES = ("copy", "judgments", "scores", "annotations", "outputs")
+LARGEST = 200_000_000  # bytes; the largest publisher's file here has about 60 million
+PATIENCE = 60  # seconds without a byte before a connection is given up
 
 
 @dataclass(frozen=True)
 class Released:
     """One released file; the columns are explained at the top of `released.toml`.
 
-    `path` is relative to the data folder. Raises ValueError for a download without a known recipe, a recipe
-    without a download, and an address that is not https.
+    `path` is relative to the data folder. Of `upstream` (https addresses) the `recipe` (of `_RECIPES`) makes the file.
     """
 
     name: str
@@ -62,18 +57,9 @@ class Released:
     upstream: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if bool(self.upstream) != bool(self.recipe):
-            raise ValueError(f"{self.name}: upstream and recipe belong together")
-        if self.recipe and self.recipe not in RECIPES:
-            raise ValueError(f"{self.name}: no recipe named {self.recipe!r}; known: {', '.join(RECIPES)}")
-        for address in self.upstream:
-            if not address.startswith("https://"):
-                raise ValueError(f"{self.name}: upstream must be https, got {address!r}")
-
     @property
     def content_sha256(self) -> str:
-        """SHA-256 of what the file says, however it is packed (`fetch.content_sha256` computes it)."""
+        """SHA-256 of the file's content, however it is packed (see `content_sha256` below)."""
         return self.content or self.sha256
 
     @property
@@ -81,18 +67,12 @@ class Released:
         return f"{self.repository} at {self.commit[:7]}" if self.commit else self.repository
 
 
-def from_table(name: str, table: dict[str, Any]) -> Released:
-    """An entry from its TOML table. Raises TypeError for a missing or unknown key, naming it."""
-    lists = {key: tuple(table[key]) for key in ("upstream", "models") if key in table}
-    return Released(name=name, **{**table, **lists})
-
-
 @cache
 def catalogue() -> dict[str, Released]:
     """All entries by name, in the catalogue's order."""
     with TABLE.open("rb") as file:
         tables = tomllib.load(file)
-    return {name: from_table(name, table) for name, table in tables.items()}
+    return {name: msgspec.convert({"name": name, **table}, Released) for name, table in tables.items()}
 
 
 def entry(name: str) -> Released:
@@ -101,10 +81,6 @@ def entry(name: str) -> Released:
     if name not in known:
         raise ValueError(f"no released file named {name!r}; known: {', '.join(known)} (zephyr-lab list data)")
     return known[name]
-
-
-LARGEST = 200_000_000  # bytes; the largest publisher's file here has about 60 million
-PATIENCE = 60  # seconds without a byte before a connection is given up
 
 
 def fetch(released: Released, folder: Path, *, mirror: str | None = None) -> Path:
@@ -124,7 +100,7 @@ def fetch(released: Released, folder: Path, *, mirror: str | None = None) -> Pat
     got = content_sha256(released.path, content)
     if got != released.content_sha256:
         raise ValueError(
-            f"{released.name}: the publisher's file no longer says what the catalogue recorded (content SHA-256 "
+            f"{released.name}: the publisher's file no longer has the content that the catalogue recorded (SHA-256 "
             f"{got[:12]}…, expected {released.content_sha256[:12]}…); nothing was kept. From: {released.upstream[0]}"
         )
     target = folder / released.path
@@ -185,7 +161,7 @@ def derive(released: Released, fetched: list[bytes]) -> bytes:
 
 
 def content_sha256(name: str, content: bytes) -> str:
-    """SHA-256 of what a file says: unpacked bytes of .gz, rows of .parquet as JSON lines, else its bytes."""
+    """SHA-256 of a file's content: unpacked bytes of .gz, rows of .parquet as JSON lines, else its bytes."""
     if name.endswith(".gz"):
         content = gzip.decompress(content)
     elif name.endswith(".parquet"):
@@ -267,22 +243,6 @@ def _packed(rows: Iterable[Any]) -> bytes:
     return gzip.compress(_json_lines(rows), mtime=0)  # no time stamp: the same rows, the same bytes
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A line of `zephyr-lab list data`. `found` is "ZEPHYR_LAB_DATA", "cache" or "absent"; `same` tells whether
-    the file found says what the catalogue recorded (None where absent); `fetchable` whether `download` can get it."""
-
-    name: str
-    rows: int
-    size: int
-    licence: str
-    source: str
-    about: str
-    found: str
-    same: bool | None
-    fetchable: bool
-
-
 def path(name: str) -> Path | None:
     """Where the released file `name` lies, or None; registered with the session either way.
 
@@ -291,14 +251,6 @@ def path(name: str) -> Path | None:
     released = entry(name)
     where = _locate(released)[1]
     session.read_file(where, name=f"data:{released.path}")
-    return where
-
-
-def require(name: str) -> Path:
-    """As `path`, but raises FileNotFoundError with the next step where the file is not at hand."""
-    where = path(name)
-    if where is None:
-        raise FileNotFoundError(f"released file {name!r} is not at hand; {how_to_get(name)}")
     return where
 
 
@@ -316,24 +268,32 @@ def download(name: str, *, mirror: str | None = None) -> Path:
     return fetch(entry(name), _cache(), mirror=mirror)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A line of `zephyr-lab list data`. `found` is "ZEPHYR_LAB_DATA", "cache" or "absent"; `same` says whether the
+    file has the catalogued content (None where absent); `fetchable` whether `download` can get it."""
+
+    name: str
+    rows: int
+    size: int
+    licence: str
+    source: str
+    about: str
+    found: str
+    same: bool | None
+    fetchable: bool
+
+
 def listing() -> list[Listed]:
-    """Every catalogued file and whether it is at hand; reads the files that are, to compare what they say."""
-    return [_listed(released) for released in catalogue().values()]
-
-
-def _listed(released: Released) -> Listed:
-    found, where = _locate(released)
-    return Listed(
-        name=released.name,
-        rows=released.rows,
-        size=released.size,
-        licence=released.licence,
-        source=released.source,
-        about=released.about,
-        found=found,
-        same=None if where is None else _says_the_same(released, where),
-        fetchable=bool(released.upstream),
-    )
+    """Every catalogued file and whether it is at hand; reads those that are, to compare their content."""
+    lines = []
+    for one in catalogue().values():
+        found, where = _locate(one)
+        same = None if where is None else _has_the_content(one, where)
+        lines.append(
+            Listed(one.name, one.rows, one.size, one.licence, one.source, one.about, found, same, bool(one.upstream))
+        )
+    return lines
 
 
 def _locate(released: Released) -> tuple[str, Path | None]:
@@ -344,12 +304,12 @@ def _locate(released: Released) -> tuple[str, Path | None]:
     return "absent", None
 
 
-def _says_the_same(released: Released, where: Path) -> bool:
+def _has_the_content(released: Released, where: Path) -> bool:
     if files.sha256(where) == released.sha256:
         return True
     try:
         return content_sha256(released.path, where.read_bytes()) == released.content_sha256
-    except (OSError, ValueError, EOFError, zlib.error):  # a broken archive or table says something else
+    except (OSError, ValueError, EOFError, zlib.error):  # a broken archive or table has other content
         return False
 
 

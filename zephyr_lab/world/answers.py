@@ -1,8 +1,7 @@
-"""What can be wrong with an answer, how often, and the phrases that are planted.
+"""Answers of a procedural writer: what can be wrong with one, how often, and the phrases that are planted.
 
-Nothing here is shared with the filters of `data`: their phrase lists are tested against this other list.
-
-Writing answers: a flavour is drawn from noise levels, and rendered to text.
+A writer with some `Noise` draws a `Flavour` for each answer and renders it to text. The filters of `data` share none
+of these phrases: their own lists are tested against them.
 """
 
 import random
@@ -36,6 +35,8 @@ FILLERS = (
 )
 
 REFUSAL = "I do not know that."
+_ALL_LOWER_SHARE = 0.3  # of the casing defects; the others only start their sentences in lower case
+_MISLED_SHARE = 0.8  # of the explanations that follow a wrong core are wrong too
 
 Kind = Literal["none", "right", "wrong"]
 
@@ -54,7 +55,7 @@ class Flavour:
     @property
     def defects(self) -> tuple[str, ...]:
         """Names of the planted defects, as labels give them."""
-        found = {
+        planted = {
             "wrong": self.core == "wrong",
             "refused": self.core == "refused",
             "no_explanation": self.explanation == "none",
@@ -65,13 +66,13 @@ class Flavour:
             "filler": bool(self.filler),
             "truncated": self.truncated,
         }
-        return tuple(name for name, present in found.items() if present)
+        return tuple(name for name, is_planted in planted.items() if is_planted)
 
 
 IDEAL = Flavour()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Noise:
     """Probability of each defect in one answer; `explanation` is the probability of explaining at all.
 
@@ -97,42 +98,16 @@ class Noise:
             raise ValueError(f"wrong + refused must not exceed 1, got {self.wrong} + {self.refused}")
 
 
-def _noise(
-    wrong: float,
-    explanation: float,
-    lower_case: float,
-    preface: float,
-    truncated: float,
-    filler: float,
-    made_up: float,
-    refused: float,
-) -> Noise:
-    return Noise(
-        wrong=wrong,
-        explanation=explanation,
-        lower_case=lower_case,
-        preface=preface,
-        truncated=truncated,
-        filler=filler,
-        made_up=made_up,
-        refused=refused,
-    )
-
-
 # wrong, explanation, lower case, preface, truncated, filler, made up, refused
-CLEAN = _noise(0.00, 1.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00)
-WEB = _noise(0.08, 0.55, 0.15, 0.02, 0.05, 0.03, 0.50, 0.01)
-DIALOGUES = _noise(0.20, 0.45, 0.10, 0.12, 0.06, 0.10, 0.55, 0.02)
-TEACHER = _noise(0.02, 0.85, 0.01, 0.01, 0.01, 0.02, 0.03, 0.00)
+CLEAN = Noise(0.00, 1.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00)
+WEB = Noise(0.08, 0.55, 0.15, 0.02, 0.05, 0.03, 0.50, 0.01)
+DIALOGUES = Noise(0.20, 0.45, 0.10, 0.12, 0.06, 0.10, 0.55, 0.02)
+TEACHER = Noise(0.02, 0.85, 0.01, 0.01, 0.01, 0.02, 0.03, 0.00)
 # the four writers of completions differ in manner too: medium is terse and cautious, weak is eager and wordy
-STRONG = _noise(0.06, 0.90, 0.02, 0.02, 0.01, 0.10, 0.10, 0.01)
-MEDIUM = _noise(0.15, 0.50, 0.06, 0.08, 0.04, 0.04, 0.10, 0.10)
-WEAK = _noise(0.40, 0.40, 0.15, 0.20, 0.10, 0.30, 0.80, 0.00)
-POOR = _noise(0.60, 0.20, 0.30, 0.30, 0.25, 0.10, 0.80, 0.06)
-
-
-_ALL_LOWER_SHARE = 0.3  # of the casing defects; the others only start their sentences in lower case
-_MISLED_SHARE = 0.8  # of the explanations that follow a wrong core are wrong too
+STRONG = Noise(0.06, 0.90, 0.02, 0.02, 0.01, 0.10, 0.10, 0.01)
+MEDIUM = Noise(0.15, 0.50, 0.06, 0.08, 0.04, 0.04, 0.10, 0.10)
+WEAK = Noise(0.40, 0.40, 0.15, 0.20, 0.10, 0.30, 0.80, 0.00)
+POOR = Noise(0.60, 0.20, 0.30, 0.30, 0.25, 0.10, 0.80, 0.06)
 
 
 def draw_flavour(rng: random.Random, turn: Turn, noise: Noise) -> Flavour:
@@ -169,14 +144,14 @@ def render(rng: random.Random, turn: Turn, flavour: Flavour) -> str:
     return _cut(rng, text) if flavour.truncated else text
 
 
+def answer(rng: random.Random, turn: Turn, noise: Noise) -> tuple[str, Flavour]:
+    """An answer of a writer with these noise levels, and what is wrong with it."""
+    flavour = draw_flavour(rng, turn, noise)
+    return render(rng, turn, flavour), flavour
+
+
 def _cut(rng: random.Random, text: str) -> str:
     """At least one word stays, at least one goes, and no full stop ends the rest."""
     words = text.split()
     kept = min(max(1, round(len(words) * rng.uniform(0.3, 0.8))), len(words) - 1)
     return " ".join(words[:kept]).rstrip(".!;,")
-
-
-def answer(rng: random.Random, turn: Turn, noise: Noise) -> tuple[str, Flavour]:
-    """An answer of a writer with these noise levels, and what is wrong with it."""
-    flavour = draw_flavour(rng, turn, noise)
-    return render(rng, turn, flavour), flavour
