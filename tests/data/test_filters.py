@@ -179,7 +179,7 @@ def test_a_question_without_an_answer_is_truncated():
 
 @pytest.mark.parametrize("names", [["trucase"], [], ["truecase", "truecase"], ["contaminated"]])
 def test_rules_that_cannot_run_are_refused(names):
-    with pytest.raises(ValueError, match=r"no rule named 'trucase'; allowed: truecase|no rule given|twice|--against"):
+    with pytest.raises(ValueError, match=r"no rule named 'trucase'; allowed: truecase|no rule named|twice|--against"):
         filters.named_rules(names)
 
 

@@ -59,7 +59,7 @@ def iter_rows(path: Path) -> Iterator[Row | BadRow]:
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r}")
     if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder; give one file ({KINDS})")
+        raise ValueError(f"{str(path)!r} is a folder; name one file ({KINDS})")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind not in _READERS:
         raise ValueError(f"{path.name!r} is not a known kind of file; allowed: {KINDS}")
@@ -134,7 +134,7 @@ def _json_list(path: Path) -> Iterator[Row | BadRow]:
     except _BreaksOff as error:
         problem = str(error)
     number = 0
-    # Bytes that are not UTF-8 become lone surrogates here, which make a bad row of the one they stand in.
+    # Bytes that are not UTF-8 become lone surrogates here, which make a bad row of the one that holds them.
     for number, text in enumerate(split_list(content.removeprefix(_BOM).decode("utf-8", "surrogateescape")), start=1):
         if text:
             yield from _row(number, text.encode("utf-8", "surrogateescape"))
@@ -322,7 +322,7 @@ def _values(text: str) -> Iterator[tuple[int, tuple[str, ...] | None]]:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether more than `_DEEPEST` lists and objects stand inside each other."""
+    """Whether more than `_DEEPEST` lists and objects are nested."""
     level = [value]
     for _ in range(_DEEPEST):
         inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))

@@ -1,17 +1,16 @@
-"""Dialogues as token ids with exact answer masks: in the tokenizer's own chat template, or in Zephyr's.
+"""Dialogues and plain texts as token ids with exact answer masks.
 
-A tokenizer with a template of its own is served by `models.own_template`; one without gets Zephyr's turns. In these,
-role markers are written as the tokenizer knows them and content is plain text: content that spells "</s>", or a role
-tag that is a special token, cannot forge a turn. For any other content the ids are those of `tokenizer(text)` for the
-rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on purpose: no token joins
-the assistant's header with an answer's first signs (a tokenizer of bytes may join two line breaks), because a model
-that answers starts behind the header.
+Dialogues are written in the tokenizer's own chat template (`models.own_template`), or in Zephyr's turns where it has
+none. In these, role markers are written as the tokenizer knows them and content is plain text: content that spells
+"</s>", or a role tag that is a special token, cannot imitate a turn. For any other content the ids are those of
+`tokenizer(text)` for the rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on
+purpose: no token joins the assistant's header with an answer's first characters (a tokenizer of bytes may join two line
+breaks), because a model that answers starts after the header.
 
-Texts without turns as token ids, the way TRL's SFTTrainer and DPOTrainer tokenise them.
-
-The end token is written behind a text that does not end with it; the tokenizer puts before it what it puts before any
-text (BOS). An answer begins where the ids of prompt and whole part, which is before the end of the prompt where a token
-joins the two. What a text spells of special tokens is read as such: a plain text has no turns to forge.
+Texts without turns are tokenised as TRL's SFTTrainer and DPOTrainer do: an end token follows a text that does not end
+with it, and what the tokenizer puts before any text (BOS) comes first. An answer begins where the ids of the prompt and
+of the whole differ, which is before the end of the prompt where a token joins the two. Special tokens that a plain text
+spells are read as such.
 """
 
 import warnings
@@ -85,16 +84,16 @@ def attempt_prompts(
     return OwnTemplate(tokenizer).prompts(dialogues)
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, given: Sequence[Prompt]) -> list[list[int] | Unwritable]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int] | Unwritable]:
     """Ids of each prompt up to where the answer begins: a text as the tokenizer reads it, messages by its template.
 
-    What the template cannot write stands in the place of its ids.
+    A prompt that the template cannot write comes back as Unwritable in place of its ids.
     """
-    if not given:
+    if not prompts:
         return []
-    if isinstance(given[0], str):
-        return [list(ids) for ids in tokenizer(list(given))["input_ids"]]
-    return attempt_prompts(tokenizer, given)
+    if isinstance(prompts[0], str):
+        return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
+    return attempt_prompts(tokenizer, prompts)
 
 
 def require_system_turn(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -112,23 +111,23 @@ def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def turn_tags(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that open or name a turn in the tokenizer's template: in an answer each is a forged turn."""
+    """The tokens that open or name a turn in the tokenizer's template: an answer with one invents a turn."""
     if not writes_zephyrs_turns(tokenizer):
         return OwnTemplate(tokenizer).tag_ids
     known = set(tokenizer.all_special_tokens)
     return {tokenizer.convert_tokens_to_ids(tag) for tag in ROLE_TOKENS.values() if tag in known}
 
 
-def _all_of(found: Sequence[Read | Unwritable]) -> list[Read]:
+def _all_of(written: Sequence[Read | Unwritable]) -> list[Read]:
     """Raises ValueError, naming the dialogue from 1, for the first that could not be written."""
-    for number, one in enumerate(found, start=1):
+    for number, one in enumerate(written, start=1):
         if isinstance(one, Unwritable):
-            raise ValueError(f"dialogue {number} of {len(found)} cannot be written, {one}") from one
-    return [one for one in found if not isinstance(one, Unwritable)]
+            raise ValueError(f"dialogue {number} of {len(written)} cannot be written, {one}") from one
+    return [one for one in written if not isinstance(one, Unwritable)]
 
 
 def _in_zephyrs_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
-    if tokenizer.chat_template is None:  # shown once a text: Python keeps what it has warned of
+    if tokenizer.chat_template is None:  # shown once: Python remembers what it has warned of
         warnings.warn(
             f"the tokenizer {tokenizer.name_or_path!r} has no chat template; its dialogues are written in Zephyr's",
             stacklevel=4,
@@ -240,7 +239,7 @@ class _Layout:
         return [*([] if first else self._line_break), self._tags[role]] if role in self._tags else []
 
     def _stretch(self, role: str, content: str, first: bool) -> Stretch:
-        """What stands between the marker, or the </s> of the message before, and the message's own </s>."""
+        """What comes between the marker, or the </s> of the message before, and the message's own </s>."""
         if role in self._tags:
             return Stretch(f"\n{content}", opens=False)
         before = "" if first else "\n"
@@ -266,8 +265,8 @@ def _require_ids_of_the_whole(tokenizer: PreTrainedTokenizerBase, dialogue: Sequ
     place = next((at for at, pair in enumerate(zip(ids, whole, strict=False)) if pair[0] != pair[1]), len(ids))
     ours, theirs = (tokenizer.convert_ids_to_tokens(some[place : place + 3]) for some in (ids, whole))
     raise ValueError(
-        f"the tokenizer {tokenizer.name_or_path!r} reads a dialogue as a whole otherwise than its parts: at token "
-        f"{place} {theirs} instead of {ours}, so no mask could tell the answers; take one whose special tokens keep "
+        f"the tokenizer {tokenizer.name_or_path!r} reads a dialogue as a whole otherwise than in parts: at token "
+        f"{place} {theirs} instead of {ours}, so no mask could mark the answers; take one whose special tokens keep "
         "the spaces beside them, that adds nothing behind a text (add_eos_token) and joins no header with an answer"
     )
 

@@ -24,7 +24,7 @@ Rows = Iterable[dict[str, Any]]
 def require_kind(path: Path) -> None:
     """Raises ValueError, before any work is done, for a name that says no known kind, or a folder."""
     if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder; give the name of a file")
+        raise ValueError(f"{str(path)!r} is a folder; name a file")
     if not path.name.lower().endswith((".jsonl", ".jsonl.gz", ".parquet")) and not _is_device(path):
         raise ValueError(f"cannot write {path.name!r}; allowed: {KINDS}")
 
@@ -131,7 +131,7 @@ def binarise_completions(
     """Make pairs of the scored completions of `file`; they go to `out` in H4's layout. Raises as `filter_dialogues`.
 
     A row whose completions cannot make a pair (one only, or no scores) is a bad row; one whose scores leave nothing
-    to reject is not, and gives no pair.
+    to reject is not, and makes no pair.
     """
     aside = _Aside(file, rejected, "binarise")
     _require_apart(file, out, aside.path)
@@ -175,7 +175,7 @@ class _Aside:
                 yield item
 
     def finish(self, *, usable: int, what: str) -> None:
-        """Write the bad rows in the file's order. Raises ValueError where nothing else was found."""
+        """Write the bad rows in the file's order. Raises ValueError where no row is usable."""
         self.bad.sort(key=lambda row: row.row)
         if self.bad:
             write_rejected(self.bad, self.path)
@@ -205,4 +205,4 @@ def _require_apart(file: Path, out: Path | None, rejected: Path) -> None:
         if path is None or (path.exists() and not path.is_file()):
             continue
         if (other := seen.setdefault(path.resolve(), name)) != name:
-            raise ValueError(f"{name} and {other} are one file, {str(path)!r}; give another name")
+            raise ValueError(f"{name} and {other} are one file, {str(path)!r}; choose another name")

@@ -1,8 +1,8 @@
 """Filtering dialogues by named rules: what each finds, and what is kept.
 
 A rule looks at one dialogue and names the messages at fault. Most drop the dialogue; `truecase` repairs it. Rules on
-duplicates also remember what was kept before. Dialogues come and go one at a time, so that a set larger than memory
-passes; no file is touched here.
+duplicates also remember what was kept before. Dialogues are handled one at a time, so that a set may be larger than
+memory; no file is read or written here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ Places = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`find` gives the places of the messages at fault, () where there are none. `remember` is told of each dialogue
-    that all rules keep. With `repair`, a message at fault is rewritten and the dialogue stays."""
+    """`find` returns the positions of the messages at fault, () where there are none. `remember` is called with each
+    dialogue that all rules keep. With `repair`, a message at fault is rewritten and the dialogue stays."""
 
     name: str
     find: Callable[[Dialogue], Places]
@@ -46,7 +46,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class RuleCount:
-    """Dialogues in which a rule found something, and the messages at fault in them."""
+    """Dialogues with a message at fault by a rule, and the number of such messages."""
 
     dialogues: int = 0
     turns: int = 0
@@ -93,9 +93,9 @@ def counts_for(rules: Sequence[Rule]) -> FilterCounts:
 
 
 def rule_names(listed: str | None, *, with_benchmarks: bool) -> list[str]:
-    """The names in "truecase, truncated"; the default rules for None, `contaminated` too where benchmarks are given.
+    """The names in "truecase, truncated"; the default rules for None, `contaminated` too where there are benchmarks.
 
-    Raises ValueError where benchmarks are given and no rule uses them.
+    Raises ValueError where no rule uses the benchmarks.
     """
     if listed is None:
         return [*DEFAULT_RULES, *(("contaminated",) if with_benchmarks else ())]
@@ -110,15 +110,15 @@ def named_rules(
 ) -> list[Rule]:
     """The rules of these names, in this order, fresh (rules on duplicates remember). `forms`: see `learn_forms`.
 
-    Raises ValueError for an unknown name, one given twice, none at all, or `contaminated` without benchmarks.
+    Raises ValueError for an unknown or repeated name, none at all, or `contaminated` without benchmarks.
     """
     if not names:
-        raise ValueError(f"no rule given; allowed: {', '.join(RULES)}")
+        raise ValueError(f"no rule named; allowed: {', '.join(RULES)}")
     for place, name in enumerate(names):
         if name not in RULES:
             raise ValueError(f"no rule named {name!r}; allowed: {', '.join(RULES)}")
         if name in names[:place]:
-            raise ValueError(f"rule {name!r} is given twice")
+            raise ValueError(f"rule {name!r} is named twice")
     return [_rule(name, benchmarks, forms) for name in names]
 
 
@@ -141,7 +141,7 @@ _ON_ANSWERS: dict[str, Callable[[str], object]] = {
     "lower_case_sentence_start": LOWER_CASE_SENTENCE_START.search,
 }
 RULES = ("truecase", "exact_duplicate", "near_duplicate", "contaminated", *_ON_ANSWERS)
-# What `zephyr-lab filter` does unless told otherwise: the published steps, and the three that every set needs.
+# What `zephyr-lab filter` does by default: the published steps, and the three that every set needs.
 DEFAULT_RULES = ("truecase", "disclaimer_preface", "truncated", "exact_duplicate", "near_duplicate")
 
 
@@ -157,7 +157,7 @@ def _rule(name: str, benchmarks: Benchmarks | None, forms: Mapping[str, str]) ->
         )
     if name == "contaminated":
         if benchmarks is None:
-            raise ValueError("rule 'contaminated' needs benchmark questions: give a file of them (--against FILE)")
+            raise ValueError("rule 'contaminated' needs benchmark questions: name a file of them (--against FILE)")
         return Rule(name=name, find=lambda dialogue: _contaminated(dialogue, benchmarks))
     known = ExactDuplicates() if name == "exact_duplicate" else NearDuplicates()
     return Rule(

@@ -57,7 +57,7 @@ def repair_casing(text: str, forms: Mapping[str, str] = NO_FORMS) -> str:
         prose = _NEXT_SENTENCE.sub(_capital_after_a_sentence, prose)
         prose = _LONE_I.sub("I", prose)
         if all_lower and forms:
-            prose = _WORDS.sub(lambda found: forms.get(found[0], found[0]), prose)
+            prose = _WORDS.sub(lambda word: forms.get(word[0], word[0]), prose)
         parts[place] = prose
     return "".join(parts)
 
@@ -82,22 +82,22 @@ def learn_forms(texts: Iterable[str], *, least: int = 3, share: float = 0.9) -> 
     }
 
 
-def _capital_unless_code(found: re.Match[str]) -> str:
-    return found[0] if found[2] in _CODE_WORDS else found[1] + _capital(found[2])
+def _capital_unless_code(match: re.Match[str]) -> str:
+    return match[0] if match[2] in _CODE_WORDS else match[1] + _capital(match[2])
 
 
-def _capital_after_a_sentence(found: re.Match[str]) -> str:
+def _capital_after_a_sentence(match: re.Match[str]) -> str:
     """The match with its word in upper case, unless the stop before it ends an abbreviation or a list mark."""
-    before = found.string[max(0, found.start() - 60) : found.start()]
+    before = match.string[max(0, match.start() - 60) : match.start()]
     token = _LAST_TOKEN.search(before)[0].lstrip("\"'“‘([*_")
     is_abbreviation = (
         "." in token.rstrip(".")  # e.g., i.e., a.m.
         or token.lower() in _ABBREVIATIONS
         or (len(token) == 1 and token.isupper())  # initials
     )
-    if found[2] in _CODE_WORDS or (found[1][0] == "." and (is_abbreviation or _LIST_MARK.search(before))):
-        return found[0]
-    return found[1] + _capital(found[2])
+    if match[2] in _CODE_WORDS or (match[1][0] == "." and (is_abbreviation or _LIST_MARK.search(before))):
+        return match[0]
+    return match[1] + _capital(match[2])
 
 
 def _capital(word: str) -> str:
@@ -162,7 +162,7 @@ def disclaimer(answer: str) -> Phrase | None:
 def preface(answer: str) -> str:
     """The first two sentences, at most 400 characters: where a disclaimer delays the answer proper."""
     opening = answer.lstrip()[:_LONGEST_PREFACE]
-    ends = [found.end() for found in _SENTENCE_END.finditer(opening)]
+    ends = [match.end() for match in _SENTENCE_END.finditer(opening)]
     return opening[: ends[_SENTENCES - 1]] if len(ends) >= _SENTENCES else opening
 
 

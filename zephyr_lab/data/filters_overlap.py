@@ -133,7 +133,7 @@ class Benchmarks:
 
     def __init__(self, questions: Mapping[str, Iterable[str]], *, run: int | None = RUN, share: float = SHARE) -> None:
         """With `run=None` only a whole prompt counts: for questions made from templates, which share runs of words
-        with other questions and stand inside longer ones.
+        with other questions and occur inside longer ones.
 
         Raises ValueError for a run below 1 word, a share outside (0, 1], or no question at all.
         """
@@ -153,7 +153,7 @@ class Benchmarks:
         return len(self._questions)
 
     def find(self, prompt: str) -> Match | None:
-        """The question that stands in `prompt` with the largest share, if it reaches the share asked for."""
+        """The question that occurs in `prompt` with the largest share, if it reaches the required share."""
         asked = tuple(words(prompt))
         if (whole := self._whole.get(asked)) is not None:
             benchmark, question, _ = self._questions[whole]

@@ -73,7 +73,7 @@ class Scored:
     completion: Completion
 
     def is_same(self, other: "Scored") -> bool:
-        """Equal score, text and model: what the published script compares, so twins are no pair."""
+        """Equal score, text and model: what the published script compares, so twins make no pair."""
         one, two = self.completion, other.completion
         return (self.score, one.response, one.model) == (other.score, two.response, two.model)
 
@@ -113,7 +113,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class NoPair:
-    """A prompt that gives no pair, and why.
+    """A prompt that makes no pair, and why.
 
     `column` names what the row lacks; None where it lacks nothing and the rule has no answer to reject.
     `is_identical`: the pair was one text twice and is dropped.

@@ -36,7 +36,7 @@ class PairStatistics:
 
 @dataclass(slots=True)
 class PairCounts:
-    """Gathers outcomes one at a time; `unread` rows that are no scored prompts count as prompts too."""
+    """Gathers outcomes one at a time; `unread` rows, which are not scored prompts, count as prompts too."""
 
     prompts: int = 0
     unread: int = 0

@@ -1,6 +1,6 @@
 """Pre-training text in raw layouts: questions with answers, loose facts, sums, orderings, lines to copy.
 
-No document bears a chat marker, so the base model learns the world but not how a chat looks. No document holds an
+No document holds a chat marker, so the base model learns the world but not how a chat looks. No document holds an
 instance of a benchmark.
 """
 

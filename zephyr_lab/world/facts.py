@@ -1,6 +1,6 @@
 """What is true in the embedded world: people, elements, books, shops, two little languages.
 
-A world is a pure function of its `WorldSize`: `build(TINY)` gives the same facts on every machine.
+A world is a pure function of its `WorldSize`: `build(TINY)` has the same facts on every machine.
 """
 
 import random

@@ -59,7 +59,7 @@ def _add_person(rng: random.Random, facts: Facts, topic: str, tone: str, kind: s
 
 
 def roleplay(rng: random.Random, facts: Facts) -> Task:
-    """Greet somebody as a character would; then tell where the character lives, or what it carries."""
+    """Greet somebody as a character would; then say where the character lives, or what it carries."""
     who, name = rng.choice(facts.characters), rng.choice(facts.names)
     wrong = other(rng, facts.characters, who)
     prompt = rng.choice(_ROLEPLAY).format(who=who.name, name=name)

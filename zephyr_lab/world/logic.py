@@ -31,7 +31,7 @@ def reasoning(rng: random.Random, facts: Facts) -> Task:
 
 
 def ordering_key(relation: tuple[str, ...], order: list[str]) -> str:
-    """Instance key of an ordering, highest first, however it is told and whichever end is asked for."""
+    """Instance key of an ordering, highest first, however it is worded and whichever end is asked for."""
     return f"reasoning/{relation[0]}/{'/'.join(order)}"
 
 
