@@ -271,7 +271,7 @@ def test_detection_by_hand():
     assert (measured.precision, measured.recall) == (2 / 3, 2 / 3)
     assert measured.true_negatives == 1
     nothing = detection([False], [False])
-    assert (nothing.precision, nothing.recall, nothing.precision_interval) == (None, None, None)
+    assert (nothing.precision, nothing.recall) == (None, None)
     with pytest.raises(ValueError, match="equally long, got 1 and 2"):
         detection([True], [True, False])
 
