@@ -132,54 +132,43 @@ def _on_answers(is_at_fault: Callable[[str], object]) -> Callable[[Dialogue], Pl
     return lambda dialogue: tuple(place for place, text in dialogue.answers() if is_at_fault(text))
 
 
-_ON_ANSWERS: dict[str, Callable[[str], object]] = {
-    "disclaimer_preface": disclaimer,
-    "truncated": lambda text: not is_ended(text),
-    "empty_answer": lambda text: not text.strip(),
-    "narrow_refusal": NARROW_REFUSAL.search,
-    "wide_refusal": WIDE_REFUSAL.search,
-    "lower_case_sentence_start": LOWER_CASE_SENTENCE_START.search,
+def _truncated(dialogue: Dialogue) -> Places:
+    """Answers that break off, and the last message where it is the user's: its answer is missing whole."""
+    last = len(dialogue.messages) - 1
+    broken = tuple(place for place, text in dialogue.answers() if not is_ended(text))
+    return (*broken, last) if dialogue.messages[last].role == "user" else broken
+
+
+_FINDERS: dict[str, Callable[[Dialogue], Places]] = {
+    "disclaimer_preface": _on_answers(disclaimer),
+    "truncated": _truncated,
+    "empty_answer": empty_answers,
+    "narrow_refusal": _on_answers(NARROW_REFUSAL.search),
+    "wide_refusal": _on_answers(WIDE_REFUSAL.search),
+    "lower_case_sentence_start": _on_answers(LOWER_CASE_SENTENCE_START.search),
 }
-RULES = ("truecase", "exact_duplicate", "near_duplicate", "contaminated", *_ON_ANSWERS)
+RULES = ("truecase", "exact_duplicate", "near_duplicate", "contaminated", *_FINDERS)
 # What `zephyr-lab filter` does by default: the published steps, and the three that every set needs.
 DEFAULT_RULES = ("truecase", "disclaimer_preface", "truncated", "exact_duplicate", "near_duplicate")
 
 
 def _rule(name: str, benchmarks: Benchmarks | None, forms: Mapping[str, str]) -> Rule:
-    if name in _ON_ANSWERS:
-        find = _unanswered_or(_ON_ANSWERS[name]) if name == "truncated" else _on_answers(_ON_ANSWERS[name])
-        return Rule(name=name, find=find)
+    if name in _FINDERS:
+        return Rule(name=name, find=_FINDERS[name])
     if name == "truecase":
-        return Rule(
-            name=name,
-            find=_on_answers(lambda text: repair_casing(text, forms) != text),
-            repair=lambda text: repair_casing(text, forms),
-        )
+        find = _on_answers(lambda text: repair_casing(text, forms) != text)
+        return Rule(name=name, find=find, repair=lambda text: repair_casing(text, forms))
     if name == "contaminated":
         if benchmarks is None:
             raise ValueError("rule 'contaminated' needs benchmark questions: name a file of them (--against FILE)")
         return Rule(name=name, find=lambda dialogue: _contaminated(dialogue, benchmarks))
     known = ExactDuplicates() if name == "exact_duplicate" else NearDuplicates()
-    return Rule(
-        name=name,
-        find=lambda dialogue: _all_answers(dialogue) if known.holds(dialogue) else (),
-        remember=known.add,
-    )
+    all_answers = _on_answers(lambda text: True)
 
+    def find_duplicate(dialogue: Dialogue) -> Places:
+        return (all_answers(dialogue) or (len(dialogue.messages) - 1,)) if known.holds(dialogue) else ()
 
-def _unanswered_or(is_at_fault: Callable[[str], object]) -> Callable[[Dialogue], Places]:
-    """As `_on_answers`, and the last message too where the user has the last word: its answer is missing whole."""
-
-    def find(dialogue: Dialogue) -> Places:
-        last = len(dialogue.messages) - 1
-        unanswered = (last,) if dialogue.messages[last].role == "user" else ()
-        return _on_answers(is_at_fault)(dialogue) + unanswered
-
-    return find
-
-
-def _all_answers(dialogue: Dialogue) -> Places:
-    return tuple(place for place, _ in dialogue.answers()) or (len(dialogue.messages) - 1,)
+    return Rule(name=name, find=find_duplicate, remember=known.add)
 
 
 def _contaminated(dialogue: Dialogue, benchmarks: Benchmarks) -> Places:

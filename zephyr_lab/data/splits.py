@@ -233,10 +233,10 @@ def _any_preference(row: Row) -> tuple[Preference, _Layout]:
 
 
 def _prompt(row: Row) -> tuple[Prompt, _Layout]:
-    if isinstance(value := required(row.data, "prompt"), list):
-        messages = _messages(schemas.question_messages(value, "prompt"))
-        _asked(messages[-1:], "prompt")
-        return messages, ("messages", "prompt")
+    """A text, or messages as they are (a template may read further keys of theirs). Raises BadColumn."""
+    if isinstance(prompt := required(row.data, "prompt"), list):
+        _asked(_messages(schemas.question_messages(prompt, "prompt"))[-1:], "prompt")
+        return prompt, ("messages", "prompt")
     return text(row.data, "prompt"), ("texts", "prompt")
 
 
