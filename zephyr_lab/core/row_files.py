@@ -77,12 +77,16 @@ def write_rejected(bad: list[BadRow], path: Path) -> None:
     Raises OSError (no space, no permission) with nothing half-written.
     """
     text = "".join(_as_line(row) + "\n" for row in bad)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        # A device or a pipe takes text, but must not be replaced by a file.
+    if is_device(path):
         with path.open("w", encoding="utf-8") as stream:
             stream.write(text)
         return
     write_text(path, text)
+
+
+def is_device(path: Path) -> bool:
+    """Whether `path` is a device or a pipe: it takes text, but must not be replaced by a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def default_rejected_path(source: Path, command: str) -> Path:
@@ -135,7 +139,7 @@ def _json_list(path: Path) -> Iterator[Row | BadRow]:
         problem = str(error)
     number = 0
     # Bytes that are not UTF-8 become lone surrogates here, which make a bad row of the one that holds them.
-    for number, text in enumerate(split_list(content.removeprefix(_BOM).decode("utf-8", "surrogateescape")), start=1):
+    for number, text in enumerate(_split_list(content.removeprefix(_BOM).decode("utf-8", "surrogateescape")), start=1):
         if text:
             yield from _row(number, text.encode("utf-8", "surrogateescape"))
         else:
@@ -152,7 +156,7 @@ def _row(number: int, content: bytes, length: int = 0) -> Iterator[Row | BadRow]
         yield BadRow(number, None, problem, _shown(content[:_KEPT_OF_A_LONG_ROW]))
     elif content:
         try:
-            yield Row(number, parse_object(content.decode("utf-8", "surrogateescape")))
+            yield Row(number, _parse_object(content.decode("utf-8", "surrogateescape")))
         except BadColumn as error:
             yield BadRow(number, error.column, str(error), _shown(content))
 
@@ -241,7 +245,7 @@ def _unpack(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise _BreaksOff("the gzip data are cut short")
 
 
-def parse_object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     """The JSON object that is all of `text`. Raises BadColumn, with the key at fault where one is known."""
     try:
         text.encode()
@@ -269,7 +273,7 @@ def parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def split_list(text: str) -> Iterator[str]:
+def _split_list(text: str) -> Iterator[str]:
     """The texts of the elements of a JSON list, or of objects that follow each other, broken ones included.
 
     A broken element ends where the next row starts: at an object that can be parsed and has at least half of its keys

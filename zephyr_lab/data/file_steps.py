@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_files import default_rejected_path, iter_rows, write_rejected
+from zephyr_lab.core.row_files import default_rejected_path, is_device, iter_rows, write_rejected
 from zephyr_lab.core.rows import BadRow, checked
 from zephyr_lab.data import pairs, schemas
 from zephyr_lab.data.filters import FilterCounts, Rule, counts_for, run_rules
@@ -19,13 +19,14 @@ from zephyr_lab.data.pairs_statistics import PairCounts, PairStatistics
 
 KINDS = ".jsonl, .jsonl.gz or .parquet"
 Rows = Iterable[dict[str, Any]]
+Read = TypeVar("Read")
 
 
 def require_kind(path: Path) -> None:
     """Raises ValueError, before any work is done, for a name that says no known kind, or a folder."""
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder; name a file")
-    if not path.name.lower().endswith((".jsonl", ".jsonl.gz", ".parquet")) and not _is_device(path):
+    if not path.name.lower().endswith((".jsonl", ".jsonl.gz", ".parquet")) and not is_device(path):
         raise ValueError(f"cannot write {path.name!r}; allowed: {KINDS}")
 
 
@@ -36,7 +37,7 @@ def write_rows(path: Path, rows: Rows) -> int:
     kind of file or columns that no parquet table holds, OSError where the disk fails; the old file then stays.
     """
     require_kind(path)
-    if _is_device(path):  # a pipe or a terminal takes text, but must not be replaced by a file
+    if is_device(path):
         with path.open("wb") as stream:
             return _json_lines(stream, rows)
     with files.replacing(path) as stream:
@@ -69,13 +70,6 @@ def _parquet(stream: BufferedIOBase, rows: Rows) -> int:
     except pyarrow.ArrowException as error:
         raise ValueError(f"these rows make no parquet table ({' '.join(str(error).split())}); use .jsonl") from error
     return len(listed)
-
-
-def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +193,9 @@ def _require_apart(file: Path, out: Path | None, rejected: Path) -> None:
     """Raises ValueError where two of the three are one file, or `out` is of no known kind: before any work is done."""
     if out is not None:
         require_kind(out)
-    places = {"the input": file, "--out": out, "the file of rejected rows": rejected}
+    paths = {"the input": file, "--out": out, "the file of rejected rows": rejected}
     seen: dict[Path, str] = {}
-    for name, path in places.items():
+    for name, path in paths.items():
         if path is None or (path.exists() and not path.is_file()):
             continue
         if (other := seen.setdefault(path.resolve(), name)) != name:
