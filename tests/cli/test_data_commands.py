@@ -165,8 +165,8 @@ def test_the_seed_is_the_user_s(run, checkout):
     "arguments, told",
     [
         (["filter", "in.jsonl", "--rules", "narow"], "no rule named 'narow'; allowed: truecase"),
-        (["filter", "in.jsonl", "--rules", "contaminated"], "give a file of them (--against FILE)"),
-        (["filter", "in.jsonl", "--rules", ""], "no rule given"),
+        (["filter", "in.jsonl", "--rules", "contaminated"], "name a file of them (--against FILE)"),
+        (["filter", "in.jsonl", "--rules", ""], "no rule named"),
         (["filter", "in.jsonl", "--out", "out.csv"], "cannot write 'out.csv'; allowed: .jsonl, .jsonl.gz or .parquet"),
         (["filter", "in.jsonl", "--out", "in.jsonl"], "are one file"),
         (["filter", "absent.jsonl"], "no file 'absent.jsonl'"),

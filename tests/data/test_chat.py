@@ -238,7 +238,7 @@ def test_a_tokenizer_that_adds_an_end_to_each_text_is_refused():
 
     made = changed(lambda backend: setattr(backend, "post_processor", processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])))  # fmt: skip
-    with pytest.raises(ValueError, match="reads a dialogue as a whole otherwise than its parts: at token"):
+    with pytest.raises(ValueError, match="reads a dialogue as a whole otherwise than in parts: at token"):
         encode(made, ONE)
 
 
@@ -246,7 +246,7 @@ def test_a_tokenizer_whose_end_swallows_the_line_break_is_refused():
     from tokenizers import AddedToken
 
     made = changed(lambda backend: backend.add_special_tokens([AddedToken("</s>", rstrip=True)]))
-    with pytest.raises(ValueError, match="reads a dialogue as a whole otherwise than its parts: at token"):
+    with pytest.raises(ValueError, match="reads a dialogue as a whole otherwise than in parts: at token"):
         encode(made, ONE)
 
 

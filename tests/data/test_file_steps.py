@@ -7,8 +7,8 @@ import pandas
 import pytest
 
 from data_rows import completion, message
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import file_steps, filters, writing
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.data import file_steps, filters
 from zephyr_lab.data.pairs import Binarisation
 
 RANDOM = Binarisation(chosen="overall_score", rejected="random")
@@ -164,7 +164,7 @@ def test_rows_that_make_no_table_say_so(checkout):
 def test_a_device_takes_rows_and_stays_a_device(checkout):
     from pathlib import Path
 
-    assert writing.write_rows(Path("/dev/null"), [{"a": 1}]) == 1
+    assert file_steps.write_rows(Path("/dev/null"), [{"a": 1}]) == 1
     assert Path("/dev/null").is_char_device()
 
 
@@ -177,7 +177,7 @@ def test_an_interrupted_write_leaves_the_old_file(checkout):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        writing.write_rows(out, rows())
+        file_steps.write_rows(out, rows())
     assert out.read_text() == "of yesterday\n"
     assert list(checkout.iterdir()) == [out]
 

@@ -6,14 +6,12 @@ import time
 import pytest
 
 from data_rows import answered, message, talk
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.rows import iter_rows
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data import filters, schemas
-from zephyr_lab.data.filters_casing import learn_forms, repair_casing
-from zephyr_lab.data.filters_disclaimers import PHRASES, disclaimer
+from zephyr_lab.data.filters_answers import PHRASES, disclaimer, is_ended, learn_forms, repair_casing
 from zephyr_lab.data.filters_quality import detection, wilson_interval
-from zephyr_lab.data.filters_truncation import is_ended
-from zephyr_lab.world import defects, dialogues
+from zephyr_lab.world import answers, dialogues
 
 # --- casing --------------------------------------------------------------------------------------------------------
 
@@ -181,7 +179,7 @@ def test_a_question_without_an_answer_is_truncated():
 
 @pytest.mark.parametrize("names", [["trucase"], [], ["truecase", "truecase"], ["contaminated"]])
 def test_rules_that_cannot_run_are_refused(names):
-    with pytest.raises(ValueError, match=r"no rule named 'trucase'; allowed: truecase|no rule given|twice|--against"):
+    with pytest.raises(ValueError, match=r"no rule named 'trucase'; allowed: truecase|no rule named|twice|--against"):
         filters.named_rules(names)
 
 
@@ -263,7 +261,7 @@ def test_planted_defects_are_found(rule, planted, precision, recall):
 
 
 def test_clean_answers_of_the_world_are_left_alone():
-    made = dialogues.dialogues(6, 500, noise=defects.CLEAN, domain_share=0.3)
+    made = dialogues.dialogues(6, 500, noise=answers.CLEAN, domain_share=0.3)
     verdicts = run(["truecase", "truncated", "disclaimer_preface"], *(schemas.dialogue(Row(1, r)) for r in made.rows))
     assert [verdict.dialogue.row.data["data"] for verdict in verdicts if any(verdict.hits.values())] == []
 
@@ -273,7 +271,7 @@ def test_detection_by_hand():
     assert (measured.precision, measured.recall) == (2 / 3, 2 / 3)
     assert measured.true_negatives == 1
     nothing = detection([False], [False])
-    assert (nothing.precision, nothing.recall, nothing.precision_interval) == (None, None, None)
+    assert (nothing.precision, nothing.recall) == (None, None)
     with pytest.raises(ValueError, match="equally long, got 1 and 2"):
         detection([True], [True, False])
 

@@ -1,4 +1,7 @@
-"""Each way of making pairs, against its words, brute force, and the published figures."""
+"""Each way of making pairs, against its words, brute force, and the published figures.
+
+The published repair of overall scores, at its borders.
+"""
 
 import json
 import random
@@ -8,11 +11,12 @@ from dataclasses import replace
 import pytest
 
 from data_rows import completion, scored
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import layouts, long_tables, pairs, pairs_splits, schemas, score_repair
-from zephyr_lab.data.pairs import Binarisation, NoPair, Pair
-from zephyr_lab.data.pairs_statistics import pair_statistics, statistics_by_rule
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import Row
+from zephyr_lab.data import pairs, pairs_statistics, schemas
+from zephyr_lab.data.pairs import Binarisation, NoPair, Pair, repaired_score
+from zephyr_lab.data.pairs_statistics import pair_statistics
+from zephyr_lab.data.schemas import Completion
 
 
 def outcome(prompt, rejected, *, chosen="overall_score", seed=0):
@@ -141,14 +145,6 @@ def test_statistics_by_hand():
     assert made.rejected_positions == [1, 1, 1]
 
 
-def test_every_rule_is_measured_on_the_same_prompts():
-    prompts = [scored(1, 9, 4, 3), scored(8, 2, 8, 8)]
-    found = statistics_by_rule(prompts, chosen="overall_score", seed=0)
-    assert set(found) == set(pairs.REJECTED)
-    assert {one.prompts for one in found.values()} == {2}
-    assert (found["worst"].mean_rejected, found["second_best"].mean_rejected) == (1.5, 6.0)
-
-
 def test_without_a_pair_the_means_are_none():
     made = pair_statistics(pairs.binarise([scored(5)], Binarisation(chosen="overall_score", rejected="worst"), seed=0))
     assert (made.pairs, made.mean_chosen, made.mean_rejected) == (0, None, None)
@@ -230,10 +226,10 @@ def test_the_published_ratings_of_a_mistaken_ten(released):
     row["completions"][0]["overall_score"] = 10
     read = schemas.scored_prompt(Row(1, row)).completions[0]
     assert read.mean_rating == 2.75
-    assert score_repair.is_doubtful(read) and score_repair.as_meant(read) == read
+    assert pairs.is_doubtful(read) and pairs.as_meant(read) == read
     for aspect in row["completions"][0]["annotations"].values():
         aspect["Rating"] = "1"
-    assert score_repair.as_meant(schemas.scored_prompt(Row(1, row)).completions[0]).overall_score == 1.0
+    assert pairs.as_meant(schemas.scored_prompt(Row(1, row)).completions[0]).overall_score == 1.0
 
 
 # --- released completions ------------------------------------------------------------------------------------------
@@ -248,7 +244,7 @@ EXPECTED = {
 def released_prompts(request, released):
     """Scored prompts of a released file and the figures that are known of it."""
     known = json.loads(released(EXPECTED[request.param]).read_text(encoding="utf-8"))
-    return list(long_tables.scored_prompts(iter_rows(released(request.param)))), known
+    return list(schemas.scored_prompts(iter_rows(released(request.param)))), known
 
 
 def statistics(prompts, rejected, seed=0):
@@ -293,9 +289,9 @@ def test_random_rejects_have_the_known_expectation(released_prompts):
 
 def test_a_pair_has_h4_s_columns():
     made = outcome(scored(9, 1, instruction="Why?"), "worst")
-    assert layouts.pair_row(made) == {
+    assert pairs.pair_row(made) == {
         "prompt": "Why?",
-        "prompt_id": layouts.prompt_id("Why?"),
+        "prompt_id": schemas.prompt_id("Why?"),
         "chosen": [{"content": "Why?", "role": "user"}, {"content": "answer 0", "role": "assistant"}],
         "rejected": [{"content": "Why?", "role": "user"}, {"content": "answer 1", "role": "assistant"}],
         "messages": [{"content": "Why?", "role": "user"}, {"content": "answer 0", "role": "assistant"}],
@@ -308,13 +304,13 @@ def test_a_pair_has_h4_s_columns():
 def test_pairs_read_again_are_the_same_pairs(rejected):
     prompts = [scored(1, 9, 4, 3), scored(8, 2, 8, 8), scored(5, 6)]
     how = Binarisation(chosen="overall_score", rejected="random")
-    rows = [layouts.pair_row(made) for made in pairs.binarise(prompts, how, seed=0)]
+    rows = [pairs.pair_row(made) for made in pairs.binarise(prompts, how, seed=0)]
     again = [schemas.scored_prompt(Row(1, row)) for row in rows]
     how = Binarisation(chosen="overall_score", rejected=rejected)
     made = [one for one in pairs.binarise(again, how, seed=0) if isinstance(one, Pair)]
     equal = [row for row in rows if row["score_chosen"] == row["score_rejected"]]
     expected = [row for row in rows if row not in equal] if rejected == "random_lower" else rows
-    assert [layouts.pair_row(one) for one in made] == expected
+    assert [pairs.pair_row(one) for one in made] == expected
 
 
 # --- splits --------------------------------------------------------------------------------------------------------
@@ -324,7 +320,7 @@ def test_the_split_is_the_one_of_datasets():
     from datasets import Dataset
 
     theirs = Dataset.from_dict({"place": list(range(500))}).train_test_split(test_size=40, seed=42)
-    ours = pairs_splits.split_pairs(500, test=40, seed=42)
+    ours = pairs_statistics.split_pairs(500, test=40, seed=42)
     assert list(ours.train_prefs) == theirs["train"]["place"][:]
     assert list(ours.test_prefs) == theirs["test"]["place"][:]
 
@@ -332,22 +328,29 @@ def test_the_split_is_the_one_of_datasets():
 def test_the_published_splits_have_their_published_sizes():
     # cards of both releases: 61,966 and 2,000; 61,135 and 2,000; half of the test for sft and gen
     for count, train in ((63_966, 61_966), (63_135, 61_135)):
-        named = pairs_splits.split_pairs(count).named()
-        sizes = {name: len(rows) for name, rows in named.items()}
-        assert [sizes[f"train_{kind}"] for kind in ("prefs", "sft", "gen")] == [train] * 3
-        assert [sizes[f"test_{kind}"] for kind in ("prefs", "sft", "gen")] == [2000, 1000, 1000]
-        assert not set(named["train_prefs"]) & set(named["test_prefs"])
-        assert set(named["test_sft"]) <= set(named["test_prefs"])
+        split = pairs_statistics.split_pairs(count)
+        assert [len(rows) for rows in (split.train_prefs, split.test_prefs, split.test_sft)] == [train, 2000, 1000]
+        assert not set(split.train_prefs) & set(split.test_prefs)
+        assert set(split.test_sft) <= set(split.test_prefs)
 
 
 @pytest.mark.parametrize("test", [0, -1, 10, 11])
 def test_a_split_that_leaves_nothing_is_refused(test):
     with pytest.raises(ValueError, match="test must be from 1 to 9 of 10 pairs"):
-        pairs_splits.split_pairs(10, test=test)
+        pairs_statistics.split_pairs(10, test=test)
 
 
-def test_a_gen_row_lacks_the_last_answer():
-    asked, told = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}
-    row = {"prompt": "Hi", "messages": [asked, told], "chosen": [asked, told]}
-    assert pairs_splits.without_last_answer(row) == {"prompt": "Hi", "messages": [asked], "chosen": [asked, told]}
-    assert pairs_splits.without_last_answer({"messages": [asked]}) == {"messages": [asked]}
+@pytest.mark.parametrize(
+    "score, ratings, repaired",
+    [
+        (10.0, (2.0, 2.0, 2.0, 2.0), 1.0),
+        (10.0, (2.0, 2.0, 2.0, 3.0), None),
+        (10.0, (4.0, 4.0, None, 4.0), None),
+        (10.0, (4.0, 4.0, 4.0, 5.0), 10.0),
+        (10.0, (), 10.0),
+        (9.5, (1.0, 1.0, 1.0, 1.0), 9.5),
+        (None, (1.0, 1.0, 1.0, 1.0), None),
+    ],
+)
+def test_only_a_doubtful_ten_is_touched(score, ratings, repaired):
+    assert repaired_score(Completion("m", "text", score, ratings)) == repaired

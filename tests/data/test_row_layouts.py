@@ -5,9 +5,9 @@ import json
 import pytest
 
 from data_rows import completion, message
-from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import file_steps, filters, layouts, long_tables, schemas, splits
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import BadRow, Row
+from zephyr_lab.data import file_steps, filters, schemas, splits
 from zephyr_lab.data.pairs import Binarisation
 from zephyr_lab.data.schemas import Dialogue, Message, ScoredPrompt
 from zephyr_lab.data.sources import Folder, usable
@@ -119,8 +119,8 @@ def is_optional(name, path, fault):
 def test_a_dialogue_of_every_layout_is_read(name):
     read = schemas.dialogue(Row(1, DIALOGUES[name]))
     assert read.messages == MESSAGES
-    assert layouts.dialogue_row(read) == DIALOGUES[name]
-    repaired = layouts.dialogue_row(read, {1: "Better."})
+    assert schemas.dialogue_row(read) == DIALOGUES[name]
+    repaired = schemas.dialogue_row(read, {1: "Better."})
     assert schemas.dialogue(Row(1, repaired)).messages == (MESSAGES[0], Message("assistant", "Better."))
     assert read.row.data == DIALOGUES[name]
 
@@ -189,22 +189,27 @@ def related(column):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_training_reads_pairs_of_every_layout(name, tmp_path):
-    (tmp_path / "train.jsonl").write_text(2 * (json.dumps(PAIRS[name]) + "\n"), encoding="utf-8")
-    read = splits.pair_rows(tmp_path, "train")
-    assert [(one.prompt, one.chosen, one.rejected) for one in read.rows] == [([TALK[0]], GOOD, BAD)] * 2
-    assert (read.numbers, read.bad) == ([1, 2], [])
-
-
-@pytest.mark.parametrize("name", PAIRS)
-def test_a_bad_row_is_an_error_in_a_stage_s_file_and_set_aside_in_a_user_s(name, tmp_path):
+def test_pairs_of_every_layout_are_read_and_bad_ones_set_aside(name, tmp_path):
     rows = [PAIRS[name], {**PAIRS[name], "rejected": None}, PAIRS[name]]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    problem = "train.jsonl row 2, column rejected: must be a text or a list, got None"
-    with pytest.raises(ValueError, match=f"^{problem}; the stage wrote other rows"):
-        splits.pair_rows(tmp_path, "train")
     good, bad = usable(Folder(tmp_path), "train", splits.preference)
-    assert (len(good), [str(row) for row in bad]) == (2, [problem])
+    assert [(one.prompt, one.chosen, one.rejected) for one in good] == [([TALK[0]], GOOD, BAD)] * 2
+    assert [str(row) for row in bad] == ["train.jsonl row 2, column rejected: must be a text or a list, got None"]
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_a_stage_s_row_is_read_in_every_layout_as_a_user_s_is(name):
+    read = [{"role": one.role, "content": one.content} for one in schemas.dialogue(Row(1, DIALOGUES[name])).messages]
+    assert splits.row_messages(DIALOGUES[name]) == read
+
+
+def test_a_stage_s_pair_is_the_last_message_of_each_side(tmp_path):
+    row = {**PAIRS["h4"], "chosen": [message("system", "Be kind."), *TALK], "rejected": PAIRS["h4"]["rejected"]}
+    (tmp_path / "train.jsonl").write_text(2 * (json.dumps(row) + "\n"), encoding="utf-8")
+    read = splits.pair_rows(tmp_path, "train")
+    prompt = [message("system", "Be kind."), TALK[0]]
+    assert [(one.prompt, one.chosen, one.rejected) for one in read.rows] == [(prompt, GOOD, BAD)] * 2
+    assert (read.numbers, read.bad) == ([1, 2], [])
 
 
 def test_a_stage_s_file_without_rows_is_an_error(tmp_path):
@@ -275,7 +280,7 @@ def test_a_null_in_one_conversation_costs_that_row_alone(lines, tmp_path):
 
 def test_a_first_row_without_the_telling_column_decides_no_layout(lines, tmp_path):
     table = [{"instruction": HI}, *({"instruction": HI, "response": GOOD, "overall_score": n} for n in (8, 3))]
-    bad, read = (list(long_tables.scored_prompts(iter_rows(lines(table)))),)[0]
+    bad, read = (list(schemas.scored_prompts(iter_rows(lines(table)))),)[0]
     assert isinstance(bad, BadRow) and bad.row == 1
     assert [one.overall_score for one in read.completions] == [8.0, 3.0]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from data_rows import completion, message, refusal
-from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.data import layouts, schemas
+from zephyr_lab.core.rows import BadRow, Row
+from zephyr_lab.data import schemas
 from zephyr_lab.data.schemas import Message
 
 ALTERNATING = [message("user", "Hi"), message("assistant", "Yes?")]
@@ -36,7 +36,7 @@ def test_a_system_message_may_stand_first():
         ({"messages": [*ALTERNATING, message("assistant", "No.")]}, "messages[2].role", "assistant follows assistant"),
         ({"messages": [message("assistant", "Yes?")]}, "messages[0].role", "the assistant speaks before the user"),
         ({"messages": [message("system", "Be kind.")]}, "messages", "holds a system message alone"),
-        ({"messages": [*ALTERNATING, message("system", "Stop.")]}, "messages[2].role", "may only stand first"),
+        ({"messages": [*ALTERNATING, message("system", "Stop.")]}, "messages[2].role", "only the first message may be"),
         (
             {"messages": [message("human", "Hi")]},
             "messages[0].role",
@@ -159,15 +159,15 @@ def test_bad_rows_pass_through_the_check_in_order():
 
 @pytest.mark.parametrize("layout", [{"id": "x", "data": ["hi", "yes"]}, {"k": 1, "messages": [message("user", "hi")]}])
 def test_a_dialogue_is_written_as_it_was_read(layout):
-    assert layouts.dialogue_row(schemas.dialogue(Row(1, layout))) == layout
+    assert schemas.dialogue_row(schemas.dialogue(Row(1, layout))) == layout
 
 
 def test_a_repaired_text_takes_its_place_and_nothing_else_changes():
     read = schemas.dialogue(Row(1, {"id": "x", "data": ["hi", "yes"], "topic": "t"}))
-    assert layouts.dialogue_row(read, {1: "Yes"}) == {"id": "x", "data": ["hi", "Yes"], "topic": "t"}
+    assert schemas.dialogue_row(read, {1: "Yes"}) == {"id": "x", "data": ["hi", "Yes"], "topic": "t"}
     assert read.row.data["data"] == ["hi", "yes"]
     kept = {"messages": [{**message("user", "hi"), "turn": 0}, message("assistant", "yes")]}
-    written = layouts.dialogue_row(schemas.dialogue(Row(1, kept)), {1: "Yes"})
+    written = schemas.dialogue_row(schemas.dialogue(Row(1, kept)), {1: "Yes"})
     assert written["messages"] == [{**message("user", "hi"), "turn": 0}, message("assistant", "Yes")]
 
 
@@ -175,13 +175,13 @@ def test_the_prompt_id_is_the_published_one(released):
     import json
 
     known = json.loads(released("ultra/known_rows.json").read_text(encoding="utf-8"))["ultrachat_200k_first_row"]
-    assert layouts.prompt_id(known["prompt"]) == known["prompt_id"]
+    assert schemas.prompt_id(known["prompt"]) == known["prompt_id"]
 
 
 def test_the_prompt_id_is_sha256_of_the_text():
     # SHA-256 of "abc", FIPS 180-2, appendix B.1
-    assert layouts.prompt_id("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert layouts.prompt_id("abc", (Message("user", "a"),)) != layouts.prompt_id("abc")
+    assert schemas.prompt_id("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert schemas.prompt_id("abc", (Message("user", "a"),)) != schemas.prompt_id("abc")
 
 
 def test_the_published_row_has_the_published_mean_rating(released):

@@ -3,7 +3,7 @@
 import pytest
 
 from zephyr_lab.core import session
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data.pairs import REJECTED, SCORES, Binarisation
 from zephyr_lab.data.schemas import scored_prompt
 from zephyr_lab.lab import pair_counts

@@ -5,9 +5,9 @@ import pytest
 
 from zephyr_lab.lab import pair_judging
 from zephyr_lab.lab.answers import Answers
+from zephyr_lab.world.answers import MEDIUM
 from zephyr_lab.world.benchmark import mt_bench, written_answers
-from zephyr_lab.world.defects import MEDIUM
-from zephyr_lab.world.pairwise import PairJudge
+from zephyr_lab.world.judge import PairJudge
 
 ASKED = mt_bench(16)
 WRITTEN = written_answers(ASKED, noise=MEDIUM, seed=0)

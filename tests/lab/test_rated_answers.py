@@ -7,12 +7,11 @@ import pytest
 
 from zephyr_lab.lab import judged_examples, planted_errors, rated_answers, rating_noise, skills
 from zephyr_lab.lab.data_sizes import PreferencePairs, WorldTour
+from zephyr_lab.world.answers import IDEAL, PREFACES, Flavour
 from zephyr_lab.world.catalogue import MAKERS
 from zephyr_lab.world.completions import completions
-from zephyr_lab.world.defects import IDEAL, PREFACES, Flavour
 from zephyr_lab.world.facts import TINY
-from zephyr_lab.world.judge import RubricJudge
-from zephyr_lab.world.pairwise import PairJudge
+from zephyr_lab.world.judge import PairJudge, RubricJudge
 from zephyr_lab.world.ratings import ASPECTS, Rater
 
 WRITERS = ("strong", "medium", "weak", "poor")

@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused_before_training(inputs, tmp_path):
         rows = [json.loads(line) for line in (inputs["mixed"] / f"{split}.jsonl").read_text().splitlines()]
         rows[1].pop("is_domain")
         (unflagged / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    message = r"^train\.jsonl row 2, column is_domain: is missing; the columns are .*; the stage wrote other rows than "
+    message = r"^train\.jsonl row 2 has no is_domain, true or false; domain alignment wants flagged dialogues"
     with pytest.raises(ValueError, match=message):
         Run(tmp_path, inputs | {"dialogues": unflagged}).build(DAE)
     wider = small_model(2, **SHAPE)

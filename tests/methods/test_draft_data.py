@@ -17,8 +17,7 @@ import torch
 import stub_hub
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core import settings
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import BadColumn, Row
 from zephyr_lab.data.chat import encode_dialogues, encode_prompts
 from zephyr_lab.data.splits import dialogue_rows
 from zephyr_lab.methods.recipes.draft_data import (

@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 import stub_hub
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.rows import BadRow, Row
 from zephyr_lab.data import public_sets, splits
 from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs, PublicMix

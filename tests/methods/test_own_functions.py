@@ -7,7 +7,7 @@ import pytest
 
 import zephyr_runs
 from zephyr_lab.core.files import read_json, write_json
-from zephyr_lab.core.rows import iter_rows
+from zephyr_lab.core.row_files import iter_rows
 from zephyr_lab.data.splits import dialogue_rows, pair_rows
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs

@@ -196,12 +196,6 @@ def test_cleaner_writers_widen_the_gap_to_the_dialogues(tmp_path):
     assert wide["exact_chosen"] > narrow["exact_chosen"] + 0.5
 
 
-def test_rows_that_are_no_pairs_are_told_by_column(tmp_path):
-    (tmp_path / "train.jsonl").write_text('{"instruction": "hi", "completions": []}\n')
-    with pytest.raises(ValueError, match="column chosen: is missing; `zephyr-lab binarise` makes pairs"):
-        splits.pair_rows(tmp_path, "train")
-
-
 def build_dialogues(recipe, folder, seed=0):
     folder.mkdir()
     return world_data.build_dialogues(recipe, seed=seed, inputs={}, out=folder, context=None)

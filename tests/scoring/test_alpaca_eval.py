@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.rows import read_rows
+from zephyr_lab.core.row_files import read_rows
+from zephyr_lab.core.rows import BadColumn
 from zephyr_lab.scoring import alpaca_eval
 from zephyr_lab.scoring.alpaca_eval import Annotation, annotation, read
 

@@ -7,7 +7,7 @@ import time
 import pandas
 import pytest
 
-from zephyr_lab.core.columns import BadColumn
+from zephyr_lab.core.rows import BadColumn
 from zephyr_lab.scoring import mt_bench
 from zephyr_lab.scoring.mt_bench import (
     CATEGORIES,

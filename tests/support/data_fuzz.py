@@ -18,12 +18,13 @@ from typing import Any
 import pyarrow
 from pyarrow.parquet import write_table
 
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.data import file_steps, filters, long_tables, schemas, sources
-from zephyr_lab.data.decontamination import Benchmarks
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import Row, Rows
+from zephyr_lab.data import file_steps, filters, schemas
+from zephyr_lab.data.filters_overlap import Benchmarks
 from zephyr_lab.data.pairs import REJECTED, SCORES, Binarisation, NoPair, binarise
 from zephyr_lab.data.schemas import ScoredPrompt
+from zephyr_lab.data.sources import Folder
 from zephyr_lab.world import completions, dialogues
 
 ROWS = 10_000
@@ -138,11 +139,12 @@ def names(rows: Iterable[Row]) -> set[str]:
 
 def through_a_source(lay_out: Callable[..., Path], folder: Path) -> dict[str, Any]:
     rows, untouched = lines("dialogues")
-    source = sources.open_source(lay_out(rows, folder))
-    talks, bad = sources.usable(source, "train", schemas.dialogue)
-    lost = untouched - names(talk.row for talk in talks)
-    unnamed = sum(not row.problem or row.row < 1 for row in bad)
-    return {"rows": len(talks) + len(bad), "bad": len(bad), "lost": len(lost), "unnamed": unnamed}
+    path = lay_out(rows, folder)
+    source = Folder(path).rows("train") if path.is_dir() else iter_rows(path)
+    read = Rows.of(source, schemas.dialogue)
+    lost = untouched - names(talk.row for talk in read.good)
+    unnamed = sum(not row.problem or row.row < 1 for row in read.bad)
+    return {"rows": len(read.good) + len(read.bad), "bad": len(read.bad), "lost": len(lost), "unnamed": unnamed}
 
 
 def through_the_filter(folder: Path) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def through_binarise(folder: Path) -> dict[str, Any]:
 
 def through_every_pairing(folder: Path) -> dict[str, Any]:
     rows, untouched = lines("completions")
-    read = list(long_tables.scored_prompts(iter_rows(as_lines(rows, folder))))
+    read = list(schemas.scored_prompts(iter_rows(as_lines(rows, folder))))
     prompts = [one for one in read if isinstance(one, ScoredPrompt)]
     lost = {}
     for chosen, rejected in product(SCORES, REJECTED):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zephyr_lab.core.row_types import BadRow, Row
+from zephyr_lab.core.rows import BadRow, Row
 from zephyr_lab.data import schemas
 from zephyr_lab.data.schemas import Completion, Dialogue, Message, ScoredPrompt
 

@@ -2,10 +2,21 @@ import random
 
 import pytest
 
-from zephyr_lab.world import defects
-from zephyr_lab.world.answers import answer, draw_flavour, render
+from zephyr_lab.world import answers
+from zephyr_lab.world.answers import (
+    CLEAN,
+    DIALOGUES,
+    FILLERS,
+    IDEAL,
+    POOR,
+    PREFACES,
+    Flavour,
+    Noise,
+    answer,
+    draw_flavour,
+    render,
+)
 from zephyr_lab.world.catalogue import draw_general
-from zephyr_lab.world.defects import CLEAN, DIALOGUES, FILLERS, IDEAL, POOR, PREFACES, Flavour, Noise
 from zephyr_lab.world.facts import build
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import Check, Turn
@@ -105,7 +116,7 @@ def test_dirtier_writers_score_lower():
         turns = [turn for _ in range(300) for turn in draw_general(rng, build()).turns]
         return sum(grade(turn, answer(rng, turn, noise)[0]).exact for turn in turns) / len(turns)
 
-    scores = [mean(getattr(defects, name)) for name in ("CLEAN", "TEACHER", "STRONG", "DIALOGUES", "WEAK", "POOR")]
+    scores = [mean(getattr(answers, name)) for name in ("CLEAN", "TEACHER", "STRONG", "DIALOGUES", "WEAK", "POOR")]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] == 10 and scores[-1] < 5
 

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from zephyr_lab.world import benchmark, catalogue, choices
-from zephyr_lab.world.defects import CLEAN, MEDIUM
+from zephyr_lab.world.answers import CLEAN, MEDIUM
 from zephyr_lab.world.facts import LARGE, TINY, WorldSize
 from zephyr_lab.world.shop import GROUPS
 

@@ -6,10 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from zephyr_lab.world.completions import completions, prompts
-from zephyr_lab.world.defects import CLEAN, POOR
+from zephyr_lab.world.answers import CLEAN, POOR
+from zephyr_lab.world.completions import FOUR, Procedural, Prompt, completions, prompts
 from zephyr_lab.world.facts import build
-from zephyr_lab.world.generators import FOUR, Generator, Procedural, Prompt
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.ratings import ASPECTS, Rater, domain_aspects, true_aspects
 from zephyr_lab.world.shop import shop
@@ -100,8 +99,8 @@ def test_the_four_aspects_are_not_one_number():
 
 
 def turn_of(known):
-    asked = prompts(0, 500, second_turns=0.0)
-    return next(prompt.turn for prompt in asked if prompt.turn.known == known and prompt.task.category == "stem")
+    tasks = (prompt.task for prompt in prompts(0, 500))
+    return next(task.turns[0] for task in tasks if task.turns[0].known == known and task.category == "stem")
 
 
 def test_honesty_costs_helpfulness():
@@ -158,39 +157,19 @@ def test_ones_are_recorded_as_tens_where_that_is_planted():
     assert 1.0 in scores(right) and 1.0 not in scores(wrong)
 
 
-def test_models_are_asked_once_with_the_conversation_so_far():
-    asked = []
-
-    def echo(conversations):
-        asked.append(conversations)
-        return [messages[-1]["content"] for messages in conversations]
-
-    made = completions(3, 60, generators=(Generator("echo", echo), *FOUR[:3]))
-    assert len(asked) == 1 and len(asked[0]) == 60
-    for conversation, prompt in zip(asked[0], made.prompts, strict=True):
-        assert [message["role"] for message in conversation] == ["user", "assistant", "user"][-len(conversation) :]
-        assert conversation == prompt.messages
-    for row, label in zip(made.rows, made.labels, strict=True):
-        place = row["models"].index("echo")
-        assert row["completions"][place]["response"] == row["instruction"]
-        assert label.defects[place] is None
-
-
 def test_of_many_generators_some_are_drawn_for_each_prompt():
     many = tuple(Procedural(f"writer {number}", POOR if number else CLEAN) for number in range(9))
-    made = completions(4, 900, generators=many, per_prompt=2)
-    assert all(len(set(row["models"])) == len(row["completions"]) == 2 for row in made.rows)
+    made = completions(4, 900, generators=many)
+    assert all(len(set(row["models"])) == len(row["completions"]) == 4 for row in made.rows)
     counts = [sum(writer.name in row["models"] for row in made.rows) for writer in many]
-    assert max(abs(count - 200) for count in counts) < 4 * (900 * 2 / 9 * 7 / 9) ** 0.5
+    assert max(abs(count - 400) for count in counts) < 4 * (900 * 4 / 9 * 5 / 9) ** 0.5
 
 
 def test_generators_that_cannot_serve_are_refused():
-    with pytest.raises(ValueError, match="5 completions a prompt need as many generators"):
-        completions(0, 1, per_prompt=5)
+    with pytest.raises(ValueError, match="4 completions a prompt need as many generators"):
+        completions(0, 1, generators=FOUR[:3])
     with pytest.raises(ValueError, match="different names"):
-        completions(0, 1, generators=(FOUR[0], FOUR[0]), per_prompt=2)
-    with pytest.raises(ValueError, match="generator 'mute' gave 0 answers to 3 prompts"):
-        completions(0, 3, generators=(Generator("mute", lambda conversations: []),), per_prompt=1)
+        completions(0, 1, generators=(*FOUR, FOUR[0]))
     with pytest.raises(ValueError, match="count must not be negative"):
         prompts(0, -1)
 

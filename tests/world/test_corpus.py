@@ -1,9 +1,6 @@
-from itertools import islice
-
 import pytest
 
 from zephyr_lab.world import corpus
-from zephyr_lab.world.defects import CLEAN
 
 DOCUMENTS = corpus.documents(0, 8000)
 
@@ -12,8 +9,8 @@ def test_no_document_bears_a_chat_marker():
     assert not [one for one in DOCUMENTS if "<|" in one or "|>" in one or "</s>" in one]
 
 
-def test_the_stream_begins_with_the_documents_of_any_count():
-    assert corpus.documents(5, 50) == corpus.documents(5, 200)[:50] == list(islice(corpus.stream(5), 50))
+def test_more_documents_begin_with_the_same():
+    assert corpus.documents(5, 50) == corpus.documents(5, 200)[:50]
     assert corpus.documents(5, 0) == []
 
 
@@ -42,14 +39,6 @@ def test_copy_lines_copy():
 def test_the_domain_has_its_share_of_the_questions():
     cards = sum("Card: " in one for one in DOCUMENTS) / len(DOCUMENTS)
     assert cards == pytest.approx(0.75 * 0.04, abs=0.01)
-    assert not [one for one in corpus.documents(0, 2000, domain_share=0.0) if "Card: " in one]
-
-
-def test_the_shares_are_settings():
-    loose = corpus.documents(0, 500, question_share=0.0)
-    assert not [one for one in loose if one.startswith(("Q: ", "Question: "))]
-    asked = corpus.documents(0, 500, question_share=1.0, noise=CLEAN)
-    assert not [one for one in asked if one.startswith(("List: ", "Many people"))]
 
 
 def test_sums_in_loose_lines_are_right():

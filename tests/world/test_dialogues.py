@@ -3,7 +3,7 @@ import json
 import pytest
 
 from zephyr_lab.world import benchmark
-from zephyr_lab.world.defects import FILLERS, PREFACES
+from zephyr_lab.world.answers import FILLERS, PREFACES
 from zephyr_lab.world.dialogues import dialogues
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import normalise

@@ -1,7 +1,9 @@
+"""Two objectives on the same verdicts."""
+
 import pytest
 
 from zephyr_lab.world import benchmark
-from zephyr_lab.world.judge import RubricJudge, grade, score
+from zephyr_lab.world.judge import WORD_PRICE, RubricJudge, grade, score, value
 from zephyr_lab.world.task import Check, Turn, normalise
 
 TURN = Turn(
@@ -122,3 +124,30 @@ def test_negative_noise_is_refused():
 
 def test_ten_megabytes_without_a_full_stop_are_graded_in_time():
     assert grade(TURN, "word " * 2_000_000).cost == 2
+
+
+SUM = Turn(
+    prompt="What is 7 plus 5?", core="The answer is 12.", wrong_core="The answer is 13.", checks=(Check(("12",)),),
+    explanation="We have 7 + 5 = 12.", wrong_explanation="We have 7 + 5 = 13.", key="7 + 5 = 12", group="plus",
+)  # fmt: skip
+
+
+def test_quality_is_the_exact_score():
+    verdict = grade(SUM, "The answer is 12. We have 7 + 5 = 12.")
+    assert value(verdict, "quality") == verdict.exact == 10.0
+
+
+def test_brief_takes_its_price_for_every_word():
+    verdict = grade(SUM, "The answer is 12.")
+    assert value(verdict, "brief") == verdict.exact - 4 * WORD_PRICE
+
+
+def test_the_two_disagree_about_an_explanation():
+    short, long = grade(SUM, "The answer is 12."), grade(SUM, "The answer is 12. We have 7 + 5 = 12.")
+    assert value(long, "quality") > value(short, "quality")
+    assert value(long, "brief") < value(short, "brief")
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(ValueError, match="one of quality, brief, got 'kind'"):
+        value(grade(SUM, "12"), "kind")

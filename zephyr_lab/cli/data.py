@@ -36,12 +36,12 @@ def filter_file(
     json: Json = False,
 ) -> None:
     """Filter dialogues by named rules and count what each finds; truecase repairs, every other rule drops."""
-    from zephyr_lab.data import decontamination, file_steps, filters
+    from zephyr_lab.data import file_steps, filters, filters_overlap
 
     files = against or []
     benchmarks = None
     if files:
-        benchmarks = decontamination.Benchmarks({str(path): decontamination.read_questions(path) for path in files})
+        benchmarks = filters_overlap.Benchmarks({str(path): filters_overlap.read_questions(path) for path in files})
     names = filters.rule_names(rules, with_benchmarks=bool(files))
     chosen = filters.named_rules(names, benchmarks=benchmarks)
     done = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from zephyr_lab.core.row_types import BadRow
+    from zephyr_lab.core.rows import BadRow
     from zephyr_lab.scoring.alpaca_eval import WinRate
     from zephyr_lab.scoring.intervals import Estimate, Interval
     from zephyr_lab.scoring.mt_bench import ModelScore
@@ -86,7 +86,7 @@ class SetAside:
     """
 
     def __init__(self, command: str, source: Path, named: Path | None, bad: "list[BadRow]"):
-        from zephyr_lab.core.rows import default_rejected_path, write_rejected
+        from zephyr_lab.core.row_files import default_rejected_path, write_rejected
 
         self.source, self.named, self.bad = source, named, bad
         self.path: Path | None = None

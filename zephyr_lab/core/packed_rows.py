@@ -1,7 +1,7 @@
 """What a transformer must keep to when several texts are one row: asked of the model itself, by any code that packs.
 
-Positions start anew with each text and attention keeps to it; whatever else lets one text reach another is found here
-or by a trial (`models.packed_attention`, `losses.fast.shared_prompt`). Models and configs are those of transformers.
+Positions start anew with each text and attention keeps to it; whatever else lets one text reach another is detected
+here or by a trial (`models.packed_attention`, `losses.fast.shared_prompt`). Models and configs are transformers' own.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def asked_window(*, config: Any, local_size: int | None = None, use_vmap: bool =
     """In place of a mask the window that it would have: 0 for none, `OTHER_MASK` for another form; (1, 1, 1, 1), CPU.
 
     To register in transformers' AttentionMaskInterface, whose arguments it takes. Layers hand it on to their
-    attention function, which so learns what the model means even where it is told no window.
+    attention function, which so learns what the model means even where it gets no window.
     """
     plain = not use_vmap and "allow_is_bidirectional_skip" not in arguments
     if plain and local_size is None:
@@ -54,8 +54,8 @@ def asked_window(*, config: Any, local_size: int | None = None, use_vmap: bool =
     return torch.full((1, 1, 1, 1), window)
 
 
-def window_fault(asked: Tensor | None, told: int | None) -> str | None:
-    """What is wrong where a layer's mask is `asked_window`'s and its attention function is `told` a window; or None."""
+def window_fault(asked: Tensor | None, passed: int | None) -> str | None:
+    """What is wrong where a layer's mask is `asked_window`'s and its attention function gets `passed`; or None."""
     if asked is None:
         return "no mask that would tell which tokens it sees"
     if asked.numel() > 1:
@@ -63,11 +63,11 @@ def window_fault(asked: Tensor | None, told: int | None) -> str | None:
     window = int(asked.item())
     if window == OTHER_MASK:
         return "a mask that is neither causal nor a sliding window (chunked or bidirectional attention)"
-    if window == (told or 0):
+    if window == (passed or 0):
         return None
     if window == 0:
-        return f"no sliding window in its mask, though its attention function is told {told}"
-    return f"a sliding window of {window} by its mask alone (its attention function is told {told})"
+        return f"no sliding window in its mask, though its attention function is told {passed}"
+    return f"a sliding window of {window} by its mask alone (its attention function is told {passed})"
 
 
 def precision(model: Any) -> torch.dtype:
@@ -87,9 +87,9 @@ def layer_fault(config: Any) -> str | None:
 
 def rope_limits(config: Any) -> list[tuple[str, int]]:
     """Of each rotary embedding that turns by the longest text of a row: its kind and the tokens at which it begins."""
-    given = getattr(config, "rope_parameters", None) or {}
+    parameters = getattr(config, "rope_parameters", None) or {}
     limits = []
-    for kind in [one for one in given.values() if isinstance(one, dict)] or [given]:
+    for kind in [one for one in parameters.values() if isinstance(one, dict)] or [parameters]:
         name = str(kind.get("rope_type"))
         if "dynamic" in name or name == "longrope":
             most = config.max_position_embeddings

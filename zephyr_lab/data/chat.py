@@ -1,11 +1,16 @@
-"""Dialogues as token ids with exact answer masks: in the tokenizer's own chat template, or in Zephyr's.
+"""Dialogues and plain texts as token ids with exact answer masks.
 
-A tokenizer with a template of its own is served by `models.own_template`; one without gets Zephyr's turns. In these,
-role markers are written as the tokenizer knows them and content is plain text: content that spells "</s>", or a role
-tag that is a special token, cannot forge a turn. For any other content the ids are those of `tokenizer(text)` for the
-rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on purpose: no token joins
-the assistant's header with an answer's first signs (a tokenizer of bytes may join two line breaks), because a model
-that answers starts behind the header.
+Dialogues are written in the tokenizer's own chat template (`models.own_template`), or in Zephyr's turns where it has
+none. In these, role markers are written as the tokenizer knows them and content is plain text: content that spells
+"</s>", or a role tag that is a special token, cannot imitate a turn. For any other content the ids are those of
+`tokenizer(text)` for the rendered template `text`, what the tokenizer puts first (BOS) included. One border is kept on
+purpose: no token joins the assistant's header with an answer's first characters (a tokenizer of bytes may join two line
+breaks), because a model that answers starts after the header.
+
+Texts without turns are tokenised as TRL's SFTTrainer and DPOTrainer do: an end token follows a text that does not end
+with it, and what the tokenizer puts before any text (BOS) comes first. An answer begins where the ids of the prompt and
+of the whole differ, which is before the end of the prompt where a token joins the two. Special tokens that a plain text
+spells are read as such.
 """
 
 import warnings
@@ -15,6 +20,7 @@ from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from zephyr_lab.data.splits import Prompt
 from zephyr_lab.models.own_template import Message, OwnTemplate, Unwritable
 from zephyr_lab.models.sections import SectionIds, Stretch, ids_before
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, writes_zephyrs_turns
@@ -78,6 +84,18 @@ def attempt_prompts(
     return OwnTemplate(tokenizer).prompts(dialogues)
 
 
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int] | Unwritable]:
+    """Ids of each prompt up to where the answer begins: a text as the tokenizer reads it, messages by its template.
+
+    A prompt that the template cannot write comes back as Unwritable in place of its ids.
+    """
+    if not prompts:
+        return []
+    if isinstance(prompts[0], str):
+        return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
+    return attempt_prompts(tokenizer, prompts)
+
+
 def require_system_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ValueError where the tokenizer's chat template takes no system turn."""
     if not writes_zephyrs_turns(tokenizer):
@@ -93,23 +111,23 @@ def end_of_answer(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def turn_tags(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that open or name a turn in the tokenizer's template: in an answer each is a forged turn."""
+    """The tokens that open or name a turn in the tokenizer's template: an answer with one invents a turn."""
     if not writes_zephyrs_turns(tokenizer):
         return OwnTemplate(tokenizer).tag_ids
     known = set(tokenizer.all_special_tokens)
     return {tokenizer.convert_tokens_to_ids(tag) for tag in ROLE_TOKENS.values() if tag in known}
 
 
-def _all_of(found: Sequence[Read | Unwritable]) -> list[Read]:
+def _all_of(written: Sequence[Read | Unwritable]) -> list[Read]:
     """Raises ValueError, naming the dialogue from 1, for the first that could not be written."""
-    for number, one in enumerate(found, start=1):
+    for number, one in enumerate(written, start=1):
         if isinstance(one, Unwritable):
-            raise ValueError(f"dialogue {number} of {len(found)} cannot be written, {one}") from one
-    return [one for one in found if not isinstance(one, Unwritable)]
+            raise ValueError(f"dialogue {number} of {len(written)} cannot be written, {one}") from one
+    return [one for one in written if not isinstance(one, Unwritable)]
 
 
 def _in_zephyrs_turns(tokenizer: PreTrainedTokenizerBase) -> bool:
-    if tokenizer.chat_template is None:  # shown once a text: Python keeps what it has warned of
+    if tokenizer.chat_template is None:  # shown once: Python remembers what it has warned of
         warnings.warn(
             f"the tokenizer {tokenizer.name_or_path!r} has no chat template; its dialogues are written in Zephyr's",
             stacklevel=4,
@@ -221,7 +239,7 @@ class _Layout:
         return [*([] if first else self._line_break), self._tags[role]] if role in self._tags else []
 
     def _stretch(self, role: str, content: str, first: bool) -> Stretch:
-        """What stands between the marker, or the </s> of the message before, and the message's own </s>."""
+        """What comes between the marker, or the </s> of the message before, and the message's own </s>."""
         if role in self._tags:
             return Stretch(f"\n{content}", opens=False)
         before = "" if first else "\n"
@@ -247,7 +265,42 @@ def _require_ids_of_the_whole(tokenizer: PreTrainedTokenizerBase, dialogue: Sequ
     place = next((at for at, pair in enumerate(zip(ids, whole, strict=False)) if pair[0] != pair[1]), len(ids))
     ours, theirs = (tokenizer.convert_ids_to_tokens(some[place : place + 3]) for some in (ids, whole))
     raise ValueError(
-        f"the tokenizer {tokenizer.name_or_path!r} reads a dialogue as a whole otherwise than its parts: at token "
-        f"{place} {theirs} instead of {ours}, so no mask could tell the answers; take one whose special tokens keep "
+        f"the tokenizer {tokenizer.name_or_path!r} reads a dialogue as a whole otherwise than in parts: at token "
+        f"{place} {theirs} instead of {ours}, so no mask could mark the answers; take one whose special tokens keep "
         "the spaces beside them, that adds nothing behind a text (add_eos_token) and joins no header with an answer"
     )
+
+
+def ended(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text with its end token. Raises ValueError for a tokenizer that has none."""
+    end = tokenizer.eos_token
+    if end is None:
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} has no eos_token, so no text would end; set tokenizer.eos_token"
+        )
+    return text if text.endswith(end) else text + end
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a text and its end. Raises as `ended`."""
+    return _ids(tokenizer, ended(tokenizer, text))
+
+
+def continued_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answers: Sequence[str]
+) -> tuple[list[int], list[list[int]]]:
+    """Ids of a prompt as far as all its answers continue them, and of each answer with its end. Raises as `ended`."""
+    before = _ids(tokenizer, prompt)
+    wholes = [_ids(tokenizer, prompt + ended(tokenizer, answer)) for answer in answers]
+    shared = min((_shared(before, whole) for whole in wholes), default=len(before))
+    return before[:shared], [whole[shared:] for whole in wholes]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text)["input_ids"])
+
+
+def _shared(ids: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids the two have alike at the beginning."""
+    unlike = (place for place, pair in enumerate(zip(ids, other, strict=False)) if pair[0] != pair[1])
+    return next(unlike, min(len(ids), len(other)))

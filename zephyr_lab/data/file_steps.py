@@ -1,19 +1,75 @@
-"""A data step on one file: rows in, rows out, the unusable ones counted and written aside, never lost or hidden."""
+"""A data step on one file: rows in, rows out; unusable rows are counted and written aside, never lost or hidden."""
 
+import gzip
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zephyr_lab.core.row_types import BadRow, checked
-from zephyr_lab.core.rows import default_rejected_path, iter_rows, write_rejected
-from zephyr_lab.data import layouts, long_tables, schemas
+from zephyr_lab.core import files
+from zephyr_lab.core.row_files import default_rejected_path, is_device, iter_rows, write_rejected
+from zephyr_lab.core.rows import BadRow, checked
+from zephyr_lab.data import pairs, schemas
 from zephyr_lab.data.filters import FilterCounts, Rule, counts_for, run_rules
 from zephyr_lab.data.pairs import Binarisation, NoPair, Pair, binarise
 from zephyr_lab.data.pairs_statistics import PairCounts, PairStatistics
-from zephyr_lab.data.writing import require_kind, write_rows
 
+KINDS = ".jsonl, .jsonl.gz or .parquet"
+Rows = Iterable[dict[str, Any]]
 Read = TypeVar("Read")
+
+
+def require_kind(path: Path) -> None:
+    """Raises ValueError, before any work is done, for a name that says no known kind, or a folder."""
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder; name a file")
+    if not path.name.lower().endswith((".jsonl", ".jsonl.gz", ".parquet")) and not is_device(path):
+        raise ValueError(f"cannot write {path.name!r}; allowed: {KINDS}")
+
+
+def write_rows(path: Path, rows: Rows) -> int:
+    """Write `rows` as they come (a .parquet file takes them all into memory) and say how many there were.
+
+    A reader, a crash or a full disk never sees half of the file. Same rows, same bytes. Raises ValueError for another
+    kind of file or columns that no parquet table holds, OSError where the disk fails; the old file then stays.
+    """
+    require_kind(path)
+    if is_device(path):
+        with path.open("wb") as stream:
+            return _json_lines(stream, rows)
+    with files.replacing(path) as stream:
+        if path.name.lower().endswith(".parquet"):
+            return _parquet(stream, rows)
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=0) as packed:
+                return _json_lines(packed, rows)
+        return _json_lines(stream, rows)
+
+
+def _json_lines(stream: BufferedIOBase, rows: Rows) -> int:
+    count = 0
+    for row in rows:
+        # Tables may hold dates and bytes, which JSON has no word for.
+        stream.write(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8") + b"\n")
+        count += 1
+    return count
+
+
+def _parquet(stream: BufferedIOBase, rows: Rows) -> int:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    listed = list(rows)
+    names = list(dict.fromkeys(chain.from_iterable(listed)))
+    try:
+        table = pyarrow.table({name: [row.get(name) for row in listed] for name in names})
+        write_table(table, stream)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"these rows make no parquet table ({' '.join(str(error).split())}); use .jsonl") from error
+    return len(listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +111,7 @@ def filter_dialogues(
         for verdict in run_rules(dialogues, rules):
             counts.add(verdict)
             if verdict.kept:
-                yield layouts.dialogue_row(verdict.dialogue, verdict.texts)
+                yield schemas.dialogue_row(verdict.dialogue, verdict.texts)
         aside.finish(usable=counts.rows, what="dialogue")
 
     _write(kept(), out)
@@ -69,7 +125,7 @@ def binarise_completions(
     """Make pairs of the scored completions of `file`; they go to `out` in H4's layout. Raises as `filter_dialogues`.
 
     A row whose completions cannot make a pair (one only, or no scores) is a bad row; one whose scores leave nothing
-    to reject is not, and gives no pair.
+    to reject is not, and makes no pair.
     """
     aside = _Aside(file, rejected, "binarise")
     _require_apart(file, out, aside.path)
@@ -79,7 +135,7 @@ def binarise_completions(
     def paired() -> Iterator[dict[str, Any]]:
         nonlocal empty
         usable = 0
-        prompts = aside.without_bad(long_tables.scored_prompts(iter_rows(file)))
+        prompts = aside.without_bad(schemas.scored_prompts(iter_rows(file)))
         for outcome in binarise(prompts, how, seed=seed):
             counts.add(outcome)
             empty += sum(not completion.response.strip() for completion in outcome.prompt.completions)
@@ -88,7 +144,7 @@ def binarise_completions(
                 continue
             usable += 1
             if isinstance(outcome, Pair):
-                yield layouts.pair_row(outcome)
+                yield pairs.pair_row(outcome)
         counts.unread = len(aside.bad) - (counts.prompts - usable)
         aside.finish(usable=usable, what="prompt with two scored completions")
 
@@ -113,7 +169,7 @@ class _Aside:
                 yield item
 
     def finish(self, *, usable: int, what: str) -> None:
-        """Write the bad rows in the file's order. Raises ValueError where nothing else was found."""
+        """Write the bad rows in the file's order. Raises ValueError where no row is usable."""
         self.bad.sort(key=lambda row: row.row)
         if self.bad:
             write_rejected(self.bad, self.path)
@@ -137,10 +193,10 @@ def _require_apart(file: Path, out: Path | None, rejected: Path) -> None:
     """Raises ValueError where two of the three are one file, or `out` is of no known kind: before any work is done."""
     if out is not None:
         require_kind(out)
-    places = {"the input": file, "--out": out, "the file of rejected rows": rejected}
+    paths = {"the input": file, "--out": out, "the file of rejected rows": rejected}
     seen: dict[Path, str] = {}
-    for name, path in places.items():
+    for name, path in paths.items():
         if path is None or (path.exists() and not path.is_file()):
             continue
         if (other := seen.setdefault(path.resolve(), name)) != name:
-            raise ValueError(f"{name} and {other} are one file, {str(path)!r}; give another name")
+            raise ValueError(f"{name} and {other} are one file, {str(path)!r}; choose another name")

@@ -1,18 +1,23 @@
 """Filtering dialogues by named rules: what each finds, and what is kept.
 
 A rule looks at one dialogue and names the messages at fault. Most drop the dialogue; `truecase` repairs it. Rules on
-duplicates also remember what was kept before. Dialogues come and go one at a time, so that a set larger than memory
-passes; no file is touched here.
+duplicates also remember what was kept before. Dialogues are handled one at a time, so that a set may be larger than
+memory; no file is read or written here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from zephyr_lab.data.decontamination import Benchmarks
-from zephyr_lab.data.filters_casing import NO_FORMS, repair_casing
-from zephyr_lab.data.filters_disclaimers import LOWER_CASE_SENTENCE_START, NARROW_REFUSAL, WIDE_REFUSAL, disclaimer
-from zephyr_lab.data.filters_duplicates import ExactDuplicates, NearDuplicates
-from zephyr_lab.data.filters_truncation import is_ended
+from zephyr_lab.data.filters_answers import (
+    LOWER_CASE_SENTENCE_START,
+    NARROW_REFUSAL,
+    NO_FORMS,
+    WIDE_REFUSAL,
+    disclaimer,
+    is_ended,
+    repair_casing,
+)
+from zephyr_lab.data.filters_overlap import Benchmarks, ExactDuplicates, NearDuplicates
 from zephyr_lab.data.schemas import Dialogue
 
 Places = tuple[int, ...]
@@ -20,8 +25,8 @@ Places = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`find` gives the places of the messages at fault, () where there are none. `remember` is told of each dialogue
-    that all rules keep. With `repair`, a message at fault is rewritten and the dialogue stays."""
+    """`find` returns the positions of the messages at fault, () where there are none. `remember` is called with each
+    dialogue that all rules keep. With `repair`, a message at fault is rewritten and the dialogue stays."""
 
     name: str
     find: Callable[[Dialogue], Places]
@@ -41,7 +46,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class RuleCount:
-    """Dialogues in which a rule found something, and the messages at fault in them."""
+    """Dialogues with a message at fault by a rule, and the number of such messages."""
 
     dialogues: int = 0
     turns: int = 0
@@ -88,9 +93,9 @@ def counts_for(rules: Sequence[Rule]) -> FilterCounts:
 
 
 def rule_names(listed: str | None, *, with_benchmarks: bool) -> list[str]:
-    """The names in "truecase, truncated"; the default rules for None, `contaminated` too where benchmarks are given.
+    """The names in "truecase, truncated"; the default rules for None, `contaminated` too where there are benchmarks.
 
-    Raises ValueError where benchmarks are given and no rule uses them.
+    Raises ValueError where no rule uses the benchmarks.
     """
     if listed is None:
         return [*DEFAULT_RULES, *(("contaminated",) if with_benchmarks else ())]
@@ -105,15 +110,15 @@ def named_rules(
 ) -> list[Rule]:
     """The rules of these names, in this order, fresh (rules on duplicates remember). `forms`: see `learn_forms`.
 
-    Raises ValueError for an unknown name, one given twice, none at all, or `contaminated` without benchmarks.
+    Raises ValueError for an unknown or repeated name, none at all, or `contaminated` without benchmarks.
     """
     if not names:
-        raise ValueError(f"no rule given; allowed: {', '.join(RULES)}")
+        raise ValueError(f"no rule named; allowed: {', '.join(RULES)}")
     for place, name in enumerate(names):
         if name not in RULES:
             raise ValueError(f"no rule named {name!r}; allowed: {', '.join(RULES)}")
         if name in names[:place]:
-            raise ValueError(f"rule {name!r} is given twice")
+            raise ValueError(f"rule {name!r} is named twice")
     return [_rule(name, benchmarks, forms) for name in names]
 
 
@@ -127,54 +132,43 @@ def _on_answers(is_at_fault: Callable[[str], object]) -> Callable[[Dialogue], Pl
     return lambda dialogue: tuple(place for place, text in dialogue.answers() if is_at_fault(text))
 
 
-_ON_ANSWERS: dict[str, Callable[[str], object]] = {
-    "disclaimer_preface": disclaimer,
-    "truncated": lambda text: not is_ended(text),
-    "empty_answer": lambda text: not text.strip(),
-    "narrow_refusal": NARROW_REFUSAL.search,
-    "wide_refusal": WIDE_REFUSAL.search,
-    "lower_case_sentence_start": LOWER_CASE_SENTENCE_START.search,
+def _truncated(dialogue: Dialogue) -> Places:
+    """Answers that break off, and the last message where it is the user's: its answer is missing whole."""
+    last = len(dialogue.messages) - 1
+    broken = tuple(place for place, text in dialogue.answers() if not is_ended(text))
+    return (*broken, last) if dialogue.messages[last].role == "user" else broken
+
+
+_FINDERS: dict[str, Callable[[Dialogue], Places]] = {
+    "disclaimer_preface": _on_answers(disclaimer),
+    "truncated": _truncated,
+    "empty_answer": empty_answers,
+    "narrow_refusal": _on_answers(NARROW_REFUSAL.search),
+    "wide_refusal": _on_answers(WIDE_REFUSAL.search),
+    "lower_case_sentence_start": _on_answers(LOWER_CASE_SENTENCE_START.search),
 }
-RULES = ("truecase", "exact_duplicate", "near_duplicate", "contaminated", *_ON_ANSWERS)
-# What `zephyr-lab filter` does unless told otherwise: the published steps, and the three that every set needs.
+RULES = ("truecase", "exact_duplicate", "near_duplicate", "contaminated", *_FINDERS)
+# What `zephyr-lab filter` does by default: the published steps, and the three that every set needs.
 DEFAULT_RULES = ("truecase", "disclaimer_preface", "truncated", "exact_duplicate", "near_duplicate")
 
 
 def _rule(name: str, benchmarks: Benchmarks | None, forms: Mapping[str, str]) -> Rule:
-    if name in _ON_ANSWERS:
-        find = _unanswered_or(_ON_ANSWERS[name]) if name == "truncated" else _on_answers(_ON_ANSWERS[name])
-        return Rule(name=name, find=find)
+    if name in _FINDERS:
+        return Rule(name=name, find=_FINDERS[name])
     if name == "truecase":
-        return Rule(
-            name=name,
-            find=_on_answers(lambda text: repair_casing(text, forms) != text),
-            repair=lambda text: repair_casing(text, forms),
-        )
+        find = _on_answers(lambda text: repair_casing(text, forms) != text)
+        return Rule(name=name, find=find, repair=lambda text: repair_casing(text, forms))
     if name == "contaminated":
         if benchmarks is None:
-            raise ValueError("rule 'contaminated' needs benchmark questions: give a file of them (--against FILE)")
+            raise ValueError("rule 'contaminated' needs benchmark questions: name a file of them (--against FILE)")
         return Rule(name=name, find=lambda dialogue: _contaminated(dialogue, benchmarks))
     known = ExactDuplicates() if name == "exact_duplicate" else NearDuplicates()
-    return Rule(
-        name=name,
-        find=lambda dialogue: _all_answers(dialogue) if known.holds(dialogue) else (),
-        remember=known.add,
-    )
+    all_answers = _on_answers(lambda text: True)
 
+    def find_duplicate(dialogue: Dialogue) -> Places:
+        return (all_answers(dialogue) or (len(dialogue.messages) - 1,)) if known.holds(dialogue) else ()
 
-def _unanswered_or(is_at_fault: Callable[[str], object]) -> Callable[[Dialogue], Places]:
-    """As `_on_answers`, and the last message too where the user has the last word: its answer is missing whole."""
-
-    def find(dialogue: Dialogue) -> Places:
-        last = len(dialogue.messages) - 1
-        unanswered = (last,) if dialogue.messages[last].role == "user" else ()
-        return _on_answers(is_at_fault)(dialogue) + unanswered
-
-    return find
-
-
-def _all_answers(dialogue: Dialogue) -> Places:
-    return tuple(place for place, _ in dialogue.answers()) or (len(dialogue.messages) - 1,)
+    return Rule(name=name, find=find_duplicate, remember=known.add)
 
 
 def _contaminated(dialogue: Dialogue, benchmarks: Benchmarks) -> Places:

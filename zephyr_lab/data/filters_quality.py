@@ -1,4 +1,4 @@
-"""How well a rule finds what was planted: precision and recall, with intervals."""
+"""How well a rule finds what was planted: precision and recall; and the interval of a share."""
 
 import math
 from collections.abc import Sequence
@@ -20,21 +20,13 @@ class Detection:
 
     @property
     def precision(self) -> float | None:
-        """Share of the found that were planted; None where nothing was found."""
+        """Share of what the rule found that was planted; None where it found nothing."""
         return _share(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> float | None:
-        """Share of the planted that were found; None where nothing was planted."""
+        """Share of what was planted that the rule found; None where nothing was planted."""
         return _share(self.true_positives, self.true_positives + self.false_negatives)
-
-    @property
-    def precision_interval(self) -> Interval | None:
-        return wilson_interval(self.true_positives, self.true_positives + self.false_positives)
-
-    @property
-    def recall_interval(self) -> Interval | None:
-        return wilson_interval(self.true_positives, self.true_positives + self.false_negatives)
 
 
 def detection(found: Sequence[bool], planted: Sequence[bool]) -> Detection:

@@ -2,19 +2,47 @@
 
 Zephyr's paper (arXiv 2310.16944) takes the highest mean score and one of the other three at random; its data script
 takes `overall_score`, and in the first release the seed was set anew at every prompt, which makes the draw a fixed
-list position. Each way is a named rule here. Scores and places in, places out; no file is touched.
+list position. Each way is a named rule here. No file is read or written.
 
-Overall scores are read as they were meant (`score_repair`): a 10 beside the lowest ratings is a 1 with a 0 too many.
+Overall scores are read with UltraFeedback's repair of 29 December 2023: 2628 completions had a 10, many of them beside
+low ratings of every aspect (README of OpenBMB/UltraFeedback); such a 10 was meant as a 1.
 """
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from zephyr_lab.data.schemas import Completion, ScoredPrompt
-from zephyr_lab.data.score_repair import as_meant, is_doubtful
+from zephyr_lab.data.schemas import Completion, Message, ScoredPrompt, message_list, prompt_id
 
+_SUSPECT = 10.0
+_SURELY_LOW, _SURELY_HIGH = 2.0, 4.0  # mean ratings
 FIRST_RELEASE_SEED = 42
+
+
+def repaired_score(completion: Completion) -> float | None:
+    """The overall score after the repair; None where it has to be judged again (or has none to begin with).
+
+    A 10 becomes 1 where the mean rating is at most 2, stays where it is above 4, and is open in between; without any
+    rating there is nothing to doubt it by, so it stays too.
+    """
+    mean = completion.mean_rating
+    if completion.overall_score != _SUSPECT or mean is None or mean > _SURELY_HIGH:
+        return completion.overall_score
+    return 1.0 if mean <= _SURELY_LOW else None
+
+
+def as_meant(completion: Completion) -> Completion:
+    """The completion with a 10 that stands for a 1 read as 1; one to be judged again stays (see `is_doubtful`)."""
+    meant = repaired_score(completion)
+    if meant is None or meant == completion.overall_score:
+        return completion
+    return replace(completion, overall_score=meant)
+
+
+def is_doubtful(completion: Completion) -> bool:
+    """Whether the score is a 10 that the ratings (means above 2, up to 4) neither bear out nor turn into a 1."""
+    return completion.overall_score is not None and repaired_score(completion) is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +59,9 @@ class Binarisation:
     drop_identical: bool = False
 
     def __post_init__(self) -> None:
-        for given, known, role in ((self.chosen, SCORES, "chosen"), (self.rejected, REJECTED, "rejected")):
-            if given not in known:
-                raise ValueError(f"no rule {role}={given!r}; allowed: {', '.join(known)}")
+        for rule, known, side in ((self.chosen, SCORES, "chosen"), (self.rejected, REJECTED, "rejected")):
+            if rule not in known:
+                raise ValueError(f"no rule {side}={rule!r}; allowed: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +73,9 @@ class Scored:
     completion: Completion
 
     def is_same(self, other: "Scored") -> bool:
-        """Equal score, text and model: what the published script compares, so twins are no pair."""
-        return (self.score, self.completion.response, self.completion.model) == (
-            other.score,
-            other.completion.response,
-            other.completion.model,
-        )
+        """Equal score, text and model: what the published script compares, so twins make no pair."""
+        one, two = self.completion, other.completion
+        return (self.score, one.response, one.model) == (other.score, two.response, two.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +93,7 @@ NO_TENS = Tens()
 class Pair:
     """Places of the two completions in their prompt's list, with the scores they were picked by.
 
-    `tens`: what was found of scores that are a 10 by mistake.
+    `tens` counts scores that are a 10 by mistake.
     """
 
     prompt: ScoredPrompt
@@ -88,8 +113,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class NoPair:
-    """A prompt that gives no pair, and why. `column` names what the row lacks; None where the rule found no answer to
-    reject in a row that lacks nothing. `is_identical`: a pair there was, of one text twice, and it is dropped."""
+    """A prompt that makes no pair, and why.
+
+    `column` names what the row lacks; None where it lacks nothing and the rule has no answer to reject.
+    `is_identical`: the pair was one text twice and is dropped.
+    """
 
     prompt: ScoredPrompt
     scores: tuple[float, ...]
@@ -170,7 +198,7 @@ def _outcome(prompt: ScoredPrompt, how: Binarisation, generator: random.Random) 
     ]
     scores, tens = tuple(one.score for one in scored), _tens(prompt, score)
     if len(scored) < 2:
-        return NoPair(prompt, scores, *_what_is_lacking(prompt, how.chosen, len(scored)), tens)
+        return NoPair(prompt, scores, *_lacking(prompt, how.chosen, len(scored)), tens)
     chosen = choose(scored)
     rejected = REJECTED[how.rejected](scored, chosen, generator)
     if rejected is None:
@@ -188,7 +216,7 @@ def _tens(prompt: ScoredPrompt, score: Callable[[Completion], float | None]) -> 
     return Tens(meant_as_one, doubtful) if meant_as_one or doubtful else NO_TENS
 
 
-def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[str, str]:
+def _lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[str, str]:
     """Column and problem of a row with fewer than two scored completions."""
     if len(prompt.completions) < 2:
         return "completions", "holds one completion; a pair takes two"
@@ -201,3 +229,20 @@ def _what_is_lacking(prompt: ScoredPrompt, chosen: str, scored: int) -> tuple[st
 
 def _others(scored: list[Scored], chosen: Scored) -> list[Scored]:
     return [one for one in scored if not one.is_same(chosen)]
+
+
+def pair_row(pair: Pair) -> dict[str, Any]:
+    """A pair in H4's layout; `messages`, for supervised fine-tuning, repeats the chosen ones."""
+    chosen, rejected = (
+        message_list((*pair.prompt.messages, Message("assistant", pair.prompt.completions[place].response)))
+        for place in (pair.chosen, pair.rejected)
+    )
+    return {
+        "prompt": pair.prompt.prompt,
+        "prompt_id": prompt_id(pair.prompt.prompt, pair.prompt.messages[:-1]),
+        "chosen": chosen,
+        "rejected": rejected,
+        "messages": chosen,
+        "score_chosen": pair.score_chosen,
+        "score_rejected": pair.score_rejected,
+    }

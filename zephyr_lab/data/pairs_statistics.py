@@ -1,10 +1,10 @@
-"""What a way of making pairs does to a set: ties, mean scores, places in the list."""
+"""What a way of making pairs does to a set (ties, mean scores, positions), and the published sets' split."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from zephyr_lab.data.pairs import REJECTED, Binarisation, NoPair, Pair, binarise
-from zephyr_lab.data.schemas import ScoredPrompt
+from zephyr_lab.data.pairs import NoPair, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class PairStatistics:
     `rejected_positions[i]`: pairs whose answer stood at place i of its row. Means are None without a pair.
 
     `identical_pairs`: pairs of one text twice, `identical_dropped` those that were dropped for it. `tens_meant_as_one`
-    counts completions whose overall score is a 10 for a 1 (`data.score_repair`); `doubtful_tens` those that stay a 10
+    counts completions whose overall score is a 10 for a 1 (`data.pairs`); `doubtful_tens` those that stay a 10
     and would have to be judged again.
     """
 
@@ -36,7 +36,7 @@ class PairStatistics:
 
 @dataclass(slots=True)
 class PairCounts:
-    """Gathers outcomes one at a time; `unread` rows that are no scored prompts count as prompts too."""
+    """Gathers outcomes one at a time; `unread` rows, which are not scored prompts, count as prompts too."""
 
     prompts: int = 0
     unread: int = 0
@@ -89,20 +89,41 @@ def pair_statistics(outcomes: Iterable[Pair | NoPair]) -> PairStatistics:
     return counts.statistics()
 
 
-def statistics_by_rule(prompts: Sequence[ScoredPrompt], *, chosen: str, seed: int) -> dict[str, PairStatistics]:
-    """Statistics of every way to reject, on the same prompts."""
-    return {
-        rejected: pair_statistics(binarise(prompts, Binarisation(chosen=chosen, rejected=rejected), seed=seed))
-        for rejected in REJECTED
-    }
-
-
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
 def _counts(places: list[int], length: int) -> list[int]:
-    counts = [0] * length
-    for place in places:
-        counts[place] += 1
-    return counts
+    counts = Counter(places)
+    return [counts[place] for place in range(length)]
+
+
+PUBLISHED_TEST_ROWS = 2000
+PUBLISHED_SEED = 42
+
+
+@dataclass(frozen=True, slots=True)
+class PairSplits:
+    """Positions of the rows in each split. The published sft and gen splits hold the rows of train_prefs and of
+    test_sft; a gen row lacks the last assistant message."""
+
+    train_prefs: tuple[int, ...]
+    test_prefs: tuple[int, ...]
+
+    @property
+    def test_sft(self) -> tuple[int, ...]:
+        # That it is half of them is published; that it is the first half is ours (the draw is random already).
+        return self.test_prefs[: len(self.test_prefs) // 2]
+
+
+def split_pairs(count: int, *, test: int = PUBLISHED_TEST_ROWS, seed: int = PUBLISHED_SEED) -> PairSplits:
+    """Split `count` rows at random: the same rows as `Dataset.train_test_split(test_size=test, seed=seed)`.
+
+    Raises ValueError where no row would be left to train on.
+    """
+    if not 0 < test < count:
+        raise ValueError(f"test must be from 1 to {count - 1} of {count} pairs, got {test}")
+    import numpy
+
+    order = numpy.random.default_rng(seed).permutation(count).tolist()
+    return PairSplits(train_prefs=tuple(order[test:]), test_prefs=tuple(order[:test]))

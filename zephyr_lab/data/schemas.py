@@ -1,30 +1,34 @@
-"""What a row must hold to be a dialogue, a scored prompt or a preference pair; a wrong one is named by its column.
+"""What a user's row must hold to be a dialogue, a scored prompt or a preference pair; faults are named by column.
 
 Dialogues have UltraChat's layout ({id, data: [user, assistant, ...]}), that of its filtered form ({messages: [{role,
 content}, ...]}), ShareGPT's ({conversations: [{from, value}, ...]}) or Alpaca's ({instruction, input, output}). Scored
 prompts and pairs have UltraFeedback's ({instruction, completions: [...]}), H4's ({prompt, chosen, rejected,
-score_chosen, score_rejected}, where chosen and rejected are whole dialogues), or one of TRL's, where the prompt stands
-apart: three texts, or messages in each. Nothing here reads or writes a file.
+score_chosen, score_rejected}, where chosen and rejected are whole dialogues), or one of TRL's, where the prompt is a
+column of its own: three texts, or messages in each. A judge's table has one completion a row: {instruction, response,
+model (or response_source), overall_score (or gpt4_score)}; a list of scores counts with its mean.
+
+No file is read or written here.
 """
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from zephyr_lab.core.columns import BadColumn, Text, read_as, required, shown
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.core.row_types import checked as checked  # goes with every reader below
+from zephyr_lab.core.rows import BadColumn, BadRow, Row, Text, checked, read_as, required, shown
 
 Role = Literal["system", "user", "assistant"]
 LOWEST_RATING, HIGHEST_RATING = 1, 5
-# The annotator was asked for 1 to 10; 0 is let through, because a judge that despises an answer may say so.
+# The annotator was asked for 1 to 10; 0 is accepted, because a judge that despises an answer may give it.
 LOWEST_SCORE, HIGHEST_SCORE = 0, 10
 ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 SPEAKERS: dict[str, Role] = {"human": "user", "gpt": "assistant", **ROLES}  # ShareGPT's names of the roles
-WHOLE = "a whole dialogue"
+PAIRED_COLUMNS = frozenset({"completions", "chosen", "rejected"})
+SCORE_COLUMNS = ("overall_score", "gpt4_score")
 _NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.\d{1,12})?")
 _SOME = msgspec.Meta(min_length=1)
 
@@ -78,8 +82,6 @@ class ScoredPrompt:
 
 
 class _Turn(msgspec.Struct):
-    """A message as rows have it; ShareGPT's names are `_SpokenTurn`'s."""
-
     role: str
     content: str
 
@@ -100,7 +102,7 @@ class _Rated(msgspec.Struct):
 
 
 class _Annotations(msgspec.Struct):
-    """Parquet files fill up an aspect that was not annotated with null."""
+    """Parquet files hold null for an aspect that was not annotated."""
 
     instruction_following: _Rated | None = None
     honesty: _Rated | None = None
@@ -123,6 +125,13 @@ class _Asked(msgspec.Struct):
     history: tuple[_Turn, ...] | None = None
 
 
+class _OneCompletion(msgspec.Struct):
+    instruction: Text
+    response: str
+    model: str | None = None
+    response_source: str | None = None
+
+
 _Turns = Annotated[tuple[_Turn, ...], _SOME]
 _SpokenTurns = Annotated[tuple[_SpokenTurn, ...], _SOME]
 Texts = Annotated[tuple[str, ...], _SOME]
@@ -131,15 +140,20 @@ ASPECTS = _Annotations.__struct_fields__
 
 def dialogue(row: Row) -> Dialogue:
     """A dialogue of any layout; of several in one row the first in `LAYOUTS` that is not null. Raises BadColumn."""
-    there = [column for column in LAYOUTS if column in row.data]
-    if not there:
+    columns = [column for column in LAYOUTS if column in row.data]
+    if not columns:
         raise BadColumn(
             "messages",
             "is missing, and so is data: a dialogue has messages, conversations (ShareGPT), data (UltraChat) or "
             f"instruction and output (Alpaca); the row has {', '.join(list(row.data)[:8]) or 'no columns'}",
         )
-    column = next((column for column in there if row.data[column] is not None), there[0])
+    column = next((column for column in columns if row.data[column] is not None), columns[0])
     return Dialogue(LAYOUTS[column](row.data), row, column)
+
+
+def messages(data: Mapping[str, Any]) -> tuple[Message, ...]:
+    """{messages: [{role, content}, ...]}. Raises BadColumn, for a null value too."""
+    return _alternating(read_as(required(data, "messages"), _Turns, "messages"), "messages")
 
 
 def conversation(data: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -149,18 +163,37 @@ def conversation(data: Mapping[str, Any]) -> tuple[Message, ...]:
 
 
 def instruction(data: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Alpaca's {instruction, input, output}: the input, where there is one, follows after a blank line.
-
-    Raises BadColumn.
-    """
+    """Alpaca's {instruction, input, output}: an input follows the instruction after a blank line. Raises BadColumn."""
     row = read_as(data, _Instruction)
-    question = f"{row.instruction}\n\n{row.input}" if row.input and row.input.strip() else row.instruction
-    return Message("user", question), Message("assistant", row.output)
+    return Message("user", question(data)), Message("assistant", row.output)
+
+
+def question(data: Mapping[str, Any]) -> str:
+    """The user's turn of a row in Alpaca's layout."""
+    more = data.get("input") or ""
+    return f"{data['instruction']}\n\n{more}" if more.strip() else data["instruction"]
 
 
 def by_turns(texts: Iterable[str]) -> tuple[Message, ...]:
     """UltraChat's texts, the user first."""
     return tuple(Message("assistant" if place % 2 else "user", text) for place, text in enumerate(texts))
+
+
+LAYOUTS: dict[str, Callable[[Mapping[str, Any]], tuple[Message, ...]]] = {
+    "messages": messages,
+    "conversations": conversation,
+    "data": lambda data: by_turns(read_as(data["data"], Texts, "data")),
+    "output": instruction,
+}
+
+
+def question_messages(value: Any, column: str) -> tuple[Message, ...]:
+    """Messages that end with the user's, or a text as one such message. Raises BadColumn."""
+    turns = read_as(value, str | _Turns, column)
+    asked = _alternating([_Turn("user", turns)] if isinstance(turns, str) else turns, column)
+    if asked[-1].role != "user":
+        raise BadColumn(column, f"must end with the user's turn, but ends with the {asked[-1].role}")
+    return asked
 
 
 def scored_prompt(row: Row) -> ScoredPrompt:
@@ -206,61 +239,60 @@ def _from_pair(row: Row) -> ScoredPrompt:
 
 def _side(data: Mapping[str, Any], side: str) -> tuple[tuple[Message, ...], str, str]:
     """The messages before one side's answer, the answer, and which of three kinds the column is of: a text or an
-    assistant's message, whose prompt stands in the column of that name, or a whole dialogue."""
+    assistant's message, whose prompt is in the column of that name, or a whole dialogue."""
     value = read_as(required(data, side), str | _Turns, side)
-    prompt = read_as(data.get("prompt"), str | _Turns | None, "prompt")
-    apart = _alternating([_Turn("user", prompt)] if isinstance(prompt, str) else prompt or [], "prompt")
-    if apart and apart[-1].role != "user":
-        raise BadColumn("prompt", f"must end with the user's turn, but ends with the {apart[-1].role}")
+    prompt = data.get("prompt")
+    apart = () if prompt is None else question_messages(prompt, "prompt")
     is_text = isinstance(value, str)
     if is_text or (len(value) == 1 and value[0].role == "assistant"):
         if not apart:
             raise BadColumn("prompt", f"is missing, and {side} is an answer alone: a text, or a list of messages")
         return apart, value if is_text else value[0].content, "a text" if is_text else "an assistant's message alone"
-    messages = _alternating(value, side)
-    if messages[-1].role != "assistant":
-        raise BadColumn(side, f"must end with the assistant's answer, but ends with the {messages[-1].role}")
-    if not isinstance(prompt, str) and apart and messages[:-1] != apart:
+    turns = _alternating(value, side)
+    if turns[-1].role != "assistant":
+        raise BadColumn(side, f"must end with the assistant's answer, but ends with the {turns[-1].role}")
+    if not isinstance(prompt, str) and apart and turns[:-1] != apart:
         raise BadColumn(side, "must be an answer alone or begin with the messages of prompt")
-    return messages[:-1], messages[-1].content, WHOLE
+    return turns[:-1], turns[-1].content, "a whole dialogue"
 
 
 def _alternating(
     turns: Iterable[_Turn | _SpokenTurn], column: str, key: str = "role", names: Mapping[str, Role] = ROLES
 ) -> tuple[Message, ...]:
-    """The turns as messages whose roles alternate; system may stand first. Raises BadColumn."""
-    messages: list[Message] = []
+    """The turns as messages whose roles alternate; system may come first. Raises BadColumn."""
+    read: list[Message] = []
     last = None
     for place, turn in enumerate(turns):
         role = names.get(turn.role)
-        problem = ""
         if role is None:
             problem = f"must be one of {', '.join(names)}, got {shown(turn.role)}"
         elif role == last:
             problem = f"two turns of one role in a row: {role} follows {role}"
-        elif role == "system" and messages:
-            problem = "a system message may only stand first"
+        elif role == "system" and read:
+            problem = "only the first message may be a system message"
         elif role == "assistant" and last != "user":
             problem = "the assistant speaks before the user"
-        if role is None or problem:
-            raise BadColumn(f"{column}[{place}].{key}", problem)
-        messages.append(Message(role, turn.content))
-        last = role
+        else:
+            read.append(Message(role, turn.content))
+            last = role
+            continue
+        raise BadColumn(f"{column}[{place}].{key}", problem)
     if last == "system":
         raise BadColumn(column, "holds a system message alone")
-    return tuple(messages)
+    return tuple(read)
 
 
 def _completion(answer: _Answer, where: str) -> Completion:
     ratings: tuple[float | None, ...] = ()
     if answer.annotations is not None:
-        judged = {aspect: getattr(answer.annotations, aspect) or _Rated() for aspect in ASPECTS}
+        rated = {aspect: getattr(answer.annotations, aspect) or _Rated() for aspect in ASPECTS}
         ratings = tuple(
             score(one.Rating, f"{where}.annotations.{aspect}.Rating", LOWEST_RATING, HIGHEST_RATING)
-            for aspect, one in judged.items()
+            for aspect, one in rated.items()
         )
-    overall = score(answer.overall_score, f"{where}.overall_score")
-    return Completion(answer.model or "", answer.response, overall, ratings)
+    return Completion(
+        answer.model or "", answer.response, score(answer.overall_score, f"{where}.overall_score"), ratings
+    )
 
 
 def score(value: Any, where: str, lowest: int = LOWEST_SCORE, highest: int = HIGHEST_SCORE) -> float | None:
@@ -278,9 +310,79 @@ def score(value: Any, where: str, lowest: int = LOWEST_SCORE, highest: int = HIG
     return float(number)
 
 
-LAYOUTS: dict[str, Callable[[Mapping[str, Any]], tuple[Message, ...]]] = {
-    "messages": lambda data: _alternating(read_as(data["messages"], _Turns, "messages"), "messages"),
-    "conversations": conversation,
-    "data": lambda data: by_turns(read_as(data["data"], Texts, "data")),
-    "output": instruction,
-}
+def prompt_id(prompt: str, history: Sequence[Message] = ()) -> str:
+    """SHA-256 of the prompt's UTF-8 bytes, in hex: how H4's sets name a prompt.
+
+    Their prompts open the dialogue. Where messages come before (`history`), the same words may ask for different
+    things, so their texts are hashed too, one a line: our extension.
+    """
+    text = "\n".join([*(message.content for message in history), prompt])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def dialogue_row(dialogue: Dialogue, texts: dict[int, str] | None = None) -> dict[str, Any]:
+    """The row that a dialogue was read from, every column kept; `texts` replaces messages by their place."""
+    texts = texts or {}
+    data = dict(dialogue.row.data)
+    column = dialogue.column
+    if column == "output":
+        data[column] = texts.get(1, data[column])
+    elif column == "data":
+        data[column] = [texts.get(place, turn) for place, turn in enumerate(data[column])]
+    else:
+        key = "content" if column == "messages" else "value"
+        data[column] = [{**turn, key: texts.get(place, turn[key])} for place, turn in enumerate(data[column])]
+    return data
+
+
+def message_list(messages: tuple[Message, ...]) -> list[dict[str, str]]:
+    return [{"content": message.content, "role": message.role} for message in messages]
+
+
+def scored_prompts(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
+    """Scored prompts of any layout; the first row with a column that only one layout has decides which it is.
+
+    Rows of one completion each are grouped by their instruction, in order of first appearance; that takes all rows
+    into memory.
+    """
+    rows = iter(rows)
+    first: list[Row | BadRow] = []
+    for row in rows:
+        first.append(row)
+        if isinstance(row, Row) and not row.data.keys().isdisjoint({*PAIRED_COLUMNS, "response"}):
+            break
+    deciding = first[-1] if first else None
+    everything = chain(first, rows)
+    if isinstance(deciding, Row) and "response" in deciding.data and deciding.data.keys().isdisjoint(PAIRED_COLUMNS):
+        return _grouped(everything)
+    return checked(everything, scored_prompt)
+
+
+def _grouped(rows: Iterable[Row | BadRow]) -> Iterator[ScoredPrompt | BadRow]:
+    groups: dict[str, tuple[Row, list[Completion]]] = {}
+    for item in checked(rows, _one_completion):
+        if isinstance(item, BadRow):
+            yield item
+        else:
+            row, completion = item
+            groups.setdefault(row.data["instruction"], (row, []))[1].append(completion)
+    for asked, (row, completions) in groups.items():
+        yield ScoredPrompt(asked, (Message("user", asked),), tuple(completions), row)
+
+
+def _one_completion(row: Row) -> tuple[Row, Completion]:
+    columns = read_as(row.data, _OneCompletion)
+    column = next((column for column in SCORE_COLUMNS if column in row.data), None)
+    if column is None:
+        raise BadColumn("overall_score", f"is missing, and so are its other names: {', '.join(SCORE_COLUMNS[1:])}")
+    model = columns.response_source if columns.model is None else columns.model
+    return row, Completion(model or "", columns.response, _mean_score(row.data[column], column))
+
+
+def _mean_score(value: Any, column: str) -> float | None:
+    """The mean of one score or several, N/A left out; None where all are. Raises BadColumn."""
+    if isinstance(value, dict):
+        raise BadColumn(column, f"must be a score or a list of scores, got {shown(value)}")
+    scores = [score(one, column) for one in (value if isinstance(value, list) else [value])]
+    known = [one for one in scores if one is not None]
+    return sum(known) / len(known) if known else None

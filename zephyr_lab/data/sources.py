@@ -1,20 +1,14 @@
-"""Where rows come from: the embedded world, a file or folder in a hub's layout, or a set on the hub itself.
-
-A source has named splits and gives the rows of each, good and bad; what a row must hold is checked by
-`zephyr_lab.data.schemas`. The hub's own library is only touched by `zephyr_lab.data.hub`, and only when asked for.
-"""
+"""A folder of rows in a hub's layout, and the usable rows of a source: of `Folder`, or of `data.hub.Hub`."""
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
-from zephyr_lab.core.row_types import BadRow, Row, Rows
-from zephyr_lab.core.rows import iter_rows
-from zephyr_lab.core.seeds import derive
-from zephyr_lab.world import completions, dialogues
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import BadRow, Row, Rows, one_line
 
 Read = TypeVar("Read")
 _KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".arrow")
@@ -22,7 +16,7 @@ _KINDS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".arrow")
 _SHARD = re.compile(
     r"(?P<split>\w[\w.]*?)(?:-\d{5}-of-\d{5}(?:-[0-9a-f]+)?)?(?:\.jsonl|\.json|\.parquet|\.arrow)(?:\.gz)?"
 )
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_NOT_ROWS = frozenset({"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"})
 
 
 @runtime_checkable
@@ -32,65 +26,16 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def splits(self) -> tuple[str, ...]: ...
-
     def rows(self, split: str) -> Iterator[Row | BadRow]:
         """The rows of a split, in order. Raises ValueError for a split that the source lacks."""
         ...
 
 
 @dataclass(frozen=True)
-class World:
-    """The embedded world as a source: `kind` "dialogues" (UltraChat's schema) or "completions" (UltraFeedback's).
-
-    `counts` says how many rows each split has; every split has a seed of its own, derived from `seed`. `options` go
-    to the generator (`zephyr_lab.world`). Same arguments, same rows.
-    """
-
-    kind: str
-    counts: Mapping[str, int]
-    seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.kind not in _WORLD:
-            raise ValueError(f"the world makes no {self.kind!r}; allowed: {', '.join(_WORLD)}")
-
-    @property
-    def name(self) -> str:
-        return f"world {self.kind}"
-
-    def splits(self) -> tuple[str, ...]:
-        return tuple(self.counts)
-
-    def rows(self, split: str) -> Iterator[Row | BadRow]:
-        made = _WORLD[self.kind](derive(self.seed, split), self.counts[_known(self, split)], **self.options)
-        return (Row(number, row) for number, row in enumerate(made.rows, start=1))
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of rows (see `iter_rows`) with the single split "train"."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def splits(self) -> tuple[str, ...]:
-        return ("train",)
-
-    def rows(self, split: str) -> Iterator[Row | BadRow]:
-        _known(self, split)
-        return iter_rows(self.path)
-
-
-@dataclass(frozen=True)
 class Folder:
     """A folder as the hub lays it out, or as `datasets` saves it: one file or several shards a split.
 
-    Found are <split>.jsonl, data/<split>-00000-of-00002.parquet and their like, and the .arrow shards that
+    Read are <split>.jsonl, data/<split>-00000-of-00002.parquet and their like, and the .arrow shards that
     `save_to_disk` puts into one folder a split.
     """
 
@@ -104,46 +49,31 @@ class Folder:
         return tuple(self._shards())
 
     def rows(self, split: str) -> Iterator[Row | BadRow]:
-        shards = self._shards()[_known(self, split)]
-        return (row for shard in shards for row in _named(_shard_rows(shard), shard.relative_to(self.path)))
+        """The rows of a split, each with the file that holds it. Raises ValueError for a split that is not there."""
+        shards = self._shards()
+        if split not in shards:
+            raise ValueError(f"{self.name} has no split {split!r}; it has {', '.join(shards)}")
+        return (
+            dataclasses.replace(row, file=shard.relative_to(self.path).as_posix())
+            for shard in shards[split]
+            for row in _shard_rows(shard)
+        )
 
     def _shards(self) -> dict[str, list[Path]]:
         """Files of each split. Raises FileNotFoundError without the folder, ValueError without any such file."""
         if not self.path.is_dir():
             raise FileNotFoundError(f"no folder {str(self.path)!r}")
-        found: dict[str, list[Path]] = {}
+        shards: dict[str, list[Path]] = {}
         for file in sorted([*self.path.glob("*"), *self.path.glob("*/*")]):
             if not file.name.lower().endswith(_KINDS) or file.name in _NOT_ROWS or file.name.startswith("."):
                 continue
             if match := _SHARD.fullmatch(file.name):
                 # data-00000-of-00001.arrow lies in a folder named like its split
                 split = file.parent.name if match["split"] == "data" and file.parent != self.path else match["split"]
-                found.setdefault(split, []).append(file)
-        if not found:
+                shards.setdefault(split, []).append(file)
+        if not shards:
             raise ValueError(f"folder {str(self.path)!r} holds no rows; looked for *{', *'.join(_KINDS)}")
-        return found
-
-
-def open_source(where: str | Path, *, network: bool = False) -> Source:
-    """The source behind a file, a folder, or a hub id such as HuggingFaceH4/ultrachat_200k.
-
-    A hub id is only followed with `network=True`. Raises FileNotFoundError or ValueError, saying the next step.
-    """
-    path = Path(where)
-    if path.is_dir():
-        return Folder(path)
-    if path.exists():
-        return File(path)
-    if isinstance(where, Path) or not _HUB_ID.fullmatch(where) or where.lower().endswith(_KINDS):
-        raise FileNotFoundError(f"no file or folder {str(where)!r}")
-    if not network:
-        raise ValueError(
-            f"{where!r} is no file or folder; as a hub id it needs the network, which is used only when asked for "
-            "(network=True), or a folder that holds a copy of it"
-        )
-    from zephyr_lab.data.hub import Hub
-
-    return Hub(where)
+        return shards
 
 
 def usable(source: Source, split: str, read: Callable[[Row], Read]) -> tuple[list[Read], list[BadRow]]:
@@ -156,21 +86,6 @@ def usable(source: Source, split: str, read: Callable[[Row], Read]) -> tuple[lis
         first = f": {rows.bad[0]}" if rows.bad else ""
         raise ValueError(f"no usable row in split {split!r} of {source.name} ({len(rows.bad)} read){first}")
     return rows.good, rows.bad
-
-
-_WORLD: dict[str, Callable[..., Any]] = {"dialogues": dialogues.dialogues, "completions": completions.completions}
-_NOT_ROWS = frozenset({"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"})
-
-
-def _known(source: Source, split: str) -> str:
-    if split not in source.splits():
-        raise ValueError(f"{source.name} has no split {split!r}; it has {', '.join(source.splits())}")
-    return split
-
-
-def _named(rows: Iterator[Row | BadRow], file: Path) -> Iterator[Row | BadRow]:
-    """Rows that say which file of the folder they stand in."""
-    return (dataclasses.replace(row, file=file.as_posix()) for row in rows)
 
 
 def _shard_rows(shard: Path) -> Iterator[Row | BadRow]:
@@ -196,4 +111,4 @@ def _arrow_rows(shard: Path) -> Iterator[Row | BadRow]:
                     number += 1
                     yield Row(number, record)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        yield BadRow(number + 1, None, f"the file cannot be read from here: {' '.join(str(error).split())[:200]}", "")
+        yield BadRow(number + 1, None, f"the file cannot be read from here: {one_line(error)}", "")

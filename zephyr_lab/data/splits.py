@@ -1,8 +1,8 @@
-"""The rows of a data set that training reads: dialogues and preference pairs, of a stage or a caller's own.
+"""The rows that training reads: dialogues, preference pairs and prompts, of a stage or a caller's own.
 
-A stage's folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's or TRL's, as it wrote them.
-A caller's rows are mappings in the same layouts or in TRL's plain ones, which are texts without turns; those that
-cannot be used are kept apart, with their numbers and reasons.
+A stage's folder holds train.jsonl and test.jsonl in the published sets' layouts, H4's or UltraChat's; they are read as
+the stage wrote them. A caller's rows are mappings in the same layouts or in TRL's; those that cannot be used are kept
+apart, with their numbers and reasons.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,21 +12,21 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from zephyr_lab.core.columns import BadColumn, read_as, required, shown, text
-from zephyr_lab.core.row_types import BadRow, Row, Rows, checked
+from zephyr_lab.core.rows import BadColumn, BadRow, Row, checked, read_as, required, shown, text
 from zephyr_lab.data import schemas
 
 TRAIN, TEST = "train", "test"
-SHOWN = 3  # unusable rows told in a line
+SHOWN = 3  # unusable rows named in a line
 Read = TypeVar("Read")
 Messages = list[dict[str, str]]
+Prompt = Messages | str
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
     """Two answers to one prompt, which holds the messages up to the user's last; or three texts without turns."""
 
-    prompt: Messages | str
+    prompt: Prompt
     chosen: str
     rejected: str
 
@@ -61,41 +61,46 @@ class Split(Generic[Read]):
     def line(self, account: str) -> str:
         """For people: `1 unusable rows; <account>; unusable: row 3, column data[1]: must be a text, got None`."""
         named = [str(row) for row in self.bad[:SHOWN]] + ["..."] * (len(self.bad) > SHOWN)
-        return "; ".join(
-            [f"{len(self.bad)} unusable rows", account, *(["unusable: " + "; ".join(named)] * bool(named))]
-        )
+        unusable = f"; unusable: {'; '.join(named)}" if named else ""
+        return f"{len(self.bad)} unusable rows; {account}{unusable}"
+
+
+def stage_rows(folder: Path, split: str) -> list[dict[str, Any]]:
+    """The rows of a stage's split as the stage wrote them. Raises ValueError for a file without rows."""
+    with (folder / f"{split}.jsonl").open("rb") as lines:
+        rows = [msgspec.json.decode(line) for line in lines]
+    if not rows:
+        raise ValueError(f"no row in {split}.jsonl of {folder.name}")
+    return rows
 
 
 def dialogue_rows(folder: Path, split: str) -> Split[Messages]:
     """The dialogues of a stage's split. Raises as `stage_rows`."""
-    return _split(stage_rows(folder, split, lambda row: _messages(schemas.dialogue(row).messages)))
+    return _whole([row_messages(row) for row in stage_rows(folder, split)])
 
 
 def pair_rows(folder: Path, split: str) -> Split[Preference]:
-    """The pairs of a stage's split. Raises as `stage_rows`."""
-    return _split(stage_rows(folder, split, preference))
+    """The pairs of a stage's split, in H4's layout. Raises as `stage_rows`."""
+    return _whole([
+        Preference(_in_order(row["chosen"][:-1]), row["chosen"][-1]["content"], row["rejected"][-1]["content"])
+        for row in stage_rows(folder, split)
+    ])  # fmt: skip
 
 
-def stage_rows(folder: Path, split: str, read: Callable[[Row], Read]) -> list[Read]:
-    """What `read` (of `schemas`) makes of each row of a stage's split.
-
-    Our own stage wrote them and their hash is kept, so nothing is repaired: ValueError for the first row that `read`
-    refuses, and for a file without rows.
-    """
-    with (folder / f"{split}.jsonl").open("rb") as lines:
-        rows = (Row(number, msgspec.json.decode(line), f"{split}.jsonl") for number, line in enumerate(lines, start=1))
-        parted = Rows.of(rows, read)
-    if parted.bad:
-        raise ValueError(f"{parted.bad[0]}; the stage wrote other rows than its readers know")
-    if not parted.good:
-        raise ValueError(f"no row in {split}.jsonl of {folder.name}")
-    return parted.good
+def row_messages(row: Mapping[str, Any]) -> Messages:
+    """The messages of a stage's row, in any of the layouts of dialogues (`schemas.LAYOUTS`)."""
+    if row.get("messages") is not None:
+        return _in_order(row["messages"])
+    if row.get("conversations") is not None:
+        return [{"role": schemas.SPEAKERS[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
+    texts = row["data"] if row.get("data") is not None else [schemas.question(row), row["output"]]
+    return _messages(schemas.by_turns(texts))
 
 
 def dialogues(rows: Any) -> Split[Talk]:
     """Dialogues of a caller's rows, numbered from 1: mappings (a `datasets.Dataset` has such), or a Split as it is.
 
-    A row holds messages (`dialogue_rows` tells the layouts), a text ({text}), or a prompt and its completion ({prompt,
+    A row holds messages (any layout of `schemas.LAYOUTS`), a text ({text}), or a prompt and its completion ({prompt,
     completion}: two texts, or messages in each). One data set has one layout, that of its first usable row. Rows
     without an answer or with an empty prompt are bad ones. Raises ValueError where no row is usable.
     """
@@ -111,8 +116,15 @@ def pairs(rows: Any) -> Split[Preference]:
     return rows if isinstance(rows, Split) else _read(rows, _any_preference, "a pair")
 
 
-def _split(rows: list[Read]) -> Split[Read]:
-    return Split(rows, [*range(1, len(rows) + 1)], [])
+def prompts(rows: Any) -> Split[Prompt]:
+    """The prompts of rows {"prompt": text} or {"prompt": messages that end with the user's}, as `dialogues` reads.
+
+    Other columns are ignored.
+
+    >>> prompts([{"prompt": "2 + 2 ="}, {"prompt": ""}]).bad[0].problem
+    "must be a text that is not blank, got ''"
+    """
+    return rows if isinstance(rows, Split) else _read(rows, _prompt, "a prompt")
 
 
 def preference(row: Row) -> Preference:
@@ -122,34 +134,6 @@ def preference(row: Row) -> Preference:
     read = schemas.scored_prompt(row)
     chosen, rejected = read.completions
     return Preference(_messages(read.messages), chosen.response, rejected.response)
-
-
-def _messages(messages: Iterable[schemas.Message]) -> Messages:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _read(rows: Any, read: Callable[[Row], Read], what: str) -> Split[Read]:
-    """The usable rows of one layout. Raises ValueError where there is none."""
-    good: list[Read] = []
-    numbers: list[int] = []
-    bad: list[BadRow] = []
-    first = ""
-    for row in checked(_numbered(rows), lambda row: (row, read(row))):
-        if isinstance(row, BadRow):
-            bad.append(row)
-            continue
-        source, found = row
-        first = first or _layout(found)
-        if _layout(found) != first:
-            problem = f"holds {_layout(found)}, but row {numbers[0]} holds {first}: one data set has one layout"
-            bad.append(source.refused(_layout_column(source, found), problem))
-            continue
-        good.append(found)
-        numbers.append(source.number)
-    if not good:
-        told = f"{len(bad)} read): {bad[0]}" if bad else "0 read)"
-        raise ValueError(f"no row is {what} that can be used ({told}")
-    return Split(good, numbers, bad)
 
 
 def each_row(rows: Any) -> Iterable[Any]:
@@ -162,10 +146,47 @@ def each_row(rows: Any) -> Iterable[Any]:
             "of several splits take one"
         )
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a pandas table is read by its columns
-        raise TypeError('rows must be a list of rows, got a table; hand over table.to_dict("records")')
+        raise TypeError('rows must be a list of rows, got a table; pass table.to_dict("records")')
     if not isinstance(rows, Iterable):
         raise TypeError(f"rows must be a list of rows, got {shown(rows)}")
     return rows
+
+
+def _whole(rows: list[Read]) -> Split[Read]:
+    return Split(rows, [*range(1, len(rows) + 1)], [])
+
+
+def _in_order(messages: Iterable[Mapping[str, str]]) -> Messages:
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _messages(messages: Iterable[schemas.Message]) -> Messages:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+_Layout = tuple[str, str]  # what a row holds, in words, and the column that shows it
+
+
+def _read(rows: Any, read: Callable[[Row], tuple[Read, _Layout]], what: str) -> Split[Read]:
+    """The usable rows of one layout. Raises ValueError where there is none."""
+    split: Split[Read] = Split([], [], [])
+    first = ""
+    for item in checked(_numbered(rows), lambda row: (row, *read(row))):
+        if isinstance(item, BadRow):
+            split.bad.append(item)
+            continue
+        row, value, (layout, column) = item
+        first = first or layout
+        if layout != first:
+            problem = f"holds {layout}, but row {split.numbers[0]} holds {first}: one data set has one layout"
+            split.bad.append(row.refused(column, problem))
+            continue
+        split.rows.append(value)
+        split.numbers.append(row.number)
+    if not split.rows:
+        problem = f": {split.bad[0]}" if split.bad else ""
+        raise ValueError(f"no row is {what} that can be used ({len(split.bad)} read){problem}")
+    return split
 
 
 def _numbered(rows: Any) -> Iterator[Row | BadRow]:
@@ -176,7 +197,7 @@ def _numbered(rows: Any) -> Iterator[Row | BadRow]:
             yield BadRow(number, None, f"must be a mapping of columns, got {shown(row)}", str(row))
 
 
-def _talk(row: Row) -> Talk:
+def _talk(row: Row) -> tuple[Talk, _Layout]:
     """A dialogue, or a text without turns. Raises BadColumn."""
     data = {column: value for column, value in row.data.items() if value is not None}  # tables fill up with null
     if any(column in data for column in schemas.LAYOUTS):
@@ -184,33 +205,43 @@ def _talk(row: Row) -> Talk:
         messages = _messages(dialogue.messages)
         if not any(message["role"] == "assistant" for message in messages):
             raise BadColumn(dialogue.column, "has no assistant's turn to learn from")
-        return _asked(messages, dialogue.column)
+        return _asked(messages, dialogue.column), ("messages", dialogue.column)
     if "prompt" in data or "completion" in data:
         if isinstance(data.get("prompt"), list) or isinstance(data.get("completion"), list):
             before, answer = schemas.answered(row)
-            return Answered(_asked(_messages(before), "prompt"), answer)
-        prompt = text(row.data, "prompt")
-        return PlainText(prompt, read_as(required(row.data, "completion"), str, "completion"))
+            return Answered(_asked(_messages(before), "prompt"), answer), ("messages", "completion")
+        return PlainText(text(row.data, "prompt"), _text(row, "completion")), (
+            "a prompt and a completion that are texts",
+            "prompt",
+        )
     if "text" in data:
-        return PlainText(None, text(row.data, "text"))
-    if "text" in row.data or "completion" in row.data:
-        text(row.data, "text" if "text" in row.data else "completion")
-    return _messages(schemas.dialogue(row).messages)
+        return PlainText(None, text(row.data, "text")), ("a text", "text")
+    for column in ("text", "completion"):
+        if column in row.data:
+            text(row.data, column)
+    return _messages(schemas.dialogue(row).messages), ("messages", "messages")
 
 
-def _any_preference(row: Row) -> Preference:
+def _any_preference(row: Row) -> tuple[Preference, _Layout]:
     """A pair of messages or of texts. Raises BadColumn."""
-    required(row.data, "chosen")
-    if all(isinstance(row.data.get(side), str) for side in ("chosen", "rejected")) and not isinstance(
-        row.data.get("prompt"), list
-    ):
-        return Preference(text(row.data, "prompt"), row.data["chosen"], row.data["rejected"])
-    if not isinstance(row.data.get("prompt"), list) and isinstance(row.data.get("chosen"), str):
-        text(row.data, "prompt")
-        read_as(required(row.data, "rejected"), str, "rejected")
+    is_apart = isinstance(row.data.get("prompt"), list)
+    if isinstance(chosen := required(row.data, "chosen"), str) and not is_apart:
+        return Preference(text(row.data, "prompt"), chosen, _text(row, "rejected")), ("texts", "chosen")
     pair = preference(row)
-    _asked(pair.prompt, "prompt" if isinstance(row.data.get("prompt"), list) else "chosen")
-    return pair
+    _asked(pair.prompt, "prompt" if is_apart else "chosen")
+    return pair, ("messages", "chosen")
+
+
+def _prompt(row: Row) -> tuple[Prompt, _Layout]:
+    """A text, or messages as they are (a template may read further keys of theirs). Raises BadColumn."""
+    if isinstance(prompt := required(row.data, "prompt"), list):
+        _asked(_messages(schemas.question_messages(prompt, "prompt"))[-1:], "prompt")
+        return prompt, ("messages", "prompt")
+    return text(row.data, "prompt"), ("texts", "prompt")
+
+
+def _text(row: Row, column: str) -> str:
+    return read_as(required(row.data, column), str, column)
 
 
 def _asked(messages: Messages, column: str) -> Messages:
@@ -218,19 +249,3 @@ def _asked(messages: Messages, column: str) -> Messages:
     if any(message["role"] == "user" and not message["content"].strip() for message in messages):
         raise BadColumn(column, "has an empty prompt: a user's turn is blank")
     return messages
-
-
-def _layout(found: Any) -> str:
-    """What a row is, in words; rows of one data set are all one of them."""
-    if isinstance(found, PlainText):
-        return "a text" if found.prompt is None else "a prompt and a completion that are texts"
-    return "texts" if isinstance(found, Preference) and isinstance(found.prompt, str) else "messages"
-
-
-def _layout_column(row: Row, found: Any) -> str:
-    """The column that shows it."""
-    if isinstance(found, PlainText):
-        return "text" if found.prompt is None else "prompt"
-    if isinstance(found, Preference):
-        return "chosen"
-    return "completion" if isinstance(found, Answered) else schemas.dialogue(row).column

@@ -8,8 +8,7 @@ import pandas as pd
 from zephyr_lab.lab import numbers
 from zephyr_lab.reporting import tables
 from zephyr_lab.world import catalogue
-from zephyr_lab.world.answers import render
-from zephyr_lab.world.defects import Flavour
+from zephyr_lab.world.answers import Flavour, render
 from zephyr_lab.world.facts import WorldSize, build
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import Task, Turn

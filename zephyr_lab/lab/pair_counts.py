@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data.pairs import PUBLISHED, REJECTED, SCORES, Binarisation, NoPair, Pair, binarise
-from zephyr_lab.data.pairs_splits import split_pairs
+from zephyr_lab.data.pairs_statistics import split_pairs
 from zephyr_lab.data.schemas import ASPECTS, Completion, ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known

@@ -18,7 +18,7 @@ from zephyr_lab.scoring.intervals import PERCENT
 from zephyr_lab.scoring.length_bias import length_bias
 from zephyr_lab.scoring.length_control import length_controlled_win_rate
 from zephyr_lab.world.benchmark import Question
-from zephyr_lab.world.pairwise import PairJudge
+from zephyr_lab.world.judge import PairJudge
 from zephyr_lab.world.task import Turn
 
 

@@ -12,8 +12,7 @@ from zephyr_lab.lab import numbers
 from zephyr_lab.reporting import tables
 from zephyr_lab.world import calibration
 from zephyr_lab.world.completions import Completions
-from zephyr_lab.world.judge import RubricJudge
-from zephyr_lab.world.pairwise import PairJudge
+from zephyr_lab.world.judge import PairJudge, RubricJudge
 from zephyr_lab.world.task import Turn
 
 ERRORS = ("noise_sd", "position_bias", "length_bias")

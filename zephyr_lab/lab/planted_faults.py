@@ -1,6 +1,6 @@
 """Dialogues with planted faults, what rules find in them, and what they leave.
 
-The faults are planted by `world.defects`, whose phrases are not the filter's. World dialogues are drawn under seeds
+The faults are planted by `world.answers`, whose phrases are not the filter's. World dialogues are drawn under seeds
 0 to N-1, filtered seed by seed and pooled; intervals are over answers or dialogues. Shares are in percent. A rule is
 one of `data.filters` by name, or a `Rule` of one's own.
 """
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from zephyr_lab.core.row_types import Row
-from zephyr_lab.data.decontamination import Benchmarks
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data.filters import Rule, Verdict, named_rules, run_rules
-from zephyr_lab.data.filters_casing import learn_forms
-from zephyr_lab.data.filters_disclaimers import PHRASES
+from zephyr_lab.data.filters_answers import PHRASES, learn_forms
+from zephyr_lab.data.filters_overlap import Benchmarks
 from zephyr_lab.data.filters_quality import Detection, detection
 from zephyr_lab.data.schemas import Dialogue, dialogue
 from zephyr_lab.lab import numbers
@@ -22,7 +21,7 @@ from zephyr_lab.lab.data_sizes import Filtering
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
 from zephyr_lab.world import benchmark, dialogues
-from zephyr_lab.world.defects import PREFACES
+from zephyr_lab.world.answers import PREFACES
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.task import Turn
 

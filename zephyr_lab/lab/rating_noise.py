@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.data.schemas import ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from zephyr_lab.core.row_types import BadRow, Row
-from zephyr_lab.core.rows import iter_rows
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import BadRow, Row
 from zephyr_lab.data import released
-from zephyr_lab.data.decontamination import Benchmarks, read_questions
 from zephyr_lab.data.filters import Verdict, named_rules, run_rules
+from zephyr_lab.data.filters_overlap import Benchmarks, read_questions
 from zephyr_lab.data.schemas import Dialogue, checked, dialogue
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known

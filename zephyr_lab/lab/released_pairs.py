@@ -13,13 +13,12 @@ from statistics import fmean
 
 import pandas as pd
 
-from zephyr_lab.core.row_types import BadRow
-from zephyr_lab.core.rows import iter_rows
+from zephyr_lab.core.row_files import iter_rows
+from zephyr_lab.core.rows import BadRow
 from zephyr_lab.data import released
-from zephyr_lab.data.long_tables import scored_prompts
 from zephyr_lab.data.pairs import REJECTED, Binarisation, Pair, binarise
 from zephyr_lab.data.pairs_statistics import pair_statistics
-from zephyr_lab.data.schemas import ScoredPrompt
+from zephyr_lab.data.schemas import ScoredPrompt, scored_prompts
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.pair_counts import position_frame

@@ -31,7 +31,7 @@ from zephyr_lab.lab.rlhf_stages import PAPER, Model, Scene
 from zephyr_lab.lab.training_costs import Costs
 from zephyr_lab.methods.recipes.reward import RewardRecipe
 from zephyr_lab.methods.recipes.world_data import WorldPairs
-from zephyr_lab.world.objectives import OBJECTIVES
+from zephyr_lab.world.judge import OBJECTIVES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

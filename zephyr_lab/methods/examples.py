@@ -10,8 +10,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from zephyr_lab.data.chat import EncodedDialogue, attempt_dialogues, attempt_prompts, require_system_turn
-from zephyr_lab.data.plain_text import continued_ids, text_ids
+from zephyr_lab.data.chat import (
+    EncodedDialogue,
+    attempt_dialogues,
+    attempt_prompts,
+    continued_ids,
+    require_system_turn,
+    text_ids,
+)
 from zephyr_lab.data.splits import Answered, Messages, PlainText, Preference, Talk
 from zephyr_lab.models.own_template import CHANGED, Unwritable
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core.columns import read_as, required
-from zephyr_lab.core.row_types import Row, Rows
-from zephyr_lab.data import schemas, splits
+from zephyr_lab.core.rows import Row, Rows, read_as, required
+from zephyr_lab.data import splits
 from zephyr_lab.data.splits import Split, Talk
 
 
@@ -21,9 +20,15 @@ class Flagged:
 
 
 def flagged_rows(folder: Path, split: str) -> Split[Flagged]:
-    """The dialogues of a stage's split with their flags. Raises as `splits.stage_rows`, for a missing flag too."""
-    rows = splits.stage_rows(folder, split, _flagged)
-    return Split(rows, [one.number for one in rows], [])
+    """The dialogues of a stage's split with their flags. Raises ValueError for a row without a flag."""
+    rows = splits.stage_rows(folder, split)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("is_domain"), bool):
+            raise ValueError(
+                f"{split}.jsonl row {number} has no is_domain, true or false; domain alignment wants flagged dialogues"
+            )
+    read = [Flagged(splits.row_messages(row), row["is_domain"], number) for number, row in enumerate(rows, start=1)]
+    return Split(read, [one.number for one in read], [])
 
 
 def flagged(rows: Any) -> Split[Flagged]:
@@ -49,8 +54,3 @@ def flagged(rows: Any) -> Split[Flagged]:
 
 def _flag(row: Row) -> bool:
     return read_as(required(row.data, "is_domain"), bool, "is_domain")
-
-
-def _flagged(row: Row) -> Flagged:
-    messages = schemas.dialogue(row).messages
-    return Flagged([{"role": one.role, "content": one.content} for one in messages], _flag(row), row.number)

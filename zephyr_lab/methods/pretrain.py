@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core.columns import shown
+from zephyr_lab.core.rows import shown
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.packing import document_positions, pack, predictable

@@ -19,8 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.shapes import TokenIds, TokenMask
-from zephyr_lab.data.prompt_rows import Prompt, prompt_ids
-from zephyr_lab.data.prompt_rows import prompts as read_prompts
+from zephyr_lab.data.chat import prompt_ids
+from zephyr_lab.data.splits import Prompt
+from zephyr_lab.data.splits import prompts as read_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.methods import calling

@@ -19,9 +19,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
-from zephyr_lab.core.row_types import BadRow
-from zephyr_lab.core.rows import read_rows
+from zephyr_lab.core.row_files import read_rows
+from zephyr_lab.core.rows import BadColumn, BadRow, Text, read_as, shown
 from zephyr_lab.scoring.intervals import PERCENT, RESAMPLES, Estimate, share_estimate
 from zephyr_lab.scoring.length_control import LengthControlled, length_controlled_win_rate
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zephyr_lab.core.columns import BadColumn, Text, read_as, shown
-from zephyr_lab.core.row_types import BadRow, Row, Rows
-from zephyr_lab.core.rows import read_rows
+from zephyr_lab.core.row_files import read_rows
+from zephyr_lab.core.rows import BadColumn, BadRow, Row, Rows, Text, read_as, shown
 from zephyr_lab.scoring.intervals import RESAMPLES, Estimate, Scale, mean_estimate
 
 UNPARSED = -1.0

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from zephyr_lab.world import catalogue
-from zephyr_lab.world.answers import answer
-from zephyr_lab.world.defects import Noise
+from zephyr_lab.world.answers import Noise, answer
 from zephyr_lab.world.facts import TINY, Facts, WorldSize, build
 from zephyr_lab.world.shop import GROUPS, shop
 from zephyr_lab.world.task import Task, Turn, is_held_out
@@ -93,12 +92,12 @@ def domain(per_group: int = 4, *, size: WorldSize = TINY) -> tuple[Question, ...
     taken: set[str] = set()
     for group in GROUPS:
         rng = random.Random(f"benchmark shop {group}")
-        found = 0
-        while found < per_group:
+        drawn = 0
+        while drawn < per_group:
             task = shop(rng, facts, group=group)
             if is_held_out(task.key) and task.key not in taken:
                 taken.add(task.key)
-                found += 1
+                drawn += 1
                 questions.append(Question(1001 + len(questions), task.category, task.key, task.turns))
     return tuple(questions)
 

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from zephyr_lab.world.pairwise import Comparison
+from zephyr_lab.world.judge import Comparison
 
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(0.975)

@@ -7,7 +7,7 @@ preference prompts come from one, benchmarks from the other.
 import random
 from collections.abc import Callable
 
-from zephyr_lab.world import knowledge, language, logic, small
+from zephyr_lab.world import knowledge, language, logic
 from zephyr_lab.world.facts import Facts
 from zephyr_lab.world.shop import shop
 from zephyr_lab.world.task import Task, is_held_out
@@ -26,10 +26,10 @@ MT_BENCH: dict[str, Maker] = {
     "humanities": knowledge.humanities,
 }
 SMALL: dict[str, Maker] = {
-    "sentiment": small.sentiment,
-    "moderation": small.moderation,
-    "summary": small.summary,
-    "translation": small.translation,
+    "sentiment": language.sentiment,
+    "moderation": language.moderation,
+    "summary": language.summary,
+    "translation": language.translation,
 }
 DOMAINS: dict[str, Maker] = {"shop": shop}
 MAKERS: dict[str, Maker] = MT_BENCH | SMALL | DOMAINS

@@ -64,8 +64,8 @@ def _reasoning(rng: random.Random, facts: Facts) -> _Parts:
     problem = logic.draw_sum(rng, facts.size.largest_number)
     slips = [problem.value + slip for slip in (-2, -1, 1, 2, 10) if problem.value + slip >= 0]
     question = logic.sum_question("Compute", problem)
-    told = "The answer is {}.".format
-    return problem.key("Compute"), question, told(problem.value), [told(value) for value in rng.sample(slips, 3)]
+    right, *wrong = (f"The answer is {value}." for value in (problem.value, *rng.sample(slips, 3)))
+    return problem.key("Compute"), question, right, wrong
 
 
 def _endings(rng: random.Random, facts: Facts) -> _Parts:
@@ -122,15 +122,15 @@ def _draw(kind: str, count: int, *, held_out: bool, size: WorldSize) -> list[Cho
     if kind not in _MAKERS:
         raise ValueError(f"no multiple-choice set named {kind!r}; known: {', '.join(_MAKERS)}")
     rng, facts = random.Random(f"choices {kind} {held_out}"), build(size)
-    found: dict[str, Choice] = {}
+    drawn: dict[str, Choice] = {}
     for _ in range(1000 + 50 * count):
-        if len(found) >= count:
-            return list(found.values())
+        if len(drawn) >= count:
+            return list(drawn.values())
         key, question, right, wrong = _MAKERS[kind](rng, facts)
         # the questions about myths have no training side: their wording is theirs alone
         on_this_side = held_out if kind == "myths" else is_held_out(key) == held_out
-        if on_this_side and question not in found:
+        if on_this_side and question not in drawn:
             options = [right, *wrong]
             rng.shuffle(options)
-            found[question] = Choice(kind, key, question, tuple(options), options.index(right))
-    raise ValueError(f"this world has only {len(found)} questions of the set {kind}, {count} are asked for")
+            drawn[question] = Choice(kind, key, question, tuple(options), options.index(right))
+    raise ValueError(f"this world has only {len(drawn)} questions of the set {kind}, {count} are asked for")

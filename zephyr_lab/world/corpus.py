@@ -1,16 +1,13 @@
 """Pre-training text in raw layouts: questions with answers, loose facts, sums, orderings, lines to copy.
 
-No document bears a chat marker, so the base model learns the world but not how a chat looks. No document holds an
+No document holds a chat marker, so the base model learns the world but not how a chat looks. No document holds an
 instance of a benchmark.
 """
 
 import random
-from collections.abc import Iterator
-from itertools import islice
 
 from zephyr_lab.world import catalogue
-from zephyr_lab.world.answers import answer
-from zephyr_lab.world.defects import WEB, Noise
+from zephyr_lab.world.answers import WEB, answer
 from zephyr_lab.world.facts import TINY, Facts, WorldSize, build
 from zephyr_lab.world.logic import RELATIONS, draw_sum, ordering_key
 from zephyr_lab.world.task import Task, is_held_out
@@ -27,50 +24,31 @@ _LAYOUTS = (
 )
 
 
-def documents(
-    seed: int,
-    count: int,
-    *,
-    noise: Noise = WEB,
-    question_share: float = QUESTION_SHARE,
-    domain_share: float = DOMAIN_SHARE,
-    size: WorldSize = TINY,
-) -> list[str]:
-    """The first `count` documents of `stream`, about 27 tokens each (ValueError: a negative count)."""
+def documents(seed: int, count: int, *, size: WorldSize = TINY) -> list[str]:
+    """`count` documents, about 27 tokens each; of a larger count the first are the same. ValueError: negative count."""
     if count < 0:
         raise ValueError(f"count must not be negative, got {count}")
-    endless = stream(seed, noise=noise, question_share=question_share, domain_share=domain_share, size=size)
-    return list(islice(endless, count))
-
-
-def stream(
-    seed: int,
-    *,
-    noise: Noise = WEB,
-    question_share: float = QUESTION_SHARE,
-    domain_share: float = DOMAIN_SHARE,
-    size: WorldSize = TINY,
-) -> Iterator[str]:
-    """Documents without end; take as many as a token budget asks for. Same arguments, same text."""
     rng, facts = random.Random(f"corpus {seed}"), build(size)
-    while True:
-        if rng.random() < question_share:
-            yield _questions(rng, catalogue.draw_general(rng, facts, domain_share=domain_share), noise)
-        else:
-            yield rng.choice(_LOOSE)(rng, facts)
+    return [_document(rng, facts) for _ in range(count)]
 
 
-def _questions(rng: random.Random, task: Task, noise: Noise) -> str:
+def _document(rng: random.Random, facts: Facts) -> str:
+    if rng.random() < QUESTION_SHARE:
+        return _questions(rng, catalogue.draw_general(rng, facts, domain_share=DOMAIN_SHARE))
+    return rng.choice(_LOOSE)(rng, facts)
+
+
+def _questions(rng: random.Random, task: Task) -> str:
     """One or both turns of a task in one of four raw layouts."""
     first, following = rng.choice(_LAYOUTS)
-    text = first.format(task.turns[0].prompt, answer(rng, task.turns[0], noise)[0])
+    text = first.format(task.turns[0].prompt, answer(rng, task.turns[0], WEB)[0])
     if rng.random() < _TWO_TURNS_SHARE:
-        text += following.format(task.turns[1].prompt, answer(rng, task.turns[1], noise)[0])
+        text += following.format(task.turns[1].prompt, answer(rng, task.turns[1], WEB)[0])
     return text
 
 
 def _fact(rng: random.Random, facts: Facts) -> str:
-    """A line or two of what is true; now and then a myth, told as one."""
+    """One or two true sentences; now and then a myth, marked as what people say."""
     draw = rng.random()
     if draw < 0.12:
         element, said = rng.choice(facts.myths)
@@ -101,14 +79,13 @@ def _sums(rng: random.Random, facts: Facts) -> str:
 
 
 def _ordering(rng: random.Random, facts: Facts) -> str:
-    """Three people in order, told as a comparison and its two ends; of the training side."""
+    """Three people in order, by comparisons and by the two ends; of the training side."""
     relation, order = rng.choice(RELATIONS), rng.sample(facts.names, 3)
     while is_held_out(ordering_key(relation, order)):
         order = rng.sample(facts.names, 3)
     more, _, most, least = relation
     high, middle, low = order
-    told = f"{high} is {more} than {middle}. {middle} is {more} than {low}."
-    return f"{told} {high} is {most}. {low} is {least}."
+    return f"{high} is {more} than {middle}. {middle} is {more} than {low}. {high} is {most}. {low} is {least}."
 
 
 def _copy(rng: random.Random, facts: Facts) -> str:

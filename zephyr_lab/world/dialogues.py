@@ -1,11 +1,10 @@
-"""Two-turn dialogues in UltraChat's schema, with planted defects told in a side record."""
+"""Two-turn dialogues in UltraChat's schema, with planted defects listed in labels beside the rows."""
 
 import random
 from dataclasses import dataclass, replace
 
 from zephyr_lab.world import benchmark, catalogue
-from zephyr_lab.world.answers import answer
-from zephyr_lab.world.defects import DIALOGUES, Noise
+from zephyr_lab.world.answers import DIALOGUES, Noise, answer
 from zephyr_lab.world.facts import TINY, WorldSize, build
 from zephyr_lab.world.task import Task, Turn, normalise
 
@@ -15,7 +14,7 @@ _ALTERED_SHARE = 0.3  # of planted duplicates and contaminated questions: same w
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is wrong with one dialogue. The row itself tells nothing of it.
+    """What is wrong with one dialogue; the row itself does not say.
 
     `defects` holds one tuple of names for each of the two answers. `duplicate_of` is the id of the first row with the
     same words in all its texts (case and punctuation apart), whether planted or met by chance. `contaminated`: the
@@ -34,7 +33,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Dialogues:
-    """`rows`: {"id", "data": [user, assistant, user, assistant]}; `labels` and `turns` stand in the same order."""
+    """`rows`: {"id", "data": [user, assistant, user, assistant]}; `labels` and `turns` have the same order."""
 
     rows: list[Row]
     labels: list[Label]

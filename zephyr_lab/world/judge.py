@@ -1,22 +1,26 @@
-"""The exact rubric judge: what an answer is worth, 1 to 10, decided from its text alone.
+"""The exact rubric judge, a judge of pairs, and two objectives: what an answer is worth, decided from its text alone.
 
     score = 1 + 4 core + 2 explanation + complete + capital + no preface - cost, kept within 1 and 10
 
 An ideal answer has 10. `core` is the share of the turn's checks that hold; `explanation` is 1 where the explanation's
-key phrase stands in the answer. `cost` is the second dimension: 1 point, or 2, for words that earn nothing (padding,
-false explanations). An answer with core below 0.25 and no right explanation has 3 at most. Correctness ignores case,
-so style is scored apart. Noise can be added, known and reproducible, to see what a noisy judge does to a result.
+key phrase occurs in the answer. `cost` is 1 point, or 2, for words that earn nothing (padding, false explanations). An
+answer with core below 0.25 and no right explanation has 3 at most. Correctness ignores case, so style is scored apart.
+
+Known and reproducible errors can be added, to see what they do to a result: noise of scores (`RubricJudge`), and noise,
+position bias and length bias of comparisons (`PairJudge`). `calibration` estimates them from the verdicts.
 """
 
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
-from zephyr_lab.world.defects import FILLERS, PREFACES
+from zephyr_lab.world.answers import FILLERS, PREFACES
 from zephyr_lab.world.task import Turn, normalise, phrase, word_count
 
+QUALITY, BRIEF = "quality", "brief"
+OBJECTIVES = (QUALITY, BRIEF)
+WORD_PRICE = 0.5  # points a word: an explanation earns 2 and costs about 7 words
 LONGEST_COMPLETE = 40  # words; the longest ideal answer has about half as many
 FREE_WORDS = 3  # beyond core and explanation, before padding costs anything
 WORDS_PER_POINT = 8
@@ -24,6 +28,8 @@ LARGEST_COST = 2
 _SENTENCE_START = re.compile(r"(?:^\W*|[.!?]\s+)(\w)")
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!])\s+")
 _ENDS = (".", "!")
+_PREFACES = tuple(normalise(preface) for preface in PREFACES)
+_STOCK_PHRASES = {normalise(sentence) for sentence in PREFACES + FILLERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,13 @@ class Verdict:
 def grade(turn: Turn, answer: str, *, ended: bool = True) -> Verdict:
     """The exact verdict on one answer. `ended`: the writer stopped by itself, and was not cut off at a length limit."""
     text = normalise(answer)
-    held = [check.weight for check in turn.checks if any(phrase(words) in text for words in check.any_of)]
-    core = sum(held, start=0.0)
+    right = [check for check in turn.checks if any(phrase(words) in text for words in check.any_of)]
+    core = sum((check.weight for check in right), start=0.0)
     explanation = float(phrase(turn.key) in text)
     complete = ended and answer.rstrip().endswith(_ENDS) and word_count(answer) <= LONGEST_COMPLETE
     starts = _SENTENCE_START.findall(answer)
     capital = bool(starts) and all(not letter.islower() for letter in starts)
-    prefaces = [preface for preface in _normal_prefaces() if preface in text]
+    prefaces = [preface for preface in _PREFACES if preface in text]
     no_preface = bool(text.strip()) and not prefaces  # an empty answer earns no style
     refused = phrase("not know") in text
     cost = _cost(turn, text, prefaces, bool(explanation))
@@ -87,20 +93,10 @@ def grade(turn: Turn, answer: str, *, ended: bool = True) -> Verdict:
     )
 
 
-@lru_cache(maxsize=1)
-def _normal_prefaces() -> tuple[str, ...]:
-    return tuple(normalise(preface) for preface in PREFACES)
-
-
-@lru_cache(maxsize=1)
-def _stock_phrases() -> frozenset[str]:
-    return frozenset(normalise(sentence) for sentence in PREFACES + FILLERS)
-
-
 def _sentences(answer: str) -> int:
     """Whole sentences that say something: prefaces and fillers are left out."""
     whole = [sentence for sentence in _BETWEEN_SENTENCES.split(answer.strip()) if sentence.endswith(_ENDS)]
-    return sum(normalise(sentence) not in _stock_phrases() for sentence in whole)
+    return sum(normalise(sentence) not in _STOCK_PHRASES for sentence in whole)
 
 
 def _cost(turn: Turn, text: str, prefaces: list[str], explained: bool) -> int:
@@ -152,3 +148,53 @@ class RubricJudge:
     def _err(self, identity: str, verdict: Verdict) -> Verdict:
         error = random.Random(f"judge {self.seed}|{identity}").gauss(0.0, self.noise_sd)
         return replace(verdict, score=min(max(verdict.exact + error, 1.0), 10.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One judged pair. `preference` as in AlpacaEval's annotations: 1 the first answer, 2 the second, 1.5 a draw.
+
+    `difference` is exact(second) - exact(first); `longer` is words(second) - words(first).
+    """
+
+    preference: float
+    difference: float
+    longer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairJudge:
+    """A judge of pairs with planted errors, in points of the rubric; the default is exact. It prefers the second where
+
+    difference + length_bias longer - position_bias + N(0, noise_sd) > 0.
+    """
+
+    noise_sd: float = 0.0
+    position_bias: float = 0.0
+    length_bias: float = 0.0  # points a word
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.noise_sd < 0:
+            raise ValueError(f"noise_sd must not be negative, got {self.noise_sd}")
+
+    def compare(self, turn: Turn, first: str, second: str) -> Comparison:
+        """The verdict on two answers shown in this order; equal arguments, equal verdict."""
+        one, two = grade(turn, first), grade(turn, second)
+        difference, longer = two.exact - one.exact, two.words - one.words
+        margin = difference + self.length_bias * longer - self.position_bias
+        if self.noise_sd:
+            margin += random.Random(f"pair {self.seed}|{turn.prompt}|{first}|{second}").gauss(0.0, self.noise_sd)
+        preference = 1.5 if margin == 0 else 2.0 if margin > 0 else 1.0
+        return Comparison(preference, difference, longer)
+
+
+def value(verdict: Verdict, objective: str) -> float:
+    """Points of an answer under an objective: its exact score, less a price for every word where it is to be brief.
+
+    Two objectives on the same verdicts: to change the labels and the judge from one to the other changes what is
+    learned, and nothing else. Raises ValueError for an unknown objective.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    return verdict.exact - (WORD_PRICE * verdict.words if objective == BRIEF else 0)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zephyr_lab.world.facts import Facts
-from zephyr_lab.world.task import Check, Task, Turn, is_held_out
+from zephyr_lab.world.task import Check, Task, Turn, ask, both, is_held_out
 from zephyr_lab.world.vocabulary import other
 
 # comparative, its opposite, superlative, its opposite
@@ -16,6 +16,9 @@ RELATIONS = (
 )
 _WORDS = {"+": "plus", "-": "minus", "*": "times"}
 _FUNCTIONS = ("f", "g", "h", "k", "p", "q")
+_Steps = tuple[tuple[str, int], ...]
+_ASKED = {"+": "adds {} to x", "-": "takes {} from x", "*": "multiplies x by {}"}
+_DOES = {"+": "adds {}", "-": "takes away {}", "*": "multiplies by {}"}
 _CODING = ("Code {f} that {does}.", "Write code for {f} that {does}.", "Give code for {f} that {does}.")
 
 
@@ -28,7 +31,7 @@ def reasoning(rng: random.Random, facts: Facts) -> Task:
 
 
 def ordering_key(relation: tuple[str, ...], order: list[str]) -> str:
-    """Instance key of an ordering, highest first, however it is told and whichever end is asked for."""
+    """Instance key of an ordering, highest first, however it is worded and whichever end is asked for."""
     return f"reasoning/{relation[0]}/{'/'.join(order)}"
 
 
@@ -36,48 +39,43 @@ def two_people(rng: random.Random, relation: tuple[str, ...], order: list[str]) 
     """Two people, `order` highest first: who is more so, who less?"""
     more, less = relation[:2]
     high, low = order
-    told = f"{high} is {more} than {low}."
     asked = [(more, high, low), (less, low, high)]
     rng.shuffle(asked)
     turns = []
     for place, (word, right, wrong) in enumerate(asked):
         back = less if word == more else more
         turns.append(
-            Turn(
-                prompt=f"{told} Who is {word}?" if place == 0 else f"And who is {word}?",
-                core=f"{right} is {word}.",
-                wrong_core=f"{wrong} is {word}.",
-                checks=(Check((f"{right} is {word}", f"answer is {right}")),),
-                explanation=f"We know {wrong} is {back}.",
-                wrong_explanation=f"We know {right} is {back}.",
-                key=f"{wrong} is {back}",
-                group="two people",
+            ask(
+                f"And who is {word}?" if place else f"{high} is {more} than {low}. Who is {word}?",
+                both(f"{{}} is {word}.", right, wrong),
+                (Check((f"{right} is {word}", f"answer is {right}")),),
+                both(f"We know {{}} is {back}.", wrong, right),
+                f"{wrong} is {back}",
+                "two people",
             )
         )
     return Task("reasoning", ordering_key(relation, order), (turns[0], turns[1]))
 
 
 def three_people(rng: random.Random, relation: tuple[str, ...], order: list[str]) -> Task:
-    """Three people, `order` highest first, told in two comparisons: who is first, who last?"""
+    """Three people, `order` highest first, described by two comparisons: who is first, who last?"""
     more, _, most, least = relation
     high, middle, low = order
-    told = [f"{high} is {more} than {middle}.", f"{middle} is {more} than {low}."]
-    rng.shuffle(told)
+    comparisons = [f"{high} is {more} than {middle}.", f"{middle} is {more} than {low}."]
+    rng.shuffle(comparisons)
     asked = [(most, high, low), (least, low, high)]
     rng.shuffle(asked)
     wrong_order = [[middle, high, low], [high, low, middle], [low, middle, high]][rng.randrange(3)]
     turns = []
     for place, (word, right, opposite) in enumerate(asked):
         turns.append(
-            Turn(
-                prompt=f"{' '.join(told)} Who is {word}?" if place == 0 else f"And who is {word}?",
-                core=f"{right} is {word}.",
-                wrong_core=f"{rng.choice((middle, opposite))} is {word}.",
-                checks=(Check((f"{right} is {word}", f"answer is {right}")),),
-                explanation=f"The order is {high}, {middle}, {low}.",
-                wrong_explanation=f"The order is {', '.join(wrong_order)}.",
-                key=f"order is {high} {middle} {low}",
-                group="three people",
+            ask(
+                f"And who is {word}?" if place else f"{' '.join(comparisons)} Who is {word}?",
+                both(f"{{}} is {word}.", right, rng.choice((middle, opposite))),
+                (Check((f"{right} is {word}", f"answer is {right}")),),
+                both("The order is {}, {}, {}.", tuple(order), tuple(wrong_order)),
+                f"order is {high} {middle} {low}",
+                "three people",
             )
         )
     return Task("reasoning", ordering_key(relation, order), (turns[0], turns[1]))
@@ -144,19 +142,10 @@ def math(rng: random.Random, facts: Facts) -> Task:
 
 
 def _sum_turn(rng: random.Random, prompt: str, problem: Sum) -> Turn:
-    slips = [problem.value + slip for slip in (-10, -2, -1, 1, 2, 10) if problem.value + slip >= 0]
-    wrong = rng.choice(slips)
-    left = f"{problem.a} {problem.sign} {problem.b}"
-    return Turn(
-        prompt=prompt,
-        core=f"The answer is {problem.value}.",
-        wrong_core=f"The answer is {wrong}.",
-        checks=(Check((f"is {problem.value}",)),),
-        explanation=f"We have {left} = {problem.value}.",
-        wrong_explanation=f"We have {left} = {wrong}.",
-        key=f"{left} = {problem.value}",
-        group="sum",
-    )
+    value, left = problem.value, f"{problem.a} {problem.sign} {problem.b}"
+    wrong = rng.choice([value + slip for slip in (-10, -2, -1, 1, 2, 10) if value + slip >= 0])
+    explained = both(f"We have {left} = {{}}.", value, wrong)
+    return ask(prompt, both("The answer is {}.", value, wrong), (f"is {value}",), explained, f"{left} = {value}", "sum")
 
 
 def coding(rng: random.Random, facts: Facts) -> Task:
@@ -177,30 +166,17 @@ def coding(rng: random.Random, facts: Facts) -> Task:
     return Task("coding", f"coding/{prompt}", (first, second))
 
 
-_Steps = tuple[tuple[str, int], ...]
-_ASKED = {"+": "adds {} to x", "-": "takes {} from x", "*": "multiplies x by {}"}
-_TOLD = {"+": "adds {}", "-": "takes away {}", "*": "multiplies by {}"}
-
-
 def _code_turn(rng: random.Random, prompt: str, function: str, steps: _Steps, group: str) -> Turn:
     """The wrong function goes wrong in its last step, in sign and number; its name stays right."""
     sign, number = steps[-1]
     wrong = (*steps[:-1], (other(rng, "+-" if len(steps) > 1 else "+-*", sign), other(rng, range(2, 10), number)))
-    return Turn(
-        prompt=prompt,
-        core=f"Use def {function}(x): return x {_written(steps)}.",
-        wrong_core=f"Use def {function}(x): return x {_written(wrong)}.",
-        checks=(Check((f"def {function}",), 0.4), Check((f"return x {_written(steps)}",), 0.6)),
-        explanation=f"The code {_told(steps)}.",
-        wrong_explanation=f"The code {_told(wrong)}.",
-        key=f"code {_told(steps)}",
-        group=group,
+    body, wrong_body = (" ".join(f"{sign} {number}" for sign, number in some) for some in (steps, wrong))
+    does, wrong_does = (" and ".join(_DOES[sign].format(number) for sign, number in some) for some in (steps, wrong))
+    return ask(
+        prompt,
+        both(f"Use def {function}(x): return x {{}}.", body, wrong_body),
+        (Check((f"def {function}",), 0.4), Check((f"return x {body}",), 0.6)),
+        both("The code {}.", does, wrong_does),
+        f"code {does}",
+        group,
     )
-
-
-def _written(steps: _Steps) -> str:
-    return " ".join(f"{sign} {number}" for sign, number in steps)
-
-
-def _told(steps: _Steps) -> str:
-    return " and ".join(_TOLD[sign].format(number) for sign, number in steps)

@@ -5,9 +5,11 @@ An ideal answer is the core sentence followed by one explanation sentence. Corre
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
 
 HELD_OUT_ONE_IN = 5
 _WORD = re.compile(r"[^\W_]+|[+*=/<>-]")
@@ -45,6 +47,23 @@ class Turn:
         return f"{self.core} {self.explanation}"
 
 
+Said = tuple[str, str]  # what a right and a wrong answer say
+
+
+def both(form: str, right: Any, wrong: Any) -> Said:
+    """`form` filled in with the right word and with the wrong one; tuples where it has several places."""
+    right, wrong = (words if isinstance(words, tuple) else (words,) for words in (right, wrong))
+    return form.format(*right), form.format(*wrong)
+
+
+def ask(
+    prompt: str, core: Said, checks: Sequence[str | Check], explained: Said, key: str, group: str, known: bool = True
+) -> Turn:
+    """A turn of right and wrong sentences. Checks that are phrases have equal weights."""
+    weighed = tuple(Check((one,), 1 / len(checks)) if isinstance(one, str) else one for one in checks)
+    return Turn(prompt, *core, weighed, *explained, key, group, known)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A two-turn question; the second turn needs the first. Equal `key`: the same question in other words or order."""
@@ -66,7 +85,7 @@ def normalise(text: str) -> str:
 
 @lru_cache(maxsize=65536)
 def phrase(text: str) -> str:
-    """`normalise`, remembered: for phrases of checks, which come again and again."""
+    """`normalise`, cached: the phrases of checks are asked for again and again."""
     return normalise(text)
 
 

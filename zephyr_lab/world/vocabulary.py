@@ -1,6 +1,6 @@
 """Word lists of the embedded world, and how a larger world gets more of them.
 
-Lists are written so that "a" fits before every common noun: no word that needs "an" stands in them.
+Lists are written so that "a" fits before every common noun: they hold no word that needs "an".
 """
 
 import random

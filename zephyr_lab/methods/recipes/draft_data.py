@@ -7,7 +7,7 @@ from zephyr_lab.methods.recipes.worlds import require_world
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
 SPECIALTIES = ("math", "code", "clinic")  # of world.specialties
-NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.defects
+NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.answers
 SHIFT_TOP, SHIFT_BOTTOM, RANDOM, LOSS_TOP = "shift_top", "shift_bottom", "random", "loss_top"
 RULES = (SHIFT_TOP, SHIFT_BOTTOM, RANDOM, LOSS_TOP)
 LABEL = "benchmark"  # the column of a row that says what it belongs to: a specialty, a published benchmark, GENERAL

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world.objectives import OBJECTIVES
+from zephyr_lab.world.judge import OBJECTIVES
 
 # Fields that say where, how fast and how talkative, not what is learned: no knobs.
 HOUSEKEEPING = frozenset({

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share
 from zephyr_lab.methods.recipes.training import DEVICES
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world.objectives import OBJECTIVES
+from zephyr_lab.world.judge import OBJECTIVES
 
 LEARNED = "learned"
 REWARDS = (LEARNED, *OBJECTIVES)  # a reward model's, or one of the judge's objectives

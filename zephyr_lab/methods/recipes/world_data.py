@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
 from zephyr_lab.methods.recipes.worlds import require_world
 
-NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.defects
+NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.answers
 
 
 @dataclass(frozen=True, kw_only=True)

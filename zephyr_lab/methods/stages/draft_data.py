@@ -14,7 +14,7 @@ from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.methods.recipes.draft_data import CHAT, GENERAL, LABEL, SpecialtyDialogues
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import catalogue, defects, specialties
+from zephyr_lab.world import answers, catalogue, specialties
 from zephyr_lab.world.answers import answer
 from zephyr_lab.world.facts import Facts, build
 from zephyr_lab.world.task import Task, Turn
@@ -78,6 +78,6 @@ def _training_task(rng: random.Random, facts: Facts, recipe: SpecialtyDialogues)
 
 
 def _row(rng: random.Random, turns: Sequence[Turn], label: str, recipe: SpecialtyDialogues, id: str) -> dict[str, Any]:
-    noise = getattr(defects, (recipe.general_noise if label in (GENERAL, CHAT) else recipe.noise).upper())
+    noise = getattr(answers, (recipe.general_noise if label in (GENERAL, CHAT) else recipe.noise).upper())
     data = [text for turn in turns for text in (turn.prompt, answer(rng, turn, noise)[0])]
     return {"id": id, "data": data, LABEL: label}

@@ -9,8 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import BadColumn, Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.hub import Hub
 from zephyr_lab.data.sources import usable

@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_prompts
-from zephyr_lab.data.splits import stage_rows
+from zephyr_lab.data.splits import row_messages, stage_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
@@ -40,28 +38,28 @@ def build(recipe: Regeneration, *, seed: int, inputs: dict[str, Path], out: Path
     model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
     metrics = {}
     for split in (TEST, TRAIN):
-        dialogues = stage_rows(inputs["pool"], split, schemas.dialogue)
+        prompts = stage_rows(inputs["pool"], split)
         answered = regenerate(
             model,
             tokenizer,
-            [user_turns(one) for one in dialogues],
+            [user_turns(row) for row in prompts],
             max_new_tokens=recipe.max_new_tokens,
             temperature=recipe.temperature,
             seed=derive(seed, "regenerate", split),
         )
-        rows = [_row(one.row, messages) for one, messages in zip(dialogues, answered, strict=True) if messages]
+        rows = [_row(row, messages) for row, messages in zip(prompts, answered, strict=True) if messages]
         if not rows:
             raise ValueError(
-                f"none of {len(dialogues)} answers ends within {recipe.max_new_tokens} tokens; raise max_new_tokens"
+                f"none of {len(prompts)} answers ends within {recipe.max_new_tokens} tokens; raise max_new_tokens"
             )
         write_rows(out / f"{split}.jsonl", rows)
-        metrics = {"rows": float(len(rows)), "unfinished": float(len(dialogues) - len(rows))}
+        metrics = {"rows": float(len(rows)), "unfinished": float(len(prompts) - len(rows))}
     return metrics
 
 
-def user_turns(dialogue: schemas.Dialogue) -> list[str]:
-    """What the user says, in order."""
-    return [message.content for message in dialogue.messages if message.role == "user"]
+def user_turns(row: dict[str, Any]) -> list[str]:
+    """What the user says in a dialogue, in order."""
+    return [message["content"] for message in row_messages(row) if message["role"] == "user"]
 
 
 def regenerate(
@@ -94,5 +92,5 @@ def regenerate(
     return dialogues
 
 
-def _row(row: Row, messages: Messages) -> dict[str, Any]:
-    return {"id": row.data.get("id"), "messages": messages, LABEL: row.data.get(LABEL)}
+def _row(row: dict[str, Any], messages: Messages) -> dict[str, Any]:
+    return {"id": row.get("id"), "messages": messages, LABEL: row.get(LABEL)}

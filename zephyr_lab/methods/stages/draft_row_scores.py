@@ -13,9 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from zephyr_lab.core import files
-from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_dialogues
-from zephyr_lab.data.splits import stage_rows
+from zephyr_lab.data.splits import row_messages, stage_rows
 from zephyr_lab.losses.draft import soft_cross_entropies
 from zephyr_lab.methods import process
 from zephyr_lab.methods.examples import SHOWN
@@ -47,15 +46,14 @@ def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, c
     sizes = [(model.config.vocab_size, model.config.hidden_size) for model in (base, target)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
-    dialogues = stage_rows(inputs["data"], TRAIN, schemas.dialogue)
-    messages = [[{"role": one.role, "content": one.content} for one in dialogue.messages] for dialogue in dialogues]
-    encoded = encode_dialogues(saved.load_chat_tokenizer(target_at), messages)
+    dialogues = stage_rows(inputs["data"], TRAIN)
+    encoded = encode_dialogues(saved.load_chat_tokenizer(target_at), [row_messages(row) for row in dialogues])
     rows = [(list(one.ids[: recipe.max_length]), list(one.answer_mask[: recipe.max_length])) for one in encoded]
-    require_guessable(rows, [dialogue.row.number for dialogue in dialogues], max_length=recipe.max_length)
+    require_guessable(rows, range(1, len(rows) + 1), max_length=recipe.max_length)
     before, after = (list(answer_features(model, rows, recipe.rows_at_once)) for model in (base, target))
     covariance = shrunk_covariance(np.concatenate(before), shrinkage=recipe.shrinkage)
     shifts = [shift_score(*both, covariance) for both in zip(before, after, strict=True)]
-    columns = {name: [dialogue.row.data.get(name) for dialogue in dialogues] for name in ("id", LABEL)}
+    columns = {name: [row.get(name) for row in dialogues] for name in ("id", LABEL)}
     losses = [draft_loss(draft, target, row) for row in rows]
     files.write_json(out / "scores.json", {**columns, "shift": shifts, "loss": losses})
     return {"rows": float(len(rows)), "mean_shift": float(np.mean(shifts)), "mean_loss": float(np.mean(losses))}

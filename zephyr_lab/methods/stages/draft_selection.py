@@ -19,7 +19,7 @@ def build(recipe: Selection, *, seed: int, inputs: dict[str, Path], out: Path, c
     Metrics: rows, and the mean score of the rows kept. Raises ValueError where scores and rows do not match.
     """
     del context
-    rows = {split: _rows(inputs["data"], split) for split in (TRAIN, TEST)}
+    rows = {split: stage_rows(inputs["data"], split) for split in (TRAIN, TEST)}
     scores = files.read_json(inputs["scores"] / "scores.json")
     if scores["id"] != [row.get("id") for row in rows[TRAIN]]:
         raise ValueError("the scores belong to other rows than those to select from")
@@ -28,7 +28,3 @@ def build(recipe: Selection, *, seed: int, inputs: dict[str, Path], out: Path, c
     write_rows(out / f"{TRAIN}.jsonl", [rows[TRAIN][place] for place in places])
     write_rows(out / f"{TEST}.jsonl", rows[TEST])
     return {"rows": float(len(places)), "mean_score": sum(ranked[place] for place in places) / len(places)}
-
-
-def _rows(folder: Path, split: str) -> list[dict[str, object]]:
-    return stage_rows(folder, split, lambda row: row.data)

@@ -30,8 +30,7 @@ from zephyr_lab.methods.stages.world_questions import WorldQuestions
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 from zephyr_lab.models.logits import logits_of
-from zephyr_lab.world.judge import grade
-from zephyr_lab.world.objectives import OBJECTIVES, value
+from zephyr_lab.world.judge import OBJECTIVES, grade, value
 
 REFERENCE, REWARD = "reference", "reward"  # inputs beside the models
 

@@ -3,7 +3,7 @@
 from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world import benchmark
-from zephyr_lab.world.generators import Prompt
+from zephyr_lab.world.completions import Prompt
 from zephyr_lab.world.task import Task
 
 

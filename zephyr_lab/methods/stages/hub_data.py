@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import BadRow
+from zephyr_lab.core.rows import BadRow
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.filters import counts_for, named_rules, run_rules
-from zephyr_lab.data.filters_casing import learn_forms
+from zephyr_lab.data.filters_answers import learn_forms
 from zephyr_lab.data.hub import Hub
-from zephyr_lab.data.layouts import dialogue_row, pair_row
-from zephyr_lab.data.pairs import Binarisation, Pair, binarise
+from zephyr_lab.data.pairs import Binarisation, Pair, binarise, pair_row
+from zephyr_lab.data.schemas import dialogue_row
 from zephyr_lab.data.sources import Source, usable
 from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
 
@@ -57,7 +57,7 @@ def build_pairs(
     """Write pairs of the set in H4's layout, the test on prompts of its own.
 
     Metrics: prompts, pairs, no_pair, unusable, mean scores of both sides; tens_read_as_one and doubtful_tens (overall
-    scores of 10 beside low ratings, see `data.score_repair`), identical (pairs of one text). Raises as
+    scores of 10 beside low ratings, see `data.pairs`), identical (pairs of one text). Raises as
     `build_dialogues`.
     """
     del inputs, context

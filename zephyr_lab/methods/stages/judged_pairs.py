@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
-from zephyr_lab.data.layouts import prompt_id
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
+from zephyr_lab.data.schemas import prompt_id
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.methods.recipes.rlhf import JudgedPairs
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import completions, defects
-from zephyr_lab.world.generators import Procedural, Prompt
-from zephyr_lab.world.judge import grade
-from zephyr_lab.world.objectives import value
+from zephyr_lab.world import answers, completions
+from zephyr_lab.world.completions import Procedural, Prompt
+from zephyr_lab.world.judge import grade, value
 
 MOST_DRAWS = 50
 
@@ -64,7 +63,7 @@ def _pairs(recipe: JudgedPairs, prompts: int, seed: int) -> tuple[list[dict[str,
     made = completions.completions(
         seed,
         prompts,
-        generators=[Procedural(name, getattr(defects, name.upper())) for name in recipe.writers],
+        generators=[Procedural(name, getattr(answers, name.upper())) for name in recipe.writers],
         size=require_world(recipe.world),
     )
     rng = random.Random(derive(seed, "judge"))

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.filters import named_rules, run_rules
-from zephyr_lab.data.filters_casing import learn_forms
-from zephyr_lab.data.layouts import dialogue_row, prompt_id
+from zephyr_lab.data.filters_answers import learn_forms
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
+from zephyr_lab.data.schemas import dialogue_row, prompt_id
 from zephyr_lab.methods.recipes.kd_data import DomainPairs, MixedDialogues, QualityDialogues
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import completions, defects, dialogues
-from zephyr_lab.world.generators import Procedural
+from zephyr_lab.world import answers, completions, dialogues
+from zephyr_lab.world.completions import Procedural
 from zephyr_lab.world.judge import RubricJudge
 from zephyr_lab.world.ratings import Rater
 from zephyr_lab.world.task import Turn
@@ -174,8 +174,8 @@ def _pair_row(pair: Pair, made: completions.Completions) -> dict[str, Any]:
     return {"prompt": prompt.turn.prompt, "prompt_id": prompt_id(text), **sides, "messages": sides["chosen"]}
 
 
-def _noise(name: str) -> defects.Noise:
-    return getattr(defects, name.upper())
+def _noise(name: str) -> answers.Noise:
+    return getattr(answers, name.upper())
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import BadColumn, Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import public_sets, schemas
 from zephyr_lab.data.hub import Hub
-from zephyr_lab.data.layouts import message_list, prompt_id
-from zephyr_lab.data.schemas import Dialogue
+from zephyr_lab.data.schemas import Dialogue, message_list, prompt_id
 from zephyr_lab.data.sources import Folder, usable
-from zephyr_lab.data.splits import Preference, preference, stage_rows
+from zephyr_lab.data.splits import Preference, preference, row_messages, stage_rows
 from zephyr_lab.methods.recipes.kd_data import FolderMix, FolderPairs, PublicMix
 
 TRAIN, TEST = "train", "test"
@@ -134,8 +132,11 @@ def _domain_rows(folder: Path, split: str, kinds: Sequence[str]) -> tuple[Rows, 
 
 
 def _general_rows(folder: Path, split: str) -> Rows:
-    read = stage_rows(folder, split, schemas.dialogue)
-    return [{"messages": message_list(dialogue.messages), "is_domain": False} for dialogue in read]
+    return [{"messages": _turns(row), "is_domain": False} for row in stage_rows(folder, split)]
+
+
+def _turns(row: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"content": turn["content"], "role": turn["role"]} for turn in row_messages(row)]
 
 
 def _drawn(rng: random.Random, rows: Rows, count: int, what: str) -> Rows:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from zephyr_lab.core import files
-from zephyr_lab.core.columns import BadColumn
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import BadColumn, Row
 from zephyr_lab.data import schemas
-from zephyr_lab.data.layouts import message_list
+from zephyr_lab.data.file_steps import write_rows
+from zephyr_lab.data.schemas import message_list
 from zephyr_lab.data.splits import TEST, TRAIN, Messages, dialogue_rows
-from zephyr_lab.data.writing import write_rows
 from zephyr_lab.methods.own_functions import OwnFunction
 from zephyr_lab.methods.recipes.own_functions import OwnFilter
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.layouts import pair_row
-from zephyr_lab.data.pairs import REJECTED, SCORES, Pair, Scored, choose
+from zephyr_lab.data.file_steps import write_rows
+from zephyr_lab.data.pairs import REJECTED, SCORES, Pair, Scored, choose, pair_row
 from zephyr_lab.data.schemas import Message, ScoredPrompt, scored_prompt
 from zephyr_lab.data.splits import TEST, TRAIN
-from zephyr_lab.data.writing import write_rows
 from zephyr_lab.methods.own_functions import OwnFunction
 from zephyr_lab.methods.recipes.own_functions import OwnWorldPairs
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import completions, defects
-from zephyr_lab.world.generators import Procedural
+from zephyr_lab.world import answers, completions
+from zephyr_lab.world.completions import Procedural
 from zephyr_lab.world.ratings import Rater
 
 MOST_DRAWS = 50
@@ -132,7 +131,7 @@ def _pairs(
     made = completions.completions(
         seed,
         prompts,
-        generators=[Procedural(name, getattr(defects, name.upper())) for name in recipe.writers],
+        generators=[Procedural(name, getattr(answers, name.upper())) for name in recipe.writers],
         rater=Rater(overall_sd=recipe.rating_sd, aspect_sd=recipe.aspect_sd),
         size=require_world(recipe.world),
     )

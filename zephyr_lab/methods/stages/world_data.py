@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.rows import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.filters import counts_for, named_rules, run_rules
-from zephyr_lab.data.filters_casing import learn_forms
-from zephyr_lab.data.layouts import dialogue_row, prompt_id
+from zephyr_lab.data.filters_answers import learn_forms
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
+from zephyr_lab.data.schemas import dialogue_row, prompt_id
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
 from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world import completions, defects, dialogues
-from zephyr_lab.world.generators import Procedural
-from zephyr_lab.world.generators import Prompt as WorldPrompt
+from zephyr_lab.world import answers, completions, dialogues
+from zephyr_lab.world.completions import Procedural
+from zephyr_lab.world.completions import Prompt as WorldPrompt
 from zephyr_lab.world.ratings import Rater
 
 
@@ -126,7 +126,7 @@ def _world_pairs(
 
 
 def _pair_row(pair: Pair, prompt: WorldPrompt) -> dict[str, Any]:
-    """As `data.layouts.pair_row`, with the turns before the question, which UltraFeedback's schema has no place for."""
+    """As `data.schemas.pair_row`, with the turns before the question, which UltraFeedback's schema has no place for."""
     answers = {
         side: [*prompt.messages, {"role": "assistant", "content": pair.prompt.completions[place].response}]
         for side, place in (("chosen", pair.chosen), ("rejected", pair.rejected))
@@ -146,8 +146,8 @@ def _numbers(**values: float | int) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def _noise(name: str) -> defects.Noise:
-    return getattr(defects, name.upper())
+def _noise(name: str) -> answers.Noise:
+    return getattr(answers, name.upper())
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

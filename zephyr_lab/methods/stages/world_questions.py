@@ -27,9 +27,8 @@ from zephyr_lab.methods.stages.plain_settings import settings_of
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 from zephyr_lab.world import completions
-from zephyr_lab.world.generators import Prompt
-from zephyr_lab.world.judge import grade
-from zephyr_lab.world.objectives import value
+from zephyr_lab.world.completions import Prompt
+from zephyr_lab.world.judge import grade, value
 
 KEPT = "steps"
 

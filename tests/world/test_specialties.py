@@ -7,9 +7,9 @@ import pytest
 
 from zephyr_lab.engine.symbols import reading_now
 from zephyr_lab.world import catalogue, specialties
-from zephyr_lab.world.clinic import LARGE_ILLNESSES, clinic, draw_clinic, illnesses
 from zephyr_lab.world.facts import LARGE, build
 from zephyr_lab.world.judge import grade
+from zephyr_lab.world.specialties import LARGE_ILLNESSES, clinic, draw_clinic, illnesses
 from zephyr_lab.world.task import is_held_out, normalise, phrase
 
 
@@ -122,4 +122,4 @@ def test_the_catalogue_does_not_know_the_clinic():
     )
     modules = {name.partition(":")[0] for name in reached.uses}
     assert "zephyr_lab.world.catalogue" in modules
-    assert not {"zephyr_lab.world.clinic", "zephyr_lab.world.specialties"} & modules
+    assert not {"zephyr_lab.world.specialties"} & modules

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from zephyr_lab.core.rows import LONGEST_ROW, default_rejected_path, iter_rows, read_rows, write_rejected
+from zephyr_lab.core.row_files import LONGEST_ROW, default_rejected_path, iter_rows, read_rows, write_rejected
 
 GOOD = [{"id": 1, "text": "one"}, {"id": 2, "text": "zwei – ümlaut"}, {"id": 3, "text": "three"}]
 

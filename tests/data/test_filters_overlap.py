@@ -6,9 +6,16 @@ import pytest
 
 from data_rows import talk
 from zephyr_lab.data import filters
-from zephyr_lab.data.decontamination import Benchmarks, comparable, read_questions
-from zephyr_lab.data.filters_duplicates import NEAR, RUN, ExactDuplicates, NearDuplicates
-from zephyr_lab.data.filters_words import words
+from zephyr_lab.data.filters_overlap import (
+    NEAR,
+    NEAR_RUN,
+    Benchmarks,
+    ExactDuplicates,
+    NearDuplicates,
+    comparable,
+    read_questions,
+    words,
+)
 
 LONG = "Compose an engaging travel blog post about a recent trip to Hawaii, highlighting cultural experiences."
 
@@ -23,7 +30,7 @@ def test_case_and_spacing_make_no_other_dialogue_and_operators_do():
 
 def runs_of(dialogue) -> set[tuple[str, ...]]:
     spoken = [word for message in dialogue.messages for word in words(message.content)]
-    return {tuple(spoken[i : i + RUN]) for i in range(max(1, len(spoken) - RUN + 1))}
+    return {tuple(spoken[i : i + NEAR_RUN]) for i in range(max(1, len(spoken) - NEAR_RUN + 1))}
 
 
 def test_near_duplicates_are_those_of_brute_force():

@@ -1,4 +1,7 @@
-"""A caller's rows in TRL's layouts and ours: good ones stay, bad ones are named, tokens are those of TRL."""
+"""A caller's rows in TRL's layouts and ours: good ones stay, bad ones are named, tokens are those of TRL.
+
+Prompts as TRL has them: good rows kept, bad ones named, ids up to where the answer begins.
+"""
 
 import pytest
 from datasets import Dataset
@@ -6,7 +9,8 @@ from datasets import Dataset
 from chat_templates import TEMPLATES, chatting, written
 from other_tokenizers import other
 from tiny_models import small_tokenizer
-from zephyr_lab.data.splits import Answered, PlainText, Preference, Split, dialogues, pairs
+from zephyr_lab.data.chat import encode_prompts, prompt_ids
+from zephyr_lab.data.splits import Answered, PlainText, Preference, Split, dialogues, pairs, prompts
 from zephyr_lab.methods.examples import IGNORED, dialogue_examples, pair_examples
 
 
@@ -255,3 +259,61 @@ def test_a_text_without_an_end_token_is_refused_by_name():
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="has no eos_token, so no text would end"):
         own_dialogues(tokenizer, [{"text": "Hi"}])
+
+
+GREETING = [{"role": "user", "content": "Hi"}]
+ANSWERED = [*GREETING, {"role": "assistant", "content": "Yes?"}]
+
+
+@pytest.mark.parametrize("rows", [[{"prompt": "Hi"}, {"prompt": "Ho", "solution": "x"}], [{"prompt": GREETING}] * 2])
+def test_texts_and_messages_come_through_as_they_are(rows):
+    assert prompts(rows).rows == [row["prompt"] for row in rows]
+    assert prompts(Dataset.from_list(rows)).rows == [row["prompt"] for row in rows]
+
+
+def test_a_split_stays_what_it_is():
+    split = Split(["Hi"], [3], [])
+    assert prompts(split) is split
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"prompt": "  "}, "column prompt: must be a text that is not blank, got '  '"),
+        ({"prompt": None}, "column prompt: must be a text, got None"),
+        ({"prompt": []}, "column prompt: must be a list that is not empty, got an empty list"),
+        ({"prompt": ANSWERED}, "column prompt: must end with the user's turn, but ends with the assistant"),
+        ({"prompt": [{"role": "user", "content": " "}]}, "column prompt: has an empty prompt: a user's turn is blank"),
+        ({"prompt": [{"role": "bot", "content": "Hi"}]}, "column prompt[0].role: must be one of system, user, assist"),
+        ({"prompt": GREETING}, "column prompt: holds messages, but row 1 holds texts: one data set has one layout"),
+        ({"question": "Hi"}, "column prompt: is missing; the columns are question"),
+        ("Hi", "must be a mapping of columns, got 'Hi'"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_and_the_rest_kept(row, problem):
+    found = prompts([{"prompt": "Hi"}, row, {"prompt": "Ho"}])
+    assert (found.rows, found.numbers) == (["Hi", "Ho"], [1, 3])
+    (bad,) = found.bad
+    assert bad.row == 2 and problem in str(bad)
+
+
+def test_rows_of_which_none_can_be_used_are_refused():
+    with pytest.raises(ValueError, match=r"no row is a prompt that can be used \(1 read\): row 1, column prompt"):
+        prompts([{"prompt": ""}])
+
+
+def test_texts_are_read_as_they_are_and_messages_by_the_template():
+    tokenizer = small_tokenizer()
+    assert prompt_ids(tokenizer, ["Hi", "Name two."]) == [tokenizer(text)["input_ids"] for text in ("Hi", "Name two.")]
+    assert prompt_ids(tokenizer, [GREETING]) == encode_prompts(tokenizer, [GREETING])
+    assert prompt_ids(tokenizer, []) == []
+
+
+def test_a_template_of_the_tokenizers_own_is_used():
+    tokenizer = other("gpt2")
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}</s>\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    (ids,) = prompt_ids(tokenizer, [GREETING])
+    assert ids == tokenizer.apply_chat_template(GREETING, add_generation_prompt=True, return_dict=True)["input_ids"]
