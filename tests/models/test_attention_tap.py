@@ -7,7 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from tiny_models import small_model
 from zephyr_lab.losses.attention_kd import attention_map
-from zephyr_lab.models.attention_tap import tapping
+from zephyr_lab.models.attention import tapping
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 

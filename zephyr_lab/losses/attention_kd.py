@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from zephyr_lab.core.shapes import at_least_float32, require_same_shape
-from zephyr_lab.losses.map_shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TeacherMaps, TokenScores
+from zephyr_lab.losses.shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TeacherMaps, TokenScores
 
 
 def attention_map(queries: Queries, keys: Keys, allowed: Allowed, *, scale: float) -> AttentionMaps:

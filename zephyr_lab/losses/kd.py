@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zephyr_lab.core.shapes import Logits, TokenMask, at_least_float32, require_same_shape
-from zephyr_lab.losses.map_shapes import Scalar, TeacherLogits, TokenScores
+from zephyr_lab.losses.shapes import Scalar, TeacherLogits, TokenScores
 
 
 def forward_kl(student: Logits, teacher: TeacherLogits, *, temperature: float) -> TokenScores:

@@ -16,9 +16,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from zephyr_lab.core.packed_rows import asked_window, layer_fault, precision, rope_fault, window_fault
 from zephyr_lab.core.shapes import TokenIds
+from zephyr_lab.models.attention import replaced_attention, require_one_pass
+from zephyr_lab.models.causal import in_mode
 from zephyr_lab.models.logits import body_of
-from zephyr_lab.models.modes import in_mode
-from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
 PACKED = "zephyr_lab_packed"
 SLOW_PATH = "pad the texts to one length instead"

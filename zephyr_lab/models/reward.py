@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from zephyr_lab.core.shapes import RowNumbers
-from zephyr_lab.models.context import one_by_one
+from zephyr_lab.models.causal import one_by_one
 
 
 def from_causal(folder: Path, *, pad_id: int | None) -> PreTrainedModel:

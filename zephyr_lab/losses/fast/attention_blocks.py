@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr_lab.core.shapes import TokenMask
-from zephyr_lab.losses.fast.fused_head import refuse_half, wide
-from zephyr_lab.losses.fast.kd_head import softmax
-from zephyr_lab.losses.map_shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
+from zephyr_lab.losses.fast.kd_head import refuse_half, softmax, wide
+from zephyr_lab.losses.shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
 
 CPU_SCORES, GPU_SCORES = 2**18, 2**25  # of all heads at once: on a CPU what its cache keeps
 LEAST_QUERIES, MOST_QUERIES = 8, 64

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from zephyr_lab.core.shapes import TokenIds
-from zephyr_lab.losses.fast.head_tiles import Targets
 from zephyr_lab.losses.fast.supported import SLOW_PATH
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths
 
+Targets = Int[Tensor, " target"]
 Places = Int[Tensor, " place"]  # of tokens in the packed row, or in a part of it
 
 

@@ -17,15 +17,12 @@ from transformers import PreTrainedModel
 
 from zephyr_lab.core.packed_rows import precision, rope_limits
 from zephyr_lab.losses.fast import pair_head
-from zephyr_lab.losses.fast.head_tiles import TILE_ENTRIES, target_log_probs
-from zephyr_lab.losses.fast.last_layer import selecting
-from zephyr_lab.losses.fast.pair_head import HeadLoss
+from zephyr_lab.losses.fast.pair_head import TILE_ENTRIES, HeadLoss, target_log_probs
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, pack
-from zephyr_lab.losses.fast.shared_prompt_attention import attending
+from zephyr_lab.losses.fast.shared_prompt_attention import attending, selecting
 from zephyr_lab.losses.fast.supported import SLOW_PATH, output_head, require_lengths, require_supported
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 
 # Relative difference of summed log-probabilities that rounding may make.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}

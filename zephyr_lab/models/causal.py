@@ -1,13 +1,16 @@
 """The causal model inside its wrappers (several devices, compilation, adapters), and what its forward pass takes."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from zephyr_lab.core.packed_rows import rope_fault
 
 
 def causal_model(model: nn.Module) -> PreTrainedModel:
@@ -71,3 +74,64 @@ def instead(module: nn.Module, forward: Any) -> Iterator[None]:
             del module.forward
         else:
             module.forward = before
+
+
+@contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Within, `model` is in training mode or not, as asked; afterwards each of its modules is in the mode it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Inside, no dropout draws anything, whatever the mode; afterwards all is as before.
+
+    A policy's answers are drawn without dropout: with it, a ratio to the policy that drew them would not start at 1.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
+    floats = [part for part in model.modules() if isinstance(part.__dict__.get("attention_dropout"), float)]
+    before = [layer.p for layer in layers], [part.attention_dropout for part in floats]
+    for layer in layers:
+        layer.p = 0.0
+    for part in floats:
+        part.attention_dropout = 0.0
+    try:
+        yield
+    finally:
+        for layer, p in zip(layers, before[0], strict=True):
+            layer.p = p
+        for part, p in zip(floats, before[1], strict=True):
+            part.attention_dropout = p
+
+
+@contextmanager
+def own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Random numbers drawn inside leave those outside as they are."""
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        yield
+
+
+NAMES = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "max_sequence_length")
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """The most tokens of a text that the model is made for; None where its config names no such number."""
+    config = model.config.get_text_config()
+    return next((room for name in NAMES if (room := getattr(config, name, None)) is not None and room > 0), None)
+
+
+def require_alike(model: nn.Module, lengths: Sequence[int]) -> None:
+    """Raises ValueError where texts of these lengths, padded to one, would change each other (`one_by_one`)."""
+    if len(set(lengths)) > 1 and (fault := one_by_one(model, max(lengths))) is not None:
+        raise ValueError(f"{fault}; hand {type(causal_model(model)).__name__} one text at a time")
+
+
+def one_by_one(model: nn.Module, longest: int) -> str | None:
+    """Why texts of up to `longest` tokens must not share a batch, or None: rotary embeddings turn by the longest."""
+    return rope_fault(causal_model(model).config.get_text_config(), longest)

@@ -1,12 +1,7 @@
-"""Whether the queries and keys that a listener sees are all that a model's attention maps are made of.
-
-Each model shows it on a few tokens, once: in every layer the map that the model's own eager attention makes is held
-against softmax(scale * q k) under the layer's mask, and under its window alone. Windows are small meanwhile, so that
-few tokens cross them.
-"""
+"""Another attention function in a model's place for a while: its modules, weights and settings stay as they are."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +10,178 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from zephyr_lab.models.replaced_attention import replaced_attention
-from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
+from zephyr_lab.core.packed_rows import attention_set
+from zephyr_lab.models.causal import accepted, causal_model, evaluating
+
+
+@contextmanager
+def replaced_attention(model: nn.Module, implementation: str, *, otherwise: str, **attributes: Any) -> Iterator[None]:
+    """Inside, every attention layer of `model` has `attributes` and attends by the registered `implementation`.
+
+    The model may be wrapped or carry adapters. Raises ValueError where attention cannot be replaced, naming what to do
+    `otherwise`.
+    """
+    model = causal_model(model)
+    if not getattr(model, "_supports_attention_backend", False):
+        raise ValueError(f"{type(model).__name__} has no replaceable attention; {otherwise}")
+    # By their number alone: families name their projections as they like (qkv_proj, c_attn, query_key_value).
+    layers = [module for module in model.modules() if hasattr(module, "layer_idx")]
+    for layer in layers:
+        for name, value in attributes.items():
+            setattr(layer, name, value)
+    try:
+        with attention_set(model.config, implementation):
+            yield
+    finally:
+        for layer in layers:
+            for name in attributes:
+                delattr(layer, name)
+
+
+def require_one_pass(model: nn.Module) -> None:
+    """Raises ValueError for a model in training with dropout in its attention, which a replacement would leave out, or
+    with gradient checkpointing, which would run its layers a second time, outside the replacement."""
+    model = causal_model(model)
+    dropout = getattr(model.config, "attention_dropout", 0.0)
+    if model.training and dropout:
+        raise ValueError(f"attention_dropout is {dropout} and the model is in training mode; set it to 0")
+    if model.training and model.is_activation_checkpointing:
+        raise ValueError("gradient checkpointing would run the layers again with their usual attention; switch it off")
+
+
+def refuse_dropout(module: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError where a layer asks its attention for dropout, by whatever setting: maps would not be those that
+    attend."""
+    if dropout := arguments.get("dropout"):
+        raise ValueError(f"{type(module).__name__} has dropout of {dropout} in its attention; set it to 0 for training")
+
+
+LISTENING = "zephyr_lab_listening"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAttention:
+    """One layer's rotated queries (row, head, position, dim) and keys (row, kv_head, position, dim).
+
+    `allowed` (row or 1, 1, position, position) is True where a query may look: not ahead, not at padding, within the
+    window, not into another packed document.
+    """
+
+    layer: int
+    queries: Tensor
+    keys: Tensor
+    allowed: Tensor
+    scale: float
+
+
+Listener = Callable[[LayerAttention], None]
+
+
+@contextmanager
+def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
+    """Calls `listener` with each layer's attention during forward passes of `model` inside, in the layers' order.
+
+    The tensors carry gradients where the pass does. Raises ValueError, naming the slow path, for a model whose
+    attention cannot be replaced or whose maps are made of more (`require_maps`), and for one in
+    training with dropout in attention or gradient checkpointing.
+    """
+    require_maps(model)
+    with replaced_attention(model, LISTENING, otherwise=SLOW_PATH, attention_listener=listener):
+        require_one_pass(model)
+        yield
+
+
+def whole_maps(model: PreTrainedModel, **inputs: Any) -> tuple[Tensor, ...]:
+    """The attention map of each layer, (row, head, query, key) each. Needs a model loaded with "eager" attention.
+
+    Raises ValueError for any other: it would return none.
+    """
+    used = model.config._attn_implementation
+    if used != "eager":
+        raise ValueError(
+            f"attention implementation {used!r} gives no maps; load the model with attn_implementation='eager', or "
+            "take queries and keys from models.attention.listening"
+        )
+    return model(**inputs, output_attentions=True, use_cache=False).attentions
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **arguments: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The model's attention by sdpa, after the listener has seen what it is made of."""
+    refuse_dropout(module, arguments)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    module.attention_listener(LayerAttention(module.layer_idx, query, key, _allowed(query, attention_mask), scale))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)
+
+
+def _allowed(query: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:  # plain causal attention, which sdpa masks by itself
+        positions = query.shape[2]
+        return torch.ones(positions, positions, dtype=torch.bool, device=query.device).tril()[None, None]
+    return mask
+
+
+AttentionInterface.register(LISTENING, _attend)
+AttentionMaskInterface.register(LISTENING, sdpa_mask)
+
+
+TAPPED = "zephyr_lab_tapped"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTap:
+    """One layer's rotated queries (row, head, position, dim), keys (row, kv_head, position, dim), scale and window."""
+
+    layer: int
+    queries: Tensor
+    keys: Tensor
+    scale: float
+    window: int | None
+
+
+Listener = Callable[[LayerTap], None]
+
+
+@contextmanager
+def tapping(model: nn.Module, listener: Listener) -> Iterator[None]:
+    """Calls `listener` with each layer's queries and keys during forward passes of `model` inside, in layers' order.
+
+    The tensors carry gradients where the pass does; the model attends by sdpa. Raises ValueError, naming the slow path,
+    for a model whose attention cannot be replaced or whose maps are made of more (`require_windows`:
+    capped scores, sinks, windows by mask alone), and for one in training with dropout in attention (its maps would not
+    be those that attend) or gradient checkpointing.
+    """
+    require_windows(model)
+    with replaced_attention(model, TAPPED, otherwise=SLOW_PATH, attention_tap=listener):
+        require_one_pass(model)
+        yield
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, **arguments: Any,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The model's attention by sdpa, after the listener has seen what it is made of."""
+    refuse_dropout(module, arguments)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    window = arguments.get("sliding_window")
+    module.attention_tap(LayerTap(module.layer_idx, query, key, scale, window))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scale, **arguments)
+
+
+AttentionInterface.register(TAPPED, _attend)
+AttentionMaskInterface.register(TAPPED, sdpa_mask)
+
 
 TRIAL = "zephyr_lab_trial"
 TOKENS, WINDOW = 6, 3
