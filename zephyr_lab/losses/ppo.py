@@ -12,12 +12,7 @@ from zephyr_lab.losses.shapes import AnswerMask, AnswerScores, AnyScores
 
 
 def token_rewards(
-    scores: RowNumbers,
-    log_probs: AnswerScores,
-    reference_log_probs: AnswerScores,
-    mask: AnswerMask,
-    *,
-    beta: float,
+    scores: RowNumbers, log_probs: AnswerScores, reference_log_probs: AnswerScores, mask: AnswerMask, *, beta: float
 ) -> AnswerScores:
     """-beta * (log pi - log pi_ref) of each token, the answer's score added at its last one, shape (row, token).
 

@@ -3,6 +3,9 @@
 A loss that depends on the summed log-probabilities of its own pair alone fixes the pair's gradient as soon as its rows
 are scored. So the gradient is made in the forward pass, from the tile that gave the log-probabilities: three matrix
 products a row. The rows of a pair that is larger than a tile are scored twice: four.
+
+Of softmax(hidden W^T + b), with weights w of the targets' log-probabilities: d logits = w (onehot - p),
+d hidden = d logits W, d W = d logits^T hidden. Rows are scored in float32 or wider, whatever the products run in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +27,26 @@ TargetNumbers = Float[Tensor, " target"]
 HeadHidden = Float[Tensor, "target hidden"]
 HeadWeight = Float[Tensor, "entry hidden"]
 HeadBias = Float[Tensor, " entry"]
+PolicyLoss = Callable[[PairLogProbs, slice], PairScores]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadStatistics:
+    """Of each target: the entropy of its distribution in nats, the mean logit over the vocabulary, and whether the
+    target was the likeliest token."""
+
+    entropy: TargetNumbers
+    mean_logit: TargetNumbers
+    likeliest: Bool[Tensor, " target"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLoss:
+    """A `loss` that carries the gradient; log-probabilities of the pairs and statistics, which carry none."""
+
+    loss: Float[Tensor, ""]
+    log_probs: PairLogProbs
+    statistics: HeadStatistics
 
 
 def target_log_probs(
@@ -33,21 +56,42 @@ def target_log_probs(
     return _TargetLogProbs.apply(hidden, weight, bias, targets, tile_entries)
 
 
-def tiles(rows: slice, entries: int, tile_entries: int) -> Iterator[slice]:
-    """`rows` in parts whose logits are at most `tile_entries`; a part has one row at least."""
-    step = max(tile_entries // entries, 1)
-    for start in range(rows.start, rows.stop, step):
-        yield slice(start, min(start + step, rows.stop))
+def mean_loss(
+    hidden: HeadHidden, weight: HeadWeight, bias: HeadBias | None, targets: Targets, shapes: Sequence[PairShape],
+    loss: PolicyLoss, *, tile_entries: int = TILE_ENTRIES,
+) -> HeadLoss:  # fmt: skip
+    """The mean over pairs of `loss`; the backward pass only scales a gradient that is made here, and runs once.
+
+    `loss(log_probs, pairs)` gives the losses of a slice of the pairs from their summed log-probabilities (float64) and
+    may depend on nothing else that carries a gradient. Rows in the order of `PackedPairs.targets`. Raises ValueError
+    where the loss has no finite slope or is not one number a pair.
+    """
+    value, chosen, rejected, entropy, likeliest = _MeanLoss.apply(
+        hidden, weight, bias, targets, tuple(shapes), loss, tile_entries, torch.is_grad_enabled()
+    )
+    with torch.no_grad():  # h . mean of W's rows: no logits are needed for their mean
+        mean_logit = (hidden.to(weight.dtype) @ weight.mean(dim=0)).to(entropy.dtype)
+        if bias is not None:
+            mean_logit += bias.mean()
+    return HeadLoss(value, PairLogProbs(chosen, rejected), HeadStatistics(entropy, mean_logit, likeliest))
 
 
-class Head:
+def pair_sums(rows: TargetNumbers, shapes: Sequence[PairShape]) -> PairLogProbs:
+    """`rows`, in the order of `PackedPairs.targets`, summed over each response in float64."""
+    counts = _responses(shapes, rows.device)
+    sums = rows.new_zeros(len(counts), dtype=torch.float64)
+    sums = sums.index_add(0, torch.arange(len(counts), device=rows.device).repeat_interleave(counts), rows.double())
+    return PairLogProbs(sums[0::2], sums[1::2])
+
+
+class _Head:
     """Weights in the type that products run in, and sums of gradients where these are asked for."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        device = hidden.device.type
-        self._type = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        self._device = hidden.device.type
+        autocast = torch.is_autocast_enabled(self._device)
+        self._type = torch.get_autocast_dtype(self._device) if autocast else hidden.dtype
         self.wide = torch.promote_types(self._type, torch.float32)
-        self._device = device
         self._inputs = hidden, weight, bias
         self._weight = weight.to(self._type)
         self._sums: list[Tensor | None] = [None, None, None]
@@ -92,26 +136,23 @@ class Head:
             excess_logit = (by_hidden * hidden).sum(dim=-1)
             if bias is not None:
                 excess_logit += excess @ bias.to(self.wide)
-            self._add(excess, hidden, by_hidden, weights, rows)
+            for_hidden, for_weight, for_bias = self._sums
+            if for_weight is not None:
+                weighted = hidden * -weights
+                if self._type == self.wide:
+                    for_weight.addmm_(excess.T, weighted)
+                else:
+                    for_weight += excess.to(self._type).T @ weighted.to(self._type)
+            if for_bias is not None:
+                for_bias -= excess.T @ weights.squeeze(1)
+            if for_hidden is not None:
+                for_hidden[rows] = by_hidden.mul_(-weights)
         return excess_logit
-
-    def _add(self, excess: Tensor, hidden: Tensor, by_hidden: Tensor, weights: Tensor, rows: slice) -> None:
-        for_hidden, for_weight, for_bias = self._sums
-        if for_weight is not None:
-            weighted = hidden * -weights
-            if self._type == self.wide:
-                for_weight.addmm_(excess.T, weighted)
-            else:
-                for_weight += excess.to(self._type).T @ weighted.to(self._type)
-        if for_bias is not None:
-            for_bias -= excess.T @ weights.squeeze(1)
-        if for_hidden is not None:
-            for_hidden[rows] = by_hidden.mul_(-weights)
 
     def gradients(self) -> list[Tensor | None]:
         """Of hidden, weight and bias; None where not prepared for."""
         pairs = zip(self._sums, self._inputs, strict=True)
-        return [None if found is None else found.to(given.dtype) for found, given in pairs]
+        return [None if total is None else total.to(tensor.dtype) for total, tensor in pairs]
 
 
 class _TargetLogProbs(torch.autograd.Function):
@@ -119,139 +160,48 @@ class _TargetLogProbs(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, tile_entries: int
     ) -> Tensor:
-        head = Head(hidden, weight, bias)
+        head = _Head(hidden, weight, bias)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.tile_entries, ctx.device = tile_entries, hidden.device.type
         ctx.autocast = torch.is_autocast_enabled(ctx.device)
-        found = torch.empty(len(targets), dtype=head.wide, device=hidden.device)
-        for rows in tiles(slice(0, len(targets)), len(weight), tile_entries):
-            _, found[rows], _ = head.probabilities(hidden[rows], targets[rows])
-        return found
+        log_probs = torch.empty(len(targets), dtype=head.wide, device=hidden.device)
+        for rows in _tiles(slice(0, len(targets)), len(weight), tile_entries):
+            _, log_probs[rows], _ = head.probabilities(hidden[rows], targets[rows])
+        return log_probs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_log_probs: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         with torch.autocast(ctx.device, enabled=ctx.autocast):
-            head = Head(hidden, weight, bias)
+            head = _Head(hidden, weight, bias)
         head.prepare(ctx.needs_input_grad[:3])
-        for rows in tiles(slice(0, len(targets)), len(weight), ctx.tile_entries):
+        for rows in _tiles(slice(0, len(targets)), len(weight), ctx.tile_entries):
             spread, _, _ = head.probabilities(hidden[rows], targets[rows])
             head.descend(spread, targets[rows], by_log_probs[rows], rows)
         return *head.gradients(), None, None
 
 
-PolicyLoss = Callable[[PairLogProbs, slice], PairScores]
-
-
-@dataclass(frozen=True, slots=True)
-class HeadStatistics:
-    """Of each target: the entropy of its distribution in nats, the mean logit over the vocabulary, and whether the
-    target was the likeliest token."""
-
-    entropy: TargetNumbers
-    mean_logit: TargetNumbers
-    likeliest: Bool[Tensor, " target"]
-
-
-@dataclass(frozen=True, slots=True)
-class HeadLoss:
-    """A `loss` that carries the gradient; log-probabilities of the pairs and statistics, which carry none."""
-
-    loss: Float[Tensor, ""]
-    log_probs: PairLogProbs
-    statistics: HeadStatistics
-
-
-def mean_loss(
-    hidden: HeadHidden,
-    weight: HeadWeight,
-    bias: HeadBias | None,
-    targets: Targets,
-    shapes: Sequence[PairShape],
-    loss: PolicyLoss,
-    *,
-    tile_entries: int = TILE_ENTRIES,
-) -> HeadLoss:
-    """The mean over pairs of `loss`; the backward pass only scales a gradient that is made here, and runs once.
-
-    `loss(log_probs, pairs)` gives the losses of a slice of the pairs from their summed log-probabilities (float64) and
-    may depend on nothing else that carries a gradient. Rows in the order of `PackedPairs.targets`. Raises ValueError
-    where the loss has no finite slope or is not one number a pair.
-    """
-    learning = torch.is_grad_enabled()
-    value, chosen, rejected, entropy, likeliest = _MeanLoss.apply(
-        hidden, weight, bias, targets, tuple(shapes), loss, tile_entries, learning
-    )
-    with torch.no_grad():  # h . mean of W's rows: no logits are needed for their mean
-        mean_logit = (hidden.to(weight.dtype) @ weight.mean(dim=0)).to(entropy.dtype)
-        if bias is not None:
-            mean_logit += bias.mean()
-    return HeadLoss(value, PairLogProbs(chosen, rejected), HeadStatistics(entropy, mean_logit, likeliest))
-
-
-def pair_sums(rows: TargetNumbers, shapes: Sequence[PairShape]) -> PairLogProbs:
-    """`rows`, in the order of `PackedPairs.targets`, summed over each response in float64."""
-    counts = _responses(shapes, rows.device)
-    sums = rows.new_zeros(len(counts), dtype=torch.float64)
-    sums = sums.index_add(0, torch.arange(len(counts), device=rows.device).repeat_interleave(counts), rows.double())
-    return PairLogProbs(sums[0::2], sums[1::2])
-
-
-def slopes(loss: PolicyLoss, found: PairLogProbs, pairs: slice) -> tuple[Tensor, Tensor]:
-    """`loss` of a slice of pairs, shape (pair,), and its derivatives by both log-probabilities, shape (pair, 2)."""
-    with torch.enable_grad():
-        sums = torch.stack([found.chosen, found.rejected], dim=1).detach().requires_grad_()
-        losses = loss(PairLogProbs(*sums.unbind(dim=1)), pairs)
-        if losses.shape != found.chosen.shape:
-            raise ValueError(
-                f"the loss gave shape {tuple(losses.shape)} for {len(found.chosen)} pairs; it must give one number a "
-                "pair and leave the mean to its caller"
-            )
-        (by_sums,) = torch.autograd.grad(losses.sum(), sums)
-    if not bool(torch.isfinite(by_sums).all()):
-        raise ValueError(f"the loss has no finite slope at log-probabilities {sums.tolist()}")
-    return losses.detach(), by_sums
-
-
-def groups(shapes: Sequence[PairShape], rows: int) -> Iterator[tuple[slice, slice]]:
-    """Consecutive pairs with at most `rows` targets together, or a single larger pair: (pairs, targets) of each."""
-    first = start = stop = 0
-    for place, shape in enumerate(shapes):
-        if place > first and stop + shape.responses - start > rows:
-            yield slice(first, place), slice(start, stop)
-            first, start = place, stop
-        stop += shape.responses
-    yield slice(first, len(shapes)), slice(start, stop)
-
-
 class _MeanLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        shapes: tuple[PairShape, ...],
-        loss: PolicyLoss,
-        tile_entries: int,
-        learning: bool,
-    ) -> tuple[Tensor, ...]:
-        head = Head(hidden, weight, bias)
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, shapes: tuple[PairShape, ...],
+        loss: PolicyLoss, tile_entries: int, learning: bool,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        head = _Head(hidden, weight, bias)
         if learning:
             head.prepare(ctx.needs_input_grad[:3])
         scored = _Scored(head, hidden, targets, len(weight), tile_entries)
         total, sums = 0.0, []
-        for pairs, rows in groups(shapes, max(tile_entries // len(weight), 1)):
-            found = pair_sums(scored.log_probs_of(rows), shapes[pairs])
-            losses, by_sums = slopes(loss, found, pairs)
+        for pairs, rows in _groups(shapes, max(tile_entries // len(weight), 1)):
+            log_probs = pair_sums(scored.log_probs_of(rows), shapes[pairs])
+            losses, by_sums = _slopes(loss, log_probs, pairs)
             total = total + losses.sum()
-            sums.append(torch.stack([found.chosen, found.rejected]))
+            sums.append(torch.stack([log_probs.chosen, log_probs.rejected]))
             if learning:
                 counts = _responses(shapes[pairs], hidden.device)
                 scored.descend(rows, (by_sums.flatten() / len(shapes)).repeat_interleave(counts))
-        ctx.found = head.gradients() if learning else None
+        ctx.gradients = head.gradients() if learning else None
         chosen, rejected = torch.cat(sums, dim=1)
         outputs = (total / len(shapes)).to(head.wide), chosen, rejected, scored.entropy, scored.likeliest
         ctx.mark_non_differentiable(*outputs[1:])
@@ -260,16 +210,16 @@ class _MeanLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.found is None:
-            raise RuntimeError("the gradient was made in the forward pass and is handed out once; run that pass again")
-        found, ctx.found = ctx.found, None
-        return *(None if part is None else part.mul_(scale.to(part.dtype)) for part in found), *([None] * 5)
+        if ctx.gradients is None:
+            raise RuntimeError("the gradient was made in the forward pass and is used up by one backward; run it again")
+        gradients, ctx.gradients = ctx.gradients, None
+        return *(None if one is None else one.mul_(scale.to(one.dtype)) for one in gradients), *([None] * 5)
 
 
 class _Scored:
-    """Rows of a head as they are scored; a tile that holds all rows asked for stays until they descend."""
+    """Rows of a head as they are scored; a tile that holds all rows asked for is kept until they descend."""
 
-    def __init__(self, head: Head, hidden: Tensor, targets: Tensor, entries: int, tile_entries: int) -> None:
+    def __init__(self, head: _Head, hidden: Tensor, targets: Tensor, entries: int, tile_entries: int) -> None:
         self._head, self._hidden, self._targets = head, hidden, targets
         self._sizes = entries, tile_entries
         self._kept: Tensor | None = None
@@ -278,7 +228,7 @@ class _Scored:
         self.likeliest = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
 
     def log_probs_of(self, rows: slice) -> Tensor:
-        for tile in tiles(rows, *self._sizes):
+        for tile in _tiles(rows, *self._sizes):
             self._kept = None  # before the next tile is made
             self._kept, self._log_probs[tile], self.likeliest[tile] = self._head.probabilities(
                 self._hidden[tile], self._targets[tile]
@@ -288,7 +238,7 @@ class _Scored:
         return self._log_probs[rows]
 
     def descend(self, rows: slice, weights: Tensor) -> None:
-        parts = list(tiles(rows, *self._sizes))
+        parts = list(_tiles(rows, *self._sizes))
         for tile in parts:
             if len(parts) > 1:
                 self._kept = None
@@ -298,6 +248,40 @@ class _Scored:
             # entropy = log-sum-exp - mean logit, and log-sum-exp = target's logit - its log-probability
             self.entropy[tile] = -self._log_probs[tile] - excess
         self._kept = None
+
+
+def _slopes(loss: PolicyLoss, log_probs: PairLogProbs, pairs: slice) -> tuple[Tensor, Tensor]:
+    """`loss` of a slice of pairs, shape (pair,), and its derivatives by both log-probabilities, shape (pair, 2)."""
+    with torch.enable_grad():
+        sums = torch.stack([log_probs.chosen, log_probs.rejected], dim=1).detach().requires_grad_()
+        losses = loss(PairLogProbs(*sums.unbind(dim=1)), pairs)
+        if losses.shape != log_probs.chosen.shape:
+            raise ValueError(
+                f"the loss gave shape {tuple(losses.shape)} for {len(sums)} pairs; it must give one number a pair and "
+                "leave the mean to its caller"
+            )
+        (by_sums,) = torch.autograd.grad(losses.sum(), sums)
+    if not bool(torch.isfinite(by_sums).all()):
+        raise ValueError(f"the loss has no finite slope at log-probabilities {sums.tolist()}")
+    return losses.detach(), by_sums
+
+
+def _groups(shapes: Sequence[PairShape], rows: int) -> Iterator[tuple[slice, slice]]:
+    """Consecutive pairs with at most `rows` targets together, or a single larger pair: (pairs, targets) of each."""
+    first = start = stop = 0
+    for index, shape in enumerate(shapes):
+        if index > first and stop + shape.responses - start > rows:
+            yield slice(first, index), slice(start, stop)
+            first, start = index, stop
+        stop += shape.responses
+    yield slice(first, len(shapes)), slice(start, stop)
+
+
+def _tiles(rows: slice, entries: int, tile_entries: int) -> Iterator[slice]:
+    """`rows` in parts whose logits are at most `tile_entries`; a part has one row at least."""
+    step = max(tile_entries // entries, 1)
+    for start in range(rows.start, rows.stop, step):
+        yield slice(start, min(start + step, rows.stop))
 
 
 def _responses(shapes: Sequence[PairShape], device: torch.device) -> Tensor:
