@@ -1,8 +1,11 @@
-"""The causal model inside its wrappers (several devices, compilation, adapters), and what its forward pass takes."""
+"""A causal model handled from outside: the model inside its wrappers, how long a text it takes, its mode for a while.
+
+Wrappers are those of several devices, compilation and adapters.
+"""
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -12,26 +15,28 @@ from transformers import PreTrainedModel
 
 from zephyr_lab.core.packed_rows import rope_fault
 
+NAMES = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "max_sequence_length")
+
 
 def causal_model(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside `model`, adapters in its layers included.
 
     Raises ValueError for adapters that put tokens before every row, and for what holds no transformers model.
     """
-    found = model
-    while not isinstance(found, PreTrainedModel):
-        if hasattr(found, "get_base_model"):  # peft
-            if getattr(found.active_peft_config, "is_prompt_learning", False):
+    inner = model
+    while not isinstance(inner, PreTrainedModel):
+        if hasattr(inner, "get_base_model"):  # peft
+            if getattr(inner.active_peft_config, "is_prompt_learning", False):
                 raise ValueError(
-                    f"{type(found).__name__} puts tokens of its own before every row (prompt learning), so places in a "
+                    f"{type(inner).__name__} puts tokens of its own before every row (prompt learning), so places in a "
                     "row are not those of its ids; take an adapter inside the layers (LoRA, say), or whole logits"
                 )
-            found = found.get_base_model()
-        elif isinstance(inner := getattr(found, "module", getattr(found, "_orig_mod", None)), nn.Module):
-            found = inner
+            inner = inner.get_base_model()
+        elif isinstance(wrapped := getattr(inner, "module", getattr(inner, "_orig_mod", None)), nn.Module):
+            inner = wrapped
         else:
             raise ValueError(f"{type(model).__name__} holds no transformers model: hand over a PreTrainedModel")
-    return found
+    return inner
 
 
 def share_weights(trained: nn.Module, still: nn.Module) -> bool:
@@ -50,30 +55,21 @@ def _named(kind: type[nn.Module]) -> frozenset[str]:
     return frozenset(inspect.signature(kind.forward).parameters)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards each module is in the mode that it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def positions_of(model: PreTrainedModel) -> int | None:
+    """The most tokens of a text that the model is made for; None where its config names no such number."""
+    config = model.config.get_text_config()
+    return next((room for name in NAMES if (room := getattr(config, name, None)) is not None and room > 0), None)
 
 
-@contextmanager
-def instead(module: nn.Module, forward: Any) -> Iterator[None]:
-    """Inside, `forward` runs in the place of the module's own forward pass."""
-    before = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
+def one_by_one(model: nn.Module, longest: int) -> str | None:
+    """Why texts of up to `longest` tokens must not share a batch, or None: rotary embeddings turn by the longest."""
+    return rope_fault(causal_model(model).config.get_text_config(), longest)
+
+
+def require_alike(model: nn.Module, lengths: Sequence[int]) -> None:
+    """Raises ValueError where texts of these lengths, padded to one, would change each other (`one_by_one`)."""
+    if len(set(lengths)) > 1 and (fault := one_by_one(model, max(lengths))) is not None:
+        raise ValueError(f"{fault}; hand {type(causal_model(model)).__name__} one text at a time")
 
 
 @contextmanager
@@ -88,26 +84,31 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = mode
 
 
+def evaluating(model: nn.Module) -> AbstractContextManager[None]:
+    """Evaluation mode inside; afterwards each module is in the mode that it was in."""
+    return in_mode(model, training=False)
+
+
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
     """Inside, no dropout draws anything, whatever the mode; afterwards all is as before.
 
     A policy's answers are drawn without dropout: with it, a ratio to the policy that drew them would not start at 1.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
-    floats = [part for part in model.modules() if isinstance(part.__dict__.get("attention_dropout"), float)]
-    before = [layer.p for layer in layers], [part.attention_dropout for part in floats]
-    for layer in layers:
-        layer.p = 0.0
-    for part in floats:
-        part.attention_dropout = 0.0
+    chances = [(layer, "p") for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
+    chances += [
+        (part, "attention_dropout")
+        for part in model.modules()
+        if isinstance(part.__dict__.get("attention_dropout"), float)
+    ]
+    before = [getattr(part, name) for part, name in chances]
+    for part, name in chances:
+        setattr(part, name, 0.0)
     try:
         yield
     finally:
-        for layer, p in zip(layers, before[0], strict=True):
-            layer.p = p
-        for part, p in zip(floats, before[1], strict=True):
-            part.attention_dropout = p
+        for (part, name), chance in zip(chances, before, strict=True):
+            setattr(part, name, chance)
 
 
 @contextmanager
@@ -117,21 +118,15 @@ def own_random_numbers(device: torch.device) -> Iterator[None]:
         yield
 
 
-NAMES = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "max_sequence_length")
-
-
-def positions_of(model: PreTrainedModel) -> int | None:
-    """The most tokens of a text that the model is made for; None where its config names no such number."""
-    config = model.config.get_text_config()
-    return next((room for name in NAMES if (room := getattr(config, name, None)) is not None and room > 0), None)
-
-
-def require_alike(model: nn.Module, lengths: Sequence[int]) -> None:
-    """Raises ValueError where texts of these lengths, padded to one, would change each other (`one_by_one`)."""
-    if len(set(lengths)) > 1 and (fault := one_by_one(model, max(lengths))) is not None:
-        raise ValueError(f"{fault}; hand {type(causal_model(model)).__name__} one text at a time")
-
-
-def one_by_one(model: nn.Module, longest: int) -> str | None:
-    """Why texts of up to `longest` tokens must not share a batch, or None: rotary embeddings turn by the longest."""
-    return rope_fault(causal_model(model).config.get_text_config(), longest)
+@contextmanager
+def instead(module: nn.Module, forward: Any) -> Iterator[None]:
+    """Inside, `forward` runs in the place of the module's own forward pass."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

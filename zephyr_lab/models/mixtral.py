@@ -1,7 +1,9 @@
 """Mixtral from dense Mistrals: several experts in each layer in place of one feed-forward network.
 
-Every setting that the two architectures fill in differently is carried over (Mixtral's own defaults have another rotary
-base and norm epsilon, and a merge with those computes something else without a word).
+`upcycle` copies one model's; `merge` takes two models as the experts of one mixture, without training, the 2x student
+of KD + DAE (the method of mergekit's mixtures). Every setting that the two architectures fill in differently is carried
+over (Mixtral's own defaults have another rotary base and norm epsilon, and a merge with those computes something else
+without a word).
 """
 
 import copy
@@ -9,14 +11,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    GenerationConfig,
-    MistralConfig,
-    MistralForCausalLM,
-    MixtralConfig,
-    MixtralForCausalLM,
-    PreTrainedConfig,
-)
+from transformers import MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedConfig
+
+from zephyr_lab.models.mistral import generation_config
 
 # Fields of the dense configuration that mean the same in the mixture.
 SAME = (
@@ -53,9 +50,8 @@ def upcycle(
     noise: standard deviation of what each expert weight gets added, relative to that of its own tensor, so that experts
     can grow apart; at 0 the mixture computes exactly what `dense` does, whatever its random routers say.
     """
-    mixture = assemble(
-        [dense] * experts, top=top, shared=dense, routers=_random_routers(dense, experts, router_sd, seed)
-    )
+    routers = random_routers(dense, experts, sd=router_sd, seed=seed)
+    mixture = _assemble([dense] * experts, top=top, shared=dense, routers=routers)
     if noise:
         generator = torch.Generator().manual_seed(seed)
         for name, weights in mixture.named_parameters():
@@ -65,72 +61,27 @@ def upcycle(
     return mixture
 
 
-def assemble(
-    experts: Sequence[MistralForCausalLM], *, top: int, shared: MistralForCausalLM, routers: Sequence[Tensor]
+def merge(
+    first: MistralForCausalLM, second: MistralForCausalLM, *, shared: str, routers: Sequence[Tensor]
 ) -> MixtralForCausalLM:
-    """A mixture with the feed-forward layers of `experts` and all else from `shared`; `routers`: (expert, hidden) each.
+    """The mixture of two models. Both experts serve every token, so a model merged with itself computes what it did.
 
-    Raises ValueError where the models' shapes differ.
+    shared: "first", whose attention, embeddings and norms stay, or "mean" of both models'. routers: (2, hidden) for
+    each layer, from `random_routers` or `hidden_routers`. Raises ValueError where the architectures differ, or for
+    another `shared`.
     """
-    require_same_architecture(*experts, shared)
-    config = mixture_config(shared.config, experts=len(experts), top=top)
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away
-        mixture = MixtralForCausalLM(config).to(shared.dtype).eval()
-    own = dict(mixture.named_parameters())
-    for name, weights in shared.named_parameters():
-        if ".mlp." not in name:
-            own[name].data.copy_(weights.data)
-    for place, layer in enumerate(mixture.model.layers):
-        parts = [expert.model.layers[place].mlp for expert in experts]
-        # Gate first, then up: the order in which transformers cuts the fused weight apart.
-        fused = [torch.cat([part.gate_proj.weight, part.up_proj.weight]) for part in parts]
-        layer.mlp.experts.gate_up_proj.data.copy_(torch.stack(fused).data)
-        layer.mlp.experts.down_proj.data.copy_(torch.stack([part.down_proj.weight for part in parts]).data)
-        layer.mlp.gate.weight.data.copy_(routers[place])
-    ids = {name: getattr(config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    mixture.generation_config = GenerationConfig(**ids)
-    return mixture
+    _require_same_architecture(first, second)
+    if shared not in ("first", "mean"):
+        raise ValueError(f"shared must be 'first' or 'mean', got {shared!r}")
+    common = first if shared == "first" else _mean(first, second)
+    return _assemble([first, second], top=2, shared=common, routers=routers)
 
 
 def random_routers(model: MistralForCausalLM, experts: int, *, sd: float, seed: int) -> list[Tensor]:
     """Router weights for each layer, (expert, hidden) each, drawn from N(0, sd)."""
-    return _random_routers(model, experts, sd, seed)
-
-
-def require_same_architecture(*models: MistralForCausalLM) -> None:
-    """Raises ValueError naming the first field of the configurations in which two of `models` differ."""
-    first, *others = (mixture_config(model.config, experts=2, top=2).to_dict() for model in models)
-    for other in others:
-        unlike = [name for name in SAME if name != "dtype" and first.get(name) != other.get(name)]
-        if unlike:
-            name = unlike[0]
-            raise ValueError(
-                f"the models' {name} differ: {first.get(name)} and {other.get(name)}; one cannot merge them"
-            )
-
-
-def _random_routers(model: nn.Module, experts: int, sd: float, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = (experts, model.config.hidden_size)
     return [sd * torch.randn(shape, generator=generator) for _ in range(model.config.num_hidden_layers)]
-
-
-def merge(
-    first: MistralForCausalLM, second: MistralForCausalLM, *, shared: str, routers: Sequence[Tensor]
-) -> MixtralForCausalLM:
-    """The mixture of both. shared: "first", whose attention, embeddings and norms stay, or "mean" of both models'.
-
-    routers: (2, hidden) for each layer, from `mixtral.random_routers` or `hidden_routers`. Raises ValueError where the
-    architectures differ, or for another `shared`.
-    """
-    require_same_architecture(first, second)
-    if shared == "first":
-        common = first
-    elif shared == "mean":
-        common = _mean(first, second)
-    else:
-        raise ValueError(f"shared must be 'first' or 'mean', got {shared!r}")
-    return assemble([first, second], top=2, shared=common, routers=routers)
 
 
 def hidden_routers(model: MistralForCausalLM, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -144,20 +95,55 @@ def hidden_routers(model: MistralForCausalLM, prompts: Sequence[Sequence[Tensor]
     return [torch.stack(layer) for layer in zip(*means, strict=True)]
 
 
+def _assemble(
+    experts: Sequence[MistralForCausalLM], *, top: int, shared: MistralForCausalLM, routers: Sequence[Tensor]
+) -> MixtralForCausalLM:
+    """A mixture with the feed-forward layers of `experts` and all else from `shared`; `routers`: (expert, hidden)."""
+    config = mixture_config(shared.config, experts=len(experts), top=top)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away
+        mixture = MixtralForCausalLM(config).to(shared.dtype).eval()
+    own = dict(mixture.named_parameters())
+    for name, weights in shared.named_parameters():
+        if ".mlp." not in name:
+            own[name].data.copy_(weights.data)
+    for index, layer in enumerate(mixture.model.layers):
+        parts = [expert.model.layers[index].mlp for expert in experts]
+        # Gate first, then up: the order in which transformers cuts the fused weight apart.
+        fused = [torch.cat([part.gate_proj.weight, part.up_proj.weight]) for part in parts]
+        layer.mlp.experts.gate_up_proj.data.copy_(torch.stack(fused).data)
+        layer.mlp.experts.down_proj.data.copy_(torch.stack([part.down_proj.weight for part in parts]).data)
+        layer.mlp.gate.weight.data.copy_(routers[index])
+    mixture.generation_config = generation_config(config)
+    return mixture
+
+
+def _require_same_architecture(first: MistralForCausalLM, second: MistralForCausalLM) -> None:
+    """Raises ValueError naming the first field of the configurations in which the two models differ."""
+    ours, theirs = (mixture_config(model.config, experts=2, top=2).to_dict() for model in (first, second))
+    for name in SAME:
+        if name != "dtype" and ours.get(name) != theirs.get(name):
+            raise ValueError(
+                f"the models' {name} differ: {ours.get(name)} and {theirs.get(name)}; one cannot merge them"
+            )
+
+
 def _mean_states(model: MistralForCausalLM, texts: Sequence[Tensor], expert: int) -> list[Tensor]:
-    """Of each layer the mean, over all tokens of `texts`, of what its feed-forward part is given, at length 1."""
+    """Of each layer the mean, over all tokens of `texts`, of what its feed-forward part reads, at length 1."""
     if not texts:
         raise ValueError(f"expert {expert} has no prompts, so its router cannot be set from hidden states")
     sums: list[Tensor] = [torch.zeros(model.config.hidden_size) for _ in model.model.layers]
     tokens = sum(ids.shape[1] for ids in texts)
 
-    def adding(place: int):
-        def add(module: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
-            sums[place] += given[0].float().sum(dim=(0, 1)).cpu()
+    def adding_to(total: Tensor):
+        def add(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            total.add_(arguments[0].float().sum(dim=(0, 1)).cpu())
 
         return add
 
-    hooks = [layer.mlp.register_forward_pre_hook(adding(place)) for place, layer in enumerate(model.model.layers)]
+    hooks = [
+        layer.mlp.register_forward_pre_hook(adding_to(total))
+        for layer, total in zip(model.model.layers, sums, strict=True)
+    ]
     try:
         with torch.inference_mode():
             for ids in texts:
@@ -165,7 +151,7 @@ def _mean_states(model: MistralForCausalLM, texts: Sequence[Tensor], expert: int
     finally:
         for hook in hooks:
             hook.remove()
-    return [torch.nn.functional.normalize(total / tokens, dim=0) for total in sums]
+    return [nn.functional.normalize(total / tokens, dim=0) for total in sums]
 
 
 def _mean(first: MistralForCausalLM, second: MistralForCausalLM) -> MistralForCausalLM:
