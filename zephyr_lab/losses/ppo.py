@@ -44,12 +44,12 @@ def generalised_advantages(
     advantages = torch.zeros_like(rewards)
     following = rewards.new_zeros(len(rewards))  # advantage and value of the token after this one
     value_after = torch.zeros_like(following)
-    for place in reversed(range(rewards.shape[1])):
-        delta = rewards[:, place] + discount * value_after - values[:, place]
-        counted = mask[:, place]
+    for token in reversed(range(rewards.shape[1])):
+        delta = rewards[:, token] + discount * value_after - values[:, token]
+        counted = mask[:, token]
         following = torch.where(counted, delta + discount * trace_decay * following, 0.0)
-        value_after = torch.where(counted, values[:, place], 0.0)
-        advantages[:, place] = following
+        value_after = torch.where(counted, values[:, token], 0.0)
+        advantages[:, token] = following
     return advantages
 
 

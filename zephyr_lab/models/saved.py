@@ -23,7 +23,7 @@ REFERENCE = "hub.json"
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
-    The chat template stands inside tokenizer_config.json. Equal weights give equal bytes. What ends an answer in a
+    The chat template is part of tokenizer_config.json. Equal weights give equal bytes. What ends an answer in a
     template of the tokenizer's own is named in the model's configurations first, so that its answers end.
     """
     _name_the_end(model, tokenizer)

@@ -123,16 +123,16 @@ class _Blocked(torch.autograd.Function):
                     if trained:
                         spent.append(student.spend(q.sub_(p), block, for_keys[row]))
                 for_queries.append((shares[row].nonzero().squeeze(1), spent))
-        ctx.made = (for_queries, for_keys.to(keys.dtype)) if trained else None
+        ctx.gradients = (for_queries, for_keys.to(keys.dtype)) if trained else None
         ctx.shape = queries.shape
         return total.to(wide(queries.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.made is None:
+        if ctx.gradients is None:
             raise RuntimeError("the attention loss's gradients are spent by one backward; call the loss again")
-        (for_queries, for_keys), ctx.made = ctx.made, None
+        (for_queries, for_keys), ctx.gradients = ctx.gradients, None
         gradient = gradient.to(for_keys.dtype)
         whole = for_keys.new_zeros(ctx.shape)
         for row, (counted, spent) in enumerate(for_queries):
@@ -161,8 +161,8 @@ class _Side:
     def scores(self, block: _Block) -> Tensor:
         """scale * q k, (head, query, key): one product for each key head, over the queries of its whole group."""
         grouped = self._grouped(block)
-        found = torch.bmm(grouped, self._keys[:, block.keys].transpose(1, 2))
-        return found.view(self._queries.shape[0], len(block.queries), -1)
+        scores = torch.bmm(grouped, self._keys[:, block.keys].transpose(1, 2))
+        return scores.view(self._queries.shape[0], len(block.queries), -1)
 
     def spend(self, slopes: Tensor, block: _Block, for_keys: Tensor) -> Tensor:
         """Adds to the keys' gradient; the gradient of the block's queries, (head, query, dim)."""
@@ -172,8 +172,8 @@ class _Side:
             len(self._keys), -1, self._keys.shape[-1]
         )
         for_keys[:, block.keys].baddbmm_(grouped.transpose(1, 2), weighted)
-        found = torch.bmm(grouped, self._keys[:, block.keys]).view(len(slopes), -1, self._keys.shape[-1])
-        return (found * (self._scale * shares)[:, None]).to(self._queries.dtype)
+        products = torch.bmm(grouped, self._keys[:, block.keys]).view(len(slopes), -1, self._keys.shape[-1])
+        return (products * (self._scale * shares)[:, None]).to(self._queries.dtype)
 
     def _grouped(self, block: _Block) -> Tensor:
         chosen = self._queries[:, block.queries].to(self._keys.dtype) * self._scale

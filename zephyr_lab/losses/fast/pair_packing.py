@@ -1,7 +1,7 @@
 """Preference pairs as one row of tokens without padding: [prompt | chosen | rejected] of each, one after the other.
 
-The prompt stands there once. Positions of the rejected response restart behind the prompt, as those of the chosen do.
-Which token may look at which is `shared_prompt_attention`'s business.
+The prompt is there once. Positions of the rejected response restart after the prompt, as those of the chosen do.
+`shared_prompt_attention` says which token may look at which.
 """
 
 from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ class PackedPairs:
         return torch.tensor(places, device=self.ids.device)
 
     def before_targets(self) -> Places:
-        """Which of the `selected` tokens stands before each target; the last of a prompt does so twice."""
+        """Which of the `selected` tokens comes before each target; the last of a prompt does so twice."""
         places: list[int] = []
         start = 0
         for shape in self.shapes:
