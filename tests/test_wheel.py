@@ -176,6 +176,15 @@ def test_what_needs_a_checkout_says_so_in_one_line(site, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_project_with_notebooks_is_no_checkout(site, tmp_path):
+    # Taken for one, its notebooks would be listed, run and cleaned up after as ours.
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "10_mine.ipynb").touch()
+    for code, _, err in _commands(site, tmp_path, [["list"], ["clean"], ["run", "--explain"]]):
+        assert (code, err.partition(" above")[0]) == (2, "zephyr-lab: no checkout of zephyr_lab")
+
+
 def test_each_command_is_known_to_need_a_checkout_or_not():
     commands = {command.name for typed in (app, scores) for command in typed.registered_commands}
     assert commands == FILES | set(CHECKOUT)
