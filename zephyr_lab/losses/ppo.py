@@ -56,7 +56,7 @@ def generalised_advantages(
 def clipped_surrogate_loss(
     log_probs: AnyScores, old_log_probs: AnyScores, advantages: AnyScores, *, clip: float
 ) -> AnyScores:
-    """-min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), elementwise: PPO eq. 7 with its sign turned.
+    """-min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), elementwise: the negative of PPO's eq. 7.
 
     ratio = pi / pi_old. A step that would push the ratio beyond the band in the direction that A asks for gets no
     gradient. Raises ValueError for a `clip` that is not positive.

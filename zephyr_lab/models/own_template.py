@@ -54,7 +54,7 @@ class Masked:
 
 
 class Unwritable(ValueError):
-    """A dialogue that a chat template cannot write with exact masks; `kind` says why in few words, for an account."""
+    """A dialogue that a chat template cannot write with exact masks; `kind` says why in a few words, to count by."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -116,7 +116,7 @@ class SectionIds:
 
 
 class OwnTemplate:
-    """How a tokenizer's own template writes dialogues. Raises ValueError, in one line, for a template without use."""
+    """How a tokenizer's own template writes dialogues. Raises ValueError, in one line, for one that cannot serve."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer

@@ -21,7 +21,7 @@ def pair(
 ) -> Pairing:
     """Equal numbers unless a map is given (section 2.1: layer i with layer i, head with head).
 
-    Raises ValueError, saying which map is needed, where the two models have unlike numbers and none is given, or a
+    Raises ValueError, saying which map is needed, where the two models' numbers differ and none is given, or a
     map has the wrong length or names what the teacher lacks; and for a model without such numbers.
     """
     return Pairing(
@@ -40,9 +40,9 @@ def require_same_tokenizer(**tokenizers: PreTrainedTokenizerBase) -> None:
     for name, tokenizer in others:
         theirs = tokenizer.get_vocab()
         if ours != theirs:
-            unlike = next(iter(sorted(ours.items() ^ theirs.items())))[0]
+            token = next(iter(sorted(ours.items() ^ theirs.items())))[0]
             raise ValueError(
-                f"{first} and {name} have different tokenizers: {len(ours)} and {len(theirs)} entries, {unlike!r} is "
+                f"{first} and {name} have different tokenizers: {len(ours)} and {len(theirs)} entries, {token!r} is "
                 "not the same in both; distil from a teacher with the student's tokenizer, or train on its own answers"
             )
         if reference.eos_token_id != tokenizer.eos_token_id:
@@ -69,7 +69,7 @@ def require_same_turns(**tokenizers: PreTrainedTokenizerBase) -> None:
 
 
 def require_same_vocabulary(**configs: PretrainedConfig) -> None:
-    """Raises ValueError naming two models (by keyword) whose output layers have unlike sizes."""
+    """Raises ValueError naming two models (by keyword) whose output layers differ in size."""
     (first, reference), *others = configs.items()
     ours = reference.get_text_config().vocab_size
     for name, config in others:

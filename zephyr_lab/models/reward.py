@@ -15,8 +15,8 @@ from zephyr_lab.models.causal import one_by_one
 def from_causal(folder: Path, *, pad_id: int | None) -> PreTrainedModel:
     """The model in `folder` with a reward head of zeros, in float32 on the CPU: every reward is 0, no pair decided.
 
-    `pad_id`: the id that stands for padding in batches of the library's own; the reward is read off the last token
-    that is none. None where the trainer names it.
+    `pad_id`: the id of padding in batches of the library's own; the reward is read off the last token that is not
+    padding. None where the trainer names it.
     """
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=1, local_files_only=True, dtype=torch.float32

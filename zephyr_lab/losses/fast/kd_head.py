@@ -1,7 +1,7 @@
 """KD's prediction loss and cross-entropy from the hidden states of both models, in one pass over their output heads.
 
 Kothari et al. 2024, arXiv 2406.19112, equation (2), and the code's mixture with cross-entropy. Exactly `losses.kd` on
-whole logits (tested), without any: a tile of rows of logits is computed, valued, replaced by its gradient and spent on
+whole logits (tested), without any: a tile of rows of logits is computed, valued, replaced by its gradient and added to
 the gradients of hidden states and head. That takes as many matrix products as autograd does.
 """
 

@@ -112,7 +112,7 @@ def from_padded(ids: TokenIds, attention_mask: TokenIds, completion_mask: TokenI
     """A batch as TRL's DataCollatorForPreference makes it, chosen rows above rejected rows, as one row without padding.
 
     `attention_mask` is 1 on tokens, `completion_mask` on those of responses. The row is on the device of `ids`. Raises
-    ValueError where the two rows of a pair have unlike prompts: truncation from the left makes such.
+    ValueError where the two rows of a pair have different prompts, as after truncation from the left.
     """
     rows = [row[kept] for row, kept in zip(ids, attention_mask.bool(), strict=True)]
     prompts = (attention_mask.sum(dim=1) - completion_mask.sum(dim=1)).tolist()

@@ -80,8 +80,8 @@ def _before_head(model: nn.Module, packed: PackedPairs) -> tuple[Tensor, nn.Line
 def require_exact(model: nn.Module) -> nn.Module:
     """The causal language model in `model`, after the first call's trial of the shared prompt against plain rows.
 
-    `pair_log_probs` and `loss` call it; call it yourself before a model's `forward` is wrapped, whose wrapper the trial
-    would enter a second time. Raises ValueError for a model that the shared prompt is not exact for.
+    `pair_log_probs` and `loss` call it; call it yourself before a model's `forward` is wrapped: the trial would
+    enter the wrapper a second time. Raises ValueError for a model that the shared prompt is not exact for.
     """
     causal = require_supported(model)
     if causal not in _tried:

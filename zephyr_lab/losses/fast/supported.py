@@ -25,7 +25,7 @@ _steady: WeakSet[nn.Module] = WeakSet()
 
 
 def require_supported(model: nn.Module) -> nn.Module:
-    """The causal language model inside `model`, which may carry adapters. Raises ValueError naming what is in the way.
+    """The causal language model inside `model`, which may carry adapters. Raises ValueError naming what prevents it.
 
     Supported as they are: a bias in the head, a head tied to the embeddings, adapters below the head.
     """
@@ -58,7 +58,7 @@ def require_lengths(model: nn.Module, longest: int) -> None:
 
 
 def output_head(model: nn.Module) -> nn.Module:
-    """The layer that makes the logits; of a head that peft keeps whole beside the first one, that which is active."""
+    """The layer that makes the logits; where peft keeps a second head beside the first, the active one."""
     head = model.get_output_embeddings()
     if not hasattr(head, "modules_to_save"):
         return head
