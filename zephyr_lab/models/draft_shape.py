@@ -49,9 +49,19 @@ class DraftShape:
             )
 
     @property
+    def attention(self) -> int:
+        """Parameters of the four attention maps, which have no biases."""
+        return 2 * self.hidden * self.head_size * (self.heads + self.kv_heads)
+
+    @property
     def fc(self) -> int:
         """Parameters of the map from [embedding; feature] to the layer's input, with its bias."""
         return 2 * self.hidden * self.hidden + self.hidden
+
+    @property
+    def shared(self) -> int:
+        """Parameters of the shared experts."""
+        return 3 * self.hidden * self.shared_width * self.shared_experts
 
     @property
     def private(self) -> int:
@@ -66,10 +76,8 @@ class DraftShape:
     @property
     def own(self) -> int:
         """All parameters of the draft but the embedding; the head is the target's."""
-        attention = 2 * self.hidden * self.head_size * (self.heads + self.kv_heads)  # four maps without biases
-        shared = 3 * self.hidden * self.shared_width * self.shared_experts
         router = self.hidden * self.shared_experts if self.routers else 0
-        return attention + self.fc + self.hidden + shared + router + self.private
+        return self.attention + self.fc + self.hidden + self.shared + router + self.private
 
     @property
     def with_full_private_width(self) -> "DraftShape":

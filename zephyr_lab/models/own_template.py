@@ -345,15 +345,6 @@ class OwnTemplate:
         return [list(ids) for ids in self._tokenizer([*texts], add_special_tokens=False)["input_ids"]] if texts else []
 
 
-def serves(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether dialogues can be written in the tokenizer's own template."""
-    try:
-        OwnTemplate(tokenizer)
-    except ValueError:
-        return False
-    return True
-
-
 def ids_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What the tokenizer puts before a text by itself: [BOS] for Llama and Mistral, [] for most byte-level ones."""
     whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
