@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from benchmarks import harness, naive_kd
 from benchmarks.models import mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
-from zephyr_lab.losses.fast.fused_head import mean_of_tokens
+from zephyr_lab.losses.fast.kd_head import mean_of_tokens
 from zephyr_lab.methods.lean_kd import both_passes
 from zephyr_lab.models.pairing import pair
 

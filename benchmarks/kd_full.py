@@ -9,7 +9,7 @@ from benchmarks.attn_kd import eager
 from benchmarks.models import head_products, layer_products, mistral
 from benchmarks.report import Gate, Report, Row, seconds_ratio
 from zephyr_lab.losses import kd
-from zephyr_lab.losses.fast.fused_head import mean_of_tokens
+from zephyr_lab.losses.fast.kd_head import mean_of_tokens
 from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head
 from zephyr_lab.models.pairing import pair
 

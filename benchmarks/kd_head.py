@@ -8,8 +8,7 @@ from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 from benchmarks import harness, naive_kd
 from benchmarks.models import HIDDEN, head_products
 from benchmarks.report import Gate, Report, Row, seconds_ratio
-from zephyr_lab.losses.fast.fused_head import LinearHead
-from zephyr_lab.losses.fast.kd_head import kd_head_losses
+from zephyr_lab.losses.fast.kd_head import LinearHead, kd_head_losses
 
 OURS, NAIVE, TRL = "ours", "whole logits (kd-dae)", "TRL chunked"
 ROUNDS = 3

@@ -165,6 +165,22 @@ def test_rooms_without_torch_load_none():
     assert loaded_by(statement, TORCH) == set()
 
 
+def test_losses_load_torch_and_jaxtyping_alone():
+    # Also the fast ones, which run inside transformers' models: whoever has such a model has loaded it already.
+    modules = [module for module in own_modules() if package(module) == "losses"]
+    assert "zephyr_lab.losses.dpo" in modules and "zephyr_lab.losses.fast.shared_prompt" in modules
+    code = """
+import importlib, sys
+import torch, jaxtyping
+before = set(sys.modules)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*{name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names - {"zephyr_lab"})
+"""
+    finished = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, timeout=120)
+    assert (finished.returncode, finished.stdout.split()) == (0, []), finished.stderr
+
+
 def test_nothing_else_in_core_imports_shapes():
     # The run store computes keys in processes that must not pay for torch.
     graph = imports()

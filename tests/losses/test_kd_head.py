@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from zephyr_lab.losses import kd
-from zephyr_lab.losses.fast import fused_head, kd_head
-from zephyr_lab.losses.fast.fused_head import LinearHead
-from zephyr_lab.losses.fast.kd_head import kd_head_losses
+from zephyr_lab.losses.fast import kd_head
+from zephyr_lab.losses.fast.kd_head import LinearHead, kd_head_losses
 
 
 def random(seed, *shape):
@@ -60,9 +59,9 @@ class Case:
 def test_value_and_gradients_are_those_of_whole_logits(seed, tokens, entries, bias, kd_weight, temperature, tile):
     case = Case(seed, tokens=tokens, entries=entries, bias=bias)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_head, "CPU_TILE", tile)
-        patch.setattr(fused_head, "CPU_BLOCK", tile // 2)
-        patch.setattr(fused_head, "CPU_ENTRIES", 4)
+        patch.setattr(kd_head, "CPU_TILE", tile)
+        patch.setattr(kd_head, "CPU_BLOCK", tile // 2)
+        patch.setattr(kd_head, "CPU_ENTRIES", 4)
         found = case.losses(kd_weight, 1 - kd_weight, temperature)
     expected = case.plain(kd_weight, 1 - kd_weight, temperature)
     assert torch.allclose(torch.stack(found[:3]), torch.stack(expected), atol=1e-12)
@@ -139,8 +138,8 @@ def test_the_two_means_are_those_of_whole_scores():
     counted = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     scores = random(3, 3, 4)
     for shares, mean in (
-        (fused_head.mean_of_tokens, kd.mean_of_tokens),
-        (fused_head.mean_of_sequences, kd.mean_of_sequences),
+        (kd_head.mean_of_tokens, kd.mean_of_tokens),
+        (kd_head.mean_of_sequences, kd.mean_of_sequences),
     ):
         assert (scores[counted] * shares(counted)).sum().item() == pytest.approx(mean(scores, counted).item())
 

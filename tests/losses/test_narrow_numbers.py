@@ -23,8 +23,7 @@ from zephyr_lab.losses import (
     simpo,
 )
 from zephyr_lab.losses.kto import ResponseLogProbs
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 
 ENTRIES = 32000
 

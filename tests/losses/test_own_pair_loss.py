@@ -8,8 +8,7 @@ import torch
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.fast import pair_losses
 from zephyr_lab.losses.fast.pair_losses import as_pair_loss
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 
 
 def pairs(chosen, rejected):

@@ -15,7 +15,7 @@ from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import kd
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
 from zephyr_lab.models import saved
-from zephyr_lab.models.attention_maps import whole_maps
+from zephyr_lab.models.attention import whole_maps
 from zephyr_lab.models.pairing import Pairing
 from zephyr_lab.models.tokenizer import train
 from zephyr_lab.world import corpus

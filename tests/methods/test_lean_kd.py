@@ -10,12 +10,12 @@ from tiny_models import small_model
 from zephyr_lab.losses import kd
 from zephyr_lab.losses.attention_kd import attention_kl, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.losses.fast.fused_head import mean_of_tokens
+from zephyr_lab.losses.fast.kd_head import mean_of_tokens
 from zephyr_lab.methods.lean_kd import _ends_by_token, both_passes, last_hidden, lean_kd_losses, linear_head
 from zephyr_lab.models import pairing
-from zephyr_lab.models.attention_maps import whole_maps
+from zephyr_lab.models.attention import whole_maps
+from zephyr_lab.models.causal import causal_model
 from zephyr_lab.models.logits import body_of, last_hidden_states
-from zephyr_lab.models.wrapped import causal_model
 
 IDS = torch.arange(5, 21).view(2, 8)
 ANSWERS = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]], dtype=torch.bool)  # two turns, one

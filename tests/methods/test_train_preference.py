@@ -12,8 +12,7 @@ import plain_steps
 from plain_steps import FAMILIES, ONE_STEP, PAIRS, examples, small
 from tiny_models import small_tokenizer
 from zephyr_lab.losses.fast import pair_losses
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 from zephyr_lab.methods.preference import KTO, train_kto, train_preference
 
 train = partial(train_preference, **ONE_STEP)

@@ -15,8 +15,7 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.losses.cdpo import cdpo_loss
 from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
 from zephyr_lab.losses.orpo import odds_ratio_loss, orpo_loss
 from zephyr_lab.losses.simpo import simpo_loss
 

@@ -6,7 +6,7 @@ import torch
 from tiny_models import small_model
 from zephyr_lab.losses.attention_kd import attention_map
 from zephyr_lab.models import mixtral
-from zephyr_lab.models.attention_maps import listening, whole_maps
+from zephyr_lab.models.attention import listening, whole_maps
 
 IDS = torch.randint(6, 600, (3, 24), generator=torch.Generator().manual_seed(0))
 

@@ -7,7 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from tiny_models import small_model
 from zephyr_lab.losses.attention_kd import attention_map
-from zephyr_lab.models.attention_tap import tapping
+from zephyr_lab.models.attention import tapping
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
@@ -41,7 +41,7 @@ def test_the_model_is_as_it_was_afterwards():
     before = model.config._attn_implementation
     tapped(model)
     assert model.config._attn_implementation == before
-    assert not any(hasattr(module, "attention_tap") for module in model.modules())
+    assert not any(hasattr(module, "attention_listener") for module in model.modules())
 
 
 def test_dropout_in_attention_is_refused_in_training_alone():

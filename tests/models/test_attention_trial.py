@@ -8,9 +8,7 @@ import torch
 from model_families import all_models, family_model
 from tiny_models import small_model
 from zephyr_lab.losses.attention_kd import attention_map
-from zephyr_lab.models.attention_maps import listening
-from zephyr_lab.models.attention_tap import tapping
-from zephyr_lab.models.attention_trial import require_maps, require_windows
+from zephyr_lab.models.attention import listening, require_maps, require_windows, tapping
 
 IDS = torch.randint(3, 200, (2, 9), generator=torch.Generator().manual_seed(0))
 PADDED = torch.ones_like(IDS)

@@ -7,9 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from model_families import all_models, family_model
 from tiny_models import small_model
-from zephyr_lab.models.logits import body_of, last_hidden_states, logits_of
-from zephyr_lab.models.plain_head import plain_head
-from zephyr_lab.models.wrapped import accepted
+from zephyr_lab.models.causal import accepted
+from zephyr_lab.models.logits import body_of, last_hidden_states, logits_of, plain_head
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 11, 3, 4]])
 # scaled, capped or put through layers of its own; and OPT, whose body the forward pass goes around

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.models import mixtral, saved
-from zephyr_lab.models.merge import hidden_routers, merge
+from zephyr_lab.models.mixtral import hidden_routers, merge
 
 IDS = torch.randint(6, 600, (2, 40), generator=torch.Generator().manual_seed(0))
 

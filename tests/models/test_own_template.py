@@ -152,7 +152,7 @@ LATE_SYSTEM = (
     "template, dialogue, told",
     [
         (TEMPLATES["gemma"], [SYSTEM, *ONE], r"refused by the chat template \(System role not supported\)"),
-        (LATE_SYSTEM, [SYSTEM, *ONE], "rewritten by the chat template: what stands before answer 2 is another text"),
+        (LATE_SYSTEM, [SYSTEM, *ONE], "rewritten by the chat template: the text before answer 2 is another one"),
     ],
 )
 def test_a_dialogue_that_a_template_cannot_write_is_refused_by_number(template, dialogue, told):

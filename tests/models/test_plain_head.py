@@ -7,7 +7,7 @@ from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from tiny_models import small_model
-from zephyr_lab.models.plain_head import plain_head
+from zephyr_lab.models.logits import plain_head
 
 SIZES = {
     "vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,

@@ -111,7 +111,7 @@ def test_too_few_entries_for_the_characters_are_refused():
 
 
 def test_a_lone_surrogate_is_refused_with_its_place(tokenizer):
-    with pytest.raises(ValueError, match="at place 2"):
+    with pytest.raises(ValueError, match="at character 2"):
         ids_of(tokenizer, "ab\ud800")
 
 

@@ -6,10 +6,12 @@ Nothing here creates a folder; the writer of a file does.
 import os
 from pathlib import Path
 
+CHECKOUT = ("pyproject.toml", "notebooks", "papers/items.toml")
+
 
 def project_root() -> Path:
     """The checkout: `ZEPHYR_LAB_ROOT`, else the nearest folder above the working directory, else above
-    this package, that holds `pyproject.toml` and `notebooks/`.
+    this package, that holds `pyproject.toml`, `notebooks/` and `papers/items.toml` (many a project has the first two).
 
     Raises FileNotFoundError where there is none (an installed package used far from a checkout).
     """
@@ -19,10 +21,10 @@ def project_root() -> Path:
     starts = [Path.cwd(), Path(__file__).resolve().parent]
     for start in starts:
         for folder in [start, *start.parents]:
-            if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
+            if all((folder / name).exists() for name in CHECKOUT):
                 return folder
     raise FileNotFoundError(
-        "no checkout of zephyr_lab above this folder (looked for pyproject.toml beside notebooks/); "
+        f"no checkout of zephyr_lab above this folder (looked for {', '.join(CHECKOUT)}); "
         "run the command inside a clone or set ZEPHYR_LAB_ROOT"
     )
 

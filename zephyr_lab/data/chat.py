@@ -21,8 +21,7 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.data.splits import Prompt
-from zephyr_lab.models.own_template import Message, OwnTemplate, Unwritable
-from zephyr_lab.models.sections import SectionIds, Stretch, ids_before
+from zephyr_lab.models.own_template import Message, OwnTemplate, SectionIds, Stretch, Unwritable, ids_before
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, ROLES, writes_zephyrs_turns
 
 Read = TypeVar("Read")

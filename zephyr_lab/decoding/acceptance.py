@@ -16,8 +16,7 @@ from transformers import PreTrainedModel
 
 from zephyr_lab.decoding.cached_steps import require_still
 from zephyr_lab.decoding.drafting import Draft, require_pair
-from zephyr_lab.models.draft import FeatureDraft
-from zephyr_lab.models.draft_unrolled import unrolled
+from zephyr_lab.models.draft import FeatureDraft, unrolled
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.scoring import acceptance_length
 

@@ -15,10 +15,9 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
-from zephyr_lab.models.context import one_by_one
+from zephyr_lab.models.causal import in_mode, one_by_one
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
 from zephyr_lab.models.logits import last_hidden_states, logits_of
-from zephyr_lab.models.modes import in_mode
 
 SLOW_PATH = "decode it without a draft (transformers' generate, or zephyr_lab.decoding.sampling)"
 # Errors of logits, over the largest, that rounding may make.

@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from zephyr_lab.core.shapes import TokenIds, TokenMask
 from zephyr_lab.decoding.choice import choose
-from zephyr_lab.models.context import one_by_one, positions_of
+from zephyr_lab.models.causal import one_by_one, positions_of
 
 ROWS_AT_ONCE = 128
 

@@ -17,7 +17,7 @@ from zephyr_lab.decoding.cached_steps import CausalSteps, Output, require_still
 from zephyr_lab.decoding.drafting import Draft, Drafter, Plan, require_pair
 from zephyr_lab.decoding.sampling import left_padded, positions, stop_tokens
 from zephyr_lab.decoding.verification import ROOT, Proposal, Verdict
-from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.causal import positions_of
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.logits import body_of
 

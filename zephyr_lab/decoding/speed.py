@@ -16,7 +16,7 @@ from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, FeatureSt
 from zephyr_lab.decoding.drafting import Draft, Plan
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import SAMPLING, speculate
-from zephyr_lab.models.context import positions_of
+from zephyr_lab.models.causal import positions_of
 from zephyr_lab.models.draft import FeatureDraft
 
 WARM_UP = 3

@@ -118,7 +118,7 @@ class KDLab(Laboratory):
         return self._arm("upcycled mixture", of, changes)
 
     def merged(self, first: Arm, second: Arm, *, prompts: tuple[Rows, Rows] | None = None, **changes: Any) -> Arm:
-        """A mixture of two dense models (`models.merge.merge`): the 2x student. Two copies of one model have equal
+        """A mixture of two dense models (`models.mixtral.merge`): the 2x student. Two copies of one model have equal
         gradients and stay one.
 
         prompts: dialogues of the first model and of the second, which router="hidden" alone needs (random and

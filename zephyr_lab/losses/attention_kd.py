@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from zephyr_lab.core.shapes import at_least_float32, require_same_shape
-from zephyr_lab.losses.map_shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TeacherMaps, TokenScores
+from zephyr_lab.losses.shapes import Allowed, AttentionMaps, HeadScores, Keys, Queries, TeacherMaps, TokenScores
 
 
 def attention_map(queries: Queries, keys: Keys, allowed: Allowed, *, scale: float) -> AttentionMaps:
@@ -21,7 +21,7 @@ def attention_map(queries: Queries, keys: Keys, allowed: Allowed, *, scale: floa
     keys = at_least_float32(keys).repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     scores = scale * queries @ keys.transpose(2, 3)
     weights = scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
-    return torch.where(allowed, weights, 0.0)  # also turns the not-a-number rows of blind queries into zeros
+    return torch.where(allowed, weights, 0.0)  # also turns the NaN rows of queries that see nothing into zeros
 
 
 def attention_kl(student: AttentionMaps, teacher: TeacherMaps, allowed: Allowed) -> HeadScores:
@@ -33,7 +33,7 @@ def attention_kl(student: AttentionMaps, teacher: TeacherMaps, allowed: Allowed)
     require_same_shape(student=student, teacher=teacher)
     student, teacher = at_least_float32(student), at_least_float32(teacher.detach())
     counted = allowed & (teacher > 0)
-    # Logarithms of 1 where nothing is counted: a gradient through log 0 would be no number, even times zero.
+    # Logarithms of 1 where nothing is counted: a gradient through log 0 would be NaN, even times zero.
     ratio = torch.where(counted, teacher, 1.0).log() - torch.where(counted, student, 1.0).log()
     return torch.where(counted, teacher * ratio, 0.0).sum(dim=-1)
 

@@ -15,7 +15,7 @@ def cdpo_loss(policy: PairLogProbs, reference: PairLogProbs, *, beta: float, lab
 
     (1 - e) * -log sigmoid(m) + e * -log sigmoid(-m) with DPO's margin m (eq. 3 of the note); 0 gives DPO. One pair
     alone is at its minimum at m = log((1 - e) / e). It does not undo noise: it is what DPO does on pairs of which the
-    share e is turned round. Raises ValueError for a `label_smoothing` outside [0, 0.5).
+    share e is flipped. Raises ValueError for a `label_smoothing` outside [0, 0.5).
     """
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing must be in [0, 0.5), got {label_smoothing} (a share of wrong labels)")

@@ -8,7 +8,7 @@ import torch
 
 from zephyr_lab.core.shapes import Logits, TokenMask, require_same_shape
 from zephyr_lab.losses.kd import forward_kl, mean_of_sequences
-from zephyr_lab.losses.map_shapes import RowFlags, Scalar, TeacherLogits, TokenScores
+from zephyr_lab.losses.shapes import RowFlags, Scalar, TeacherLogits, TokenScores
 
 
 def dae_scores(

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from zephyr_lab.core.shapes import Logits, TokenMask, at_least_float32, require_same_shape
-from zephyr_lab.losses.map_shapes import Scalar, TeacherLogits, TokenScores
+from zephyr_lab.losses.shapes import Scalar, TeacherLogits, TokenScores
 
 
 def forward_kl(student: Logits, teacher: TeacherLogits, *, temperature: float) -> TokenScores:
     """KL(teacher, student) of the next token at each position in nats (eq. 2), shape (row, position).
 
     The paper has no temperature (1); its code divides both models' logits by it. Not masked and not averaged.
-    Raises ValueError where the shapes differ, vocabularies of unlike size included.
+    Raises ValueError where the shapes differ, vocabularies of different sizes included.
     """
     log_student, log_teacher = _log_probs(student, teacher, temperature)
     return _relative_entropy(log_teacher, log_student)
@@ -68,7 +68,7 @@ def kd_loss(
 ) -> Scalar:
     """The weighted sum of the three losses (eq. 5: weights 1, 1 and 0).
 
-    A loss of weight 0 drops out altogether: one that is only logged cannot make the trained loss infinite or no number.
+    A loss of weight 0 drops out altogether: one that is only logged cannot make the trained loss infinite or NaN.
     """
     parts = ((prediction_weight, prediction), (attention_weight, attention), (ce_weight, cross_entropy))
     return torch.stack([weight * loss for weight, loss in parts if weight]).sum()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from zephyr_lab.core.shapes import at_least_float32, require_same_shape
-from zephyr_lab.losses.rollout_shapes import AnyScores, Distribution
+from zephyr_lab.losses.shapes import AnyScores, Distribution
 
 
 def k1(policy: AnyScores, reference: AnyScores) -> AnyScores:

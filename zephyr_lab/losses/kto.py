@@ -6,13 +6,9 @@ Ethayarajh et al. 2024, arXiv 2402.01306. Summed log-probabilities come in, loss
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from zephyr_lab.core.shapes import RowNumbers, at_least_float32, require_same_shape
-
-RowMarks = Bool[Tensor, " row"]
-Scalar = Float[Tensor, ""]
+from zephyr_lab.losses.shapes import RowFlags, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class ResponseLogProbs:
 
 def kto_loss(
     responses: ResponseLogProbs,
-    desirable: RowMarks,
+    desirable: RowFlags,
     reference_point: Scalar,
     *,
     beta: float,

@@ -10,8 +10,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from zephyr_lab.core.shapes import PairScores
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
 
 
 def orpo_loss(policy: PairLogProbs, lengths: PairLengths, *, weight: float) -> PairScores:

@@ -9,7 +9,7 @@ import torch
 
 from zephyr_lab.core.shapes import RowNumbers, require_same_shape
 from zephyr_lab.losses.kl_estimators import k1
-from zephyr_lab.losses.rollout_shapes import GroupRewards
+from zephyr_lab.losses.shapes import GroupRewards
 
 
 def reinforce_loss(log_probs: RowNumbers, advantages: RowNumbers) -> RowNumbers:

@@ -8,17 +8,12 @@ import torch
 
 from zephyr_lab.core.shapes import RowNumbers, at_least_float32, require_same_shape
 from zephyr_lab.losses.kl_estimators import k1
-from zephyr_lab.losses.rollout_shapes import AnswerMask, AnyScores, TokenScores
+from zephyr_lab.losses.shapes import AnswerMask, AnswerScores, AnyScores
 
 
 def token_rewards(
-    scores: RowNumbers,
-    log_probs: TokenScores,
-    reference_log_probs: TokenScores,
-    mask: AnswerMask,
-    *,
-    beta: float,
-) -> TokenScores:
+    scores: RowNumbers, log_probs: AnswerScores, reference_log_probs: AnswerScores, mask: AnswerMask, *, beta: float
+) -> AnswerScores:
     """-beta * (log pi - log pi_ref) of each token, the answer's score added at its last one, shape (row, token).
 
     Ziegler et al. 2019, eq. 2, spread over the tokens; a row's sum is score - beta * (its summed log-ratio). 0 on
@@ -35,8 +30,8 @@ def token_rewards(
 
 
 def generalised_advantages(
-    rewards: TokenScores, values: TokenScores, mask: AnswerMask, *, discount: float, trace_decay: float
-) -> TokenScores:
+    rewards: AnswerScores, values: AnswerScores, mask: AnswerMask, *, discount: float, trace_decay: float
+) -> AnswerScores:
     """GAE(discount, trace_decay) of each token (GAE paper eq. 16), shape (row, token); 0 on padding.
 
     delta_t = r_t + discount * V_{t+1} - V_t, with V = 0 after the last token; the advantage is the sum of
@@ -49,19 +44,19 @@ def generalised_advantages(
     advantages = torch.zeros_like(rewards)
     following = rewards.new_zeros(len(rewards))  # advantage and value of the token after this one
     value_after = torch.zeros_like(following)
-    for place in reversed(range(rewards.shape[1])):
-        delta = rewards[:, place] + discount * value_after - values[:, place]
-        counted = mask[:, place]
+    for token in reversed(range(rewards.shape[1])):
+        delta = rewards[:, token] + discount * value_after - values[:, token]
+        counted = mask[:, token]
         following = torch.where(counted, delta + discount * trace_decay * following, 0.0)
-        value_after = torch.where(counted, values[:, place], 0.0)
-        advantages[:, place] = following
+        value_after = torch.where(counted, values[:, token], 0.0)
+        advantages[:, token] = following
     return advantages
 
 
 def clipped_surrogate_loss(
     log_probs: AnyScores, old_log_probs: AnyScores, advantages: AnyScores, *, clip: float
 ) -> AnyScores:
-    """-min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), elementwise: PPO eq. 7 with its sign turned.
+    """-min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), elementwise: the negative of PPO's eq. 7.
 
     ratio = pi / pi_old. A step that would push the ratio beyond the band in the direction that A asks for gets no
     gradient. Raises ValueError for a `clip` that is not positive.
@@ -91,7 +86,7 @@ def clipped_value_loss(values: AnyScores, old_values: AnyScores, returns: AnySco
     return torch.maximum(value_loss(values, returns), value_loss(held, returns))
 
 
-def whitened(scores: TokenScores, mask: AnswerMask) -> TokenScores:
+def whitened(scores: AnswerScores, mask: AnswerMask) -> AnswerScores:
     """`scores` with mean 0 and standard deviation 1 over the counted tokens (division by their number); 0 elsewhere.
 
     Scores that are all equal come out as 0.

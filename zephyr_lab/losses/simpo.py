@@ -6,8 +6,7 @@ Meng et al. 2024, arXiv 2405.14734. Summed log-probabilities come in together wi
 from torch.nn.functional import logsigmoid
 
 from zephyr_lab.core.shapes import PairScores
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
 
 
 def simpo_loss(policy: PairLogProbs, lengths: PairLengths, *, beta: float, gamma: float) -> PairScores:

@@ -26,8 +26,7 @@ from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 from zephyr_lab.core.settings import of_type
 from zephyr_lab.methods import checkpoints as checkpoints_of
-from zephyr_lab.models.context import positions_of
-from zephyr_lab.models.wrapped import causal_model
+from zephyr_lab.models.causal import causal_model, positions_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)

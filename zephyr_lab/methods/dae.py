@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.dae import sum_of_group_means
-from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_sequences
+from zephyr_lab.losses.fast.kd_head import LinearHead, mean_of_sequences
 from zephyr_lab.methods import distillation, trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation import Twins
@@ -34,8 +34,8 @@ from zephyr_lab.methods.lean_dae import Teacher, Text, counted_hidden, lean_dae_
 from zephyr_lab.methods.lean_kd import linear_head, spread
 from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.dae import DAE
+from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.packed_attention import require_lengths
-from zephyr_lab.models.wrapped import evaluating
 
 GENERAL, EXPERT = "general", "expert"
 BOTH = (True, False)

@@ -19,16 +19,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses import kd as plain
-from zephyr_lab.losses.fast import fused_head, kd_head
+from zephyr_lab.losses.fast import kd_head
 from zephyr_lab.methods import stack_muon, trl_adapters
 from zephyr_lab.methods.calling import device_of, require_fit, require_trainable
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
 from zephyr_lab.methods.lean_kd import spread
 from zephyr_lab.methods.recipes.kd import Distillation
 from zephyr_lab.models import pairing, saved
-from zephyr_lab.models.modes import own_random_numbers
+from zephyr_lab.models.causal import own_random_numbers, share_weights
 from zephyr_lab.models.packed_attention import require_apart
-from zephyr_lab.models.wrapped import share_weights
 
 TRAIN, TEST = "train", "test"
 
@@ -47,8 +46,8 @@ DIVERGENCES = {
     "reverse": Twins(plain.reverse_kl, kd_head.reverse_kl),
 }
 MEANS = {
-    "sequences": Twins(plain.mean_of_sequences, fused_head.mean_of_sequences),
-    "tokens": Twins(plain.mean_of_tokens, fused_head.mean_of_tokens),
+    "sequences": Twins(plain.mean_of_sequences, kd_head.mean_of_sequences),
+    "tokens": Twins(plain.mean_of_tokens, kd_head.mean_of_tokens),
 }
 
 

@@ -39,7 +39,7 @@ from zephyr_lab.methods.pair_trainer import PairLossTrainer
 from zephyr_lab.methods.plain_pairs import PlainPairTrainer
 from zephyr_lab.methods.recipes.dpo import DPO
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
-from zephyr_lab.models.modes import in_mode, without_dropout
+from zephyr_lab.models.causal import in_mode, without_dropout
 
 LEAN = "lean: each pair's prompt is computed once"
 # Two forward passes of equal weights differ by the order of their sums: in float32, and under bfloat16 autocast.

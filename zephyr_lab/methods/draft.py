@@ -26,9 +26,9 @@ from zephyr_lab.methods.draft_loss import MicroBatch
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.recipes.draft import DraftTraining
 from zephyr_lab.models import draft as feature_draft
+from zephyr_lab.models.causal import causal_model, evaluating
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import Draft
-from zephyr_lab.models.wrapped import causal_model, evaluating
 
 PATH = "plain: the loss needs the whole distributions of draft and target, at the answers' places alone"
 

@@ -16,7 +16,7 @@ from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.methods.examples import PairExample
-from zephyr_lab.models.context import one_by_one, require_alike
+from zephyr_lab.models.causal import one_by_one, require_alike
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 
 

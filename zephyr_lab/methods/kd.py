@@ -22,7 +22,7 @@ from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_tokens
+from zephyr_lab.losses.fast.kd_head import LinearHead, mean_of_tokens
 from zephyr_lab.methods import distillation, trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
@@ -30,9 +30,9 @@ from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examp
 from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head, spread
 from zephyr_lab.methods.recipes.kd import KD
 from zephyr_lab.models import pairing
-from zephyr_lab.models.attention_maps import LayerAttention, listening
+from zephyr_lab.models.attention import LayerAttention, listening
+from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.pairing import Pairing
-from zephyr_lab.models.wrapped import evaluating
 
 
 @dataclass(frozen=True, slots=True)

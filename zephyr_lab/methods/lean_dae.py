@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead
-from zephyr_lab.losses.fast.kd_head import Divergence, forward_kl, kd_head_losses
-from zephyr_lab.losses.map_shapes import Scalar
+from zephyr_lab.losses.fast.kd_head import Divergence, Hidden, LinearHead, forward_kl, kd_head_losses
+from zephyr_lab.losses.shapes import Scalar
 from zephyr_lab.methods.lean_kd import last_hidden, try_out
+from zephyr_lab.models.causal import causal_model
 from zephyr_lab.models.packed_attention import packed, packed_row
-from zephyr_lab.models.wrapped import causal_model
 
 
 @dataclass(frozen=True, slots=True)

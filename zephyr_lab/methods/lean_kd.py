@@ -17,15 +17,13 @@ from torch.utils.hooks import RemovableHandle
 
 from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses.fast.attention_blocks import Sight, attention_kl_sum, sight
-from zephyr_lab.losses.fast.fused_head import Hidden, LinearHead, TokenShares
-from zephyr_lab.losses.fast.kd_head import Divergence, forward_kl, kd_head_losses
-from zephyr_lab.models.attention_tap import LayerTap, tapping
+from zephyr_lab.losses.fast.kd_head import Divergence, Hidden, LinearHead, TokenShares, forward_kl, kd_head_losses
+from zephyr_lab.models.attention import LayerTap, tapping
+from zephyr_lab.models.causal import accepted, causal_model, evaluating
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
-from zephyr_lab.models.logits import FAILURES, WHOLE, body_of
+from zephyr_lab.models.logits import FAILURES, WHOLE, body_of, plain_head
 from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.models.pairing import Pairing
-from zephyr_lab.models.plain_head import plain_head
-from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Passes:
 
 
 def linear_head(model: nn.Module) -> LinearHead:
-    """The model's head for the fused losses. Raises ValueError as `models.plain_head`: ask once, before training and
+    """The model's head for the fused losses. Raises ValueError as `models.logits`: ask once, before training and
     before the model is wrapped for several devices."""
     head = plain_head(model)
     try_out(model)

@@ -35,7 +35,7 @@ from zephyr_lab.methods.rollouts import (
     scored,
     token_log_probs,
 )
-from zephyr_lab.models.modes import without_dropout
+from zephyr_lab.models.causal import without_dropout
 
 
 @settings_by_keyword(OnlineDPO)

@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from zephyr_lab.core.shapes import at_least_float32
 from zephyr_lab.losses.fast.pair_head import HeadLoss, HeadStatistics
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 from zephyr_lab.methods.pair_trainer import PairLossTrainer
 from zephyr_lab.methods.trl_adapters import StageDPOTrainer
 

@@ -24,7 +24,7 @@ from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import positions
 from zephyr_lab.losses.fast.pair_losses import name_of
-from zephyr_lab.losses.rollout_shapes import GroupRewards
+from zephyr_lab.losses.shapes import GroupRewards
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule
@@ -42,10 +42,8 @@ from zephyr_lab.methods.rollouts import (
     frozen_copy,
     require_comparable,
 )
-from zephyr_lab.models.context import require_alike
+from zephyr_lab.models.causal import accepted, causal_model, evaluating, require_alike, without_dropout
 from zephyr_lab.models.logits import probe_ids
-from zephyr_lab.models.modes import without_dropout
-from zephyr_lab.models.wrapped import accepted, causal_model, evaluating
 
 KL_READS = 2  # forward passes of a rollout that keep no gradient: old policy and reference
 REFERENCE_ADAPTER = "ref"  # that TRL puts beside a policy's own

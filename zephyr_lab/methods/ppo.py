@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses import ppo as losses
-from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
+from zephyr_lab.losses.shapes import AnswerMask, AnswerScores
 from zephyr_lab.methods.calling import Progress, Run, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
@@ -37,8 +37,8 @@ from zephyr_lab.methods.rollouts import (
     repeated,
     scored,
 )
+from zephyr_lab.models.causal import without_dropout
 from zephyr_lab.models.logits import body_of
-from zephyr_lab.models.modes import without_dropout
 
 
 @settings_by_keyword(PPO)
@@ -121,7 +121,7 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
-    def forward(self, answered: Answered) -> tuple[TokenScores, TokenScores, AnswerMask]:
+    def forward(self, answered: Answered) -> tuple[AnswerScores, AnswerScores, AnswerMask]:
         """log pi and value of each token of each answer (0 on padding), and which places are tokens."""
         states, mask, tokens = hidden_states(self.policy, answered)
         values = self.value_head(states).squeeze(-1)
@@ -133,10 +133,10 @@ class Rollout:
     """Answers with what PPO needs of them, each of shape (row, token)."""
 
     answered: Answered
-    log_probs: TokenScores
-    values: TokenScores
-    advantages: TokenScores
-    returns: TokenScores
+    log_probs: AnswerScores
+    values: AnswerScores
+    advantages: AnswerScores
+    returns: AnswerScores
 
     def part(self, rows: list[int]) -> "Rollout":
         """These rows."""
@@ -220,7 +220,7 @@ class Trainer:
 
 
 def make_rollout(
-    actor: ActorCritic, answered: Answered, reference: TokenScores, rewards: Tensor, recipe: PPO
+    actor: ActorCritic, answered: Answered, reference: AnswerScores, rewards: Tensor, recipe: PPO
 ) -> Rollout:
     """Old log-probabilities and values, whitened advantages and returns of fresh answers, without a gradient.
 

@@ -21,8 +21,7 @@ from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss, name_of
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
@@ -45,8 +44,7 @@ from zephyr_lab.methods.rollouts import (
     require_comparable,
     token_log_probs,
 )
-from zephyr_lab.models.modes import without_dropout
-from zephyr_lab.models.wrapped import causal_model
+from zephyr_lab.models.causal import causal_model, without_dropout
 
 ROWS_AT_ONCE = 32
 

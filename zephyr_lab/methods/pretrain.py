@@ -23,10 +23,8 @@ from zephyr_lab.methods.calling import Progress, Run, log_frame, require_fit, re
 from zephyr_lab.methods.optimizers import Schedule, muon_and_adamw
 from zephyr_lab.methods.recipes.pretrain import BaseTraining
 from zephyr_lab.models import tokenizer as tokenizers
-from zephyr_lab.models.context import positions_of
-from zephyr_lab.models.modes import own_random_numbers
+from zephyr_lab.models.causal import causal_model, evaluating, own_random_numbers, positions_of
 from zephyr_lab.models.packed_attention import require_apart
-from zephyr_lab.models.wrapped import causal_model, evaluating
 
 PATH = "plain: logits of whole rows, at the vocabularies that are trained from nothing"
 SHOWN = 3  # unusable texts told in a line

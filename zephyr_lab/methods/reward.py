@@ -33,8 +33,7 @@ from zephyr_lab.methods.examples import Account, PairExample, pair_examples
 from zephyr_lab.methods.recipes.limits import require_at_least
 from zephyr_lab.methods.recipes.reward import Reward
 from zephyr_lab.models import reward as reward_models
-from zephyr_lab.models.modes import without_dropout
-from zephyr_lab.models.wrapped import causal_model
+from zephyr_lab.models.causal import causal_model, without_dropout
 
 
 class StageRewardTrainer(trl_adapters.StageTrainer, RewardTrainer):

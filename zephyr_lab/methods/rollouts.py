@@ -23,15 +23,14 @@ from zephyr_lab.data.chat import prompt_ids
 from zephyr_lab.data.splits import Prompt
 from zephyr_lab.data.splits import prompts as read_prompts
 from zephyr_lab.decoding.sampling import Completion, sample
-from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
+from zephyr_lab.losses.shapes import AnswerMask, AnswerScores
 from zephyr_lab.methods import calling
 from zephyr_lab.methods.examples import Account
 from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
-from zephyr_lab.models.context import one_by_one, positions_of
+from zephyr_lab.models.causal import causal_model, evaluating, one_by_one, positions_of, share_weights
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.models.own_template import Unwritable
-from zephyr_lab.models.wrapped import causal_model, evaluating, share_weights
 
 ROWS_AT_ONCE = 64
 TokenStates = Float[Tensor, "row token hidden"]
@@ -312,7 +311,7 @@ def hidden_states(model: nn.Module, answered: Answered) -> tuple[TokenStates, An
     return states, mask, tokens.masked_scatter(mask, ids[:, 1:][counted])
 
 
-def token_log_probs(model: nn.Module, answered: Answered) -> tuple[TokenScores, AnswerMask]:
+def token_log_probs(model: nn.Module, answered: Answered) -> tuple[AnswerScores, AnswerMask]:
     """log pi of each token of each answer, with gradient where one is kept, and which places are tokens.
 
     0 on padding, so that a row's sum is log pi(answer | prompt).
@@ -321,7 +320,7 @@ def token_log_probs(model: nn.Module, answered: Answered) -> tuple[TokenScores, 
     return log_probs_of(model, states, mask, tokens), mask
 
 
-def log_probs_of(model: nn.Module, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> TokenScores:
+def log_probs_of(model: nn.Module, states: TokenStates, mask: AnswerMask, tokens: TokenIds) -> AnswerScores:
     """log pi of `tokens`, each predicted from its state; 0 where `mask` is False."""
     with _autocast(model):
         logits = logits_of(model, states[mask].to(causal_model(model).dtype))
@@ -329,7 +328,7 @@ def log_probs_of(model: nn.Module, states: TokenStates, mask: AnswerMask, tokens
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found)
 
 
-def scored(model: nn.Module, answered: Answered) -> TokenScores:
+def scored(model: nn.Module, answered: Answered) -> AnswerScores:
     """`token_log_probs` without a gradient, some rows at once."""
     parts = []
     with torch.inference_mode():

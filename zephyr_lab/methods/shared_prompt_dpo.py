@@ -18,13 +18,12 @@ from zephyr_lab.losses.fast.pair_head import HeadLoss
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, from_padded
 from zephyr_lab.losses.ipo import ipo_loss
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
 from zephyr_lab.methods.pair_rows import require_answers
 from zephyr_lab.methods.pair_trainer import BATCH, PairLossTrainer
 from zephyr_lab.methods.trl_adapters import StageDPOTrainer
+from zephyr_lab.models.causal import in_mode
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
-from zephyr_lab.models.modes import in_mode
 
 PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer (in a recipe shared_prompt = false)"
 IDS = {"prompt_ids", "chosen_ids", "rejected_ids"}

@@ -39,7 +39,7 @@ from zephyr_lab.methods.optimizers import muon_and_adamw
 from zephyr_lab.methods.pair_rows import require_answers
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.models import saved
-from zephyr_lab.models.wrapped import causal_model
+from zephyr_lab.models.causal import causal_model
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 # The rest of the log is wall-clock time, or counts that start anew when a run is resumed.

@@ -189,35 +189,13 @@ def require_fit(draft: FeatureDraft, target: PreTrainedModel) -> None:
         raise ValueError(f"the draft reads features of {draft.shape.hidden} dimensions, the target's have {hidden}")
 
 
-def shape_for(
-    target: PreTrainedModel,
-    *,
-    heads: int,
-    kv_heads: int,
-    shared_experts: int,
-    private_experts: int,
-    shared_width: int,
-    private_width: int,
-    top: int,
-    routers: bool,
-) -> DraftShape:
-    """The shape of a draft of `target`, whose width is shared out among `heads`. Raises ValueError as `DraftShape`."""
+def shape_for(target: PreTrainedModel, *, heads: int, **sizes: int) -> DraftShape:
+    """The shape of a draft of `target`, whose width is shared out among `heads`; `sizes` are the fields of `DraftShape`
+    that the target does not decide: kv_heads, top, routers, experts and their widths. Raises ValueError as it does."""
     entries, hidden = target.get_input_embeddings().weight.shape
     if hidden % heads:
         raise ValueError(f"heads must divide the target's width of {hidden}, got {heads}")
-    return DraftShape(
-        entries=entries,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_size=hidden // heads,
-        shared_experts=shared_experts,
-        private_experts=private_experts,
-        shared_width=shared_width,
-        private_width=private_width,
-        top=top,
-        routers=routers,
-    )
+    return DraftShape(entries=entries, hidden=hidden, heads=heads, head_size=hidden // heads, **sizes)
 
 
 def trainable(draft: FeatureDraft, part: str) -> list[nn.Parameter]:
@@ -254,3 +232,38 @@ def _initialise(module: nn.Module, seed: int) -> None:
 def _turned(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     first, second = vectors.chunk(2, dim=-1)
     return vectors * cosines + torch.cat([-second, first], dim=-1) * sines
+
+
+PairFeatures = Float[Tensor, "row pair hidden"]
+
+
+def unrolled(draft: FeatureDraft, ids: TokenIds, features: Features, *, depth: int) -> list[PairFeatures]:
+    """Guessed features at each depth of a draft, as the decoding loop would have them; (row, pair, hidden) each.
+
+    `ids` (row, position) are whole rows, padded on the right if at all, `features` (row, position, hidden) the
+    target's. Pair t is (x_{t+1}, h_t); entry t of list item d guesses feature t + 1, so the token x_{t+2}, where the
+    draft began d pairs earlier: pairs up to t - d with true features, then d pairs with the draft's own. Entries
+    t < d mean nothing.
+    """
+    following, true = ids[:, 1:], features[:, :-1]
+    rows, pairs = following.shape
+    places = torch.arange(1, pairs + 1, device=ids.device).expand(rows, pairs)
+    here = torch.arange(pairs, device=ids.device)
+    own: list[Tensor] = []
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    before = true  # features that the next depth reads
+    for step in range(depth):
+        z = draft.fc(torch.cat([draft.embedding(following), before], dim=-1))
+        queries, step_keys, step_values = draft.project(z, places)
+        keys.append(step_keys)
+        values.append(step_values)
+        # True pairs up to t - step, then of each earlier depth the one pair on the way here.
+        seen = [here[None, :] <= here[:, None] - step]
+        seen += [here[None, :] == here[:, None] - step + way for way in range(1, step + 1)]
+        mask = torch.cat(seen, dim=1)
+        mask = mask | (~mask.any(dim=1, keepdim=True))  # entries that mean nothing see all: a softmax needs something
+        attended = draft.attend(queries, torch.cat(keys, dim=2), torch.cat(values, dim=2), mask[None, None])
+        own.append(draft.finish(z, attended))
+        before = torch.cat([torch.zeros_like(own[-1][:, :1]), own[-1][:, :-1]], dim=1)
+    return own

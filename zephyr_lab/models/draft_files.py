@@ -1,4 +1,4 @@
-"""Drafts on disk: draft.json says what a draft is; its weights lie beside it as safetensors."""
+"""Drafts on disk: draft.json says what a draft is; its weights are safetensors in the same folder."""
 
 from dataclasses import asdict
 from pathlib import Path

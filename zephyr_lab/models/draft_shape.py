@@ -133,5 +133,5 @@ def trained_share(shape: DraftShape, part: str, *, rank: int = 0) -> TrainedShar
 
 
 def matching_rank(shape: DraftShape, parameters: int) -> int:
-    """The LoRA rank whose adapters have nearest to `parameters`, at least 1."""
+    """The LoRA rank whose adapters come nearest to `parameters`, at least 1."""
     return max(1, round(parameters / shape.lora(1)))

@@ -7,7 +7,13 @@ token are its defaults), so that other builders can match them.
 from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig, MistralConfig, MistralForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 ROPE_THETA = 10_000.0
 RMS_NORM_EPS = 1e-6
@@ -39,14 +45,6 @@ class MistralShape:
         return self.hidden // self.heads
 
 
-def parameter_count(shape: MistralShape, entries: int) -> int:
-    """Parameters of `build(shape, ...)` with a vocabulary of `entries`, the tied embedding counted once."""
-    key_value = shape.kv_heads * shape.head_size
-    attention = 2 * shape.hidden * shape.hidden + 2 * shape.hidden * key_value
-    layer = attention + 3 * shape.hidden * shape.ffn + 2 * shape.hidden
-    return entries * shape.hidden + shape.layers * layer + shape.hidden
-
-
 def config(shape: MistralShape, tokenizer: PreTrainedTokenizerBase) -> MistralConfig:
     """The transformers configuration, with the vocabulary's size and special ids taken from `tokenizer`."""
     return MistralConfig(
@@ -76,7 +74,10 @@ def build(shape: MistralShape, tokenizer: PreTrainedTokenizerBase, *, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MistralForCausalLM(config(shape, tokenizer))
-    # Sampling settings belong to whoever samples; only the ids are fixed here.
-    ids = {name: getattr(model.config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = generation_config(model.config)
     return model
+
+
+def generation_config(model: PreTrainedConfig) -> GenerationConfig:
+    """The special ids of a model's configuration alone: sampling settings belong to whoever samples."""
+    return GenerationConfig(**{name: getattr(model, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")})

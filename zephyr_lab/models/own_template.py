@@ -1,28 +1,33 @@
 """Dialogues as token ids in a tokenizer's own chat template, with exact answer masks.
 
-The ids are those of the rendered text, `apply_chat_template(messages, tokenize=True)`: BOS stands where the template
-writes it, and a default system turn too. An answer begins where its prompt ends (the messages before it, rendered with
-the header of an answer) and reaches to the token that ends a turn, found by putting a mark in the answer's place.
-Content that spells a special token is read as text. What the template writes as plain text ("[INST]") it cannot tell
-from content, and neither can this module. A dialogue that cannot be masked exactly is refused, by itself.
+The ids are those of the rendered text, `apply_chat_template(messages, tokenize=True)`: BOS and a default system turn
+are where the template writes them. An answer begins where its prompt ends (the messages before it, rendered with the
+header of an answer) and ends with the token that ends a turn, which a mark in the answer's place shows. Content that
+spells a special token is read as text. What the template writes as plain text ("[INST]") cannot be told from content.
+A dialogue that cannot be masked exactly is refused, by itself. No token joins an answer's header with its first
+characters, as for Zephyr's template.
 
-One border is kept on purpose, as for Zephyr's template: no token joins an answer's header with its first signs.
+Tokenizers cut a text at its special tokens and read each stretch by itself, but not each alike: sentencepiece's layout
+puts a "▁" before every stretch (as a normaliser: Llama 2, Mistral 0.1) or before the first alone (as a pre-tokenizer).
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
+from typing import Any
 
 from jinja2 import TemplateError
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from zephyr_lab.models.sections import SectionIds, Stretch
-from zephyr_lab.models.tokenizer import require_unicode
+from zephyr_lab.models.tokenizer import content_ids, require_unicode
 
 Message = Mapping[str, str]
 MARK = "\ue0f3\ue0f1\ue0f4"  # stands for an answer; of the private use area, so no text has it
 STAND_INS = 0xF0000  # characters of private use that stand for spelled special tokens
+NO_CHANGE = {"type": "Sequence", "normalizers": []}  # a normaliser that changes no text
 AT_ONCE = 1000  # dialogues in a batch of the tokenizer
 
 PROBE: tuple[Message, ...] = (
@@ -49,7 +54,7 @@ class Masked:
 
 
 class Unwritable(ValueError):
-    """A dialogue that a chat template cannot write with exact masks; `kind` says why in few words, for an account."""
+    """A dialogue that a chat template cannot write with exact masks; `kind` says why in a few words, to count by."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -70,8 +75,48 @@ class _Rendered:
     answers: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A text between special tokens; `opens`: it is at the very beginning, with at most BOS before it."""
+
+    text: str
+    opens: bool
+
+
+class SectionIds:
+    """Encodes stretches of text; what spells a special token in them is read as text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
+        self._later: Tokenizer | None = None
+        if self._backend is not None and _prepends_to_the_first(self._backend):
+            self._later = _changed(self._backend, _first_only_off)
+
+    def ids(self, stretches: Sequence[Stretch]) -> list[list[int]]:
+        """Ids of each stretch, in order. Raises ValueError for text that is not Unicode."""
+        ids = content_ids(self._tokenizer, [one.text for one in stretches])
+        if self._later is None:
+            return ids
+        later = iter(_encoded(self._later, [one.text for one in stretches if not one.opens]))
+        return [whole if one.opens else next(later) for whole, one in zip(ids, stretches, strict=True)]
+
+    def continued(self, text: str) -> list[int]:
+        """Ids of a text that goes on a stretch, so that nothing is put before it.
+
+        Raises ValueError for a tokenizer without a fast backend, whose rules cannot be read.
+        """
+        if self._backend is None:
+            raise ValueError(
+                f"the tokenizer {type(self._tokenizer).__name__} joins a header with the text behind it, and has no "
+                "fast backend that could keep them apart; load its fast form (tokenizer.json)"
+            )
+        (ids,) = _encoded(_changed(self._backend, _prefix_off), [text])
+        return ids
+
+
 class OwnTemplate:
-    """How a tokenizer's own template writes dialogues. Raises ValueError, in one line, for a template without use."""
+    """How a tokenizer's own template writes dialogues. Raises ValueError, in one line, for one that cannot serve."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -103,26 +148,25 @@ class OwnTemplate:
 
     def dialogues(self, dialogues: Sequence[Sequence[Message]]) -> list[Masked | Unwritable]:
         """Ids and answers of each dialogue, or why it has none."""
-        found: list[Masked | Unwritable] = []
+        masked: list[Masked | Unwritable] = []
         for start in range(0, len(dialogues), AT_ONCE):
-            found += self._batch(dialogues[start : start + AT_ONCE])
-        return found
+            masked += self._batch(dialogues[start : start + AT_ONCE])
+        return masked
 
     def prompts(self, dialogues: Sequence[Sequence[Message]]) -> list[list[int] | Unwritable]:
         """Ids of each dialogue up to where the answer begins, or why it has none."""
-        found: list[list[int] | Unwritable] = []
-        for dialogue in dialogues:
-            try:
-                safe = self._without_spellings(dialogue)
-                text = self._prompt_text(safe)
-                if safe == [*dialogue]:
-                    found.append(self._ids([text])[0])
-                else:
-                    self._require_same(text, self._prompt_text(dialogue))
-                    found.append(self._by_parts(_Rendered(text, ())).ids)
-            except Unwritable as error:
-                found.append(error)
-        return found
+        return [self._prompt(dialogue) for dialogue in dialogues]
+
+    def _prompt(self, dialogue: Sequence[Message]) -> list[int] | Unwritable:
+        try:
+            safe = self._without_spellings(dialogue)
+            text = self._prompt_text(safe)
+            if safe == [*dialogue]:
+                return self._ids([text])[0]
+            self._require_same(text, self._prompt_text(dialogue))
+            return self._by_parts(_Rendered(text, ())).ids
+        except Unwritable as error:
+            return error
 
     def require_system_turn(self) -> None:
         """Raises ValueError where the template takes no system turn."""
@@ -135,25 +179,25 @@ class OwnTemplate:
             ) from error
 
     def _batch(self, dialogues: Sequence[Sequence[Message]]) -> list[Masked | Unwritable]:
-        found: list[Masked | Unwritable | None] = [None] * len(dialogues)
+        results: dict[int, Masked | Unwritable] = {}
         plain: dict[int, _Rendered] = {}
-        for place, dialogue in enumerate(dialogues):
+        for index, dialogue in enumerate(dialogues):
             try:
                 safe = self._without_spellings(dialogue)
                 rendered = self._rendered(safe)
                 if safe == [*dialogue]:
-                    plain[place] = rendered
+                    plain[index] = rendered
                 else:
                     self._require_same(rendered.text, self._text(dialogue))
-                    found[place] = self._by_parts(rendered)
+                    results[index] = self._by_parts(rendered)
             except Unwritable as error:
-                found[place] = error
-        for (place, rendered), masked in zip(plain.items(), self._whole(list(plain.values())), strict=True):
+                results[index] = error
+        for (index, rendered), masked in zip(plain.items(), self._whole(list(plain.values())), strict=True):
             try:
-                found[place] = self._apart(rendered) if masked is None else masked
+                results[index] = self._apart(rendered) if masked is None else masked
             except Unwritable as error:
-                found[place] = error
-        return [one for one in found if one is not None]
+                results[index] = error
+        return [results[index] for index in range(len(dialogues))]
 
     def _whole(self, rendered: Sequence[_Rendered]) -> list[Masked | None]:
         """Each text in one piece; None where a token reaches over an answer's border."""
@@ -163,14 +207,14 @@ class OwnTemplate:
             for text in (one.text, *(one.text[:place] for answer in one.answers for place in answer))
         ]
         ids = iter(self._ids(texts))
-        found: list[Masked | None] = []
+        masked: list[Masked | None] = []
         for one in rendered:
             whole = next(ids)
             before = [next(ids) for _ in range(2 * len(one.answers))]
-            places = [len(part) for part in before]
+            borders = [len(part) for part in before]
             is_clean = all(whole[: len(part)] == part for part in before)
-            found.append(Masked(whole, list(zip(places[::2], places[1::2], strict=True))) if is_clean else None)
-        return found
+            masked.append(Masked(whole, list(zip(borders[::2], borders[1::2], strict=True))) if is_clean else None)
+        return masked
 
     def _apart(self, rendered: _Rendered) -> Masked:
         """A dialogue whose header and answer the tokenizer would join, kept apart; its prompts begin its ids."""
@@ -222,11 +266,11 @@ class OwnTemplate:
                 continue
             prompt = self._prompt_text(dialogue[:place])
             if not text.startswith(prompt):
-                raise Unwritable(CHANGED, f"what stands before answer {place} is another text once the answer is there")
+                raise Unwritable(CHANGED, f"the text before answer {place} is another one once the answer is there")
             after = self._after(dialogue, place)
             end = len(text) - len(after) + len(self._end)
             if not text.endswith(after) or not after.startswith(self._end) or end - len(self._end) < len(prompt):
-                raise Unwritable(CHANGED, f"what stands behind answer {place} depends on its text")
+                raise Unwritable(CHANGED, f"the text behind answer {place} depends on its content")
             answers.append((len(prompt), end))
         return _Rendered(text, tuple(answers))
 
@@ -254,11 +298,12 @@ class OwnTemplate:
             raise ValueError(self._useless("writes a prompt that its dialogues do not begin with"))
         ignores = prompt == self._text(PROBE[:1])
         if self._special.search(between) or (ignores and between.strip()):
-            raise ValueError(self._useless(f"ends a prompt before {between!r}, which stands before the answer"))
-        found = re.match(rf"(?s:(?!{self._added.pattern}).)*(?:{self._added.pattern})+", _shared(*ends))
-        if found is None:
+            raise ValueError(self._useless(f"ends a prompt before {between!r}, which comes before the answer"))
+        shared = "".join(one for one, other in takewhile(lambda both: both[0] == both[1], zip(*ends, strict=False)))
+        end = re.match(rf"(?s:(?!{self._added.pattern}).)*(?:{self._added.pattern})+", shared)
+        if end is None:
             raise ValueError(self._useless(f"ends an answer with no special token, but {ends[1][:40]!r}"))
-        return found.group()
+        return end.group()
 
     def _useless(self, why: str) -> str:
         return (
@@ -274,8 +319,8 @@ class OwnTemplate:
             return [*dialogue]
         return [{**message, "content": self._spelled.sub(self._stand_in, message["content"])} for message in dialogue]
 
-    def _stand_in(self, found: re.Match[str]) -> str:
-        return chr(STAND_INS + self._control.index(found.group()))
+    def _stand_in(self, token: re.Match[str]) -> str:
+        return chr(STAND_INS + self._control.index(token.group()))
 
     def _spelled_out(self, text: str) -> str:
         for place, token in enumerate(self._control):
@@ -300,18 +345,11 @@ class OwnTemplate:
         return [list(ids) for ids in self._tokenizer([*texts], add_special_tokens=False)["input_ids"]] if texts else []
 
 
-def serves(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether dialogues can be written in the tokenizer's own template."""
-    try:
-        OwnTemplate(tokenizer)
-    except ValueError:
-        return False
-    return True
-
-
-def _shared(text: str, other: str) -> str:
-    """What both begin with."""
-    return "".join(ours for ours, _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))
+def ids_before(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before a text by itself: [BOS] for Llama and Mistral, [] for most byte-level ones."""
+    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    count = next((place for place in range(len(whole) + 1) if whole[place : place + len(bare)] == bare), 0)
+    return list(whole[:count])
 
 
 def _any_of(tokens: set[str] | list[str]) -> re.Pattern[str]:
@@ -320,12 +358,52 @@ def _any_of(tokens: set[str] | list[str]) -> re.Pattern[str]:
 
 
 def _cut(tokens: re.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
-    """Place and text of the tokens and of what stands between them, in order, without empty parts."""
-    place = 0
-    for found in tokens.finditer(text):
-        if found.start() > place:
-            yield place, text[place : found.start()]
-        yield found.start(), found.group()
-        place = found.end()
-    if place < len(text):
-        yield place, text[place:]
+    """Start and text of the tokens and of what is between them, in order, without empty parts."""
+    end = 0
+    for token in tokens.finditer(text):
+        if token.start() > end:
+            yield end, text[end : token.start()]
+        yield token.start(), token.group()
+        end = token.end()
+    if end < len(text):
+        yield end, text[end:]
+
+
+def _encoded(backend: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _prepends_to_the_first(backend: Tokenizer) -> bool:
+    steps = backend.pre_tokenizer
+    return steps is not None and '"prepend_scheme":"first"' in steps.__getstate__().decode().replace(" ", "")
+
+
+def _changed(backend: Tokenizer, change: Any) -> Tokenizer:
+    """A copy of the tokenizer, each step of whose normaliser and pre-tokenizer went through `change`."""
+    whole = json.loads(backend.to_str())
+    for part in ("normalizer", "pre_tokenizer"):
+        whole[part] = _walked(whole[part], change)
+    changed = Tokenizer.from_str(json.dumps(whole))
+    changed.encode_special_tokens = True
+    changed.no_truncation()
+    changed.no_padding()
+    return changed
+
+
+def _walked(step: Any, change: Any) -> Any:
+    if isinstance(step, list):
+        return [_walked(one, change) for one in step]
+    if isinstance(step, dict):
+        return change({name: _walked(value, change) for name, value in step.items()})
+    return step
+
+
+def _first_only_off(step: dict[str, Any]) -> dict[str, Any]:
+    return {**step, "prepend_scheme": "never"} if step.get("prepend_scheme") == "first" else step
+
+
+def _prefix_off(step: dict[str, Any]) -> dict[str, Any]:
+    if step.get("type") == "Prepend":
+        return NO_CHANGE
+    off = {"prepend_scheme": "never", "add_prefix_space": False}
+    return {**step, **{name: value for name, value in off.items() if name in step}}

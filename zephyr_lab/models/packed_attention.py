@@ -16,9 +16,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from zephyr_lab.core.packed_rows import asked_window, layer_fault, precision, rope_fault, window_fault
 from zephyr_lab.core.shapes import TokenIds
+from zephyr_lab.models.attention import replaced_attention, require_one_pass
+from zephyr_lab.models.causal import in_mode
 from zephyr_lab.models.logits import body_of
-from zephyr_lab.models.modes import in_mode
-from zephyr_lab.models.replaced_attention import replaced_attention, require_one_pass
 
 PACKED = "zephyr_lab_packed"
 SLOW_PATH = "pad the texts to one length instead"
@@ -31,15 +31,15 @@ ROUNDED = 1e-1
 TRIAL = (17, 9, 5)  # tokens of the texts that a model is tried on
 
 _tried: WeakSet[PreTrainedModel] = WeakSet()  # packed by `packed`
-_tried_as_they_are: WeakSet[PreTrainedModel] = WeakSet()  # told apart by positions, in the model's own attention
+_tried_as_they_are: WeakSet[PreTrainedModel] = WeakSet()  # kept apart by positions, in the model's own attention
 
 
 def packed_row(texts: Sequence[Tensor]) -> dict[str, TokenIds]:
     """input_ids and position_ids of one row that holds all texts (1-D ids each), positions anew with each text."""
     if any(not len(text) for text in texts) or not texts:
         raise ValueError(f"need texts of a token at least, got lengths {[len(text) for text in texts]}")
-    places = [torch.arange(len(text), device=text.device) for text in texts]
-    return {"input_ids": torch.cat(list(texts))[None], "position_ids": torch.cat(places)[None]}
+    positions = [torch.arange(len(text), device=text.device) for text in texts]
+    return {"input_ids": torch.cat(list(texts))[None], "position_ids": torch.cat(positions)[None]}
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _try_out(
     """Raises ValueError unless texts in one row have the hidden states that each has alone, token by token."""
     if (fault := layer_fault(model.config.get_text_config())) is not None:
         raise ValueError(f"no packing for this model: {fault}; {SLOW_PATH}")
-    body_of(model)  # found before the attention is replaced, where its own few ids would be taken for the texts
+    body_of(model)  # asked for before the attention is replaced: its own few ids would be taken for the texts
     vocabulary = model.config.get_text_config().vocab_size
     # From 1 on: the token 0 is often padding, whose embedding is 0.
     texts = [torch.arange(1, one + 1, device=model.device) * 7919 % vocabulary for one in TRIAL]
@@ -128,9 +128,9 @@ def _attend(
     scaling: float | None = None, **arguments: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Attention of each text to itself, (row, position, head, dim)."""
-    for name, what in REFUSED.items():
+    for name, meaning in REFUSED.items():
         if arguments.get(name) is not None:
-            raise ValueError(f"{type(module).__name__} has {what}, which packing does not know; {SLOW_PATH}")
+            raise ValueError(f"{type(module).__name__} has {meaning}, which packing does not know; {SLOW_PATH}")
     if arguments.get("dropout"):
         raise ValueError(
             f"{type(module).__name__} has attention dropout of {arguments['dropout']:g}, packing has none; set it to 0"
@@ -145,8 +145,8 @@ def _attend(
         )
     window = arguments.get("sliding_window")
     parts = zip(*(one.split(list(lengths), dim=2) for one in (query, key, value)), strict=True)
-    found = [_one_text(*part, window=window, scale=scaling) for part in parts]
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None  # as sdpa gives it
+    outputs = [_one_text(*part, window=window, scale=scaling) for part in parts]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None  # as sdpa gives it
 
 
 def _one_text(query: Tensor, key: Tensor, value: Tensor, *, window: int | None, scale: float | None) -> Tensor:

@@ -21,7 +21,7 @@ def pair(
 ) -> Pairing:
     """Equal numbers unless a map is given (section 2.1: layer i with layer i, head with head).
 
-    Raises ValueError, saying which map is needed, where the two models have unlike numbers and none is given, or a
+    Raises ValueError, saying which map is needed, where the two models' numbers differ and none is given, or a
     map has the wrong length or names what the teacher lacks; and for a model without such numbers.
     """
     return Pairing(
@@ -40,9 +40,9 @@ def require_same_tokenizer(**tokenizers: PreTrainedTokenizerBase) -> None:
     for name, tokenizer in others:
         theirs = tokenizer.get_vocab()
         if ours != theirs:
-            unlike = next(iter(sorted(ours.items() ^ theirs.items())))[0]
+            token = next(iter(sorted(ours.items() ^ theirs.items())))[0]
             raise ValueError(
-                f"{first} and {name} have different tokenizers: {len(ours)} and {len(theirs)} entries, {unlike!r} is "
+                f"{first} and {name} have different tokenizers: {len(ours)} and {len(theirs)} entries, {token!r} is "
                 "not the same in both; distil from a teacher with the student's tokenizer, or train on its own answers"
             )
         if reference.eos_token_id != tokenizer.eos_token_id:
@@ -60,25 +60,23 @@ def require_same_turns(**tokenizers: PreTrainedTokenizerBase) -> None:
     (first, reference), *others = tokenizers.items()
     ours = _turns(reference)
     for name, tokenizer in others:
-        theirs = _turns(tokenizer)
-        if ours != theirs:
-            shown = [tokenizer.decode(ids)[:60] for ids in (ours, theirs)]
+        if (theirs := _turns(tokenizer)) != ours:
             raise ValueError(
-                f"{first} and {name} have different chat templates: {shown[0]!r} and {shown[1]!r}; take a teacher of "
-                "the student's turns, set both to one template, or train on the teacher's own answers"
+                f"{first} and {name} have different chat templates: {tokenizer.decode(ours)[:60]!r} and "
+                f"{tokenizer.decode(theirs)[:60]!r}; take a teacher of the student's turns, set both to one template, "
+                "or train on the teacher's own answers"
             )
 
 
 def require_same_vocabulary(**configs: PretrainedConfig) -> None:
-    """Raises ValueError naming two models (by keyword) whose output layers have unlike sizes."""
+    """Raises ValueError naming two models (by keyword) whose output layers differ in size."""
     (first, reference), *others = configs.items()
     ours = reference.get_text_config().vocab_size
     for name, config in others:
-        theirs = config.get_text_config().vocab_size
-        if theirs != ours:
+        if (theirs := config.get_text_config().vocab_size) != ours:
             raise ValueError(
-                f"{first} and {name} have different vocabularies: {ours} and {theirs} "
-                "entries; resize the embeddings of one, or train on the teacher's own answers"
+                f"{first} and {name} have different vocabularies: {ours} and {theirs} entries; resize the embeddings "
+                "of one, or train on the teacher's own answers"
             )
 
 
@@ -99,22 +97,22 @@ def _number(config: PretrainedConfig, name: str) -> int:
     return number
 
 
-def _paired(kind: str, ours: int, theirs: int, given: Sequence[int]) -> tuple[int, ...]:
-    if not given:
+def _paired(kind: str, ours: int, theirs: int, mapped: Sequence[int]) -> tuple[int, ...]:
+    if not mapped:
         if ours != theirs:
             raise ValueError(
                 f"the student has {ours} {kind}s and the teacher {theirs}: set {kind}_map to the teacher's {kind} for "
                 f"each of the student's, e.g. {_spread(ours, theirs)}, or attention_weight to 0"
             )
         return tuple(range(ours))
-    if len(given) != ours:
-        raise ValueError(f"{kind}_map must name one {kind} for each of the student's {ours}, got {len(given)}")
-    for place in given:
-        if not 0 <= place < theirs:
-            raise ValueError(f"{kind}_map names {kind} {place}, but the teacher has {theirs} (0 to {theirs - 1})")
-    return tuple(given)
+    if len(mapped) != ours:
+        raise ValueError(f"{kind}_map must name one {kind} for each of the student's {ours}, got {len(mapped)}")
+    for number in mapped:
+        if not 0 <= number < theirs:
+            raise ValueError(f"{kind}_map names {kind} {number}, but the teacher has {theirs} (0 to {theirs - 1})")
+    return tuple(mapped)
 
 
 def _spread(ours: int, theirs: int) -> list[int]:
     """An even choice of the teacher's, the last for the last."""
-    return [((place + 1) * theirs) // ours - 1 if theirs >= ours else place * theirs // ours for place in range(ours)]
+    return [((one + 1) * theirs) // ours - 1 if theirs >= ours else one * theirs // ours for one in range(ours)]

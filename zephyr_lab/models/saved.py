@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from zephyr_lab.core import files
-from zephyr_lab.models.own_template import OwnTemplate, serves
+from zephyr_lab.models.own_template import OwnTemplate
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, writes_zephyrs_turns
 
 REFERENCE = "hub.json"
@@ -23,7 +23,7 @@ REFERENCE = "hub.json"
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
-    The chat template stands inside tokenizer_config.json. Equal weights give equal bytes. What ends an answer in a
+    The chat template is part of tokenizer_config.json. Equal weights give equal bytes. What ends an answer in a
     template of the tokenizer's own is named in the model's configurations first, so that its answers end.
     """
     _name_the_end(model, tokenizer)
@@ -34,9 +34,12 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 def _name_the_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add the token that ends an answer in the tokenizer's own template to those of the model's configurations."""
-    if writes_zephyrs_turns(tokenizer) or not serves(tokenizer):
+    if writes_zephyrs_turns(tokenizer):
         return
-    end = OwnTemplate(tokenizer).end_id
+    try:
+        end = OwnTemplate(tokenizer).end_id
+    except ValueError:  # a template that cannot serve
+        return
     for config in (model.config.get_text_config(), getattr(model, "generation_config", None)):
         if config is None:
             continue

@@ -60,7 +60,7 @@ def train(texts: Iterable[str], *, entries: int) -> PreTrainedTokenizerFast:
     pieces = [piece for piece, _ in sorted(model["vocab"].items(), key=lambda item: item[1])]
     if reserved + len(pieces) > entries:
         raise ValueError(f"entries must be at least {reserved + len(pieces)} for this text's characters, got {entries}")
-    vocabulary = {token: place for place, token in enumerate((*SPECIAL_TOKENS, *BYTE_TOKENS, *pieces))}
+    vocabulary = {token: entry for entry, token in enumerate((*SPECIAL_TOKENS, *BYTE_TOKENS, *pieces))}
     merges = [tuple(pair) for pair in model["merges"]]
     backend = Tokenizer(BPE(vocabulary, merges, byte_fallback=True))
     backend.pre_tokenizer = _pre_tokenizer()
@@ -81,7 +81,7 @@ def train(texts: Iterable[str], *, entries: int) -> PreTrainedTokenizerFast:
 def content_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
     """Ids of each text as plain content: "</s>" or "<|user|>" in it is spelt out, never a special token.
 
-    Raises ValueError for text that is no Unicode (a lone surrogate).
+    Raises ValueError for text that is not Unicode (a lone surrogate).
     """
     for text in texts:
         require_unicode(text)
@@ -122,8 +122,8 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
 
 
 def require_unicode(text: str) -> None:
-    """Raises ValueError for text that is no Unicode (a lone surrogate)."""
+    """Raises ValueError for text that is not Unicode (a lone surrogate)."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"text holds {text[error.start]!r} at place {error.start}, which is no character") from error
+        raise ValueError(f"text has {text[error.start]!r} at character {error.start}, which is not Unicode") from error

@@ -13,8 +13,7 @@ from zephyr_lab.losses.cdpo import cdpo_loss
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 from zephyr_lab.losses.orpo import orpo_loss
 from zephyr_lab.losses.reward_model import reward_model_loss
 from zephyr_lab.losses.simpo import simpo_loss

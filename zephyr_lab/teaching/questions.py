@@ -7,8 +7,7 @@ from scipy.optimize import brentq
 
 from zephyr_lab.core import seeds as seeding
 from zephyr_lab.losses.dpo import dpo_loss
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
 from zephyr_lab.teaching import toy
 from zephyr_lab.teaching.descent import bottom, log_spaced, path
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers

@@ -15,13 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zephyr_lab.core.shapes import TokenMask
-from zephyr_lab.losses.fast.fused_head import refuse_half, wide
-from zephyr_lab.losses.fast.kd_head import softmax
-from zephyr_lab.losses.map_shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
+from zephyr_lab.losses.fast.kd_head import refuse_half, softmax, wide
+from zephyr_lab.losses.shapes import Keys, Queries, Scalar, TeacherKeys, TeacherQueries, TokenScores
 
 CPU_SCORES, GPU_SCORES = 2**18, 2**25  # of all heads at once: on a CPU what its cache keeps
 LEAST_QUERIES, MOST_QUERIES = 8, 64
-# Finite, so that 0 * (low - low) is 0 where -inf would give no number; its exponential is 0 all the same.
+# Finite, so that 0 * (low - low) is 0 where -inf would give NaN; its exponential is 0 all the same.
 BANNED = -1e30
 
 
@@ -63,16 +62,9 @@ def sight(
 
 
 def attention_kl_sum(
-    queries: Queries,
-    keys: Keys,
-    seen: Sight,
-    shares: TokenScores,
-    *,
-    scale: float,
-    teacher_queries: TeacherQueries,
-    teacher_keys: TeacherKeys,
-    teacher_scale: float,
-) -> Scalar:
+    queries: Queries, keys: Keys, seen: Sight, shares: TokenScores, *, scale: float, teacher_queries: TeacherQueries,
+    teacher_keys: TeacherKeys, teacher_scale: float,
+) -> Scalar:  # fmt: skip
     """Sum over rows, heads and positions of share * KL(teacher's row, student's row) in nats (eq. 4), a scalar.
 
     Positions of share 0 cost nothing. For the mean over heads and layers, divide the shares by heads * layers. Query
@@ -81,24 +73,19 @@ def attention_kl_sum(
     for float16.
     """
     refuse_half(queries)
-    require_alike(queries, keys, teacher_queries, teacher_keys)
-    if shares.requires_grad:
-        raise ValueError("shares must be plain numbers: no gradient is made for them; detach() them")
-    return _Blocked.apply(
-        queries, keys, seen, shares, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
-    )
-
-
-def require_alike(queries: Tensor, keys: Tensor, teacher_queries: Tensor, teacher_keys: Tensor) -> None:
-    """Raises ValueError where rows, heads or positions differ, or kv_heads do not divide heads."""
     if queries.shape[:3] != teacher_queries.shape[:3]:
         raise ValueError(
             f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "
             f"teacher {tuple(teacher_queries.shape[:3])}"
         )
-    for name, count in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
-        if queries.shape[1] % count:
-            raise ValueError(f"{name} have {count} heads, which do not divide the {queries.shape[1]} of the queries")
+    for name, heads in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
+        if queries.shape[1] % heads:
+            raise ValueError(f"{name} have {heads} heads, which do not divide the {queries.shape[1]} of the queries")
+    if shares.requires_grad:
+        raise ValueError("shares must be plain numbers: no gradient is made for them; detach() them")
+    return _Blocked.apply(
+        queries, keys, seen, shares, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
+    )
 
 
 class _Blocked(torch.autograd.Function):
@@ -117,23 +104,23 @@ class _Blocked(torch.autograd.Function):
                 teacher = _Side(teacher_queries[row], teacher_keys[row], teacher_scale)
                 spent: list[Tensor] = []
                 for block in _blocks(shares[row], seen, row, queries.shape[1]):
-                    p, log_sum_p, theirs = _rows(teacher, block)
-                    q, log_sum_q, own = _rows(student, block)
+                    p, log_sum_p, theirs = teacher.rows(block)
+                    q, log_sum_q, own = student.rows(block)
                     values = theirs.sub_(own).mul_(p).sum(dim=-1) - log_sum_p + log_sum_q  # (head, query)
                     total += (values.double() @ block.shares.double()).sum()
                     if trained:
                         spent.append(student.spend(q.sub_(p), block, for_keys[row]))
                 for_queries.append((shares[row].nonzero().squeeze(1), spent))
-        ctx.made = (for_queries, for_keys.to(keys.dtype)) if trained else None
+        ctx.gradients = (for_queries, for_keys.to(keys.dtype)) if trained else None
         ctx.shape = queries.shape
         return total.to(wide(queries.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.made is None:
+        if ctx.gradients is None:
             raise RuntimeError("the attention loss's gradients are spent by one backward; call the loss again")
-        (for_queries, for_keys), ctx.made = ctx.made, None
+        (for_queries, for_keys), ctx.gradients = ctx.gradients, None
         gradient = gradient.to(for_keys.dtype)
         whole = for_keys.new_zeros(ctx.shape)
         for row, (counted, spent) in enumerate(for_queries):
@@ -159,11 +146,15 @@ class _Side:
         dtype = wide(queries.dtype)
         self._queries, self._keys, self._scale = queries, keys.to(dtype), scale
 
-    def scores(self, block: _Block) -> Tensor:
-        """scale * q k, (head, query, key): one product for each key head, over the queries of its whole group."""
-        grouped = self._grouped(block)
-        found = torch.bmm(grouped, self._keys[:, block.keys].transpose(1, 2))
-        return found.view(self._queries.shape[0], len(block.queries), -1)
+    def rows(self, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Attention rows of a block, the logs of their denominators, and their scores scale * q k, (head, query, key):
+        one product for each key head, over the queries of its whole group."""
+        scores = torch.bmm(self._grouped(block), self._keys[:, block.keys].transpose(1, 2))
+        scores = scores.view(self._queries.shape[0], len(block.queries), -1)
+        for columns, banned in block.banned:
+            scores[:, :, columns].masked_fill_(banned, BANNED)
+        rows, log_sums = softmax(scores)
+        return rows, log_sums, scores
 
     def spend(self, slopes: Tensor, block: _Block, for_keys: Tensor) -> Tensor:
         """Adds to the keys' gradient; the gradient of the block's queries, (head, query, dim)."""
@@ -173,35 +164,26 @@ class _Side:
             len(self._keys), -1, self._keys.shape[-1]
         )
         for_keys[:, block.keys].baddbmm_(grouped.transpose(1, 2), weighted)
-        found = torch.bmm(grouped, self._keys[:, block.keys]).view(len(slopes), -1, self._keys.shape[-1])
-        return (found * (self._scale * shares)[:, None]).to(self._queries.dtype)
+        products = torch.bmm(grouped, self._keys[:, block.keys]).view(len(slopes), -1, self._keys.shape[-1])
+        return (products * (self._scale * shares)[:, None]).to(self._queries.dtype)
 
     def _grouped(self, block: _Block) -> Tensor:
         chosen = self._queries[:, block.queries].to(self._keys.dtype) * self._scale
         return chosen.reshape(len(self._keys), -1, chosen.shape[-1])
 
 
-def _rows(side: _Side, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention rows of a block, the logs of their denominators, and their scores."""
-    scores = side.scores(block)
-    for columns, banned in block.banned:
-        scores[:, :, columns].masked_fill_(banned, BANNED)
-    rows, log_sums = softmax(scores)
-    return rows, log_sums, scores
-
-
 def _blocks(shares: Tensor, seen: Sight, row: int, heads: int) -> Iterator[_Block]:
     """The counted queries of a row, block after block."""
     counted = shares.nonzero().squeeze(1)
-    places, begins = counted.tolist(), seen.begins[row, counted].tolist()
+    positions, begins = counted.tolist(), seen.begins[row, counted].tolist()
     room = CPU_SCORES if shares.device.type == "cpu" else GPU_SCORES
     start = 0
-    while start < len(places):
-        width = max(places[start] + 1 - begins[start], 1)
+    while start < len(positions):
+        width = max(positions[start] + 1 - begins[start], 1)
         stop = start + min(max(room // (heads * width), LEAST_QUERIES), MOST_QUERIES)
         part = slice(start, stop)
-        first, last = min(*begins[part], places[start]), places[part][-1]
-        edges = ((first, min(max(begins[part]), last + 1)), (places[start] + 1, last + 1))
+        first, last = min(*begins[part], positions[start]), positions[part][-1]
+        edges = ((first, min(max(begins[part]), last + 1)), (positions[start] + 1, last + 1))
         if seen.real is not None:
             edges = ((first, last + 1),)
         cells = tuple(

@@ -15,8 +15,7 @@ from zephyr_lab.core.shapes import PairScores
 from zephyr_lab.losses.cdpo import cdpo_loss
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.ipo import ipo_loss
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 from zephyr_lab.losses.orpo import orpo_loss
 from zephyr_lab.losses.simpo import simpo_loss
 
@@ -41,14 +40,14 @@ class NamedLoss:
         """One loss a pair. Raises ValueError for a missing reference, another shape, a NaN, or a lost gradient."""
         if self.needs_reference and reference is None:
             raise ValueError("this loss compares with a reference: hand over its pair_log_probs of the same pairs")
-        given = {"policy": policy, "reference": reference, "lengths": lengths}
-        return _checked(self.function(*(given[name] for name in self.takes)), policy, name_of(self.function))
+        arguments = {"policy": policy, "reference": reference, "lengths": lengths}
+        return _checked(self.function(*(arguments[name] for name in self.takes)), policy, name_of(self.function))
 
 
 def as_pair_loss(loss: Any) -> NamedLoss:
     """`loss` in the form of all trainings on pairs: your own function too, which gives one loss a pair, shape (pair,).
 
-    Its arguments are told by their names where these are among policy, reference and lengths, else by their place, two
+    Its arguments are known by their names where these are among policy, reference and lengths, else by their order, two
     of them being policy and reference; arguments with a default keep it. Raises TypeError for any other signature.
 
     >>> def hinge(policy, reference):
@@ -61,25 +60,25 @@ def as_pair_loss(loss: Any) -> NamedLoss:
         return loss
     if not callable(loss):
         raise TypeError(f"loss must be a function of pairs, got {loss!r}; {FORMS}")
-    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    by_order = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(loss).parameters.values()
     unset = [one for one in parameters if one.default is inspect.Parameter.empty or one.name in ARGUMENTS]
-    names = tuple(one.name for one in unset if one.kind in places)
+    names = tuple(one.name for one in unset if one.kind in by_order)
     if any(one.kind is inspect.Parameter.KEYWORD_ONLY for one in unset) or not 1 <= len(names) <= len(ARGUMENTS):
         raise TypeError(f"loss {name_of(loss)}{inspect.signature(loss)} cannot be called on pairs; {FORMS}")
     return NamedLoss(loss, names if set(names) <= set(ARGUMENTS) else ARGUMENTS[: len(names)])
 
 
 def name_of(loss: Callable[..., Any]) -> str:
-    """What a message calls a loss: one made here by its maker and its settings, dpo(beta=0.1)."""
+    """What a message calls a loss; one of this module by its settings too: dpo(beta=0.1)."""
     if isinstance(loss, NamedLoss):
         return name_of(loss.function)
     name = getattr(loss, "__name__", type(loss).__name__)
     if name != "<lambda>" or loss.__module__ != __name__:
         return name
     settings = inspect.getclosurevars(loss).nonlocals
-    told = ", ".join(f"{key}={value}" for key, value in settings.items() if isinstance(value, int | float))
-    return f"{loss.__qualname__.split('.<locals>.')[-2]}({told})"
+    values = ", ".join(f"{key}={value}" for key, value in settings.items() if isinstance(value, int | float))
+    return f"{loss.__qualname__.split('.<locals>.')[-2]}({values})"
 
 
 def dpo(*, beta: float) -> PairLoss:
@@ -116,8 +115,8 @@ def _checked(losses: Any, policy: PairLogProbs, name: str) -> PairScores:
         got = f"shape {tuple(losses.shape)}" if isinstance(losses, torch.Tensor) else type(losses).__name__
         raise ValueError(f"loss {name} must give one loss a pair, shape {pairs}, got {got}; do not average inside")
     if not losses.isfinite().all():
-        place = int((~losses.isfinite()).nonzero()[0])
-        raise ValueError(f"loss {name} is {losses[place].item()} for pair {place + 1} of {pairs[0]}: training halted")
+        index = int((~losses.isfinite()).nonzero()[0])
+        raise ValueError(f"loss {name} is {losses[index].item()} for pair {index + 1} of {pairs[0]}: training halted")
     if policy.chosen.requires_grad and not losses.requires_grad:
         raise ValueError(f"loss {name} has no gradient to the policy: write it in torch, without item() or detach()")
     return losses

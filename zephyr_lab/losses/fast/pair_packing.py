@@ -1,7 +1,7 @@
 """Preference pairs as one row of tokens without padding: [prompt | chosen | rejected] of each, one after the other.
 
-The prompt stands there once. Positions of the rejected response restart behind the prompt, as those of the chosen do.
-Which token may look at which is `shared_prompt_attention`'s business.
+The prompt is there once. Positions of the rejected response restart after the prompt, as those of the chosen do.
+`shared_prompt_attention` says which token may look at which.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from zephyr_lab.core.shapes import TokenIds
-from zephyr_lab.losses.fast.head_tiles import Targets
 from zephyr_lab.losses.fast.supported import SLOW_PATH
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths
 
+Targets = Int[Tensor, " target"]
 Places = Int[Tensor, " place"]  # of tokens in the packed row, or in a part of it
 
 
@@ -80,7 +80,7 @@ class PackedPairs:
         return torch.tensor(places, device=self.ids.device)
 
     def before_targets(self) -> Places:
-        """Which of the `selected` tokens stands before each target; the last of a prompt does so twice."""
+        """Which of the `selected` tokens comes before each target; the last of a prompt does so twice."""
         places: list[int] = []
         start = 0
         for shape in self.shapes:
@@ -112,7 +112,7 @@ def from_padded(ids: TokenIds, attention_mask: TokenIds, completion_mask: TokenI
     """A batch as TRL's DataCollatorForPreference makes it, chosen rows above rejected rows, as one row without padding.
 
     `attention_mask` is 1 on tokens, `completion_mask` on those of responses. The row is on the device of `ids`. Raises
-    ValueError where the two rows of a pair have unlike prompts: truncation from the left makes such.
+    ValueError where the two rows of a pair have different prompts, as after truncation from the left.
     """
     rows = [row[kept] for row, kept in zip(ids, attention_mask.bool(), strict=True)]
     prompts = (attention_mask.sum(dim=1) - completion_mask.sum(dim=1)).tolist()

@@ -13,19 +13,15 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from zephyr_lab.core.packed_rows import precision, rope_limits
 from zephyr_lab.losses.fast import pair_head
-from zephyr_lab.losses.fast.head_tiles import TILE_ENTRIES, target_log_probs
-from zephyr_lab.losses.fast.last_layer import selecting
-from zephyr_lab.losses.fast.pair_head import HeadLoss
+from zephyr_lab.losses.fast.pair_head import TILE_ENTRIES, HeadLoss, target_log_probs
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, pack
-from zephyr_lab.losses.fast.shared_prompt_attention import attending
+from zephyr_lab.losses.fast.shared_prompt_attention import attending, selecting
 from zephyr_lab.losses.fast.supported import SLOW_PATH, output_head, require_lengths, require_supported
-from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.losses.mean_log_probs import PairLengths
+from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 
 # Relative difference of summed log-probabilities that rounding may make.
 EXACT = {torch.float64: 1e-6, torch.float32: 1e-3}
@@ -48,13 +44,9 @@ def pair_log_probs(model: nn.Module, packed: PackedPairs, *, tile_entries: int =
 
 
 def loss(
-    model: nn.Module,
-    packed: PackedPairs,
-    reference: PairLogProbs | None,
-    pair_loss: PairLoss,
-    *,
+    model: nn.Module, packed: PackedPairs, reference: PairLogProbs | None, pair_loss: PairLoss, *,
     tile_entries: int = TILE_ENTRIES,
-) -> HeadLoss:
+) -> HeadLoss:  # fmt: skip
     """The mean of `pair_loss` over the pairs, to call `backward` on once; the head's gradient is made already.
 
     `reference`: what `pair_log_probs` of the reference gave for the same pairs, None for losses without one. The
@@ -67,19 +59,15 @@ def loss(
     lengths = packed.lengths
 
     def of_pairs(policy: PairLogProbs, pairs: slice) -> Tensor:
-        given = None if reference is None else PairLogProbs(*_sliced(reference.chosen, reference.rejected, pairs))
-        return pair_loss(policy, given, PairLengths(*_sliced(lengths.chosen, lengths.rejected, pairs)))
+        base = None if reference is None else PairLogProbs(reference.chosen[pairs], reference.rejected[pairs])
+        return pair_loss(policy, base, PairLengths(lengths.chosen[pairs], lengths.rejected[pairs]))
 
     return pair_head.mean_loss(
         hidden, head.weight, head.bias, packed.targets(), packed.shapes, of_pairs, tile_entries=tile_entries
     )
 
 
-def _sliced(chosen: Tensor, rejected: Tensor, pairs: slice) -> tuple[Tensor, Tensor]:
-    return chosen[pairs], rejected[pairs]
-
-
-def _before_head(model: PreTrainedModel, packed: PackedPairs) -> tuple[Tensor, nn.Linear]:
+def _before_head(model: nn.Module, packed: PackedPairs) -> tuple[Tensor, nn.Linear]:
     """Hidden states that the head reads, a row a target, and the head."""
     require_lengths(model, max(shape.prompt + max(shape.chosen, shape.rejected) for shape in packed.shapes))
     with attending(model), selecting(model, packed) as places:
@@ -89,11 +77,11 @@ def _before_head(model: PreTrainedModel, packed: PackedPairs) -> tuple[Tensor, n
     return states[0].index_select(0, places), output_head(model)
 
 
-def require_exact(model: nn.Module) -> PreTrainedModel:
+def require_exact(model: nn.Module) -> nn.Module:
     """The causal language model in `model`, after the first call's trial of the shared prompt against plain rows.
 
-    `pair_log_probs` and `loss` call it; call it yourself before a model's `forward` is wrapped, whose wrapper the trial
-    would enter a second time. Raises ValueError for a model that the shared prompt is not exact for.
+    `pair_log_probs` and `loss` call it; call it yourself before a model's `forward` is wrapped: the trial would
+    enter the wrapper a second time. Raises ValueError for a model that the shared prompt is not exact for.
     """
     causal = require_supported(model)
     if causal not in _tried:
@@ -106,7 +94,7 @@ def require_exact(model: nn.Module) -> PreTrainedModel:
     return causal
 
 
-def _try_out(model: PreTrainedModel, whole: nn.Module) -> None:
+def _try_out(model: nn.Module, whole: nn.Module) -> None:
     """Raises ValueError unless two small pairs get the log-probabilities that `whole`, adapters and all, gives them."""
     config = model.config.get_text_config()
     tokens = [place * 7919 % config.vocab_size for place in range(_trial_length(config))]
@@ -116,12 +104,12 @@ def _try_out(model: PreTrainedModel, whole: nn.Module) -> None:
     with torch.no_grad():
         ours = pair_log_probs(model, pack(pairs).to(device))
         for place, (prompt, *responses) in enumerate(pairs):
-            for response, found in zip(responses, (ours.chosen, ours.rejected), strict=True):
+            for response, packed_log_prob in zip(responses, (ours.chosen, ours.rejected), strict=True):
                 plain = _plain_log_prob(whole, torch.tensor([[*prompt, *response]], device=device), len(response))
-                if not bool((found[place] - plain).abs() <= tolerance * (1 + plain.abs())):
+                if not bool((packed_log_prob[place] - plain).abs() <= tolerance * (1 + plain.abs())):
                     raise ValueError(
                         f"no shared prompt for this model: on a trial {type(model).__name__} gave {plain:.4f} as the "
-                        f"log-probability of a response and packed pairs {found[place]:.4f}; {SLOW_PATH}"
+                        f"log-probability of a response and packed pairs {packed_log_prob[place]:.4f}; {SLOW_PATH}"
                     )
 
 

@@ -3,75 +3,99 @@
 Registered in transformers' attention interface, so a model's own modules run, with rotary positions, grouped heads and
 sliding windows as they are. The queries go through `scaled_dot_product_attention` in blocks that meet only the keys
 they may look at: half of a causal square, and less with a window. No map outlives its block.
+
+The last layer runs for those tokens alone whose output is read (`selecting`): queries, output projection, feed-forward
+part and final norm of a prompt's tokens feed nothing but logits that no preference loss looks at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from zephyr_lab.core.packed_rows import asked_window, attention_set, window_fault
-from zephyr_lab.losses.fast.pair_packing import PackedPairs, PairShape
+from zephyr_lab.losses.fast.pair_packing import PackedPairs, PairShape, Places
 from zephyr_lab.losses.fast.supported import SLOW_PATH
 
 SHARED_PROMPT = "zephyr_lab_shared_prompt"
 QUERIES_AT_ONCE = 128
-# What some models hand to their attention, and these blocks do not compute.
+# What some models pass to their attention, and these blocks do not compute.
 NOT_COMPUTED = {"softcap": "soft-capped scores", "s_aux": "attention sinks", "position_bias": "position biases"}
 
+# Queries that one response's text [prompt | response] asks: positions `start` to `stop` - 1 of it.
+QuerySpan = slice
 
-@dataclass(frozen=True, slots=True)
-class QuerySpan:
-    """Queries that one response's text [prompt | response] asks: positions `first` to `stop` - 1 of it."""
-
-    first: int
-    stop: int
+# Decoder layers that are built as `_selected` reads them, and where each has its window from.
+WINDOWS: dict[str, Callable[[nn.Module], int | None]] = {
+    "transformers.models.llama.modeling_llama.LlamaDecoderLayer": lambda attention: None,
+    "transformers.models.mistral.modeling_mistral.MistralDecoderLayer": lambda attention: (
+        attention.config.sliding_window
+    ),
+    "transformers.models.mixtral.modeling_mixtral.MixtralDecoderLayer": lambda attention: (
+        attention.config.sliding_window
+    ),
+    "transformers.models.qwen2.modeling_qwen2.Qwen2DecoderLayer": lambda attention: attention.sliding_window,
+}
 
 
 def all_queries(shape: PairShape) -> tuple[QuerySpan, QuerySpan]:
     """Every token once: prompt and chosen in the chosen's text, the rejected response in its own."""
-    return QuerySpan(0, shape.prompt + shape.chosen), QuerySpan(shape.prompt, shape.prompt + shape.rejected)
+    return slice(0, shape.prompt + shape.chosen), slice(shape.prompt, shape.prompt + shape.rejected)
 
 
 def selected_queries(shape: PairShape) -> tuple[QuerySpan, QuerySpan]:
     """The tokens of `PackedPairs.selected`."""
-    chosen = QuerySpan(shape.prompt - 1, shape.prompt + shape.chosen - 1)
-    return chosen, QuerySpan(shape.prompt, shape.prompt + shape.rejected - 1)
+    chosen = slice(shape.prompt - 1, shape.prompt + shape.chosen - 1)
+    return chosen, slice(shape.prompt, shape.prompt + shape.rejected - 1)
 
 
 @contextmanager
-def attending(model: PreTrainedModel) -> Iterator[None]:
+def attending(model: nn.Module) -> Iterator[None]:
     """Within, forward passes of `model` attend by `SHARED_PROMPT`; they need the argument `packed_pairs`."""
+    from transformers import AttentionInterface, AttentionMaskInterface  # loaded already: the model is of its making
+
+    AttentionInterface.register(SHARED_PROMPT, _registered)
+    AttentionMaskInterface.register(SHARED_PROMPT, asked_window)
     with attention_set(model.config, SHARED_PROMPT):
         yield
 
 
+@contextmanager
+def selecting(model: nn.Module, packed: PackedPairs) -> Iterator[Places]:
+    """Yields which tokens of the row `model.base_model` gives hidden states of inside: the selected ones, or all.
+
+    All where the last layer is not one of `WINDOWS`, or its forward has been replaced already.
+    """
+    layer = model.base_model.layers[-1] if hasattr(model.base_model, "layers") else None
+    name = f"{type(layer).__module__}.{type(layer).__qualname__}"
+    if name not in WINDOWS or "forward" in vars(layer):
+        yield packed.selected()[packed.before_targets()]
+        return
+    layer.forward = partial(_selected, layer, packed, packed.selected(), WINDOWS[name](layer.self_attn))
+    try:
+        yield packed.before_targets()
+    finally:
+        del layer.forward
+
+
 def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    spans: list[tuple[QuerySpan, QuerySpan]],
-    shapes: tuple[PairShape, ...],
-    *,
-    scale: float,
-    window: int | None,
-) -> Tensor:
+    query: Tensor, key: Tensor, value: Tensor, spans: list[tuple[QuerySpan, QuerySpan]],
+    shapes: tuple[PairShape, ...], *, scale: float, window: int | None,
+) -> Tensor:  # fmt: skip
     """What each query gets, shape (1, query, head, dim): softmax(scale * q k) v over its own text up to itself.
 
     `query` (1, head, query, dim) holds the spans' queries in order, `key` and `value` (1, kv_head, token, dim) the
     whole row. `window`: tokens that a query sees, itself included; None: all before it.
     """
-    sizes = [span.stop - span.first for both in spans for span in both]
+    sizes = [span.stop - span.start for both in spans for span in both]
     queries = iter(query.split(sizes, dim=2))
     pieces = [size for shape in shapes for size in (shape.prompt + shape.chosen, shape.rejected)]
     keys, values = iter(key.split(pieces, dim=2)), iter(value.split(pieces, dim=2))
-    found = []
+    outputs = []
     for shape, both in zip(shapes, spans, strict=True):
         chosen_text = next(keys), next(values)
         rejected_text = [
@@ -79,15 +103,15 @@ def attend(
             for whole, own in zip(chosen_text, (next(keys), next(values)), strict=True)
         ]
         for span, (text_keys, text_values) in zip(both, (chosen_text, rejected_text), strict=True):
-            found += _blocks(next(queries), text_keys, text_values, span, scale=scale, window=window)
-    return torch.cat([part.transpose(1, 2) for part in found], dim=1)
+            outputs += _blocks(next(queries), text_keys, text_values, span, scale=scale, window=window)
+    return torch.cat([part.transpose(1, 2) for part in outputs], dim=1)
 
 
 def _blocks(
     query: Tensor, key: Tensor, value: Tensor, span: QuerySpan, *, scale: float, window: int | None
 ) -> Iterator[Tensor]:
     groups = query.shape[1] // key.shape[1]
-    start = span.first
+    start = span.start
     for part in query.split(QUERIES_AT_ONCE, dim=2):
         stop = start + part.shape[2]
         oldest = 0 if window is None else max(0, start - window + 1)
@@ -95,13 +119,9 @@ def _blocks(
         if groups > 1 and query.device.type != "cpu":
             # Elsewhere a mask together with grouped heads falls back to whole maps.
             seen = seen[0].repeat_interleave(groups, dim=1), seen[1].repeat_interleave(groups, dim=1)
-        yield scaled_dot_product_attention(
-            part,
-            *seen,
-            attn_mask=_bans(stop - start, stop - oldest, window, query.dtype, query.device),
-            scale=scale,
-            enable_gqa=query.shape[1] != seen[0].shape[1],
-        )
+        banned = _bans(stop - start, stop - oldest, window, query.dtype, query.device)
+        is_grouped = query.shape[1] != seen[0].shape[1]
+        yield scaled_dot_product_attention(part, *seen, attn_mask=banned, scale=scale, enable_gqa=is_grouped)
         start = stop
 
 
@@ -124,36 +144,54 @@ def _all_bans(keys: int, window: int | None, dtype: torch.dtype, device: torch.d
 
 
 def _registered(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float | int = 0.0,
-    scaling: float | None = None,
-    packed_pairs: PackedPairs | None = None,
-    **arguments: Any,
-) -> tuple[Tensor, None]:
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    dropout: float | int = 0.0, scaling: float | None = None, packed_pairs: PackedPairs | None = None, **arguments: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
     """transformers' side of `attend`; refuses what it would have to leave out. Of a mask only its window is read."""
     if packed_pairs is None:
         raise ValueError(f"{type(module).__name__} does not hand its arguments on, so it cannot run packed pairs")
     spans = [all_queries(shape) for shape in packed_pairs.shapes]
-    window = window_of(module, dropout, arguments)
+    window = arguments.get("sliding_window")
+    _require_computed(module, dropout, arguments)
     if (fault := window_fault(attention_mask, window)) is not None:
         raise ValueError(f"{type(module).__name__} has {fault}, which packed pairs lack: {SLOW_PATH}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return attend(query, key, value, spans, packed_pairs.shapes, scale=scale, window=window), None
 
 
-def window_of(module: nn.Module, dropout: float | int, arguments: dict[str, Any]) -> int | None:
-    """The sliding window that a model hands to its attention. Raises ValueError for what `attend` does not compute."""
-    for name, what in NOT_COMPUTED.items():
+def _require_computed(module: nn.Module, dropout: float | int, arguments: dict[str, Any]) -> None:
+    """Raises ValueError where a layer asks its attention for what `attend` does not compute."""
+    for name, meaning in NOT_COMPUTED.items():
         if arguments.get(name) is not None:
-            raise ValueError(f"{type(module).__name__} asks for {what}, which packed pairs lack: {SLOW_PATH}")
+            raise ValueError(f"{type(module).__name__} asks for {meaning}, which packed pairs lack: {SLOW_PATH}")
     if dropout:
         raise ValueError(f"attention dropout is {dropout:g}, packed pairs have none: set it to 0, or {SLOW_PATH}")
-    return arguments.get("sliding_window")
 
 
-AttentionInterface.register(SHARED_PROMPT, _registered)
-AttentionMaskInterface.register(SHARED_PROMPT, asked_window)
+def _selected(
+    layer: nn.Module, packed: PackedPairs, selected: Places, window: int | None, hidden_states: Tensor,
+    position_embeddings: tuple[Tensor, Tensor], **_: Any,
+) -> Tensor:  # fmt: skip
+    """What the layer gives for the `selected` tokens, shape (1, place, hidden), from its own modules."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    attention = layer.self_attn
+    residual = hidden_states.index_select(1, selected)
+    everywhere = layer.input_layernorm(hidden_states)
+    key = _heads(attention.k_proj(everywhere), attention.head_dim)
+    value = _heads(attention.v_proj(everywhere), attention.head_dim)
+    query = _heads(attention.q_proj(everywhere.index_select(1, selected)), attention.head_dim)
+    cosine, sine = position_embeddings
+    key, _ = apply_rotary_pos_emb(key, key[:, :0], cosine, sine)
+    query, _ = apply_rotary_pos_emb(
+        query, query[:, :0], cosine.index_select(1, selected), sine.index_select(1, selected)
+    )
+    _require_computed(attention, attention.attention_dropout if attention.training else 0.0, {})
+    spans = [selected_queries(shape) for shape in packed.shapes]
+    attended = attend(query, key, value, spans, packed.shapes, scale=attention.scaling, window=window)
+    hidden = residual + attention.o_proj(attended.flatten(2))
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+
+
+def _heads(projected: Tensor, dim: int) -> Tensor:
+    return projected.unflatten(2, (-1, dim)).transpose(1, 2)

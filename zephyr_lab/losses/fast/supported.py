@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from zephyr_lab.core.packed_rows import layer_fault, precision, rope_fault
 
@@ -27,11 +24,13 @@ PROBE = 24  # tokens that are read twice
 _steady: WeakSet[nn.Module] = WeakSet()
 
 
-def require_supported(model: nn.Module) -> PreTrainedModel:
-    """The causal language model inside `model`, which may carry adapters. Raises ValueError naming what is in the way.
+def require_supported(model: nn.Module) -> nn.Module:
+    """The causal language model inside `model`, which may carry adapters. Raises ValueError naming what prevents it.
 
     Supported as they are: a bias in the head, a head tied to the embeddings, adapters below the head.
     """
+    from transformers import PreTrainedModel  # loaded already where the model is of its making
+
     _require_plain_adapters(model)
     if hasattr(model, "get_base_model"):  # peft
         model = model.get_base_model()
@@ -43,7 +42,8 @@ def require_supported(model: nn.Module) -> PreTrainedModel:
         raise _refusal(f"{type(model).__name__} names no body that gives hidden states without logits")
     _require_plain_config(model)
     _require_plain_head(model)
-    _require_range(model)
+    if precision(model) == torch.float16:
+        raise _refusal("float16 loses gradients that are made before the loss is scaled; take bfloat16")
     if model.training:
         if torch.is_grad_enabled() and model.is_activation_checkpointing:
             raise _refusal("gradient checkpointing would run layers again without the packed pairs; switch it off")
@@ -51,14 +51,14 @@ def require_supported(model: nn.Module) -> PreTrainedModel:
     return model
 
 
-def require_lengths(model: PreTrainedModel, longest: int) -> None:
+def require_lengths(model: nn.Module, longest: int) -> None:
     """Raises ValueError where texts of up to `longest` tokens in one row change each other's rotary embeddings."""
     if (fault := rope_fault(model.config.get_text_config(), longest)) is not None:
         raise _refusal(f"{fault}; leave longer pairs out")
 
 
-def output_head(model: PreTrainedModel) -> nn.Module:
-    """The layer that makes the logits; of a head that peft keeps whole beside the first one, that which is active."""
+def output_head(model: nn.Module) -> nn.Module:
+    """The layer that makes the logits; where peft keeps a second head beside the first, the active one."""
     head = model.get_output_embeddings()
     if not hasattr(head, "modules_to_save"):
         return head
@@ -66,7 +66,7 @@ def output_head(model: PreTrainedModel) -> nn.Module:
     return head.original_module if active is None else head.modules_to_save[active]
 
 
-def _require_plain_config(model: PreTrainedModel) -> None:
+def _require_plain_config(model: nn.Module) -> None:
     config = model.config.get_text_config()
     if (fault := layer_fault(config)) is not None:
         raise _refusal(fault)
@@ -77,7 +77,9 @@ def _require_plain_config(model: PreTrainedModel) -> None:
             raise _refusal(f"the logits are scaled ({name} = {getattr(config, name)})")
 
 
-def _require_plain_head(model: PreTrainedModel) -> None:
+def _require_plain_head(model: nn.Module) -> None:
+    from torch.distributed.tensor import DTensor  # half a second that only a model pays for
+
     head = output_head(model)
     if type(head) is not nn.Linear:
         raise _refusal(
@@ -88,26 +90,19 @@ def _require_plain_head(model: PreTrainedModel) -> None:
         raise _refusal("the output head is split over processes")
 
 
-def _require_range(model: PreTrainedModel) -> None:
-    if precision(model) == torch.float16:
-        raise _refusal("float16 loses gradients that are made before the loss is scaled; take bfloat16")
-
-
 def _require_plain_adapters(model: nn.Module) -> None:
     for config in (getattr(model, "peft_config", None) or {}).values():
         if getattr(config, "is_prompt_learning", False):
             raise _refusal("prompt learning puts tokens before every row")
         if getattr(config, "alora_invocation_tokens", None):
-            raise _refusal(
-                "an activated LoRA (aLoRA) begins where each row's last invocation stands; take a plain LoRA"
-            )
+            raise _refusal("an activated LoRA (aLoRA) begins at each row's last invocation; take a plain LoRA")
         kind = getattr(config.peft_type, "value", config.peft_type)
         if kind not in PEFT_TYPES:
             raise _refusal(f"adapters of type {kind} are not known to change each token by itself")
 
 
-def _require_steady(model: PreTrainedModel) -> None:
-    """Raises ValueError where training draws random numbers that a forward pass depends on: dropout of any make, noise.
+def _require_steady(model: nn.Module) -> None:
+    """Raises ValueError where training draws random numbers that a forward pass depends on: dropout of any kind, noise.
 
     Both responses would share the prompt's. The caller's random numbers stay as they are.
     """
@@ -146,18 +141,14 @@ def _random_state(device: torch.device) -> torch.Tensor:
     return own if device.type == "cpu" else torch.cat([own, torch.get_device_module(device).get_rng_state(device)])
 
 
-def _noises(model: PreTrainedModel) -> str:
+def _noises(model: nn.Module) -> str:
     """The config's settings that may be the cause, in brackets."""
-    found = _above_zero(model.config.get_text_config().to_dict())
-    return f" (its config has {', '.join(found)})" if found else ""
-
-
-def _above_zero(settings: dict[str, Any]) -> list[str]:
-    return [
+    settings = [
         f"{name} = {value}"
-        for name, value in settings.items()
+        for name, value in model.config.get_text_config().to_dict().items()
         if any(part in name for part in NOISES) and isinstance(value, float) and value > 0
     ]
+    return f" (its config has {', '.join(settings)})" if settings else ""
 
 
 def _refusal(reason: str) -> ValueError:

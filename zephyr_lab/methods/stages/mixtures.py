@@ -12,7 +12,7 @@ from zephyr_lab.data.splits import TRAIN, dialogue_rows
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
-from zephyr_lab.models import merge, mixtral, pairing, saved
+from zephyr_lab.models import mixtral, pairing, saved
 
 
 def build_upcycle(
@@ -55,10 +55,10 @@ def build_merge(recipe: Merge, *, seed: int, inputs: dict[str, Path], out: Path,
         prompts = [
             texts(inputs[f"{name}_prompts"], tokenizers["first"], recipe.prompts) for name in ("first", "second")
         ]
-        routers = merge.hidden_routers(first, prompts)
+        routers = mixtral.hidden_routers(first, prompts)
     else:
         routers = mixtral.random_routers(first, 2, sd=recipe.router_sd, seed=derive(seed, "routers"))
-    mixture = merge.merge(first, second, shared=recipe.shared, routers=routers)
+    mixture = mixtral.merge(first, second, shared=recipe.shared, routers=routers)
     saved.save(mixture, tokenizers["first"], out)
     context.progress(1, 1)
     return {"parameters": float(mixture.num_parameters()), "first_parameters": float(first.num_parameters())}

@@ -7,7 +7,7 @@ from transformers import MptConfig, MptForCausalLM
 from model_families import family_model
 from zephyr_lab.methods import held_out_pairs, rollouts
 from zephyr_lab.models import pairing
-from zephyr_lab.models.context import one_by_one, positions_of, require_alike
+from zephyr_lab.models.causal import one_by_one, positions_of, require_alike
 
 ROWS = [[5, 6], [7, 8, 9]], [[10], [11] * 20]  # prompts, answers; the second row crosses the limit of 8
 
