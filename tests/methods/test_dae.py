@@ -11,8 +11,8 @@ from kd_runs import DAE, DOSE, SHAPE, Run
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.losses.dae import dae_scores
 from zephyr_lab.methods import dae
-from zephyr_lab.methods.distillation_batches import Collator, batch
-from zephyr_lab.methods.flagged import flagged_rows
+from zephyr_lab.methods.dae import flagged_rows
+from zephyr_lab.methods.distillation import Collator, batch
 from zephyr_lab.models import saved
 
 

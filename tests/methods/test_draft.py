@@ -13,8 +13,8 @@ from tiny_drafts import little_target
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core.files import read_json, write_text
 from zephyr_lab.losses.draft import feature_losses, soft_cross_entropies
-from zephyr_lab.methods import draft_batches, draft_loss
-from zephyr_lab.methods.draft_batches import Row, collate
+from zephyr_lab.methods import draft_loss
+from zephyr_lab.methods.draft_loss import Row, collate
 from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.stages import draft, world_data
 from zephyr_lab.models import draft as feature_draft
@@ -342,16 +342,16 @@ def test_in_micro_batches_it_learns_the_same(inputs, tmp_path):
 
 def test_each_epoch_holds_every_row_once_and_sorts_rows_of_like_length_together():
     lengths = [3, 50, 4, 60, 5, 70, 6, 80]
-    batches = draft_batches.order(lengths, batch=2, steps=8, seed=0)
+    batches = draft_loss.order(lengths, batch=2, steps=8, seed=0)
     assert sorted(chain(*batches[:4])) == sorted(chain(*batches[4:])) == list(range(8))
     assert all(abs(lengths[one] - lengths[two]) <= 10 for one, two in batches)
-    assert batches == draft_batches.order(lengths, batch=2, steps=8, seed=0)
-    assert batches != draft_batches.order(lengths, batch=2, steps=8, seed=1)
-    assert draft_batches.order([3, 4], batch=5, steps=2, seed=0)[0] in ([0, 1], [1, 0])
+    assert batches == draft_loss.order(lengths, batch=2, steps=8, seed=0)
+    assert batches != draft_loss.order(lengths, batch=2, steps=8, seed=1)
+    assert draft_loss.order([3, 4], batch=5, steps=2, seed=0)[0] in ([0, 1], [1, 0])
 
 
 def test_rows_left_over_from_an_epoch_come_first_in_the_next():
-    batches = draft_batches.order([5] * 5, batch=2, steps=5, seed=0)
+    batches = draft_loss.order([5] * 5, batch=2, steps=5, seed=0)
     assert sorted(chain(*batches)) == sorted([*range(5), *range(5)])
 
 

@@ -13,7 +13,7 @@ from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import kd
-from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
+from zephyr_lab.methods.distillation import Batch, Collator, batch
 from zephyr_lab.models import saved
 from zephyr_lab.models.attention_maps import whole_maps
 from zephyr_lab.models.pairing import Pairing

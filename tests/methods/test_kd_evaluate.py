@@ -12,7 +12,7 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.chat import encode_dialogues
 from zephyr_lab.decoding.sampling import Completion
-from zephyr_lab.methods.recipes.kd_evaluate import KDEvaluation
+from zephyr_lab.methods.recipes.kd import KDEvaluation
 from zephyr_lab.methods.stages import evaluate, kd_evaluate, world_data
 from zephyr_lab.methods.stages.evaluate import HOT, NEAR_GREEDY
 from zephyr_lab.models import saved

@@ -11,7 +11,7 @@ from tiny_models import small_tokenizer
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.own_kd import own_scores, train_own_kd
-from zephyr_lab.methods.recipes.own_kd import OwnLossKD
+from zephyr_lab.methods.recipes.kd import OwnLossKD
 from zephyr_lab.models.example import example_model
 
 CHATS = [

@@ -20,22 +20,68 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+from zephyr_lab.core.columns import read_as, required
+from zephyr_lab.core.row_types import Row, Rows
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.data import schemas, splits
+from zephyr_lab.data.splits import TEST, TRAIN, Split, Talk
 from zephyr_lab.losses.dae import sum_of_group_means
 from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_sequences
 from zephyr_lab.methods import distillation, trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
-from zephyr_lab.methods.distillation import Twins
-from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
+from zephyr_lab.methods.distillation import Batch, Collator, RandomOrder, Twins, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue, require_some
-from zephyr_lab.methods.flagged import Flagged, flagged
 from zephyr_lab.methods.lean_dae import Teacher, Text, counted_hidden, lean_dae_losses
 from zephyr_lab.methods.lean_kd import linear_head, spread
-from zephyr_lab.methods.random_order import RandomOrder
-from zephyr_lab.methods.recipes.dae import DAE
+from zephyr_lab.methods.recipes.kd import DAE
 from zephyr_lab.models.packed_attention import require_lengths
 from zephyr_lab.models.wrapped import evaluating
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """A dialogue, whether it belongs to the domain, and its row's number in the file (from 1; 0: of no file)."""
+
+    messages: Talk
+    is_domain: bool
+    number: int = 0
+
+
+def flagged_rows(folder: Path, split: str) -> Split[Flagged]:
+    """The dialogues of a stage's split with their flags. Raises as `splits.stage_rows`, for a missing flag too."""
+    rows = splits.stage_rows(folder, split, _flagged)
+    return Split(rows, [one.number for one in rows], [])
+
+
+def flagged(rows: Any) -> Split[Flagged]:
+    """Rows as TRL has them (`data.splits.dialogues`), each with a column is_domain more. Raises as `flagged_rows`."""
+    if isinstance(rows, Split):
+        return rows
+    read = [*splits.each_row(rows)]
+    flags = Rows.of(
+        (Row(place, dict(one)) for place, one in enumerate(read, start=1) if isinstance(one, Mapping)), _flag
+    )
+    if flags.bad:
+        raise ValueError(
+            f"{len(flags.bad)} rows of the data have no domain flag (first: {flags.bad[0]}); give each row a column "
+            "is_domain, true or false"
+        )
+    talks = splits.dialogues(read)
+    good = [
+        Flagged(one, read[number - 1]["is_domain"], number)
+        for one, number in zip(talks.rows, talks.numbers, strict=True)
+    ]
+    return Split(good, talks.numbers, talks.bad)
+
+
+def _flag(row: Row) -> bool:
+    return read_as(required(row.data, "is_domain"), bool, "is_domain")
+
+
+def _flagged(row: Row) -> Flagged:
+    messages = schemas.dialogue(row).messages
+    return Flagged([{"role": one.role, "content": one.content} for one in messages], _flag(row), row.number)
+
 
 GENERAL, EXPERT = "general", "expert"
 BOTH = (True, False)

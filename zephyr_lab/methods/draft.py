@@ -4,6 +4,7 @@ Lin et al. 2026, arXiv 2603.09527, on the feature draft of Li et al. 2024 (EAGLE
 authors' code (papers/eda/NOTES.md).
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,19 +13,20 @@ from typing import Any
 
 import pandas as pd
 import torch
-from peft import PeftModel
-from torch import Tensor
+from peft import LoraConfig, PeftModel, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.decoding.drafting import require_pair
-from zephyr_lab.methods import calling, draft_batches, draft_loss, draft_parts, loop
+from zephyr_lab.methods import calling, draft_loss, loop
 from zephyr_lab.methods.calling import Progress, Run, log_frame, settings_by_keyword
-from zephyr_lab.methods.draft_batches import Row
-from zephyr_lab.methods.draft_loss import MicroBatch
-from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.recipes.draft import DraftTraining
+from zephyr_lab.methods.draft_loss import MicroBatch, Row
+from zephyr_lab.methods.optimizers import ADAM_BETAS, Schedule, muon_and_adamw
+from zephyr_lab.methods.recipes.draft import DraftSteps, DraftTraining
 from zephyr_lab.models import draft as feature_draft
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.draft_files import Draft
@@ -50,7 +52,7 @@ def train_draft(
     """Train `draft` to guess what `target` says next; the draft is left trained, in evaluation mode.
 
     draft: a `FeatureDraft`, or a small causal LM of the target's vocabulary. target: a causal LM, which stays as it is.
-    dialogues: rows of messages as TRL has them, a `Split`, or `draft_batches.Row`s, whose features are used where they
+    dialogues: rows of messages as TRL has them, a `Split`, or `draft_loss.Row`s, whose features are used where they
     have them. after_step: called with the number of steps taken and the draft, adapters and all. checkpoints: a folder;
     a call that finds it filled goes on where the last one was stopped, to the same bytes, and refuses those of other
     settings.
@@ -80,14 +82,14 @@ def train_draft(
         rows, account = _rows(dialogues, "train", target, tokenizer, recipe)
         run.trains_on(row.ids.tolist() for row in rows)
         tests = [] if held_out is None else _rows(held_out, "held out", target, tokenizer, recipe)[0]
-        trained = draft_parts.prepare(model, recipe.part, rank=recipe.rank, seed=seed)
+        trained = draft.prepare(model, recipe.part, rank=recipe.rank, seed=seed)
         parameters = sum(parameter.numel() for parameter in trained)
         work = _Work(recipe, model, target, device, rows, seed)
         measured = [{"step": 0, "eval_loss": work.held_out_loss(tests)}] if tests else []
-        losses, seconds = work.train(draft_parts.optimizers(recipe, model, trained), run, after_step)
+        losses, seconds = work.train(draft.optimizers(recipe, model, trained), run, after_step)
         measured += [{"step": recipe.steps, "eval_loss": work.held_out_loss(tests)}] if tests else []
     if recipe.part == "lora":
-        draft_parts.merge(model)
+        draft.merge(model)
     model.eval()
     steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
     return log_frame(
@@ -161,11 +163,11 @@ def _rows(
     tokenizer: PreTrainedTokenizerBase,
     recipe: DraftTraining,
 ) -> tuple[list[Row], dict[str, float]]:
-    rows, account = draft_batches.rows_of(
+    rows, account = draft_loss.rows_of(
         dialogues, tokenizer, name=name, max_length=recipe.max_length, system_turn=recipe.system_turn
     )
     calling.require_room(max(len(row.ids) for row in rows), target)
-    return draft_batches.FEATURES[recipe.features](rows, target), account
+    return draft_loss.FEATURES[recipe.features](rows, target), account
 
 
 class _Work:
@@ -192,7 +194,7 @@ class _Work:
         """Losses of all steps, and their CPU seconds (None where a resumed run had no step left to take)."""
         recipe, draft, rows = self._recipe, self._draft, self._rows
         lengths = [len(row.ids) for row in rows]
-        batches = draft_batches.order(lengths, batch=recipe.batch, steps=recipe.steps, seed=self._seed)
+        batches = draft_loss.order(lengths, batch=recipe.batch, steps=recipe.steps, seed=self._seed)
         taken: list[float] = []
 
         def batch_loss(step: int) -> Tensor:
@@ -227,13 +229,13 @@ class _Work:
         losses = []
         with torch.no_grad():
             for start in range(0, len(rows), self._recipe.micro_batch):
-                batch = draft_batches.collate(rows[start : start + self._recipe.micro_batch], self._target)
+                batch = draft_loss.collate(rows[start : start + self._recipe.micro_batch], self._target)
                 losses.append(draft_loss.batch_loss(self._recipe, self._draft, self._target, batch, noise=None).item())
         return sum(losses) / len(losses)
 
     def _loss(self, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
         """What the part adds to its batch's loss."""
-        batch = draft_batches.collate(part.rows, self._target)
+        batch = draft_loss.collate(part.rows, self._target)
         with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
             return part.share * draft_loss.batch_loss(self._recipe, self._draft, self._target, batch, noise=noise)
 
@@ -242,3 +244,85 @@ class _Work:
         loss = self._loss(part, noise)
         loss.backward()
         return loss.detach()
+
+
+LORA_SCALE = 2.0  # alpha / rank
+FEATURE_MAPS = ["fc", "q_proj", "k_proj", "v_proj", "o_proj", "gate", "up", "down"]
+CAUSAL_MAPS = "all-linear"  # all but the output head
+
+
+def prepare(draft: Draft, part: str, *, rank: int, seed: int) -> list[nn.Parameter]:
+    """Freeze all but `part`, put LoRA's adapters in where it is that, and return what trains.
+
+    A draft that comes with adapters in its layers trains what they leave trainable. Raises ValueError for a part that
+    the draft does not have.
+    """
+    if any(isinstance(module, BaseTunerLayer) for module in draft.modules()):
+        if part != "all":
+            raise ValueError(
+                f"the draft has adapters already, and they alone would train: part must be 'all', got {part!r}; merge "
+                "them first for another part"
+            )
+    elif part == "lora":
+        _add_adapters(draft, rank, seed)
+    elif isinstance(draft, FeatureDraft):
+        return feature_draft.trainable(draft, part)
+    elif part != "all":
+        raise ValueError(f"a causal draft has no private experts and no fc: part must be 'all' or 'lora', got {part!r}")
+    else:
+        draft.requires_grad_(True)
+    return [parameter for parameter in draft.parameters() if parameter.requires_grad]
+
+
+def _add_adapters(draft: Draft, rank: int, seed: int) -> None:
+    draft.requires_grad_(False)
+    maps = FEATURE_MAPS if isinstance(draft, FeatureDraft) else CAUSAL_MAPS
+    adapters = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, lora_dropout=0.0, target_modules=maps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "lora"))
+        inject_adapter_in_model(adapters, draft)
+
+
+def merge(draft: Draft) -> Draft:
+    """`draft`, its adapters added to the weights that they adapt, so that it is a plain draft again."""
+    adapters = [(name, layer) for name, layer in draft.named_modules() if isinstance(layer, LoraLayer)]
+    for name, layer in adapters:
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(draft.get_submodule(parent), child, layer.get_base_layer())
+    return draft
+
+
+def merged(draft: Draft) -> Draft:
+    """As `merge`, of a copy."""
+    return merge(copy.deepcopy(draft))
+
+
+def optimizers(settings: DraftSteps, draft: Draft, trained: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """Those of `settings.optimizer`, over `trained`."""
+    return OPTIMIZERS[settings.optimizer](settings, draft, trained)
+
+
+def _adamw(settings: DraftSteps, draft: Draft, trained: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """AdamW for all that trains."""
+    del draft
+    return [torch.optim.AdamW(trained, lr=settings.learning_rate, betas=ADAM_BETAS, weight_decay=settings.weight_decay)]
+
+
+def _muon(settings: DraftSteps, draft: Draft, trained: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the draft and AdamW for the rest."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if not isinstance(draft, FeatureDraft):
+        return muon_and_adamw(draft, learning_rate=rate, weight_decay=decay)
+    matrices = [parameter for parameter in trained if parameter.ndim == 2]
+    others = [parameter for parameter in trained if parameter.ndim != 2]
+    both = []
+    if matrices:
+        both.append(torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    if others:
+        both.append(torch.optim.AdamW(others, lr=rate, betas=ADAM_BETAS, weight_decay=0.0))
+    return both
+
+
+Optimizers = Callable[[DraftSteps, Draft, list[nn.Parameter]], list[torch.optim.Optimizer]]
+OPTIMIZERS: dict[str, Optimizers] = {"adamw": _adamw, "muon": _muon}

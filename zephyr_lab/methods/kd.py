@@ -25,7 +25,7 @@ from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.fused_head import LinearHead, mean_of_tokens
 from zephyr_lab.methods import distillation, trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
-from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
+from zephyr_lab.methods.distillation import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examples
 from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head, spread
 from zephyr_lab.methods.recipes.kd import KD

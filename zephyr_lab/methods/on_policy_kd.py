@@ -18,7 +18,7 @@ from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import kd
 from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
-from zephyr_lab.methods.distillation_batches import Collator
+from zephyr_lab.methods.distillation import Collator
 from zephyr_lab.methods.examples import IGNORED
 from zephyr_lab.methods.recipes.kd import OnPolicyKD
 

@@ -21,7 +21,7 @@ from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.pair_losses import name_of
 from zephyr_lab.methods import distillation
 from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
-from zephyr_lab.methods.distillation_batches import batch
+from zephyr_lab.methods.distillation import batch
 from zephyr_lab.methods.kd import KDTrainer, distil, followed_maps
 from zephyr_lab.methods.recipes.kd import KD
 

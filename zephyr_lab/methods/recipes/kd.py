@@ -5,6 +5,7 @@ Kothari et al. 2024, arXiv 2406.19112, equations (2) to (5), and where their cod
 
 from dataclasses import dataclass
 
+from zephyr_lab.methods.recipes.evaluate import Evaluation
 from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share, require_steps
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Staged, Training
@@ -151,3 +152,73 @@ class DoseRecipe(KeepsSteps, DSFTRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("order", self.order, ORDERS)
+
+
+DOMAIN_TEACHERS = ("expert", "general")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAE(Distillation):
+    """Domain rows follow the expert, the others the general teacher, which is the frozen start unless another is given.
+
+    Learning rate and schedule are those of the paper's section 3.1.3. reference_term: whether general rows count at all
+    (the second sum of eq. 6). domain_teacher: "expert", or "general" for the control in which one teacher answers for
+    all rows. misrouted: share of rows of either kind whose domain flag is turned over, to see what wrong labels cost.
+    reduction: as `Distillation`, and "groups": the mean over domain rows plus the mean over general rows, a second
+    reading of eq. 6's two sums, in which the smaller group weighs as much as the larger.
+    """
+
+    learning_rate: float = 5e-7
+    schedule: str = "constant"
+    reference_term: bool = True
+    domain_teacher: str = "expert"
+    misrouted: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("domain_teacher", self.domain_teacher, DOMAIN_TEACHERS)
+        require_share(misrouted=self.misrouted)
+
+    @classmethod
+    def reductions(cls) -> tuple[str, ...]:
+        return (*REDUCTIONS, "groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAERecipe(KeepsSteps, Staged, DAE):
+    """`DAE` as a stage. expert, general: folders inside the teachers' stages, "" for their final models."""
+
+    expert: str
+    general: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLossKD(KDRecipe):
+    """`KD` as a stage, with a loss from a notebook (the text that `engine.own_code` made of it) in place of eq. 2."""
+
+    own_loss: str
+
+
+START, DIALOGUES = "start", "dialogues"  # inputs that retention needs; every other input but the pairs is a model
+
+
+@dataclass(frozen=True, kw_only=True)
+class KDEvaluation(Evaluation):
+    """An `Evaluation`, and beside it the domain set and retention.
+
+    per_group: e-commerce questions for each of the twenty groups, 0 for none. hot: whether there is the second run, at
+    `temperature` in all categories. start: folder inside the input "start",
+    the model that divergences are measured from, on the held-out general dialogues of the input "dialogues".
+    """
+
+    per_group: int
+    hot: bool
+    start: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.per_group < 0:
+            raise ValueError(f"per_group must not be negative, got {self.per_group}")
+        for name in (START, DIALOGUES):
+            if name in self.models:
+                raise ValueError(f"a model cannot be called {name!r}: that input is what retention needs")

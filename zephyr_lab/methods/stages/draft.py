@@ -16,10 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
-from zephyr_lab.methods import draft_batches, draft_parts, process
+from zephyr_lab.methods import draft_loss, process
 from zephyr_lab.methods.calling import log_rows
 from zephyr_lab.methods.draft import train_draft
-from zephyr_lab.methods.draft_batches import Row
+from zephyr_lab.methods.draft_loss import Row
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.draft import NOTHING, DraftRecipe
 from zephyr_lab.models import draft as feature_draft
@@ -105,14 +105,14 @@ class _Data:
         recipe = self._recipe
         if split == TEST and not (folder / f"{TEST}.jsonl").is_file():
             return []
-        rows, _ = draft_batches.rows_of(
+        rows, _ = draft_loss.rows_of(
             dialogue_rows(folder, split),
             self._tokenizer,
             name=split,
             max_length=recipe.max_length,
             system_turn=recipe.system_turn,
         )
-        return draft_batches.FEATURES[recipe.features](rows, self._target)
+        return draft_loss.FEATURES[recipe.features](rows, self._target)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class _Work:
         """Put the weights after `step` steps aside. Taken again, equal, where a killed run repeats the step."""
         if step not in self.recipe.keep_at:
             return
-        weights = draft_parts.merged(draft).state_dict()
+        weights = draft.merged(draft).state_dict()
         folder = self.context.checkpoints / KEPT
         folder.mkdir(exist_ok=True)
         save_file(

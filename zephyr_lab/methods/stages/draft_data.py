@@ -5,15 +5,37 @@ UltraChat's layout with one more column, `benchmark`: the specialty, or "general
 """
 
 import json
+import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from zephyr_lab.core import files
+from zephyr_lab.core.columns import BadColumn
+from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.methods.recipes.draft_data import CHAT, GENERAL, LABEL, SpecialtyDialogues
+from zephyr_lab.data.hub import Hub
+from zephyr_lab.data.sources import usable
+from zephyr_lab.data.splits import stage_rows
+from zephyr_lab.engine import own_code
+from zephyr_lab.methods.recipes.draft_data import (
+    CHAT,
+    GENERAL,
+    LABEL,
+    LOSS_TOP,
+    RANDOM,
+    SHIFT_BOTTOM,
+    SHIFT_TOP,
+    HubQuestions,
+    OwnScores,
+    Selection,
+    SpecialtyDialogues,
+)
 from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.scoring import representation_shift
 from zephyr_lab.world import catalogue, defects, specialties
 from zephyr_lab.world.answers import answer
 from zephyr_lab.world.facts import Facts, build
@@ -81,3 +103,151 @@ def _row(rng: random.Random, turns: Sequence[Turn], label: str, recipe: Specialt
     noise = getattr(defects, (recipe.general_noise if label in (GENERAL, CHAT) else recipe.noise).upper())
     data = [text for turn in turns for text in (turn.prompt, answer(rng, turn, noise)[0])]
     return {"id": id, "data": data, LABEL: label}
+
+
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+NO_ANSWER = "-"  # where a set's answer is left out or unknown: the target's own takes its place before training
+
+Read = Callable[[Row], dict[str, Any]]
+
+
+def build_hub(
+    recipe: HubQuestions, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+) -> dict[str, float]:
+    """Write `recipe.rows` rows of the set and `recipe.held_out` prompts of each benchmark, drawn by the seed.
+
+    Metrics: rows, unusable (of the set), prompts. Raises OSError where the hub cannot be reached, ValueError where no
+    row of a set is usable.
+    """
+    del inputs, context
+    read = conversation if not recipe.question else _reader(recipe.question, recipe.answer, GENERAL)
+    rows, unusable = usable(Hub(recipe.id, recipe.revision or None, recipe.config or None), recipe.split, read)
+    held_out = []
+    for name, id, config, split, question in zip(
+        recipe.benchmarks,
+        recipe.benchmark_ids,
+        recipe.benchmark_configs,
+        recipe.benchmark_splits,
+        recipe.benchmark_questions,
+        strict=True,
+    ):
+        prompts, _ = usable(Hub(id, None, config or None), split, _reader(question, "", name))
+        held_out += _drawn(prompts, recipe.held_out, derive(seed, "benchmark", name))
+    write_rows(out / f"{TRAIN}.jsonl", _drawn(rows, recipe.rows, derive(seed, "questions")))
+    write_rows(out / f"{TEST}.jsonl", held_out)
+    kept = min(recipe.rows, len(rows))
+    return {"rows": float(kept), "unusable": float(len(unusable)), "prompts": float(len(held_out))}
+
+
+def conversation(row: Row) -> dict[str, Any]:
+    """A row of ShareGPT's layout: {"id", "conversations": [{"from": "human", "value": ...}, ...]}.
+
+    What an assistant says before the first question and a question without answer at the end are left out. Raises
+    BadColumn for a row without a whole exchange, and for speakers that do not take turns.
+    """
+    said = row.data.get("conversations")
+    if not isinstance(said, list) or not said:
+        raise BadColumn("conversations", "must be a list with at least one turn")
+    messages: list[dict[str, str]] = []
+    for place, turn in enumerate(said):
+        where = f"conversations[{place}]"
+        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+            raise BadColumn(where, "must be an object with from and a text in value")
+        role = SPEAKERS.get(turn.get("from"))
+        if role is None:
+            raise BadColumn(f"{where}.from", f"must be one of {', '.join(SPEAKERS)}, got {turn.get('from')!r}")
+        if role == "assistant" and not any(message["role"] == "user" for message in messages):
+            continue
+        if messages and messages[-1]["role"] == role:
+            raise BadColumn(f"{where}.from", f"two turns of the {role} in a row")
+        messages.append({"role": role, "content": turn["value"]})
+    if messages and messages[-1]["role"] == "user":
+        messages.pop()
+    if not any(message["role"] == "assistant" for message in messages):
+        raise BadColumn("conversations", "holds no answered question")
+    return {"id": row.data.get("id", row.number), "messages": messages, LABEL: GENERAL}
+
+
+def filled(template: str, row: Row) -> str:
+    """`template` with the row's columns in the places of their names in braces. Raises BadColumn for one it lacks."""
+    text = ""
+    for before, name, _, _ in Formatter().parse(template):
+        text += before
+        if name is not None:
+            if not isinstance(row.data.get(name), str | int | float) or isinstance(row.data[name], bool):
+                raise BadColumn(name, f"must be a text or a number, got {type(row.data.get(name)).__name__}")
+            text += str(row.data[name])
+    return text
+
+
+def _reader(question: str, answer: str, label: str) -> Read:
+    def read(row: Row) -> dict[str, Any]:
+        asked = filled(question, row)
+        if not asked.strip():
+            raise BadColumn("question", "is empty")
+        said = filled(answer, row) if answer else NO_ANSWER
+        return {"id": row.data.get("id", row.number), "data": [asked, said], LABEL: label}
+
+    return read
+
+
+def _drawn(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
+    return random.Random(seed).sample(rows, min(count, len(rows)))
+
+
+COLUMNS = {SHIFT_TOP: "shift", SHIFT_BOTTOM: "shift", RANDOM: "shift", LOSS_TOP: "loss"}  # of scores.json
+ENDS = {
+    SHIFT_TOP: representation_shift.TOP,
+    SHIFT_BOTTOM: representation_shift.BOTTOM,
+    RANDOM: representation_shift.RANDOM,
+    LOSS_TOP: representation_shift.TOP,
+}
+
+
+def build_selection(
+    recipe: Selection, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+) -> dict[str, float]:
+    """Write the selected training rows of `inputs["data"]`, by `inputs["scores"]`, and all its test rows.
+
+    Metrics: rows, and the mean score of the rows kept. Raises ValueError where scores and rows do not match.
+    """
+    del context
+    rows = {split: _rows(inputs["data"], split) for split in (TRAIN, TEST)}
+    scores = files.read_json(inputs["scores"] / "scores.json")
+    if scores["id"] != [row.get("id") for row in rows[TRAIN]]:
+        raise ValueError("the scores belong to other rows than those to select from")
+    ranked = scores[COLUMNS[recipe.rule]]
+    places = representation_shift.select(
+        ranked, share=recipe.share, rule=ENDS[recipe.rule], seed=derive(seed, "selection")
+    )
+    write_rows(out / f"{TRAIN}.jsonl", [rows[TRAIN][place] for place in places])
+    write_rows(out / f"{TEST}.jsonl", rows[TEST])
+    return {"rows": float(len(places)), "mean_score": sum(ranked[place] for place in places) / len(places)}
+
+
+def _rows(folder: Path, split: str) -> list[dict[str, object]]:
+    return stage_rows(folder, split, lambda row: row.data)
+
+
+def build_own_scores(
+    recipe: OwnScores, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+) -> dict[str, float]:
+    """Write the scores of `inputs["scores"]` with the rule's value of each row's (shift, loss) in place of the shift.
+
+    A selection of the largest shift then keeps the rows of the rule's highest values. Metrics: rows, mean_score. Raises
+    ValueError, naming the row, for a value that is no finite number.
+    """
+    del seed, context
+    rule = own_code.restored(recipe.rule)
+    scores = files.read_json(inputs["scores"] / "scores.json")
+    values = []
+    for id, shift, loss in zip(scores["id"], scores["shift"], scores["loss"], strict=True):
+        value = rule(shift, loss)
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise ValueError(
+                f"{own_code.name_of(recipe.rule)} gave {value!r} for row {id} (shift {shift:.4g}, loss {loss:.4g}); a "
+                "score must be a finite number"
+            )
+        values.append(float(value))
+    files.write_json(out / "scores.json", {**scores, "shift": values})
+    return {"rows": float(len(values)), "mean_score": sum(values) / len(values)}

@@ -22,11 +22,13 @@ from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import GREEDY, SAMPLING, speculate
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.draft_scores import CANDIDATES, DRAWN, PROMPTS, TARGET, DraftScores
+from zephyr_lab.methods.recipes.draft_scores import CANDIDATES, DRAWN, PROMPTS, TARGET, DraftLossless, DraftScores
 from zephyr_lab.methods.recipes.draft_scores import GREEDY as GREEDY_RULE
+from zephyr_lab.methods.stages.draft_data import TEST, TRAIN
 from zephyr_lab.models import draft_files, saved
 from zephyr_lab.models.enlarge import enlarge
 from zephyr_lab.scoring.acceptance_length import expected_authors_terms, expected_passes
+from zephyr_lab.scoring.samples import chi_square_p, total_variation
 
 
 def build(recipe: DraftScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
@@ -227,3 +229,88 @@ def _verification(recipe: DraftScores, rule: str, seed: int) -> tuple[str, float
 def _add(columns: dict[str, list[Any]], **row: Any) -> None:
     for name, value in row.items():
         columns.setdefault(name, []).append(value)
+
+
+def build_lossless(
+    recipe: DraftLossless, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """Compare on the prompts of `inputs["prompts"]`, held-out ones first; `inputs`: target, draft.
+
+    Each dialogue is asked its first question. Training questions count as well: nothing is learned from the answers,
+    and to exclude that one in a thousand differs takes thousands of them.
+
+    Writes sampled.json: columns prompt, place (of a token in its answer), variation (total variation of the tokens
+    sampled there with and without the draft), variation_plain (of two runs without it), p (chi-square, with and
+    without). Metrics: prompts, differing (greedy answers that are not the same), passes and tokens of the drafted
+    greedy run.
+
+    Raises ValueError for prompts that leave no room for an answer.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    folder = inputs["target"] / recipe.target_folder
+    target, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
+    draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
+    dialogues = [one for split in (TEST, TRAIN) for one in dialogue_rows(inputs["prompts"], split).rows]
+    prompts = encode_prompts(tokenizer, [first_question(dialogue) for dialogue in dialogues])
+    prompts = prompts[: recipe.prompts] if recipe.prompts else prompts
+    plain = sample(target, prompts, max_new_tokens=recipe.max_new_tokens, temperatures=0.0, generator=None)
+    drafted = speculate(
+        target, draft, Chain(recipe.length), prompts, max_new_tokens=recipe.max_new_tokens, verify=GREEDY,
+        temperature=0.0, generator=None, rows_at_once=128,
+    )  # fmt: skip
+    differing = sum(one.ids != other.ids for one, other in zip(plain, drafted, strict=True))
+    context.progress(1, 2)
+    files.write_json(out / "sampled.json", sampled(recipe, target, draft, prompts, seed=seed))
+    return {
+        "prompts": float(len(prompts)),
+        "differing": float(differing),
+        "passes": float(sum(one.passes for one in drafted)),
+        "tokens": float(sum(len(one.ids) for one in drafted)),
+    }
+
+
+def first_question(dialogue: Messages) -> Messages:
+    """The dialogue up to the user's first turn."""
+    return dialogue[: next(place for place, turn in enumerate(dialogue) if turn["role"] == "user") + 1]
+
+
+def sampled(
+    recipe: DraftLossless, target: PreTrainedModel, draft: Draft, prompts: Sequence[Sequence[int]], *, seed: int
+) -> dict[str, list[Any]]:
+    """Sampled tokens compared, a row a prompt and place: without the draft twice, and with it, drawn chains verified.
+
+    An answer that ended before a place counts there as a value of its own.
+    """
+    asked = prompts[: recipe.sampled_prompts]
+    repeated = [prompt for prompt in asked for _ in range(recipe.samples)]
+    runs = [
+        sample(
+            target, repeated, max_new_tokens=recipe.sampled_tokens, temperatures=recipe.temperature,
+            generator=_generator(seed, name),
+        )
+        for name in ("plain", "plain again")
+    ]  # fmt: skip
+    drafted = speculate(
+        target, draft, Chain(recipe.length, drawn=True), repeated, max_new_tokens=recipe.sampled_tokens,
+        verify=SAMPLING, temperature=recipe.temperature, generator=_generator(seed, "drafted"), rows_at_once=128,
+    )  # fmt: skip
+    columns: dict[str, list[Any]] = {"prompt": [], "place": [], "variation": [], "variation_plain": [], "p": []}
+    for prompt in range(len(asked)):
+        own = slice(prompt * recipe.samples, (prompt + 1) * recipe.samples)
+        for place in range(recipe.sampled_tokens):
+            first, second, third = ([_at(answer.ids, place) for answer in run[own]] for run in (*runs, drafted))
+            columns["prompt"].append(prompt)
+            columns["place"].append(place)
+            columns["variation"].append(total_variation(third, first))
+            columns["variation_plain"].append(total_variation(second, first))
+            columns["p"].append(chi_square_p(third, first))
+    return columns
+
+
+def _at(ids: Sequence[int], place: int) -> int | None:
+    return ids[place] if place < len(ids) else None
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive(seed, "lossless", name))

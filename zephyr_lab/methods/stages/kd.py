@@ -2,20 +2,26 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
-from zephyr_lab.methods import distillation, process
+from zephyr_lab.engine import own_code
+from zephyr_lab.methods import distillation, process, stack_muon, trl_adapters
 from zephyr_lab.methods.calling import log_rows
-from zephyr_lab.methods.distillation import KeepSteps
+from zephyr_lab.methods.distillation import KeepSteps, RandomOrder
 from zephyr_lab.methods.examples import counts
 from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.kd import KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.methods.on_policy_kd import train_on_policy_kd
+from zephyr_lab.methods.own_kd import train_own_kd
+from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe, OwnLossKD
+from zephyr_lab.methods.stages import kd, sft
 from zephyr_lab.models import saved
 
 STEPS = "steps"
@@ -90,3 +96,54 @@ def metrics(log: pd.DataFrame, **more: float) -> dict[str, float]:
         **{f"held_out_{name}_start": value for name, value in losses["start"].items()},
         **{f"held_out_{name}": value for name, value in losses["end"].items()},
     }
+
+
+def build_own_loss(
+    recipe: OwnLossKD, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """As `stages.kd.build`, by the loss that the recipe brings; log.json has own_loss more."""
+    train = partial(train_own_kd, loss=own_code.restored(recipe.own_loss))
+    return kd.distilled(train, recipe, seed=seed, inputs=inputs, out=out, context=context)
+
+
+def build_on_policy(
+    recipe: OnPolicyKDRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """As `stages.kd.build`, on the student's own answers to the dialogues' questions; log.json has sampled_tokens more.
+
+    Raises as `stages.kd.build`, and ValueError where a question leaves no room for an answer.
+    """
+    return kd.distilled(train_on_policy_kd, recipe, seed=seed, inputs=inputs, out=out, context=context)
+
+
+class RandomOrderTrainer(trl_adapters.StageSFTTrainer):
+    """SFT on rows in plain random order."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> RandomOrder:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return RandomOrder(len(rows), seed=self.args.seed)
+
+
+KINDS = {"lengths": trl_adapters.StageSFTTrainer, "random": RandomOrderTrainer}
+
+
+def build_dose(
+    recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """Fine-tune `inputs["base"]` on the dialogues of `inputs["dialogues"]`, whatever else their rows say.
+
+    Writes what `stages.sft.build` writes, and steps/N for each kept step. Metrics and errors as there; ValueError also
+    for a step to keep that training does not reach.
+    """
+    metrics = sft.trained(
+        recipe,
+        seed=seed,
+        inputs=inputs,
+        out=out,
+        context=context,
+        kind=KINDS[recipe.order],
+        make_optimizer=partial(stack_muon.optimizer, recipe),
+        callbacks=kd.keeping(recipe.keep_steps, context),
+    )
+    kd.copy_steps(context, out)
+    return metrics

@@ -1,36 +1,118 @@
-"""What a draft's training rows can be selected by: how far the target moved away from the base on them, and the loss
-of the draft that is to adapt.
+"""The same prompts answered by the target: the data that its draft is aligned on, and the answers it is tested with.
 
-The shift is `scoring.representation_shift`; here both models' features are taken on the same rows.
-"""
+Turn by turn, each after the target's own answer to the turn before, as it would happen in use."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
+from zephyr_lab.core.row_types import Row
+from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
-from zephyr_lab.data.chat import encode_dialogues
+from zephyr_lab.data.chat import encode_dialogues, encode_prompts
 from zephyr_lab.data.splits import stage_rows
+from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.draft import soft_cross_entropies
 from zephyr_lab.methods import process
 from zephyr_lab.methods.examples import SHOWN
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.draft_data import LABEL, RowScores
-from zephyr_lab.methods.stages.draft_data import TRAIN
+from zephyr_lab.methods.recipes.draft_data import LABEL, Regeneration, RowScores
+from zephyr_lab.methods.stages.draft_data import TEST, TRAIN, write_rows
 from zephyr_lab.models import draft_files, saved
 from zephyr_lab.models.draft import FeatureDraft, require_fit
 from zephyr_lab.models.logits import last_hidden_states, logits_of
+from zephyr_lab.models.tokenizer import decode
 from zephyr_lab.scoring.representation_shift import Matrix, shift_score, shrunk_covariance
+
+Messages = list[dict[str, str]]
+
+
+def build_answers(
+    recipe: Regeneration, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """Answer the prompts of `inputs["pool"]` with `inputs["target"]`.
+
+    Writes train.jsonl and test.jsonl; rows keep id and benchmark. Rows whose answers do not end within the limit are
+    set aside: an end that the target did not say would be a false label. Metrics: rows, unfinished (training rows).
+
+    Raises ValueError for prompts that leave no room for an answer, and where no answer ends.
+    """
+    process.prepare()
+    device = process.pick_device(recipe.device)
+    start = inputs["target"] / recipe.folder
+    model, tokenizer = saved.load_model(start).to(device), saved.load_chat_tokenizer(start)
+    metrics = {}
+    for split in (TEST, TRAIN):
+        dialogues = stage_rows(inputs["pool"], split, schemas.dialogue)
+        answered = regenerate(
+            model,
+            tokenizer,
+            [user_turns(one) for one in dialogues],
+            max_new_tokens=recipe.max_new_tokens,
+            temperature=recipe.temperature,
+            seed=derive(seed, "regenerate", split),
+        )
+        rows = [_answered_row(one.row, messages) for one, messages in zip(dialogues, answered, strict=True) if messages]
+        if not rows:
+            raise ValueError(
+                f"none of {len(dialogues)} answers ends within {recipe.max_new_tokens} tokens; raise max_new_tokens"
+            )
+        write_rows(out / f"{split}.jsonl", rows)
+        metrics = {"rows": float(len(rows)), "unfinished": float(len(dialogues) - len(rows))}
+    return metrics
+
+
+def user_turns(dialogue: schemas.Dialogue) -> list[str]:
+    """What the user says, in order."""
+    return [message.content for message in dialogue.messages if message.role == "user"]
+
+
+def regenerate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Sequence[str]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[Messages | None]:
+    """Each list of user turns as a dialogue with the model's answers; None where an answer did not end in time."""
+    dialogues: list[Messages | None] = [[] for _ in asked]
+    for turn in range(max(len(turns) for turns in asked)):
+        open_rows = [place for place, turns in enumerate(asked) if turn < len(turns) and dialogues[place] is not None]
+        if not open_rows:
+            break
+        talking = [[*(dialogues[place] or []), {"role": "user", "content": asked[place][turn]}] for place in open_rows]
+        completions = sample(
+            model,
+            encode_prompts(tokenizer, talking),
+            max_new_tokens=max_new_tokens,
+            temperatures=temperature,
+            generator=torch.Generator().manual_seed(derive(seed, turn)) if temperature else None,
+        )
+        for place, messages, completion in zip(open_rows, talking, completions, strict=True):
+            # Without role tags that a model may emit: as content they would be other tokens than it said.
+            answer = {"role": "assistant", "content": decode(tokenizer, list(completion.ids[:-1]))}
+            dialogues[place] = [*messages, answer] if completion.finished else None
+    return dialogues
+
+
+def _answered_row(row: Row, messages: Messages) -> dict[str, Any]:
+    return {"id": row.data.get("id"), "messages": messages, LABEL: row.data.get(LABEL)}
+
 
 Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong to an answer
 
 
-def build(recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+def build_scores(
+    recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
     """Score the training rows of `inputs["data"]`; `inputs`: base, target (one vocabulary and width), draft.
 
     Writes scores.json: columns id, benchmark, shift, loss, in the rows' order. Metrics: rows, mean_shift, mean_loss.
