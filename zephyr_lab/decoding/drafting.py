@@ -7,16 +7,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zephyr_lab.core.shapes import RowIds, TokenIds
-from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, FeatureSteps
-from zephyr_lab.decoding.verification import ROOT, NodeNumbers, Proposal, draw, target_probabilities
+from zephyr_lab.decoding.cached_steps import CachedSteps, Draft, draft_steps
+from zephyr_lab.decoding.sampling import draw
+from zephyr_lab.decoding.verification import ROOT, NodeNumbers, Proposal, target_probabilities
 from zephyr_lab.models.draft import FeatureDraft, Features, require_fit
-
-Draft = FeatureDraft | PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a draft begins with: logits and feature after the last committed token, and that token's place."""
+    """Where a draft begins: logits and feature after the last committed token, and that token's position."""
 
     logits: Tensor
     feature: Tensor
@@ -112,8 +111,7 @@ class Tree:
                 scores, best = grown.topk(self.top, dim=-1)
                 tokens = likely.indices.flatten(1).gather(1, best)
                 front, place = numbered + best, best // self.top
-                features = _rows_of(output.features, place)
-                ancestors = _rows_of(sees, place)
+                features, ancestors = _rows_of(output.features, place), _rows_of(sees, place)
             numbered += self.top**2
         return self._best(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
 
@@ -131,26 +129,21 @@ Plan = Chain | Tree  # how many tokens a pass verifies at most, and how they are
 
 
 class Drafter:
-    """A draft at work beside a target on the rows of a batch: follows what is committed, then proposes."""
+    """A draft beside a target on the rows of a batch: it reads what is committed, then proposes."""
 
     def __init__(self, draft: Draft, plan: Plan, target: PreTrainedModel, rows: int) -> None:
         self._plan = plan
-        self._reads_features = isinstance(draft, FeatureDraft)
-        self._steps: CachedSteps
-        if isinstance(draft, FeatureDraft):
-            self._steps = FeatureSteps(draft, target, rows)
-        else:
-            self._steps = CausalSteps(draft, rows)
+        self._first = 1 if isinstance(draft, FeatureDraft) else 0  # before the token at place 0 there is no feature
+        self._steps = draft_steps(draft, target, rows)
 
     def propose(
         self, ids: TokenIds, places: TokenIds, features: Features, *, temperature: float, uniforms: NodeNumbers
     ) -> Proposal:
         """Drafts after the tokens committed since the last call, which end at the last column.
 
-        `features`: the target's feature before each token; places -1: padding. A feature draft has nothing to say of
-        the token at place 0, before which there is no feature.
+        `features`: the target's feature before each token; places -1: padding.
         """
-        valid = places >= (1 if self._reads_features else 0)
+        valid = places >= self._first
         places = places.masked_fill(~valid, -1)
         sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         output = self._steps.run(ids, places, sees, features=features)

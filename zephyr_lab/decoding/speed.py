@@ -1,18 +1,20 @@
-"""How much faster a draft makes its target, measured alike in both arms.
+"""How much faster a draft makes its target, measured the same way in both arms.
 
 Both get the same prompts, limits, stop rules and warm-up, one prompt at a time, and take the first token of an answer
-from the pass that reads the prompt. Each prompt is answered by both arms,
-one right after the other, once with plain decoding first and once with drafting first, in both orders of the prompts.
+from the pass that reads the prompt. Both arms answer each prompt one right after the other: with plain decoding first
+in the first order of the prompts, with drafting first in the reverse order.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, FeatureSteps
+from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, draft_steps
 from zephyr_lab.decoding.drafting import Draft, Plan
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import SAMPLING, speculate
@@ -88,8 +90,8 @@ def compare(
         totals = {name: [0.0, 0.0, 0] for name, _ in arms}
         for prompt in prompts if order == ORDERS[0] else prompts[::-1]:
             for name, answer in arms:
-                for place, spent in enumerate(_timed(answer, prompt, target.device)):
-                    totals[name][place] += spent
+                spent = _timed(partial(answer, prompt), target.device)
+                totals[name] = [total + one for total, one in zip(totals[name], spent, strict=True)]
         timings += [Timing(name, order, spent[0], spent[1], int(spent[2])) for name, spent in totals.items()]
     return timings
 
@@ -118,11 +120,9 @@ def step_costs(
     room = positions_of(target)
     if room is not None and context + nodes + 1 > room:
         raise ValueError(f"context {context} and {nodes + 1} tokens exceed the target's {room} positions")
-    feature_kind = isinstance(draft, FeatureDraft)
-    own = FeatureSteps(draft, target, 1) if isinstance(draft, FeatureDraft) else CausalSteps(draft, 1)
-    hidden = target.config.hidden_size if feature_kind else None
+    hidden = target.config.hidden_size if isinstance(draft, FeatureDraft) else None
     with torch.inference_mode():
-        target_steps = CausalSteps(target, 1)
+        own, target_steps = draft_steps(draft, target, 1), CausalSteps(target, 1)
         for steps, width in ((target_steps, None), (own, hidden)):
             _feed(steps, context, 0, width, target)
             steps.keep(torch.ones(1, context, dtype=torch.bool, device=target.device))
@@ -134,7 +134,7 @@ def step_costs(
         least = dict.fromkeys(runs, float("inf"))
         for _ in range(repeats):
             for name, run in runs.items():
-                wall, used, _ = _timed(lambda _, run=run: run() or 0, None, target.device)
+                wall, used, _ = _timed(run, target.device)
                 least[name] = min(least[name], used if cpu else wall)
                 (own if name == "draft_step" else target_steps).drop()
     return StepCosts(**least)
@@ -150,15 +150,11 @@ def _feed(steps: CachedSteps, count: int, start: int, hidden: int | None, target
     steps.run(ids, places, sees, features=features)
 
 
-def _timed(call: Callable[..., int], argument: object, device: torch.device) -> tuple[float, float, int]:
+def _timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float, Any]:
     """Wall seconds, CPU seconds and result of a call."""
-    _wait(device)
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
     began, cpu = time.perf_counter(), time.process_time()
-    result = call(argument)
-    _wait(device)
+    result = call()
+    wait()
     return time.perf_counter() - began, time.process_time() - cpu, result
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

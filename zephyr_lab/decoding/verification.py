@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from zephyr_lab.core.shapes import RowIds
+from zephyr_lab.decoding.sampling import draw
 
 Nodes = Int[Tensor, "row node"]
 NodeMask = Bool[Tensor, "row node"]
@@ -109,13 +110,6 @@ def target_probabilities(logits: Tensor, temperature: float) -> Tensor:
             f"sampling verification needs a temperature above 0, got {temperature}; greedy takes the argmax"
         )
     return torch.softmax(logits.double() / temperature, dim=-1)
-
-
-def draw(weights: Float[Tensor, "row entry"], uniforms: Float[Tensor, " row"]) -> RowIds:
-    """A draw from each row's weights, which need not sum to 1, by inverting the cumulative sum at its uniform."""
-    cumulative = weights.double().cumsum(dim=-1)
-    points = uniforms.double()[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, points, right=True).squeeze(-1).clamp(max=weights.shape[-1] - 1)
 
 
 def _last(accepted: NodeMask) -> RowIds:
