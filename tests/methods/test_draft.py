@@ -364,7 +364,6 @@ def test_missing_and_unfit_inputs_are_named(inputs, stage_1, tmp_path):
             Run(tmp_path / "refused", {**inputs, **given}).build(recipe)
 
     refused("arm 'fc' starts from 'draft', and the stage has no input 'draft'", adapting(["fc"]))
-    refused("no input 'other' with dialogues; there are dialogues, target", replace(RECIPE, data=("other",)))
     refused("starts from a draft of other sizes", adapting(["fc"], shared_width=20), draft=stage_1[0].out)
     refused(
         "differs from the recipe's .* in more than private", adapting(["private, fresh"], shared_width=20),

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tiny_models import small_model, small_tokenizer
+from zephyr_lab.data.writing import write_rows
 from zephyr_lab.methods.recipes.draft_scores import DraftLossless
 from zephyr_lab.methods.stages import draft_scores
-from zephyr_lab.methods.stages.draft_data import write_rows
 from zephyr_lab.models import draft, draft_files, saved
 
 RECIPE = DraftLossless(

@@ -146,7 +146,6 @@ def test_missing_inputs_and_prompts_are_named(inputs, tmp_path):
         with pytest.raises(ValueError, match=message):
             measure(tmp_path / name, {**inputs, **given}, recipe)
 
-    refused("no input 'x' for draft 'own'", replace(RECIPE, inputs=("x", "causal", "drafts")), "input")
     refused("exceed the model's 256 positions", replace(RECIPE, max_new_tokens=250), "room")
     write_text(tmp_path / "open/test.jsonl", '{"messages": [{"role": "user", "content": "hi"}]}\n')
     refused("none of 1 dialogues of 'test' ends with an answer", RECIPE, "open prompts", prompts=tmp_path / "open")

@@ -101,7 +101,7 @@ def test_settings_that_it_leaves_without_meaning_are_refused_before_training():
         TypeError, match=r"loss three\(a, b, c\) cannot be called on logits; write \(student, teacher\)"
     ):
         trained(loss=three)
-    with pytest.raises(ValueError, match="by_hand stands in the place of divergence='reverse'"):
+    with pytest.raises(ValueError, match="by_hand replaces divergence='reverse'"):
         trained(divergence="reverse")
     with pytest.raises(ValueError, match="prediction_weight is 0: loss by_hand"):
         trained(prediction_weight=0.0)

@@ -18,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
 from zephyr_lab.models.context import one_by_one
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
+from zephyr_lab.models.draft_files import Draft
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.models.modes import in_mode
 
@@ -30,7 +31,6 @@ SHIFT = 3  # tokens by which the first row of a trial is shorter
 
 _tried: WeakSet[PreTrainedModel] = WeakSet()
 
-Draft = FeatureDraft | PreTrainedModel
 Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the run's own
 
 

@@ -7,10 +7,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zephyr_lab.core.shapes import RowIds, TokenIds
-from zephyr_lab.decoding.cached_steps import CachedSteps, Draft, draft_steps
+from zephyr_lab.decoding.cached_steps import CachedSteps, draft_steps
 from zephyr_lab.decoding.sampling import draw
 from zephyr_lab.decoding.verification import ROOT, NodeNumbers, Proposal, target_probabilities
 from zephyr_lab.models.draft import FeatureDraft, Features, require_fit
+from zephyr_lab.models.draft_files import Draft
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,64 +1,44 @@
-"""What KD and DAE share in training: transformers' Trainer with a loss of ours, its parts in the log, models kept.
+"""What KD and DAE share: batches with answer masks, and transformers' Trainer with a loss of ours, its parts logged.
 
-Progress, checkpoints, the halt at the first NaN and equal bytes after a kill are `trl_adapters`'.
+Packing is TRL's; rows are padded on the right, where no token that counts sees the padding. Progress, checkpoints, the
+halt at the first NaN and equal bytes after a kill are those of `trl_adapters`.
 """
 
 import os
-import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 import torch
 from datasets import Dataset, concatenate_datasets
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 from trl import pack_dataset
 
-from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import TokenIds, TokenMask
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses import kd as plain
 from zephyr_lab.losses.fast import fused_head, kd_head
 from zephyr_lab.losses.kd import predicting
 from zephyr_lab.methods import stack_muon, trl_adapters
-from zephyr_lab.methods.calling import device_of, require_fit, require_trainable
-from zephyr_lab.methods.examples import IGNORED, DialogueExample
+from zephyr_lab.methods.calling import Run, device_of, log_frame, require_fit, require_trainable
+from zephyr_lab.methods.examples import IGNORED, Account, DialogueExample
 from zephyr_lab.methods.lean_kd import spread
 from zephyr_lab.methods.recipes.kd import Distillation
 from zephyr_lab.models import pairing, saved
 from zephyr_lab.models.modes import own_random_numbers
 from zephyr_lab.models.packed_attention import require_apart
-from zephyr_lab.models.wrapped import share_weights
+from zephyr_lab.models.wrapped import evaluating, share_weights
 
-
-class RandomOrder(Sampler[int]):
-    """Row numbers 0 to rows - 1 in random order, another in each epoch.
-
-    For data of two kinds: batches of like lengths (`trl_adapters.LengthBuckets`) would be all of one kind.
-    """
-
-    def __init__(self, rows: int, *, seed: int) -> None:
-        self._rows = rows
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(self._rows))
-        random.Random(derive(self._seed, "order", self._epoch)).shuffle(order)
-        return iter(order)
+Form = TypeVar("Form")
+TRIED = 32  # tokens of the first row that a path is tried on
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +60,7 @@ class Batch:
         return Batch(self.ids[chosen, :width], self.real[chosen, :width], self.answers[chosen, :width], places)
 
     def texts(self, row: int) -> list[slice]:
-        """Where in a row each of its documents lies."""
+        """The slice of each document of a row."""
         length = int(self.real[row].sum())
         starts = [0] if self.places is None else (self.places[row, :length] == 0).nonzero().flatten().tolist()
         return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], length], strict=True)]
@@ -91,7 +71,7 @@ class Batch:
         return {"input_ids": self.ids, "use_cache": False, **packed}
 
     def followed(self) -> TokenMask:
-        """True on tokens that another of their document precedes, so that a model can be asked for them."""
+        """True on tokens that follow another of their document, so that a model predicts them."""
         later = torch.ones_like(self.real)
         later[:, 0] = False
         return self.real & (later if self.places is None else self.places > 0)
@@ -113,7 +93,7 @@ COUNTED = {
 
 
 def dataset(groups: Sequence[tuple[Sequence[DialogueExample], dict[str, bool]]], *, packed_to: int | None) -> Dataset:
-    """Rows of some groups of examples, each with its own further columns, e.g. {"is_domain": True}.
+    """Rows of some groups of examples, each with further columns of its own, e.g. {"is_domain": True}.
 
     packed_to: rows are filled up with several dialogues of one group, at most so many tokens; None: one a row.
     Columns: input_ids, labels, and seq_lengths where packed.
@@ -135,36 +115,33 @@ def dataset(groups: Sequence[tuple[Sequence[DialogueExample], dict[str, bool]]],
 
 
 class Collator:
-    """Makes tensors of rows: input_ids (padded), labels (IGNORED where padded), and every further column as flags.
+    """Tensors of some rows: input_ids (padded), labels (IGNORED where padded), and every further column as flags.
 
-    Packed rows also give position_ids, which start anew with each document. Padding is on the right, where any id
-    serves: published tokenizers have no token for it.
+    Packed rows also have position_ids, which restart with each document. Padding is on the right, where any id serves:
+    published tokenizers have no token for it.
     """
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = {
+        columns = {
             "input_ids": _padded([row["input_ids"] for row in rows], 0),
             "labels": _padded([row["labels"] for row in rows], IGNORED),
             "real": _padded([[1] * len(row["input_ids"]) for row in rows], 0).bool(),
         }
         if "seq_lengths" in rows[0]:
             places = [[place for length in row["seq_lengths"] for place in range(length)] for row in rows]
-            batch["position_ids"] = _padded(places, 0)
-        for name in rows[0].keys() - batch.keys() - {"seq_lengths"}:
-            batch[name] = torch.tensor([row[name] for row in rows])
-        return batch
+            columns["position_ids"] = _padded(places, 0)
+        for name in rows[0].keys() - columns.keys() - {"seq_lengths"}:
+            columns[name] = torch.tensor([row[name] for row in rows])
+        return columns
 
 
 def batch(inputs: dict[str, Tensor]) -> Batch:
-    """What `Collator` gave, as a batch."""
+    """The columns that `Collator` returns, as a batch."""
     return Batch(inputs["input_ids"], inputs["real"], inputs["labels"] != IGNORED, inputs.get("position_ids"))
 
 
 def _padded(rows: list[list[int]], value: int) -> Tensor:
     return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
-
-
-TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,162 +161,6 @@ MEANS = {
     "sequences": Twins(plain.mean_of_sequences, fused_head.mean_of_sequences),
     "tokens": Twins(plain.mean_of_tokens, fused_head.mean_of_tokens),
 }
-
-
-class KeepSteps(TrainerCallback):
-    """Saves the model after some steps in folder/N, before the checkpoint of the same step, so no kill loses one.
-
-    Raises ValueError at the start of a training that ends before one of them.
-    """
-
-    def __init__(self, steps: Iterable[int], folder: Path) -> None:
-        self._steps = frozenset(steps)
-        self._folder = folder
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        if self._steps and max(self._steps) > state.max_steps:
-            raise ValueError(f"keep_steps names step {max(self._steps)}, but training ends at step {state.max_steps}")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
-        if state.global_step in self._steps:
-            saved.save(objects["model"], objects["processing_class"], self._folder / str(state.global_step))
-
-
-class DistillationTrainer(trl_adapters.StageTrainer):
-    """A trainer whose loss is made by `losses`; a subclass says how.
-
-    `losses` notes the parts of the loss by name; each log row has their means since the last one.
-    """
-
-    recipe: Distillation
-
-    def __init__(self, recipe: Distillation, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.recipe = recipe
-        self.model_accepts_loss_kwargs = False  # our losses are means: the trainer divides by the accumulation steps
-        self._noted: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-
-    def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """The loss of one micro-batch, its parts noted."""
-        raise NotImplementedError
-
-    def note(self, name: str, value: Tensor, *, weight: float = 1.0) -> None:
-        """Count `value` in the mean that the next log row has under `name`."""
-        noted = self._noted[name]
-        noted[0] += weight * value.item()
-        noted[1] += weight
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
-        return self.losses(model, inputs)
-
-    def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Tensor, None, None]:
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.losses(model, self._prepare_inputs(inputs)), None, None
-
-    def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
-        prefix = "" if self.model.training else "eval_"
-        means = {f"{prefix}{name}": total / weight for name, (total, weight) in self._noted.items() if weight}
-        self._noted.clear()
-        super().log({**logs, **means}, *arguments, **named)
-
-    def wants_norms(self) -> bool:
-        """Whether this step's log is to have the gradient norm of each part of the loss."""
-        every = self.recipe.gradient_norms_every
-        return self.model.training and every > 0 and self.state.global_step % every == 0
-
-    def note_norms(self, parts: Mapping[str, Callable[[], Tensor]]) -> None:
-        """Note the gradient norm of each part, over all weights, as <name>_grad_norm.
-
-        Each part is computed for itself, with the random numbers that the step itself will draw.
-        """
-        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        for name, part in parts.items():
-            with own_random_numbers(self.model.device):
-                loss = part()
-            if loss.requires_grad:
-                found = torch.autograd.grad(loss, weights, allow_unused=True)
-                squares = [gradient.double().square().sum() for gradient in found if gradient is not None]
-                self.note(f"{name}_grad_norm", torch.stack(squares).sum().sqrt())
-
-
-def trainer(
-    kind: type[DistillationTrainer],
-    recipe: Distillation,
-    student: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: dict[str, Dataset],
-    *,
-    seed: int,
-    folder: Path | None,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> DistillationTrainer:
-    """A trainer of the kind, with checkpoints in `folder` (None: none). `rows`: "train", and "test" where held out.
-
-    Raises ValueError where a curve on held-out rows is asked for and there are none.
-    """
-    if recipe.packed:
-        require_apart(student, recipe.max_length)
-    held_out = rows.get(TEST)
-    arguments = trl_adapters.trainer_arguments(
-        recipe,
-        device=student.device,
-        seed=seed,
-        folder=folder,
-        held_out=0 if held_out is None else len(held_out),
-        measure_start=recipe.evaluate_every > 0,
-    )
-    return kind(
-        recipe,
-        model=student,
-        args=TrainingArguments(**arguments, remove_unused_columns=False),
-        data_collator=Collator(),
-        train_dataset=rows[TRAIN],
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        optimizers=(stack_muon.optimizer(recipe, student), None),
-        callbacks=list(callbacks),
-    )
-
-
-def require_alike(
-    student: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    teachers: dict[str, nn.Module],
-    tokenizers: dict[str, PreTrainedTokenizerBase],
-) -> None:
-    """Raises ValueError where a teacher, by name, has another vocabulary or device, or a tokenizer other ids.
-
-    The student's own tokenizer and device are looked at too; a teacher that is the student itself would move with it.
-    """
-    device = require_trainable(student)
-    for one in teachers.values():
-        device_of(one)
-    require_fit(student, tokenizer)
-    pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
-    pairing.require_same_turns(student=tokenizer, **tokenizers)
-    pairing.require_same_vocabulary(student=student.config, **{name: one.config for name, one in teachers.items()})
-    for name, one in teachers.items():
-        if share_weights(student, one):
-            raise ValueError(f"{name} is the student itself, and would move with it; load it a second time")
-        if device_of(one) != device:
-            raise ValueError(
-                f"student and {name} are on {device} and {device_of(one)}; move one: {name}.to('{device}')"
-            )
-
-
-def load_teacher(folder: Path, device: torch.device) -> PreTrainedModel:
-    """A frozen model, in bfloat16 on a GPU."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return saved.load_model(folder, dtype=dtype).to(device).requires_grad_(False)
-
-
-def require_input(inputs: dict[str, Path], role: str, why: str) -> Path:
-    """The folder of an input. Raises ValueError where it is missing."""
-    if role not in inputs:
-        raise ValueError(f"no input {role!r}: {why}; there are {', '.join(sorted(inputs))}")
-    return inputs[role]
 
 
 def divergence(recipe: Distillation, student: Tensor, teacher: Tensor) -> Tensor:
@@ -363,35 +184,219 @@ def factor(recipe: Distillation) -> float:
     return recipe.temperature**2 if recipe.temperature_squared else 1.0
 
 
-def logits(model: nn.Module, batch: Batch) -> Tensor:
+def logits(model: nn.Module, rows: Batch) -> Tensor:
     """Next-token logits of a batch, (row, position, entry)."""
-    return model(**batch.inputs()).logits
+    return model(**rows.inputs()).logits
 
 
 @torch.no_grad()
-def teacher_logits(teacher: nn.Module, batch: Batch) -> Tensor:
-    """Next-token logits of a frozen model. Raises ValueError where it would read on from one packed text to another."""
-    if batch.places is not None:
-        require_apart(teacher, int(batch.places.max()) + 1)
-    return logits(teacher, batch)
+def teacher_logits(teacher: nn.Module, rows: Batch) -> Tensor:
+    """Next-token logits of a frozen model. Raises ValueError where it would read across the border of packed texts."""
+    if rows.places is not None:
+        require_apart(teacher, int(rows.places.max()) + 1)
+    return logits(teacher, rows)
 
 
-TRIED = 32  # tokens of the first row that a path is tried on
-Form = TypeVar("Form")
+class KeepSteps(TrainerCallback):
+    """Saves the model after some steps in folder/N, before the checkpoint of the same step, so no kill loses one.
+
+    Raises ValueError at the start of a training that ends before one of them.
+    """
+
+    def __init__(self, steps: Iterable[int], folder: Path) -> None:
+        self._steps, self._folder = frozenset(steps), folder
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+        if self._steps and max(self._steps) > state.max_steps:
+            raise ValueError(f"keep_steps names step {max(self._steps)}, but training ends at step {state.max_steps}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+        if state.global_step in self._steps:
+            saved.save(objects["model"], objects["processing_class"], self._folder / str(state.global_step))
+
+
+class DistillationTrainer(trl_adapters.StageTrainer):
+    """A trainer whose loss is computed by `losses`; a subclass says how.
+
+    `losses` notes the parts of the loss by name; each log row has their means since the last one. Set before training:
+    form, how the losses are computed; draws, a seed for what a subclass draws.
+    """
+
+    recipe: Distillation
+    form: Any
+    draws: int
+
+    def __init__(self, recipe: Distillation, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.recipe = recipe
+        self.model_accepts_loss_kwargs = False  # our losses are means: the trainer divides by the accumulation steps
+        self._noted: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of one micro-batch, its parts noted."""
+        raise NotImplementedError
+
+    def note(self, name: str, value: Tensor, *, weight: float = 1.0) -> None:
+        """Include `value` in the mean that the next log row has under `name`."""
+        noted = self._noted[name]
+        noted[0] += weight * value.item()
+        noted[1] += weight
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], **_: Any) -> Tensor:
+        return self.losses(model, inputs)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor, None, None]:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.losses(model, self._prepare_inputs(inputs)), None, None
+
+    def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
+        prefix = "" if self.model.training else "eval_"
+        means = {f"{prefix}{name}": total / weight for name, (total, weight) in self._noted.items() if weight}
+        self._noted.clear()
+        super().log({**logs, **means}, *arguments, **named)
+
+    def note_norms(self, parts: Mapping[str, Callable[[], Tensor]]) -> None:
+        """In a step whose log is to have them, note the gradient norm of each part as <name>_grad_norm.
+
+        Each part is computed for itself, with the random numbers that the step itself will draw.
+        """
+        every = self.recipe.gradient_norms_every
+        if not (self.model.training and every > 0 and self.state.global_step % every == 0):
+            return
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        for name, part in parts.items():
+            with own_random_numbers(self.model.device):
+                loss = part()
+            if loss.requires_grad:
+                gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+                squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
+                self.note(f"{name}_grad_norm", torch.stack(squares).sum().sqrt())
+
+
+def train(
+    kind: type[DistillationTrainer],
+    method: str,
+    recipe: Distillation,
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: dict[str, Dataset],
+    *,
+    teachers: Iterable[nn.Module],
+    choose: Callable[[], tuple[Any, str]],
+    measure: Callable[[Any, DataLoader], dict[str, float]],
+    accounts: Mapping[str, Account],
+    seed: int,
+    run: Run,
+    callbacks: Sequence[TrainerCallback],
+    **notes: Any,
+) -> pd.DataFrame:
+    """Train `student` on rows["train"], and return the log of `method`.
+
+    choose: gives the trainer's form and the log's word for it. measure: held-out losses by a form, of rows["test"] if
+    there are any.
+    """
+    with trl_adapters.settings_kept(student, tokenizer):
+        built = trainer(
+            kind, recipe, student, tokenizer, rows, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
+        )
+    built.draws = seed
+
+    def losses_now() -> dict[str, float]:
+        if TEST not in rows:
+            return {}
+        return measure(built.form, DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator()))
+
+    with ExitStack() as stack:
+        for teacher in teachers:
+            stack.enter_context(evaluating(teacher))
+        built.form, path = choose()
+        stack.enter_context(trl_adapters.settings_kept(student, tokenizer))
+        before = losses_now()
+        log = trl_adapters.run(built, run)
+        after = losses_now()
+    student.eval()
+    return log_frame(
+        log, method=method, recipe=recipe, seed=seed, path=path, steps=built.state.global_step,
+        rows={split: asdict(account) for split, account in accounts.items()},
+        held_out_losses={"start": before, "end": after}, **notes,
+    )  # fmt: skip
+
+
+def trainer(
+    kind: type[DistillationTrainer],
+    recipe: Distillation,
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: dict[str, Dataset],
+    *,
+    seed: int,
+    folder: Path | None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> DistillationTrainer:
+    """A trainer of the kind, with checkpoints in `folder` (None: none). `rows`: "train", and "test" where held out.
+
+    Raises ValueError where a curve on held-out rows is asked for and there are none.
+    """
+    if recipe.packed:
+        require_apart(student, recipe.max_length)
+    held_out = rows.get(TEST)
+    arguments = trl_adapters.trainer_arguments(
+        recipe, device=student.device, seed=seed, folder=folder, held_out=0 if held_out is None else len(held_out),
+        measure_start=recipe.evaluate_every > 0,
+    )  # fmt: skip
+    return kind(
+        recipe, model=student, args=TrainingArguments(**arguments, remove_unused_columns=False),
+        data_collator=Collator(), train_dataset=rows[TRAIN], eval_dataset=held_out, processing_class=tokenizer,
+        optimizers=(stack_muon.optimizer(recipe, student), None), callbacks=list(callbacks),
+    )  # fmt: skip
+
+
+def require_alike(
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    teachers: dict[str, nn.Module],
+    tokenizers: dict[str, PreTrainedTokenizerBase],
+) -> None:
+    """Raises ValueError where a teacher, by name, has another vocabulary or device, or a tokenizer other ids.
+
+    The student's own tokenizer and device are checked too, and that no teacher is the student itself.
+    """
+    device = require_trainable(student)
+    for one in teachers.values():
+        device_of(one)
+    require_fit(student, tokenizer)
+    pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
+    pairing.require_same_turns(student=tokenizer, **tokenizers)
+    pairing.require_same_vocabulary(student=student.config, **{name: one.config for name, one in teachers.items()})
+    for name, one in teachers.items():
+        if share_weights(student, one):
+            raise ValueError(f"{name} is the student itself, and would move with it; load it a second time")
+        if device_of(one) != device:
+            raise ValueError(
+                f"student and {name} are on {device} and {device_of(one)}; move one: {name}.to('{device}')"
+            )
+
+
+def load_teacher(folder: Path, device: torch.device) -> PreTrainedModel:
+    """A frozen model, in bfloat16 on a GPU."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return saved.load_model(folder, dtype=dtype).to(device).requires_grad_(False)
 
 
 def first_that_works(
-    ways: Mapping[str, Callable[[], tuple[Form, Callable[[Batch], Any]]]],
+    ways: Mapping[str, Callable[[], Form]],
+    loss: Callable[[Form, Batch], Any],
     student: nn.Module,
     rows: Dataset,
     *,
     method: str,
 ) -> tuple[Form, str]:
-    """The first of some ways, by name, to compute a loss that takes both models, and the log's word for it.
+    """The first of some forms, by name, whose `loss` takes the models, and the log's word for it.
 
-    A way gives what it is and how it computes the loss of a batch, on which all but the last are tried: in training
-    mode, without gradients, on the beginning of the first row. ValueError is its refusal. Where the first refuses, one
-    line says why, and which way is taken.
+    All but the last are tried: in training mode, without gradients, on the beginning of the first row. A form refuses
+    by ValueError; where the first does, one line says why, and which form is taken.
     """
     inputs = Collator()([rows[0]])
     sample = batch(
@@ -402,10 +407,10 @@ def first_that_works(
     try:
         for name, make in ways.items():
             try:
-                form, loss = make()
+                form = make()
                 if name != last:
                     with torch.no_grad(), own_random_numbers(student.device):
-                        loss(sample)
+                        loss(form, sample)
                 break
             except ValueError as refusal:
                 if name == last:
@@ -424,15 +429,3 @@ def require_whole_weights() -> None:
     split = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true"]
     if split:
         raise ValueError(f"{split[0]} splits weights over processes, and a fused head reads its own as a whole")
-
-
-@contextmanager
-def measuring(model: nn.Module) -> Iterator[None]:
-    """No gradients, and evaluation mode inside."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

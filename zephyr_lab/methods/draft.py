@@ -4,10 +4,10 @@ Lin et al. 2026, arXiv 2603.09527, on the feature draft of Li et al. 2024 (EAGLE
 authors' code (papers/eda/NOTES.md).
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ def train_draft(
     progress: Progress | None = None,
     after_step: Callable[[int, Draft], None] | None = None,
 ) -> pd.DataFrame:
-    """Train `draft` to guess what `target` says next; the draft is left trained, in evaluation mode.
+    """Train `draft`, in place, to predict the target's next tokens; it is left in evaluation mode.
 
-    draft: a `FeatureDraft`, or a small causal LM of the target's vocabulary. target: a causal LM, which stays as it is.
+    draft: a `FeatureDraft`, or a small causal LM of the target's vocabulary. target: a causal LM, never changed.
     dialogues: rows of messages as TRL has them, a `Split`, or `draft_loss.Row`s, whose features are used where they
-    have them. after_step: called with the number of steps taken and the draft, adapters and all. checkpoints: a folder;
-    a call that finds it filled goes on where the last one was stopped, to the same bytes, and refuses those of other
+    have them. after_step: called with the number of steps taken and the draft, adapters included. checkpoints: a
+    folder; a call that finds checkpoints there resumes from them, to the same bytes, and refuses those of other
     settings.
 
     The log has one row an optimiser step: `step` from 1 and `loss`, in nats where `feature_weight` is 0, before the
@@ -77,31 +77,25 @@ def train_draft(
     """
     run = Run.of("draft", checkpoints, progress, recipe=recipe, seed=seed)
     model = draft if isinstance(draft, FeatureDraft) else causal_model(draft)
-    device = require_fit(model, target, tokenizer)
+    require_fit(model, target, tokenizer)
     with frozen(target):
         rows, account = _rows(dialogues, "train", target, tokenizer, recipe)
         run.trains_on(row.ids.tolist() for row in rows)
         tests = [] if held_out is None else _rows(held_out, "held out", target, tokenizer, recipe)[0]
-        trained = draft.prepare(model, recipe.part, rank=recipe.rank, seed=seed)
+        trained = prepare(model, recipe.part, rank=recipe.rank, seed=seed)
         parameters = sum(parameter.numel() for parameter in trained)
-        work = _Work(recipe, model, target, device, rows, seed)
+        work = _Work(recipe, model, target, rows, seed)
         measured = [{"step": 0, "eval_loss": work.held_out_loss(tests)}] if tests else []
-        losses, seconds = work.train(draft.optimizers(recipe, model, trained), run, after_step)
+        losses, seconds = work.train(OPTIMIZERS[recipe.optimizer](recipe, model, trained), run, after_step)
         measured += [{"step": recipe.steps, "eval_loss": work.held_out_loss(tests)}] if tests else []
     if recipe.part == "lora":
-        draft.merge(model)
+        merge(model)
     model.eval()
     steps = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
     return log_frame(
-        [*steps, *measured],
-        method="train_draft",
-        recipe=recipe,
-        seed=seed,
-        rows={TRAIN: account},
-        path=PATH,
-        parameters=parameters,
-        seconds=seconds,
-    )
+        [*steps, *measured], method="train_draft", recipe=recipe, seed=seed, rows={TRAIN: account}, path=PATH,
+        parameters=parameters, seconds=seconds,
+    )  # fmt: skip
 
 
 def new_draft(target: PreTrainedModel | PeftModel, *, private_experts: int = 1, seed: int = 0) -> FeatureDraft:
@@ -120,49 +114,39 @@ def new_draft(target: PreTrainedModel | PeftModel, *, private_experts: int = 1, 
         raise ValueError(f"{type(model).__name__} has no attention heads (num_attention_heads) that a draft could have")
     width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
     shape = feature_draft.shape_for(
-        model,
-        heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        shared_experts=1,
-        private_experts=private_experts,
-        shared_width=width,
-        private_width=width // 2 if private_experts else 0,
-        top=1,
-        routers=private_experts > 1,
-    )
+        model, heads=heads, kv_heads=getattr(config, "num_key_value_heads", None) or heads, shared_experts=1,
+        private_experts=private_experts, shared_width=width, private_width=width // 2 if private_experts else 0,
+        top=1, routers=private_experts > 1,
+    )  # fmt: skip
     return feature_draft.build(shape, model, seed=seed).to(model.device)
 
 
-def require_fit(draft: Draft, target: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> torch.device:
-    """The one device of both models. Raises ValueError unless they have one, one vocabulary, and it the tokenizer's."""
+def require_fit(draft: Draft, target: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError unless both models are on one device and have one vocabulary, which is the tokenizer's."""
     calling.require_fit(target, tokenizer)
     devices = calling.device_of(draft), calling.device_of(target)
     if devices[0] != devices[1]:
         raise ValueError(f"the draft is on {devices[0]}, the target on {devices[1]}; both must be on one device")
     require_pair(draft, causal_model(target))
-    return devices[0]
 
 
 @contextmanager
 def frozen(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Within, `model` is in evaluation mode and asks for no gradients; afterwards it is as it was."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Inside, `model` is in evaluation mode and has no gradients; afterwards it is as before."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.requires_grad_(False)
     try:
         with evaluating(model):
             yield
     finally:
-        for parameter in asking:
+        for parameter in trained:
             parameter.requires_grad_(True)
 
 
 def _rows(
-    dialogues: Any,
-    name: str,
-    target: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Any, name: str, target: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase,
     recipe: DraftTraining,
-) -> tuple[list[Row], dict[str, float]]:
+) -> tuple[list[Row], dict[str, float]]:  # fmt: skip
     rows, account = draft_loss.rows_of(
         dialogues, tokenizer, name=name, max_length=recipe.max_length, system_turn=recipe.system_turn
     )
@@ -170,20 +154,15 @@ def _rows(
     return draft_loss.FEATURES[recipe.features](rows, target), account
 
 
+@dataclass(frozen=True)
 class _Work:
     """One draft's training on rows that have been read."""
 
-    def __init__(
-        self,
-        recipe: DraftTraining,
-        draft: Draft,
-        target: PreTrainedModel | PeftModel,
-        device: torch.device,
-        rows: list[Row],
-        seed: int,
-    ) -> None:
-        self._recipe, self._draft, self._target, self._device = recipe, draft, target, device
-        self._rows, self._seed = rows, seed
+    recipe: DraftTraining
+    draft: Draft
+    target: PreTrainedModel | PeftModel
+    rows: list[Row]
+    seed: int
 
     def train(
         self,
@@ -192,58 +171,49 @@ class _Work:
         after_step: Callable[[int, Draft], None] | None,
     ) -> tuple[list[float], float | None]:
         """Losses of all steps, and their CPU seconds (None where a resumed run had no step left to take)."""
-        recipe, draft, rows = self._recipe, self._draft, self._rows
-        lengths = [len(row.ids) for row in rows]
-        batches = draft_loss.order(lengths, batch=recipe.batch, steps=recipe.steps, seed=self._seed)
-        taken: list[float] = []
+        recipe, draft = self.recipe, self.draft
+        lengths = [len(row.ids) for row in self.rows]
+        batches = draft_loss.order(lengths, batch=recipe.batch, steps=recipe.steps, seed=self.seed)
+        began: list[float] = []  # CPU seconds at the start of each step
 
         def batch_loss(step: int) -> Tensor:
-            taken.append(time.process_time())
-            noise = None
-            if recipe.noise:
-                noise = torch.Generator().manual_seed(derive(self._seed, "noise", step))
-            *first, last = draft_loss.micro_batches(recipe, draft, [rows[place] for place in batches[step]])
-            before = sum(self._backward(part, noise) for part in first)
+            began.append(time.process_time())
+            noise = torch.Generator().manual_seed(derive(self.seed, "noise", step)) if recipe.noise else None
+            *first, last = draft_loss.micro_batches(recipe, draft, [self.rows[place] for place in batches[step]])
+            before = 0
+            for part in first:  # their gradients are added up here, so that no graph is kept
+                loss = self._loss(part, noise)
+                loss.backward()
+                before = before + loss.detach()
             return self._loss(last, noise) + before
 
-        def told(step: int, of: int, **numbers: float) -> None:
+        def progress(step: int, of: int, **numbers: float) -> None:
             if after_step is not None:
                 after_step(step, draft)
             run.progress(step, of, **numbers)
 
         losses = loop.train(
-            draft,
-            optimizers,
-            batch_loss,
-            schedule=Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share),
-            clip=recipe.clip,
-            checkpoint_every=recipe.checkpoint_every,
-            context=Run(run.checkpoints, told),
-        )
-        spent = (time.process_time() - taken[0]) * recipe.steps / len(taken) if taken else None
-        return losses, spent
+            draft, optimizers, batch_loss,
+            schedule=Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share), clip=recipe.clip,
+            checkpoint_every=recipe.checkpoint_every, context=Run(run.checkpoints, progress),
+        )  # fmt: skip
+        return losses, (time.process_time() - began[0]) * recipe.steps / len(began) if began else None
 
     def held_out_loss(self, rows: Sequence[Row]) -> float:
         """The training loss, without noise, averaged over batches of held-out rows."""
-        self._draft.eval()
+        self.draft.eval()
         losses = []
         with torch.no_grad():
-            for start in range(0, len(rows), self._recipe.micro_batch):
-                batch = draft_loss.collate(rows[start : start + self._recipe.micro_batch], self._target)
-                losses.append(draft_loss.batch_loss(self._recipe, self._draft, self._target, batch, noise=None).item())
+            for start in range(0, len(rows), self.recipe.micro_batch):
+                batch = draft_loss.collate(rows[start : start + self.recipe.micro_batch], self.target)
+                losses.append(draft_loss.batch_loss(self.recipe, self.draft, self.target, batch, noise=None).item())
         return sum(losses) / len(losses)
 
     def _loss(self, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
         """What the part adds to its batch's loss."""
-        batch = draft_loss.collate(part.rows, self._target)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
-            return part.share * draft_loss.batch_loss(self._recipe, self._draft, self._target, batch, noise=noise)
-
-    def _backward(self, part: MicroBatch, noise: torch.Generator | None) -> Tensor:
-        """As `_loss`, its gradient already added to the draft's and its graph gone."""
-        loss = self._loss(part, noise)
-        loss.backward()
-        return loss.detach()
+        batch = draft_loss.collate(part.rows, self.target)
+        with torch.autocast("cuda", torch.bfloat16, enabled=batch.ids.device.type == "cuda"):
+            return part.share * draft_loss.batch_loss(self.recipe, self.draft, self.target, batch, noise=noise)
 
 
 LORA_SCALE = 2.0  # alpha / rank
@@ -252,7 +222,7 @@ CAUSAL_MAPS = "all-linear"  # all but the output head
 
 
 def prepare(draft: Draft, part: str, *, rank: int, seed: int) -> list[nn.Parameter]:
-    """Freeze all but `part`, put LoRA's adapters in where it is that, and return what trains.
+    """Freeze all but `part`, insert adapters where it is "lora", and return the parameters that train.
 
     A draft that comes with adapters in its layers trains what they leave trainable. Raises ValueError for a part that
     the draft does not have.
@@ -293,19 +263,8 @@ def merge(draft: Draft) -> Draft:
     return draft
 
 
-def merged(draft: Draft) -> Draft:
-    """As `merge`, of a copy."""
-    return merge(copy.deepcopy(draft))
-
-
-def optimizers(settings: DraftSteps, draft: Draft, trained: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
-    """Those of `settings.optimizer`, over `trained`."""
-    return OPTIMIZERS[settings.optimizer](settings, draft, trained)
-
-
 def _adamw(settings: DraftSteps, draft: Draft, trained: list[nn.Parameter]) -> list[torch.optim.Optimizer]:
     """AdamW for all that trains."""
-    del draft
     return [torch.optim.AdamW(trained, lr=settings.learning_rate, betas=ADAM_BETAS, weight_decay=settings.weight_decay)]
 
 

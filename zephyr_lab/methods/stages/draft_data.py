@@ -1,13 +1,12 @@
-"""Dialogues of a specialty as a stage: what a target is fine-tuned on, and the pool that its draft may learn from.
+"""A draft's data as stages: dialogues of the world or the hub, and a selection of them by scores. No model, no torch.
 
-train.jsonl holds two-turn rows of the training side, test.jsonl first questions of the benchmark side, both in
-UltraChat's layout with one more column, `benchmark`: the specialty, or "general". No model and no torch.
+train.jsonl holds dialogues, test.jsonl first questions of benchmarks, both in UltraChat's layout (or H4's messages)
+with one more column, `benchmark`: the specialty or the published benchmark, or "general".
 """
 
-import json
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
 from string import Formatter
@@ -19,7 +18,8 @@ from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.hub import Hub
 from zephyr_lab.data.sources import usable
-from zephyr_lab.data.splits import stage_rows
+from zephyr_lab.data.splits import TEST, TRAIN, stage_rows
+from zephyr_lab.data.writing import write_rows
 from zephyr_lab.engine import own_code
 from zephyr_lab.methods.recipes.draft_data import (
     CHAT,
@@ -41,18 +41,17 @@ from zephyr_lab.world.answers import answer
 from zephyr_lab.world.facts import Facts, build
 from zephyr_lab.world.task import Task, Turn
 
-TRAIN, TEST = "train", "test"
 PATIENCE = 1000  # draws without a new held-out question
 
 
 def build_dialogues(
     recipe: SpecialtyDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
-    """Write the dialogues. Metrics: rows, and how many of them are general.
+    """Write two-turn dialogues of the world, training side, and first questions of its benchmark side.
 
-    Raises ValueError where the world has too few held-out questions.
+    What a target is fine-tuned on, and the pool that its draft may learn from. Metrics: rows, and how many of them are
+    general. Raises ValueError where the world has too few held-out questions.
     """
-    del inputs, context  # drawn from the seed alone
     facts = build(require_world(recipe.world))
     rng = random.Random(derive(seed, "specialty dialogues", recipe.specialty))
     rows = []
@@ -88,11 +87,6 @@ def held_out_tasks(recipe: SpecialtyDialogues, facts: Facts) -> list[Task]:
     return list(tasks.values())
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """One JSON object a line."""
-    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
 def _training_task(rng: random.Random, facts: Facts, recipe: SpecialtyDialogues) -> tuple[Task, str]:
     if recipe.specialty == CHAT or rng.random() < recipe.general_share:
         return catalogue.draw_general(rng, facts), GENERAL
@@ -108,8 +102,6 @@ def _row(rng: random.Random, turns: Sequence[Turn], label: str, recipe: Specialt
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 NO_ANSWER = "-"  # where a set's answer is left out or unknown: the target's own takes its place before training
 
-Read = Callable[[Row], dict[str, Any]]
-
 
 def build_hub(
     recipe: HubQuestions, *, seed: int, inputs: dict[str, Path], out: Path, context: object
@@ -119,18 +111,14 @@ def build_hub(
     Metrics: rows, unusable (of the set), prompts. Raises OSError where the hub cannot be reached, ValueError where no
     row of a set is usable.
     """
-    del inputs, context
     read = conversation if not recipe.question else _reader(recipe.question, recipe.answer, GENERAL)
     rows, unusable = usable(Hub(recipe.id, recipe.revision or None, recipe.config or None), recipe.split, read)
     held_out = []
-    for name, id, config, split, question in zip(
-        recipe.benchmarks,
-        recipe.benchmark_ids,
-        recipe.benchmark_configs,
-        recipe.benchmark_splits,
+    columns = (
+        recipe.benchmarks, recipe.benchmark_ids, recipe.benchmark_configs, recipe.benchmark_splits,
         recipe.benchmark_questions,
-        strict=True,
-    ):
+    )  # fmt: skip
+    for name, id, config, split, question in zip(*columns, strict=True):
         prompts, _ = usable(Hub(id, None, config or None), split, _reader(question, "", name))
         held_out += _drawn(prompts, recipe.held_out, derive(seed, "benchmark", name))
     write_rows(out / f"{TRAIN}.jsonl", _drawn(rows, recipe.rows, derive(seed, "questions")))
@@ -142,14 +130,14 @@ def build_hub(
 def conversation(row: Row) -> dict[str, Any]:
     """A row of ShareGPT's layout: {"id", "conversations": [{"from": "human", "value": ...}, ...]}.
 
-    What an assistant says before the first question and a question without answer at the end are left out. Raises
-    BadColumn for a row without a whole exchange, and for speakers that do not take turns.
+    An assistant's words before the first question and a last question without answer are left out. Raises BadColumn for
+    a row without an answered question, and for speakers that do not take turns.
     """
-    said = row.data.get("conversations")
-    if not isinstance(said, list) or not said:
+    turns = row.data.get("conversations")
+    if not isinstance(turns, list) or not turns:
         raise BadColumn("conversations", "must be a list with at least one turn")
     messages: list[dict[str, str]] = []
-    for place, turn in enumerate(said):
+    for place, turn in enumerate(turns):
         where = f"conversations[{place}]"
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
             raise BadColumn(where, "must be an object with from and a text in value")
@@ -180,13 +168,12 @@ def filled(template: str, row: Row) -> str:
     return text
 
 
-def _reader(question: str, answer: str, label: str) -> Read:
+def _reader(question: str, answer: str, label: str) -> Callable[[Row], dict[str, Any]]:
     def read(row: Row) -> dict[str, Any]:
-        asked = filled(question, row)
-        if not asked.strip():
+        texts = [filled(question, row), filled(answer, row) if answer else NO_ANSWER]
+        if not texts[0].strip():
             raise BadColumn("question", "is empty")
-        said = filled(answer, row) if answer else NO_ANSWER
-        return {"id": row.data.get("id", row.number), "data": [asked, said], LABEL: label}
+        return {"id": row.data.get("id", row.number), "data": texts, LABEL: label}
 
     return read
 
@@ -195,13 +182,11 @@ def _drawn(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, 
     return random.Random(seed).sample(rows, min(count, len(rows)))
 
 
-COLUMNS = {SHIFT_TOP: "shift", SHIFT_BOTTOM: "shift", RANDOM: "shift", LOSS_TOP: "loss"}  # of scores.json
-ENDS = {
-    SHIFT_TOP: representation_shift.TOP,
-    SHIFT_BOTTOM: representation_shift.BOTTOM,
-    RANDOM: representation_shift.RANDOM,
-    LOSS_TOP: representation_shift.TOP,
-}
+# Of each rule: the column of scores.json that ranks the rows, and which end of it is kept.
+BY_RULE = {
+    SHIFT_TOP: ("shift", representation_shift.TOP), SHIFT_BOTTOM: ("shift", representation_shift.BOTTOM),
+    RANDOM: ("shift", representation_shift.RANDOM), LOSS_TOP: ("loss", representation_shift.TOP),
+}  # fmt: skip
 
 
 def build_selection(
@@ -211,22 +196,16 @@ def build_selection(
 
     Metrics: rows, and the mean score of the rows kept. Raises ValueError where scores and rows do not match.
     """
-    del context
-    rows = {split: _rows(inputs["data"], split) for split in (TRAIN, TEST)}
+    rows = {split: stage_rows(inputs["data"], split, lambda row: row.data) for split in (TRAIN, TEST)}
     scores = files.read_json(inputs["scores"] / "scores.json")
     if scores["id"] != [row.get("id") for row in rows[TRAIN]]:
         raise ValueError("the scores belong to other rows than those to select from")
-    ranked = scores[COLUMNS[recipe.rule]]
-    places = representation_shift.select(
-        ranked, share=recipe.share, rule=ENDS[recipe.rule], seed=derive(seed, "selection")
-    )
-    write_rows(out / f"{TRAIN}.jsonl", [rows[TRAIN][place] for place in places])
+    column, end = BY_RULE[recipe.rule]
+    ranked = scores[column]
+    kept = representation_shift.select(ranked, share=recipe.share, rule=end, seed=derive(seed, "selection"))
+    write_rows(out / f"{TRAIN}.jsonl", [rows[TRAIN][number] for number in kept])
     write_rows(out / f"{TEST}.jsonl", rows[TEST])
-    return {"rows": float(len(places)), "mean_score": sum(ranked[place] for place in places) / len(places)}
-
-
-def _rows(folder: Path, split: str) -> list[dict[str, object]]:
-    return stage_rows(folder, split, lambda row: row.data)
+    return {"rows": float(len(kept)), "mean_score": sum(ranked[number] for number in kept) / len(kept)}
 
 
 def build_own_scores(
@@ -237,7 +216,6 @@ def build_own_scores(
     A selection of the largest shift then keeps the rows of the rule's highest values. Metrics: rows, mean_score. Raises
     ValueError, naming the row, for a value that is no finite number.
     """
-    del seed, context
     rule = own_code.restored(recipe.rule)
     scores = files.read_json(inputs["scores"] / "scores.json")
     values = []

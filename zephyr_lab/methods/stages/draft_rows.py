@@ -1,10 +1,7 @@
-"""The same prompts answered by the target: the data that its draft is aligned on, and the answers it is tested with.
-
-Turn by turn, each after the target's own answer to the turn before, as it would happen in use."""
+"""A draft's training rows as its models see them: answered by the target, and scored for a selection."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,34 +9,34 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
-from zephyr_lab.core.row_types import Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
 from zephyr_lab.data.chat import encode_dialogues, encode_prompts
-from zephyr_lab.data.splits import stage_rows
+from zephyr_lab.data.splits import TEST, TRAIN, Messages, stage_rows
+from zephyr_lab.data.writing import write_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.draft import soft_cross_entropies
 from zephyr_lab.methods import process
 from zephyr_lab.methods.examples import SHOWN
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.draft_data import LABEL, Regeneration, RowScores
-from zephyr_lab.methods.stages.draft_data import TEST, TRAIN, write_rows
 from zephyr_lab.models import draft_files, saved
 from zephyr_lab.models.draft import FeatureDraft, require_fit
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.models.tokenizer import decode
 from zephyr_lab.scoring.representation_shift import Matrix, shift_score, shrunk_covariance
 
-Messages = list[dict[str, str]]
+Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong to an answer
 
 
 def build_answers(
     recipe: Regeneration, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """Answer the prompts of `inputs["pool"]` with `inputs["target"]`.
+    """Answer the prompts of `inputs["pool"]` with `inputs["target"]`: what its draft is aligned on and tested with.
 
-    Writes train.jsonl and test.jsonl; rows keep id and benchmark. Rows whose answers do not end within the limit are
-    set aside: an end that the target did not say would be a false label. Metrics: rows, unfinished (training rows).
+    Turn by turn, each after the target's own answer to the turn before, as in use. Writes train.jsonl and test.jsonl;
+    rows keep id and benchmark. Rows whose answers do not end within the limit are set aside: their cut ends would be
+    false labels. Metrics: rows, unfinished (training rows).
 
     Raises ValueError for prompts that leave no room for an answer, and where no answer ends.
     """
@@ -51,14 +48,16 @@ def build_answers(
     for split in (TEST, TRAIN):
         dialogues = stage_rows(inputs["pool"], split, schemas.dialogue)
         answered = regenerate(
-            model,
-            tokenizer,
-            [user_turns(one) for one in dialogues],
-            max_new_tokens=recipe.max_new_tokens,
-            temperature=recipe.temperature,
+            model, tokenizer,
+            [[turn.content for turn in one.messages if turn.role == "user"] for one in dialogues],
+            max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature,
             seed=derive(seed, "regenerate", split),
-        )
-        rows = [_answered_row(one.row, messages) for one, messages in zip(dialogues, answered, strict=True) if messages]
+        )  # fmt: skip
+        rows = [
+            {"id": one.row.data.get("id"), "messages": messages, LABEL: one.row.data.get(LABEL)}
+            for one, messages in zip(dialogues, answered, strict=True)
+            if messages
+        ]
         if not rows:
             raise ValueError(
                 f"none of {len(dialogues)} answers ends within {recipe.max_new_tokens} tokens; raise max_new_tokens"
@@ -68,70 +67,51 @@ def build_answers(
     return metrics
 
 
-def user_turns(dialogue: schemas.Dialogue) -> list[str]:
-    """What the user says, in order."""
-    return [message.content for message in dialogue.messages if message.role == "user"]
-
-
 def regenerate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    asked: Sequence[Sequence[str]],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-) -> list[Messages | None]:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Sequence[str]], *,
+    max_new_tokens: int, temperature: float, seed: int,
+) -> list[Messages | None]:  # fmt: skip
     """Each list of user turns as a dialogue with the model's answers; None where an answer did not end in time."""
-    dialogues: list[Messages | None] = [[] for _ in asked]
-    for turn in range(max(len(turns) for turns in asked)):
-        open_rows = [place for place, turns in enumerate(asked) if turn < len(turns) and dialogues[place] is not None]
-        if not open_rows:
+    dialogues: list[Messages | None] = [[] for _ in questions]
+    for turn in range(max(len(turns) for turns in questions)):
+        going_on = [row for row, turns in enumerate(questions) if turn < len(turns) and dialogues[row] is not None]
+        if not going_on:
             break
-        talking = [[*(dialogues[place] or []), {"role": "user", "content": asked[place][turn]}] for place in open_rows]
+        asked = [[*(dialogues[row] or []), {"role": "user", "content": questions[row][turn]}] for row in going_on]
         completions = sample(
-            model,
-            encode_prompts(tokenizer, talking),
-            max_new_tokens=max_new_tokens,
-            temperatures=temperature,
+            model, encode_prompts(tokenizer, asked), max_new_tokens=max_new_tokens, temperatures=temperature,
             generator=torch.Generator().manual_seed(derive(seed, turn)) if temperature else None,
-        )
-        for place, messages, completion in zip(open_rows, talking, completions, strict=True):
-            # Without role tags that a model may emit: as content they would be other tokens than it said.
+        )  # fmt: skip
+        for row, messages, completion in zip(going_on, asked, completions, strict=True):
+            # Without role tags that a model may emit: as content they would be encoded as other tokens.
             answer = {"role": "assistant", "content": decode(tokenizer, list(completion.ids[:-1]))}
-            dialogues[place] = [*messages, answer] if completion.finished else None
+            dialogues[row] = [*messages, answer] if completion.finished else None
     return dialogues
-
-
-def _answered_row(row: Row, messages: Messages) -> dict[str, Any]:
-    return {"id": row.data.get("id"), "messages": messages, LABEL: row.data.get(LABEL)}
-
-
-Tokens = tuple[list[int], list[bool]]  # ids of a row, and which of them belong to an answer
 
 
 def build_scores(
     recipe: RowScores, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """Score the training rows of `inputs["data"]`; `inputs`: base, target (one vocabulary and width), draft.
+    """Score the training rows of `inputs["data"]`, so that `draft_data.build_selection` can choose among them.
 
-    Writes scores.json: columns id, benchmark, shift, loss, in the rows' order. Metrics: rows, mean_shift, mean_loss.
+    shift: how far `inputs["target"]` moved away from `inputs["base"]` on the row (`scoring.representation_shift`);
+    loss: of `inputs["draft"]`, which is to adapt. Writes scores.json: columns id, benchmark, shift, loss, in the rows'
+    order. Metrics: rows, mean_shift, mean_loss.
 
     Raises ValueError for models of unlike vocabulary or width, and for a row without an answer token (named).
     """
-    del seed, context  # nothing is drawn, and two passes are short
     process.prepare()
     device = process.pick_device(recipe.device)
-    target_at = inputs["target"] / recipe.target_folder
+    target_folder = inputs["target"] / recipe.target_folder
     base = saved.load_model(inputs["base"] / recipe.base_folder).to(device)
-    target = saved.load_model(target_at).to(device)
+    target = saved.load_model(target_folder).to(device)
     draft = draft_files.load(inputs["draft"] / recipe.draft_folder).to(device)
     sizes = [(model.config.vocab_size, model.config.hidden_size) for model in (base, target)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"base and target must share vocabulary and width, got {sizes[0]} and {sizes[1]}")
     dialogues = stage_rows(inputs["data"], TRAIN, schemas.dialogue)
     messages = [[{"role": one.role, "content": one.content} for one in dialogue.messages] for dialogue in dialogues]
-    encoded = encode_dialogues(saved.load_chat_tokenizer(target_at), messages)
+    encoded = encode_dialogues(saved.load_chat_tokenizer(target_folder), messages)
     rows = [(list(one.ids[: recipe.max_length]), list(one.answer_mask[: recipe.max_length])) for one in encoded]
     require_guessable(rows, [dialogue.row.number for dialogue in dialogues], max_length=recipe.max_length)
     before, after = (list(answer_features(model, rows, recipe.rows_at_once)) for model in (base, target))
@@ -144,7 +124,7 @@ def build_scores(
 
 
 def require_guessable(rows: Sequence[Tokens], numbers: Sequence[int], *, max_length: int) -> None:
-    """Raises ValueError, naming rows by their numbers, where a draft could guess no answer token of some of them."""
+    """Raises ValueError, naming rows by their numbers, where a draft could predict no answer token of some of them."""
     mute = [str(number) for number, (_, mask) in zip(numbers, rows, strict=True) if not any(mask[2:])]
     if mute:
         raise ValueError(
@@ -166,7 +146,7 @@ def answer_features(model: PreTrainedModel, rows: Sequence[Tokens], rows_at_once
 
 
 def draft_loss(draft: FeatureDraft, target: PreTrainedModel, row: Tokens) -> float:
-    """Soft cross entropy of a draft on a row, in nats: the mean over the answer tokens that it would guess."""
+    """Soft cross entropy of a draft on a row, in nats: the mean over the answer tokens that it would predict."""
     ids, mask = torch.tensor([row[0]], device=target.device), torch.tensor(row[1], device=target.device)
     require_fit(draft, target)
     with torch.inference_mode():

@@ -1,6 +1,4 @@
-"""Attention maps of several models on one held-out dialogue: Figure 2 of arXiv 2406.19112 as something real.
-
-Row j of a map holds the weights that token j gives to tokens i <= j; each row sums to 1."""
+"""What is looked up in single models as stages: attention maps, bytes of the key-value cache, skills of a raw base."""
 
 import random
 from collections.abc import Sequence
@@ -25,51 +23,50 @@ from zephyr_lab.models.tokenizer import content_ids, decode
 from zephyr_lab.world import catalogue, facts, judge
 from zephyr_lab.world.task import Task
 
-DIALOGUES = "dialogues"
+QUESTION = "Question: {}\nAnswer:"  # one of the four layouts of the corpus
+NEW_TOKENS = 48
 
 
 def build_attention_maps(
     recipe: AttentionMaps, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """Read one dialogue with each model of `recipe.models`, folders of `inputs`.
+    """Read one dialogue with each model of `recipe.models`, folders of `inputs`: Figure 2 of arXiv 2406.19112, real.
 
     Writes maps.json: tokens, as text; answer, whether each belongs to an answer; maps, by model a list [layer][head] of
-    square lists of rows. The dialogue is the first of input "dialogues", held-out split, of at most `recipe.longest`
-    tokens, else the beginning of the first. Metrics: how many tokens it has.
+    square lists of rows. Row j holds the weights that token j gives to tokens i <= j, and sums to 1. The dialogue is
+    the first of input "dialogues", held-out split, of at most `recipe.longest` tokens, else the beginning of the first.
+    Metrics: how many tokens it has.
     """
-    del seed  # nothing is drawn
     process.prepare()
     device = process.pick_device(recipe.device)
     tokenizer = saved.load_chat_tokenizer(inputs[recipe.models[0]] / recipe.folders[0])
-    dialogues = dialogue_rows(inputs[DIALOGUES], TEST).rows
-    encoded = encode_dialogues(tokenizer, dialogues)
+    encoded = encode_dialogues(tokenizer, dialogue_rows(inputs["dialogues"], TEST).rows)
     dialogue = next((one for one in encoded if len(one.ids) <= recipe.longest), encoded[0])
     ids, answer = dialogue.ids[: recipe.longest], dialogue.answer_mask[: recipe.longest]
     maps: dict[str, Any] = {}
-    for place, (name, folder) in enumerate(zip(recipe.models, recipe.folders, strict=True)):
+    for number, (name, folder) in enumerate(zip(recipe.models, recipe.folders, strict=True), start=1):
         model = saved.load_model(inputs[name] / folder).to(device)
         model.set_attn_implementation("eager")  # the fast paths return no maps
         with torch.inference_mode():
             read = model(input_ids=torch.tensor([ids], device=device), use_cache=False, output_attentions=True)
         maps[name] = [layer[0].float().cpu().tolist() for layer in read.attentions]
-        context.progress(place + 1, len(recipe.models))
-    files.write_json(out / "maps.json", {
-        "tokens": [tokenizer.decode([token]) for token in ids],
-        "answer": list(answer),
-        "maps": maps,
-    })  # fmt: skip
+        context.progress(number, len(recipe.models))
+    tokens = [tokenizer.decode([token]) for token in ids]
+    files.write_json(out / "maps.json", {"tokens": tokens, "answer": list(answer), "maps": maps})
     return {"tokens": float(len(ids))}
 
 
 def build_kv_cache(
     recipe: KVCache, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """Read texts of 1, 2, ... windows with `inputs["base"]` and count the bytes of its cache.
+    """Read texts of 1, 2, ... windows with `inputs["base"]` and count the bytes of its key-value cache.
+
+    With a sliding window they stop growing: a position attends to the W before it, so that older keys and values can be
+    dropped, while information still travels layers * W positions (Jiang et al. 2023, arXiv 2310.06825, section 2).
 
     Writes cache.json, a row a length: tokens, bytes. Metrics: window (0: none), layers, token_bytes (of all layers),
     bytes_1 (after one window), bytes_2.
     """
-    del seed  # nothing is drawn
     process.prepare()
     model = saved.load_model(inputs["base"]).to(process.pick_device(recipe.device))
     window = getattr(model.config, "sliding_window", None) or 0
@@ -95,8 +92,8 @@ def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
     cache = DynamicCache(config=model.config)
     ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     with torch.inference_mode():
-        for place in range(tokens):
-            positions = torch.tensor([[place]], device=model.device)
+        for position in range(tokens):
+            positions = torch.tensor([[position]], device=model.device)
             model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
     return sum(
         tensor.numel() * tensor.element_size() for layer in cache.layers for tensor in (layer.keys, layer.values)
@@ -108,10 +105,6 @@ def token_bytes(model: PreTrainedModel) -> int:
     config = model.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
-
-
-QUESTION = "Question: {}\nAnswer:"  # one of the four layouts of the corpus
-NEW_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +121,12 @@ class Skill:
 
 
 def build_probe(recipe: Probe, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
-    """Probe the model of input "base" and write `skills.json`, the Skill of each category.
+    """Probe the raw model of input "base" and write `skills.json`, the Skill of each category.
 
-    Metrics: the mean share of right cores over all categories ("all") and in each.
+    Greedy answers to questions in the layout of its text: which skills a small base has depends on its seed even at
+    equal loss, so the probe is published with each base. The questions are the same for every model and seed. Metrics:
+    the mean share of right cores over all categories ("all") and in each.
     """
-    del seed  # the questions are the same for every model
     process.prepare()
     model, tokenizer = saved.load_model(inputs["base"]), saved.load_tokenizer(inputs["base"])
     skills = probe(model, tokenizer, tasks=recipe.tasks, size=require_world(recipe.world))
@@ -154,8 +148,8 @@ def probe(
     answers = answer(model, tokenizer, [raw_prompt(task, turn) for task, turn in asked])
     cores = [judge.grade(task.turns[turn], text).core for (task, turn), text in zip(asked, answers, strict=True)]
     skills = {}
-    for place, category in enumerate(drawn):
-        own = cores[2 * tasks * place : 2 * tasks * (place + 1)]
+    for number, category in enumerate(drawn):
+        own = cores[2 * tasks * number : 2 * tasks * (number + 1)]
         skills[category] = Skill(_mean(own[0::2]), _mean(own[1::2]), tasks)
     return skills
 

@@ -1,9 +1,8 @@
-"""The data of KD and DAE from the embedded world: quality-assured dialogues, mixtures with a domain flag, domain pairs.
+"""The data of KD and DAE as stages: from the embedded world, from public sets, and from a folder of one's own.
 
 Files and layouts are those of `world_data`; rows of a mixture have a column "is_domain" more. No model and no torch.
 """
 
-import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from zephyr_lab.data.layouts import dialogue_row, message_list, prompt_id
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.data.schemas import Dialogue
 from zephyr_lab.data.sources import Folder, usable
-from zephyr_lab.data.splits import Preference, preference, stage_rows
+from zephyr_lab.data.splits import TEST, TRAIN, preference, stage_rows
+from zephyr_lab.data.writing import write_rows
 from zephyr_lab.methods.recipes.kd_data import (
     DomainPairs,
     FolderMix,
@@ -37,8 +37,8 @@ from zephyr_lab.world.judge import RubricJudge
 from zephyr_lab.world.ratings import Rater
 from zephyr_lab.world.task import Turn
 
-TRAIN, TEST = "train", "test"
 MOST_DRAWS = 50
+Rows = list[dict[str, Any]]
 
 
 def build_quality(
@@ -49,89 +49,33 @@ def build_quality(
     Metrics, of training: drawn, filtered (left by the rules), kept (used, of those above the threshold), mean_drawn and
     mean_kept (the exact judge's mean scores). Raises ValueError where fifty times as many draws are not enough.
     """
-    del inputs, context
     counts = {}
     for split, wanted in ((TRAIN, recipe.rows), (TEST, recipe.held_out)):
         kept, counts[split] = _assured(recipe, wanted, derive(seed, "quality", split))
-        _write(out / f"{split}.jsonl", kept)
+        write_rows(out / f"{split}.jsonl", kept)
     files.write_json(out / "quality.json", counts)
     return counts[TRAIN]
 
 
-def build_mixed(
-    recipe: MixedDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
-) -> dict[str, float]:
-    """Write general and domain dialogues in random order, each row with "is_domain".
-
-    Metrics: rows and domain_rows of training: the share is exact, not drawn.
-    """
-    del inputs, context
-    metrics = {}
-    for split, count in ((TRAIN, recipe.rows), (TEST, recipe.held_out)):
-        domain = round(count * recipe.domain_share)
-        rows = [
-            {**row, "is_domain": is_domain}
-            for is_domain, number, noise in ((False, count - domain, recipe.noise), (True, domain, recipe.domain_noise))
-            for row in dialogues.dialogues(
-                derive(seed, "mixed", split, int(is_domain)),
-                number,
-                noise=_noise(noise),
-                domain_share=float(is_domain),
-                size=require_world(recipe.world),
-            ).rows
-        ]
-        random.Random(derive(seed, "mixed order", split)).shuffle(rows)
-        _write(out / f"{split}.jsonl", rows)
-        metrics[split] = {"rows": float(count), "domain_rows": float(domain)}
-    return metrics[TRAIN]
-
-
-def build_pairs(
-    recipe: DomainPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
-) -> dict[str, float]:
-    """Write preference pairs of the world, mostly of the domain, in H4's layout. Metrics: prompts, pairs, held_out.
-
-    Test pairs are on prompts that training lacks. Raises ValueError where the world has too few.
-    """
-    del inputs, context
-    train = _pairs(recipe, recipe.prompts, derive(seed, "domain pairs", TRAIN))
-    seen = {row["prompt_id"] for row in train}
-    test: list[dict[str, Any]] = []
-    for draw in range(MOST_DRAWS):
-        fresh = _pairs(recipe, recipe.held_out, derive(seed, "domain pairs", TEST, draw))
-        test += [row for row in fresh if row["prompt_id"] not in seen]
-        if len(test) >= recipe.held_out:
-            break
-    else:
-        raise ValueError(f"the {recipe.world} world has no {recipe.held_out} prompts beyond those of training")
-    _write(out / f"{TRAIN}.jsonl", train)
-    _write(out / f"{TEST}.jsonl", test[: recipe.held_out])
-    return {"prompts": float(recipe.prompts), "pairs": float(len(train)), "held_out": float(recipe.held_out)}
-
-
-def _assured(recipe: QualityDialogues, wanted: int, seed: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _assured(recipe: QualityDialogues, wanted: int, seed: int) -> tuple[Rows, dict[str, float]]:
     """`wanted` rows that pass, and the counts; draws as many again until there are enough."""
-    judge = RubricJudge(noise_sd=recipe.judge_sd, seed=derive(seed, "judge"))
-    kept: list[dict[str, Any]] = []
+    judge, exact_judge = RubricJudge(noise_sd=recipe.judge_sd, seed=derive(seed, "judge")), RubricJudge()
+    kept: Rows = []
     passed: list[float] = []
     exact: list[float] = []
     filtered = 0
     for draw in range(MOST_DRAWS):
-        made = dialogues.dialogues(
-            derive(seed, draw),
-            wanted,
-            noise=_noise(recipe.noise),
-            duplicates=recipe.duplicates,
+        drawn = dialogues.dialogues(
+            derive(seed, draw), wanted, noise=_noise(recipe.noise), duplicates=recipe.duplicates,
             size=require_world(recipe.world),
-        )
-        exact += [
-            _mean_score(RubricJudge(), turns, row["data"]) for row, turns in zip(made.rows, made.turns, strict=True)
-        ]
-        for number, row in _ruled(made.rows, recipe.filters):
+        )  # fmt: skip
+        own = zip(drawn.rows, drawn.turns, strict=True)
+        exact += [_mean_score(exact_judge, turns, row["data"]) for row, turns in own]
+        for number, row in _ruled(drawn.rows, recipe.filters):
             filtered += 1
-            if _mean_score(judge, made.turns[number], row["data"]) >= recipe.least_score:
+            if _mean_score(judge, drawn.turns[number], row["data"]) >= recipe.least_score:
                 kept.append(row)
-                passed.append(_mean_score(RubricJudge(), made.turns[number], row["data"]))
+                passed.append(_mean_score(exact_judge, drawn.turns[number], row["data"]))
         if len(kept) >= wanted:
             return kept[:wanted], {
                 "drawn": float(len(exact)),
@@ -146,8 +90,8 @@ def _assured(recipe: QualityDialogues, wanted: int, seed: int) -> tuple[list[dic
     )
 
 
-def _ruled(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[tuple[int, dict[str, Any]]]:
-    """(place, repaired row) of those that the named filters keep."""
+def _ruled(rows: Rows, names: Sequence[str]) -> Iterable[tuple[int, dict[str, Any]]]:
+    """(number, repaired row) of those that the named filters keep."""
     read = [schemas.dialogue(Row(number, row)) for number, row in enumerate(rows)]
     forms = learn_forms(text for dialogue in read for _, text in dialogue.answers())
     for verdict in run_rules(read, named_rules(names, forms=forms) if names else []):
@@ -160,42 +104,82 @@ def _mean_score(judge: RubricJudge, turns: Sequence[Turn], texts: Sequence[str])
     return sum(verdict.score for verdict in verdicts) / len(verdicts)
 
 
-def _pairs(recipe: DomainPairs, prompts: int, seed: int) -> list[dict[str, Any]]:
-    made = completions.completions(
-        seed,
-        prompts,
-        generators=[Procedural(name, _noise(name)) for name in recipe.writers],
-        rater=Rater(overall_sd=recipe.rating_sd, aspect_sd=recipe.aspect_sd),
-        domain_share=recipe.domain_share,
+def build_mixed(
+    recipe: MixedDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+) -> dict[str, float]:
+    """Write general and domain dialogues of the world in random order, each row with "is_domain".
+
+    Metrics: rows and domain_rows of training: the share is exact, not drawn.
+    """
+    metrics = {}
+    for split, count in ((TRAIN, recipe.rows), (TEST, recipe.held_out)):
+        domain = round(count * recipe.domain_share)
+        rows = [
+            {**row, "is_domain": is_domain}
+            for is_domain, number, noise in ((False, count - domain, recipe.noise), (True, domain, recipe.domain_noise))
+            for row in dialogues.dialogues(
+                derive(seed, "mixed", split, int(is_domain)), number, noise=_noise(noise),
+                domain_share=float(is_domain), size=require_world(recipe.world),
+            ).rows
+        ]  # fmt: skip
+        random.Random(derive(seed, "mixed order", split)).shuffle(rows)
+        write_rows(out / f"{split}.jsonl", rows)
+        metrics[split] = {"rows": float(count), "domain_rows": float(domain)}
+    return metrics[TRAIN]
+
+
+def build_pairs(
+    recipe: DomainPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+) -> dict[str, float]:
+    """Write preference pairs of the world, mostly of the domain, in H4's layout. Metrics: prompts, pairs, held_out.
+
+    Test pairs are on prompts that training lacks. Raises ValueError where the world has too few.
+    """
+    train = _pairs(recipe, recipe.prompts, derive(seed, "domain pairs", TRAIN))
+    seen = {row["prompt_id"] for row in train}
+    test: Rows = []
+    for draw in range(MOST_DRAWS):
+        fresh = _pairs(recipe, recipe.held_out, derive(seed, "domain pairs", TEST, draw))
+        test += [row for row in fresh if row["prompt_id"] not in seen]
+        if len(test) >= recipe.held_out:
+            break
+    else:
+        raise ValueError(f"the {recipe.world} world has no {recipe.held_out} prompts beyond those of training")
+    write_rows(out / f"{TRAIN}.jsonl", train)
+    write_rows(out / f"{TEST}.jsonl", test[: recipe.held_out])
+    return {"prompts": float(recipe.prompts), "pairs": float(len(train)), "held_out": float(recipe.held_out)}
+
+
+def _pairs(recipe: DomainPairs, prompts: int, seed: int) -> Rows:
+    drawn = completions.completions(
+        seed, prompts, generators=[Procedural(name, _noise(name)) for name in recipe.writers],
+        rater=Rater(overall_sd=recipe.rating_sd, aspect_sd=recipe.aspect_sd), domain_share=recipe.domain_share,
         size=require_world(recipe.world),
-    )
-    read = [schemas.scored_prompt(Row(number, row)) for number, row in enumerate(made.rows)]
+    )  # fmt: skip
+    read = [schemas.scored_prompt(Row(number, row)) for number, row in enumerate(drawn.rows)]
     # The world's annotator mistypes no score: a 10 beside low ratings is its noise.
     how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected, raw_scores=True)
-    outcomes = binarise(read, how, seed=derive(seed, "binarise"))
-    return [_pair_row(one, made) for one in outcomes if isinstance(one, Pair)]
+    rows = []
+    for pair in binarise(read, how, seed=derive(seed, "binarise")):
+        if isinstance(pair, Pair):
+            prompt = drawn.prompts[pair.prompt.row.number]
+            chosen, rejected = (pair.prompt.completions[place].response for place in (pair.chosen, pair.rejected))
+            rows.append(_pair_row(prompt.turn.prompt, prompt.messages, chosen, rejected))
+    return rows
 
 
-def _pair_row(pair: Pair, made: completions.Completions) -> dict[str, Any]:
-    prompt = made.prompts[pair.prompt.row.number]
+def _pair_row(question: str, prompt: Sequence[dict[str, str]], chosen: str, rejected: str) -> dict[str, Any]:
+    """A row of H4's layout; `prompt`: the messages up to the question."""
     sides = {
-        side: [*prompt.messages, {"role": "assistant", "content": pair.prompt.completions[place].response}]
-        for side, place in (("chosen", pair.chosen), ("rejected", pair.rejected))
+        side: [*prompt, {"role": "assistant", "content": answer}]
+        for side, answer in (("chosen", chosen), ("rejected", rejected))
     }
-    text = "\n".join(message["content"] for message in prompt.messages)
-    return {"prompt": prompt.turn.prompt, "prompt_id": prompt_id(text), **sides, "messages": sides["chosen"]}
+    text = "\n".join(message["content"] for message in prompt)
+    return {"prompt": question, "prompt_id": prompt_id(text), **sides, "messages": sides["chosen"]}
 
 
 def _noise(name: str) -> defects.Noise:
     return getattr(defects, name.upper())
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-TRAIN, TEST = "train", "test"
-Rows = list[dict[str, Any]]
 
 
 def build_public(
@@ -206,7 +190,6 @@ def build_public(
     Metrics: rows, unusable, and rows_<set>. Raises OSError where the hub cannot be reached, ValueError for an unknown
     set or one without a usable row.
     """
-    del inputs, context
     rows: Rows = []
     unusable = 0
     for name, count in zip(recipe.sets, recipe.rows, strict=True):
@@ -219,8 +202,8 @@ def build_public(
     if len(rows) <= recipe.held_out:
         raise ValueError(f"the sets gave {len(rows)} rows, none beyond the {recipe.held_out} held out")
     train = rows[recipe.held_out :]
-    _write(out / f"{TEST}.jsonl", rows[: recipe.held_out])
-    _write(out / f"{TRAIN}.jsonl", train)
+    write_rows(out / f"{TEST}.jsonl", rows[: recipe.held_out])
+    write_rows(out / f"{TRAIN}.jsonl", train)
     shares = {f"rows_{name}": float(sum(row["source"] == name for row in train)) for name in recipe.sets}
     return {"rows": float(len(train)), "unusable": float(unusable), **shares}
 
@@ -231,27 +214,27 @@ def build_folder_mix(
     """Write domain rows of the recipe's folder and general rows of `inputs["general"]`, each with "is_domain".
 
     The share is exact. Metrics, of training: rows, domain_rows, and domain_<kind> for each task kind; unusable rows of
-    the folder. Raises FileNotFoundError where the folder is not there, ValueError where it, or the general data, has
-    too few rows of the asked kinds.
+    the folder. Raises FileNotFoundError where the folder is missing, ValueError where it, or the general data, has too
+    few rows of the asked kinds.
     """
-    del context
     folder = domain_folder(recipe.folder)
     metrics: dict[str, dict[str, float]] = {}
     for split, count in ((TRAIN, recipe.rows), (TEST, recipe.held_out)):
         wanted = round(count * recipe.domain_share)
         domain, unusable = _domain_rows(folder, split, recipe.kinds) if wanted else ([], 0)
-        general = _general_rows(inputs["general"], split) if count > wanted else []
+        general = [] if count == wanted else [
+            {"messages": message_list(dialogue.messages), "is_domain": False}
+            for dialogue in stage_rows(inputs["general"], split, schemas.dialogue)
+        ]  # fmt: skip
         rng = random.Random(derive(seed, "mix", split))
         rows = [
             *_drawn(rng, domain, wanted, f"domain rows of {', '.join(recipe.kinds)} in {recipe.folder}"),
             *_drawn(rng, general, count - wanted, "general rows"),
         ]
         rng.shuffle(rows)
-        _write(out / f"{split}.jsonl", rows)
+        write_rows(out / f"{split}.jsonl", rows)
         kinds = {f"domain_{kind}": float(sum(row.get("kind") == kind for row in rows)) for kind in recipe.kinds}
-        metrics[split] = {
-            "rows": float(count), "domain_rows": float(wanted), "unusable": float(unusable), **kinds
-        }  # fmt: skip
+        metrics[split] = {"rows": float(count), "domain_rows": float(wanted), "unusable": float(unusable), **kinds}
     return metrics[TRAIN]
 
 
@@ -260,29 +243,19 @@ def build_folder_pairs(
 ) -> dict[str, float]:
     """Write the preference pairs of the recipe's folder, split anew. Metrics: pairs, held_out, unusable.
 
-    Rows are of H4's layout: chosen and rejected messages. No prompt stands in both splits. Raises as `build_folder_mix`.
+    Rows are of H4's layout: chosen and rejected messages. No prompt is in both splits. Raises as `build_folder_mix`.
     """
-    del inputs, context
     pairs, bad = usable(Folder(domain_folder(recipe.folder)), TRAIN, preference)
     random.Random(derive(seed, "pairs")).shuffle(pairs)
-    rows = [_folder_pair_row(pair) for pair in pairs]
+    rows = [_pair_row(one.prompt[-1]["content"], one.prompt, one.chosen, one.rejected) for one in pairs]
     held_out = rows[: recipe.held_out]
     asked = {row["prompt_id"] for row in held_out}
     train = [row for row in rows[recipe.held_out :] if row["prompt_id"] not in asked]
     if not train:
         raise ValueError(f"{recipe.folder} gave {len(rows)} pairs, none beyond the {recipe.held_out} held out")
-    _write(out / f"{TRAIN}.jsonl", train)
-    _write(out / f"{TEST}.jsonl", held_out)
+    write_rows(out / f"{TRAIN}.jsonl", train)
+    write_rows(out / f"{TEST}.jsonl", held_out)
     return {"pairs": float(len(train)), "held_out": float(len(held_out)), "unusable": float(len(bad))}
-
-
-def _folder_pair_row(pair: Preference) -> dict[str, Any]:
-    sides = {
-        side: [*pair.prompt, {"role": "assistant", "content": answer}]
-        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected))
-    }
-    text = "\n".join(message["content"] for message in pair.prompt)
-    return {"prompt": pair.prompt[-1]["content"], "prompt_id": prompt_id(text), **sides, "messages": sides["chosen"]}
 
 
 def domain_folder(name: str) -> Path:
@@ -298,6 +271,8 @@ def domain_folder(name: str) -> Path:
 
 
 def _domain_rows(folder: Path, split: str, kinds: Sequence[str]) -> tuple[Rows, int]:
+    """Domain rows of the kinds, and how many rows of the folder are unusable."""
+
     def read(row: Row) -> tuple[str, Dialogue]:
         kind = row.data.get("kind")
         if kind not in kinds:
@@ -305,21 +280,11 @@ def _domain_rows(folder: Path, split: str, kinds: Sequence[str]) -> tuple[Rows, 
         return kind, schemas.dialogue(row)
 
     good, bad = usable(Folder(folder), split, read)
-    return [
-        {"messages": message_list(dialogue.messages), "kind": kind, "is_domain": True} for kind, dialogue in good
-    ], len(bad)
+    rows = [{"messages": message_list(one.messages), "kind": kind, "is_domain": True} for kind, one in good]
+    return rows, len(bad)
 
 
-def _general_rows(folder: Path, split: str) -> Rows:
-    read = stage_rows(folder, split, schemas.dialogue)
-    return [{"messages": message_list(dialogue.messages), "is_domain": False} for dialogue in read]
-
-
-def _drawn(rng: random.Random, rows: Rows, count: int, what: str) -> Rows:
+def _drawn(rng: random.Random, rows: Rows, count: int, kind: str) -> Rows:
     if len(rows) < count:
-        raise ValueError(f"{count} {what} are asked for, but there are {len(rows)}: lower rows or domain_share")
+        raise ValueError(f"{count} {kind} are asked for, but there are {len(rows)}: lower rows or domain_share")
     return rng.sample(rows, count)
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -21,14 +21,10 @@ def build_dsft(
     """`stages.sft.build`, and the metrics tokens_trained, cpu_seconds, peak_mib."""
     with metered() as cost:
         metrics = sft.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
-    dialogues = dialogue_rows(inputs["dialogues"], TRAIN).rows
     examples, _ = dialogue_examples(
-        saved.load_tokenizer(out),
-        dialogues,
-        max_length=recipe.max_length,
-        answers_only=recipe.answers_only,
-        system_turn=recipe.system_turn,
-    )
+        saved.load_tokenizer(out), dialogue_rows(inputs["dialogues"], TRAIN).rows, max_length=recipe.max_length,
+        answers_only=recipe.answers_only, system_turn=recipe.system_turn,
+    )  # fmt: skip
     read = recipe.epochs * sum(len(example.input_ids) for example in examples)
     return {**metrics, "tokens_trained": float(read), **cost.metrics()}
 
@@ -42,16 +38,11 @@ def build_ddpo(
     """
     with metered() as cost:
         metrics = dpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
-    pairs = pair_rows(inputs["pairs"], TRAIN).rows
     examples, _ = pair_examples(
-        saved.load_tokenizer(out),
-        pairs,
-        max_length=recipe.max_length,
-        max_prompt_length=recipe.max_prompt_length,
-        long_prompts=recipe.long_prompts,
-        equal_answers=recipe.equal_answers,
-        system_turn=recipe.system_turn,
-    )
+        saved.load_tokenizer(out), pair_rows(inputs["pairs"], TRAIN).rows, max_length=recipe.max_length,
+        max_prompt_length=recipe.max_prompt_length, long_prompts=recipe.long_prompts,
+        equal_answers=recipe.equal_answers, system_turn=recipe.system_turn,
+    )  # fmt: skip
     prompts = 1 if recipe.shared_prompt else 2
     once = sum(prompts * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
     read = {"tokens_trained": float(recipe.epochs * once), "tokens_scored": float(once)}
