@@ -176,7 +176,7 @@ def test_bad_input_is_named(lab, draft):
         lab.target("maths")
     with pytest.raises(ValueError, match=r"has no field 'step'; it has .*steps"):
         lab.adapt(draft, math, {"x": lab.part("all", data)}, step=3)
-    with pytest.raises(ValueError, match=r"must train one of .*, got 'everything'"):
+    with pytest.raises(ValueError, match=r"must be one of .*, got 'everything'"):
         lab.adapt(draft, math, {"x": lab.part("everything", data)})
     with pytest.raises(ValueError, match="LoRA needs a rank of at least 1"):
         lab.adapt(draft, math, {"x": lab.part("lora", data)})

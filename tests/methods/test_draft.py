@@ -407,8 +407,8 @@ def test_a_nan_halts_with_one_line(inputs, tmp_path):
     [
         ({"arms": ()}, "arms must be different names"),
         ({"ranks": ()}, "ranks: need one for each of 1 arms, got 0"),
-        ({"parts": ("head",)}, "'stage 1' must train one of all, lora"),
-        ({"starts": ("old",)}, "'stage 1' must start from one of new, draft"),
+        ({"parts": ("head",)}, "the part of 'stage 1' must be one of all, lora"),
+        ({"starts": ("old",)}, "the start of 'stage 1' must be one of new, draft"),
         ({"parts": ("lora",)}, "LoRA needs a rank of at least 1"),
         ({"ranks": (4,)}, "LoRA needs a rank of at least 1 and other parts 0"),
         ({"kind": "tree"}, "kind must be one of feature, causal"),

@@ -104,7 +104,7 @@ def test_a_world_without_so_many_questions_says_so(tmp_path):
         (POOL, {"specialty": "law"}, "specialty must be one of chat, math, code, clinic, got 'law'"),
         (POOL, {"noise": "loud"}, "noise must be one of clean"),
         (POOL, {"rows": 0}, "rows must be at least 1, got 0"),
-        (POOL, {"general_share": 1.5}, "general_share must be from 0 to 1, got 1.5"),
+        (POOL, {"general_share": 1.5}, "general_share must be a share from 0 to 1, got 1.5"),
         (HUB, {"benchmarks": ("gsm8k",)}, "each benchmark needs an entry in each of its lists"),
         (Selection(rule="random", share=0.5), {"rule": "best"}, "rule must be one of shift_top"),
         (Selection(rule="random", share=0.5), {"share": 0.0}, "share must be above 0 and at most 1"),

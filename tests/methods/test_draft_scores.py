@@ -156,7 +156,7 @@ def test_missing_inputs_and_prompts_are_named(inputs, tmp_path):
     [
         ({"drafts": ()}, "drafts must be different names"),
         ({"folders": ("own",)}, "got 3 drafts, 3 inputs and 1 folders"),
-        ({"split": "dev"}, "split must be train or test"),
+        ({"split": "dev"}, "split must be one of train, test"),
         ({"lengths": ()}, "draft lengths of at least 1"),
         ({"temperature": 0.0}, "temperature of the sampled answers must be positive"),
         ({"loop_length": 0}, "loop_length must be at least 1"),

@@ -4,9 +4,18 @@ Plain values only, no torch. `methods.draft.train_draft` trains one; `methods.st
 says what it writes.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
+from zephyr_lab.methods.recipes.limits import (
+    require_at_least,
+    require_device,
+    require_different,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_share,
+    require_warmup,
+)
 from zephyr_lab.models.draft_shape import PARTS
 
 KINDS = ("feature", "causal")
@@ -16,7 +25,6 @@ COUNTED = ("predicted", "input")
 FEATURES = ("kept", "each_step")
 EMBEDDINGS = ("draft", "target")
 OPTIMIZERS = ("adamw", "muon")
-DEVICES = ("cpu", "cuda")
 NOTHING = "none"  # the part of an arm that is measured as it is
 FEATURE_PARTS = ("private", "private_and_fc", "fc")  # of a feature draft alone
 PUBLISHED_STEPS, PUBLISHED_WARMUP = 5046, 2000
@@ -64,22 +72,17 @@ class DraftSteps:
         require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         require_one_of("features", self.features, FEATURES)
         require_at_least(
-            1,
-            steps=self.steps,
-            batch=self.batch,
-            micro_batch=self.micro_batch,
-            checkpoint_every=self.checkpoint_every,
+            1, steps=self.steps, batch=self.batch, micro_batch=self.micro_batch, checkpoint_every=self.checkpoint_every
         )
         if self.warmup is None:
             object.__setattr__(self, "warmup", self.steps * PUBLISHED_WARMUP // PUBLISHED_STEPS)
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
-        if not 0 <= self.final_share <= 1:
-            raise ValueError(f"final_share must be a share from 0 to 1, got {self.final_share}")
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
-        if min(self.noise, self.weight_decay, self.feature_weight, self.token_weight) < 0:
-            raise ValueError("noise, weight_decay, feature_weight and token_weight must not be negative")
+        require_warmup(self.warmup, self.steps)
+        require_share(final_share=self.final_share)
+        require_positive(learning_rate=self.learning_rate, clip=self.clip)
+        require_not_negative(
+            noise=self.noise, weight_decay=self.weight_decay, feature_weight=self.feature_weight,
+            token_weight=self.token_weight,
+        )  # fmt: skip
         require_at_least(3, max_length=self.max_length)
 
 
@@ -149,8 +152,7 @@ class DraftRecipe(DraftSteps):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.arms or len(set(self.arms)) < len(self.arms):
-            raise ValueError(f"arms must be different names, at least one, got {', '.join(self.arms) or 'none'}")
+        require_different("arms", self.arms)
         columns = {"parts": self.parts, "ranks": self.ranks, "starts": self.starts, "data": self.data}
         for name, column in columns.items():
             if len(column) != len(self.arms):
@@ -159,7 +161,7 @@ class DraftRecipe(DraftSteps):
             self._require_arm(arm, part, rank, start)
         require_one_of("kind", self.kind, KINDS)
         require_one_of("embedding", self.embedding, EMBEDDINGS)
-        require_one_of("device", self.device, DEVICES)
+        require_device(self.device)
         require_at_least(1, heads=self.heads, kv_heads=self.kv_heads, shared_width=self.shared_width)
         if any(not 1 <= step < self.steps for step in self.keep_at):
             raise ValueError(f"keep_at must lie from 1 to steps - 1 = {self.steps - 1}, got {self.keep_at}")
@@ -170,15 +172,12 @@ class DraftRecipe(DraftSteps):
 
     def training(self, part: str, rank: int) -> DraftTraining:
         """The settings of one arm's training."""
-        shared = {field.name for field in fields(DraftSteps)}
-        steps = {name: value for name, value in asdict(self).items() if name in shared}
+        steps = {field.name: getattr(self, field.name) for field in fields(DraftSteps)}
         return DraftTraining(part=part, rank=rank, **steps)
 
     def _require_arm(self, arm: str, part: str, rank: int, start: str) -> None:
-        if part not in PARTS:
-            raise ValueError(f"parts: {arm!r} must train one of {', '.join(PARTS)}, got {part!r}")
-        if start not in STARTS:
-            raise ValueError(f"starts: {arm!r} must start from one of {', '.join(STARTS)}, got {start!r}")
+        require_one_of(f"the part of {arm!r}", part, PARTS)
+        require_one_of(f"the start of {arm!r}", start, STARTS)
         if (part == "lora") != (rank > 0):
             raise ValueError(f"ranks: LoRA needs a rank of at least 1 and other parts 0, {arm!r} trains {part}: {rank}")
         if self.kind == "causal" and (part in FEATURE_PARTS or start == "fresh_private"):

@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_share,
+    require_world,
+)
+from zephyr_lab.methods.recipes.world_data import NOISES
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
 SPECIALTIES = ("math", "code", "clinic")  # of world.specialties
-NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.defects
 SHIFT_TOP, SHIFT_BOTTOM, RANDOM, LOSS_TOP = "shift_top", "shift_bottom", "random", "loss_top"
 RULES = (SHIFT_TOP, SHIFT_BOTTOM, RANDOM, LOSS_TOP)
 LABEL = "benchmark"  # the column of a row that says what it belongs to: a specialty, a published benchmark, GENERAL
@@ -37,8 +42,7 @@ class SpecialtyDialogues:
         require_one_of("noise", self.noise, NOISES)
         require_one_of("general_noise", self.general_noise, NOISES)
         require_at_least(1, rows=self.rows, held_out=self.held_out)
-        if not 0 <= self.general_share <= 1:
-            raise ValueError(f"general_share must be from 0 to 1, got {self.general_share}")
+        require_share(general_share=self.general_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +88,7 @@ class Regeneration:
 
     def __post_init__(self) -> None:
         require_at_least(1, max_new_tokens=self.max_new_tokens)
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        require_not_negative(temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +109,7 @@ class RowScores:
 
     def __post_init__(self) -> None:
         require_at_least(1, max_length=self.max_length, rows_at_once=self.rows_at_once)
-        if not 0 <= self.shrinkage <= 1:
-            raise ValueError(f"shrinkage must be from 0 to 1, got {self.shrinkage}")
+        require_share(shrinkage=self.shrinkage)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share
-from zephyr_lab.methods.recipes.training import DEVICES
+from zephyr_lab.methods.recipes.limits import (
+    require_at_least,
+    require_device,
+    require_not_negative,
+    require_one_of,
+    require_share,
+    require_world,
+)
 from zephyr_lab.methods.recipes.world_data import NOISES
-from zephyr_lab.methods.recipes.worlds import require_world
 
 KINDS = ("extraction", "reasoning", "qna", "summary")  # of the paper's e-commerce data
 
@@ -34,8 +39,7 @@ class QualityDialogues:
         require_share(duplicates=self.duplicates)
         if not 1 <= self.least_score <= 10:
             raise ValueError(f"least_score must be from 1 to 10, got {self.least_score}")
-        if self.judge_sd < 0:
-            raise ValueError(f"judge_sd must not be negative, got {self.judge_sd}")
+        require_not_negative(judge_sd=self.judge_sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +86,7 @@ class DomainPairs:
             require_one_of("writers", writer, NOISES)
         if len(self.writers) < 4 or len(set(self.writers)) < len(self.writers):
             raise ValueError(f"writers must be four or more different noise levels, got {', '.join(self.writers)}")
-        if self.rating_sd < 0 or self.aspect_sd < 0:
-            raise ValueError(f"rating_sd and aspect_sd must not be negative, got {self.rating_sd} and {self.aspect_sd}")
+        require_not_negative(rating_sd=self.rating_sd, aspect_sd=self.aspect_sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +103,9 @@ class OwnAnswers:
     device: str
 
     def __post_init__(self) -> None:
-        require_one_of("device", self.device, DEVICES)
+        require_device(self.device)
         require_at_least(1, max_new_tokens=self.max_new_tokens)
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        require_not_negative(temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
