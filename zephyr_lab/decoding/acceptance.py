@@ -104,8 +104,8 @@ def _rates(
     own = _log_probs(logits_of(target, features[:, :-1][counted[:, 1:]]), tokens, temperature) if drawn else None
     if isinstance(draft, FeatureDraft):
         # Pair t guesses the token at t + 2.
-        guessed = [found[:, :-1][counted[:, 2:]] for found in unrolled(draft, ids, features, depth=length)]
-        return [_accepted(logits_of(target, found), tokens, own, temperature) for found in guessed]
+        guessed = [each[:, :-1][counted[:, 2:]] for each in unrolled(draft, ids, features, depth=length)]
+        return [_accepted(logits_of(target, each), tokens, own, temperature) for each in guessed]
     hidden = last_hidden_states(draft, input_ids=ids)[:, :-1][counted[:, 1:]]
     # A causal draft's guesses depend on the tokens alone, not on how many of them it drafted.
     return [_accepted(logits_of(draft, hidden), tokens, own, temperature)] * length

@@ -63,12 +63,16 @@ class CachedSteps(ABC):
         self._places = torch.zeros(rows, 0, dtype=torch.long, device=device)
         self._kept = 0  # columns on the left that are committed; those after them are open
 
-    def run(self, ids: TokenIds, places: TokenIds, sees: Sees, features: Features | None = None) -> Output:
+    def run(
+        self, ids: TokenIds, places: TokenIds, sees: Sees | None = None, features: Features | None = None
+    ) -> Output:
         """Outputs of new tokens, whose columns stay open until `keep`.
 
-        Each token sees the kept columns of its row, the open and new ones that `sees` names, and itself. `features`:
-        for a feature draft, the feature before each token.
+        Each token sees the kept columns of its row, the open and new ones where `sees` is True (None: nothing is open,
+        and the new ones are a chain), and itself. `features`: for a feature draft, the feature before each token.
         """
+        if sees is None:
+            sees = torch.ones(*ids.shape, ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         everywhere = torch.cat([self._places, places], dim=1)
         columns = everywhere[:, None, :]
         kept = torch.ones_like(sees[:, :, :1]).expand(-1, -1, self._kept)
@@ -220,27 +224,25 @@ def _trial_error(model: PreTrainedModel) -> float:
     branch, last = ids[:, 1:4], ids[:, 4:5]  # root and two leaves; what follows the leaf that is kept
     errors = []
 
-    def compare(found: Tensor, row: int, *further: Tensor) -> None:
+    def compare(logits: Tensor, row: int, *further: Tensor) -> None:
         whole = torch.cat([ids[row, places[row] >= 0], *further])[None]
-        expected = model(input_ids=whole, use_cache=False).logits[0, -len(found) :].float()
-        off = (found.float() - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
+        expected = model(input_ids=whole, use_cache=False).logits[0, -len(logits) :].float()
+        off = (logits.float() - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
         # In half precision a router may choose otherwise at some token; what is wrong is wrong at most of them.
         errors.append(float(off.max() if model.dtype in EXACT else off.median()))
 
     steps = CausalSteps(model, 2)
-    causal = torch.ones(2, length, length, dtype=torch.bool, device=model.device).tril()
-    prompts = steps.run(read, places.masked_fill(places < 0, -1), causal).logits
+    prompts = steps.run(read, places.masked_fill(places < 0, -1)).logits
     steps.keep(places >= 0)
     tree = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool, device=model.device).expand(2, -1, -1)
     depth = torch.tensor([1, 2, 2], device=model.device)
     grown = steps.run(branch, places[:, -1:] + depth, tree).logits
     kept = torch.tensor([[True, False, True], [True, True, False]], device=model.device)
     steps.keep(kept)
-    alone = torch.ones(2, 1, 1, dtype=torch.bool, device=model.device)
-    once = steps.run(last, places[:, -1:] + 3, alone).logits
+    once = steps.run(last, places[:, -1:] + 3).logits
     steps.drop()
     steps.select(torch.tensor([1], device=model.device))
-    again = steps.run(last[1:], places[1:, -1:] + 3, alone[1:]).logits
+    again = steps.run(last[1:], places[1:, -1:] + 3).logits
     for row in range(2):
         compare(prompts[row, places[row] >= 0], row)
         for leaf in (1, 2):

@@ -51,14 +51,12 @@ class Chain:
                 tokens.append(logits.argmax(dim=-1))
             if place < self.length - 1:
                 sees = torch.ones(len(logits), 1, place + 1, dtype=torch.bool, device=logits.device)
-                output = steps.run(
-                    tokens[-1][:, None], start.place[:, None] + 1 + place, sees, features=feature[:, None]
-                )
+                places = start.place[:, None] + 1 + place
+                output = steps.run(tokens[-1][:, None], places, sees, features=feature[:, None])
                 logits, feature = output.last_logits, output.features[:, 0]
         parents = torch.arange(-1, self.length - 1, device=logits.device).expand(len(logits), -1)
-        return Proposal(
-            torch.stack(tokens, dim=1), parents.contiguous(), torch.stack(probabilities, dim=1) if self.drawn else None
-        )
+        drawn_from = torch.stack(probabilities, dim=1) if self.drawn else None
+        return Proposal(torch.stack(tokens, dim=1), parents.contiguous(), drawn_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,6 @@ class Tree:
 
     def propose(self, start: Start, steps: CachedSteps, uniforms: NodeNumbers) -> Proposal:
         """A tree of each row; nothing is drawn, so `uniforms` are not read."""
-        del uniforms
         rows, device = len(start.logits), start.logits.device
         scores, tokens = start.logits.log_softmax(dim=-1).topk(self.top, dim=-1)
         parents = torch.full_like(tokens, ROOT)
@@ -117,7 +114,7 @@ class Tree:
         return self._best(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
 
     def _best(self, tokens: Tensor, parents: Tensor, scores: Tensor) -> Proposal:
-        """The `size` best nodes in their order, parents renumbered: a parent scores no less and stands before."""
+        """The `size` best nodes in their order, parents renumbered: a parent scores no less and comes first."""
         chosen = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.size].sort(dim=1).values
         renumbered = torch.full_like(tokens, ROOT)
         renumbered.scatter_(1, chosen, torch.arange(self.size, device=tokens.device).expand(len(tokens), -1))
@@ -146,8 +143,7 @@ class Drafter:
         """
         valid = places >= self._first
         places = places.masked_fill(~valid, -1)
-        sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
-        output = self._steps.run(ids, places, sees, features=features)
+        output = self._steps.run(ids, places, features=features)
         self._steps.keep(valid)
         start = Start(output.last_logits, output.features[:, -1], places[:, -1], temperature)
         proposal = self._plan.propose(start, self._steps, uniforms)

@@ -134,8 +134,7 @@ class _Batch:
         if not columns:
             return None
         ids, places = self._new[:, :columns], self._places[:, :columns]
-        sees = torch.ones(len(ids), columns, columns, dtype=torch.bool, device=ids.device).tril()
-        output = self._steps.run(ids, places, sees)
+        output = self._steps.run(ids, places)
         self._steps.keep(places >= 0)
         self._features = torch.cat([self._features, output.features], dim=1)
         return output

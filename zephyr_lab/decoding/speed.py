@@ -44,11 +44,6 @@ class StepCosts:
     verifying_pass: float
     draft_step: float
 
-    @property
-    def ratio(self) -> float:
-        """Draft steps that a pass over one token costs; drafting can pay where it is large."""
-        return self.target_pass / self.draft_step
-
 
 def compare(
     target: PreTrainedModel,
@@ -63,22 +58,24 @@ def compare(
 ) -> list[Timing]:
     """Four timings: arms "plain" and "drafted", orders "forwards" and "backwards". Errors as of `speculate`.
 
-    Greedy answers are the same in both arms; sampled ones differ, so compare tokens a second (`speed_up`).
+    Greedy answers are the same in both arms; sampled ones differ, so compare tokens a second.
     """
 
     def generator() -> torch.Generator | None:
         return torch.Generator().manual_seed(seed) if verify == SAMPLING else None
 
     def plain(prompt: Sequence[int]) -> int:
-        found = sample(target, [prompt], max_new_tokens=max_new_tokens, temperatures=temperature, generator=generator())
-        return len(found[0].ids)
+        (answer,) = sample(
+            target, [prompt], max_new_tokens=max_new_tokens, temperatures=temperature, generator=generator()
+        )
+        return len(answer.ids)
 
     def drafted(prompt: Sequence[int]) -> int:
-        found = speculate(
+        (answer,) = speculate(
             target, draft, plan, [prompt], max_new_tokens=max_new_tokens, verify=verify, temperature=temperature,
             generator=generator(), first_from_prompt=True,
         )  # fmt: skip
-        return len(found[0].ids)
+        return len(answer.ids)
 
     for prompt in prompts[:WARM_UP]:
         plain(prompt), drafted(prompt)
@@ -94,19 +91,6 @@ def compare(
                 totals[name] = [total + one for total, one in zip(totals[name], spent, strict=True)]
         timings += [Timing(name, order, spent[0], spent[1], int(spent[2])) for name, spent in totals.items()]
     return timings
-
-
-def speed_up(timings: Sequence[Timing], *, cpu: bool) -> float:
-    """Tokens a second with the draft over tokens a second without, all orders together.
-
-    cpu: by the process's CPU time, which neighbours on a shared machine disturb least; else by wall time.
-    """
-    rates = {}
-    for arm in ("plain", "drafted"):
-        own = [timing for timing in timings if timing.arm == arm]
-        spent = sum(timing.cpu_seconds if cpu else timing.seconds for timing in own)
-        rates[arm] = sum(timing.tokens for timing in own) / spent
-    return rates["drafted"] / rates["plain"]
 
 
 def step_costs(
@@ -145,9 +129,8 @@ def _feed(steps: CachedSteps, count: int, start: int, hidden: int | None, target
     device = target.device
     ids = torch.ones(1, count, dtype=torch.long, device=device)
     places = torch.arange(start, start + count, device=device)[None]
-    sees = torch.ones(1, count, count, dtype=torch.bool, device=device).tril()
     features = None if hidden is None else torch.ones(1, count, hidden, dtype=target.dtype, device=device)
-    steps.run(ids, places, sees, features=features)
+    steps.run(ids, places, features=features)
 
 
 def _timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float, Any]:

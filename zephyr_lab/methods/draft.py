@@ -165,10 +165,7 @@ class _Work:
     seed: int
 
     def train(
-        self,
-        optimizers: list[torch.optim.Optimizer],
-        run: Run,
-        after_step: Callable[[int, Draft], None] | None,
+        self, optimizers: list[torch.optim.Optimizer], run: Run, after_step: Callable[[int, Draft], None] | None
     ) -> tuple[list[float], float | None]:
         """Losses of all steps, and their CPU seconds (None where a resumed run had no step left to take)."""
         recipe, draft = self.recipe, self.draft

@@ -73,8 +73,8 @@ class HubQuestions:
         require_at_least(1, rows=self.rows, held_out=self.held_out)
         columns = {name: value for name, value in vars(self).items() if name.startswith("benchmark")}
         if not self.benchmarks or len({len(value) for value in columns.values()}) != 1:
-            found = ", ".join(f"{name} {len(value)}" for name, value in columns.items())
-            raise ValueError(f"each benchmark needs an entry in each of its lists, at least one, got {found}")
+            lengths = ", ".join(f"{name} {len(value)}" for name, value in columns.items())
+            raise ValueError(f"each benchmark needs an entry in each of its lists, at least one, got {lengths}")
 
 
 @dataclass(frozen=True, kw_only=True)
