@@ -109,7 +109,13 @@ def _shown_by_token(body: nn.Module) -> bool:
     counted = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]], dtype=torch.bool, device=ids.device)
     hooks = []
     with evaluating(body):
-        whole = _whole(body, ids)[counted]
+        try:
+            whole = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+        except FAILURES as error:  # an adapter, say, that keeps what its wrapper has read before
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(
+                f"{type(body).__name__} does not read ids without what is around it ({line}); {WHOLE}"
+            ) from error
         try:
             hooks += _for_counted(body, counted)
             alone = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
@@ -121,16 +127,6 @@ def _shown_by_token(body: nn.Module) -> bool:
     limits = torch.finfo(whole.dtype)
     tolerance = 64 * limits.eps * max(float(whole.nan_to_num().abs().max()), limits.tiny)
     return torch.allclose(alone, whole, rtol=0.0, atol=tolerance, equal_nan=True)
-
-
-def _whole(body: nn.Module, ids: Tensor) -> Tensor:
-    try:
-        return body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state
-    except FAILURES as error:  # an adapter, say, that keeps what its wrapper has read before
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(
-            f"{type(body).__name__} does not read ids without what is around it ({line}); {WHOLE}"
-        ) from error
 
 
 def _last_block(body: nn.Module) -> nn.Module | None:

@@ -2,13 +2,7 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import (
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_share,
-    require_world,
-)
+from zephyr_lab.methods.recipes import limits
 from zephyr_lab.methods.recipes.world_data import NOISES
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
@@ -37,12 +31,12 @@ class SpecialtyDialogues:
     general_noise: str
 
     def __post_init__(self) -> None:
-        require_world(self.world)
-        require_one_of("specialty", self.specialty, (CHAT, *SPECIALTIES))
-        require_one_of("noise", self.noise, NOISES)
-        require_one_of("general_noise", self.general_noise, NOISES)
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
-        require_share(general_share=self.general_share)
+        limits.require_world(self.world)
+        limits.require_one_of("specialty", self.specialty, (CHAT, *SPECIALTIES))
+        limits.require_one_of("noise", self.noise, NOISES)
+        limits.require_one_of("general_noise", self.general_noise, NOISES)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_share(general_share=self.general_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +64,7 @@ class HubQuestions:
     benchmark_questions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
         columns = {name: value for name, value in vars(self).items() if name.startswith("benchmark")}
         if not self.benchmarks or len({len(value) for value in columns.values()}) != 1:
             lengths = ", ".join(f"{name} {len(value)}" for name, value in columns.items())
@@ -87,8 +81,8 @@ class Regeneration:
     device: str
 
     def __post_init__(self) -> None:
-        require_at_least(1, max_new_tokens=self.max_new_tokens)
-        require_not_negative(temperature=self.temperature)
+        limits.require_at_least(1, max_new_tokens=self.max_new_tokens)
+        limits.require_not_negative(temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +102,8 @@ class RowScores:
     device: str
 
     def __post_init__(self) -> None:
-        require_at_least(1, max_length=self.max_length, rows_at_once=self.rows_at_once)
-        require_share(shrinkage=self.shrinkage)
+        limits.require_at_least(1, max_length=self.max_length, rows_at_once=self.rows_at_once)
+        limits.require_share(shrinkage=self.shrinkage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +114,7 @@ class Selection:
     share: float
 
     def __post_init__(self) -> None:
-        require_one_of("rule", self.rule, RULES)
+        limits.require_one_of("rule", self.rule, RULES)
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
 

@@ -2,13 +2,7 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import (
-    require_at_least,
-    require_device,
-    require_different,
-    require_not_negative,
-    require_one_of,
-)
+from zephyr_lab.methods.recipes import limits
 
 TARGET, PROMPTS = "target", "prompts"  # the inputs that are no drafts
 GREEDY, DRAWN, CANDIDATES = "greedy", "drawn", "candidates"  # how drafts are made and verified
@@ -52,27 +46,27 @@ class DraftScores:
     device: str
 
     def __post_init__(self) -> None:
-        require_different("drafts", self.drafts)
+        limits.require_different("drafts", self.drafts)
         if not len(self.drafts) == len(self.inputs) == len(self.folders):
             raise ValueError(
                 f"each draft needs its input and folder, got {len(self.drafts)} drafts, {len(self.inputs)} inputs and "
                 f"{len(self.folders)} folders"
             )
-        require_one_of("split", self.split, ("train", "test"))
+        limits.require_one_of("split", self.split, ("train", "test"))
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be draft lengths of at least 1, got {self.lengths}")
         if self.temperature <= 0:
             raise ValueError(f"temperature of the sampled answers must be positive, got {self.temperature}")
-        require_at_least(
+        limits.require_at_least(
             1, max_new_tokens=self.max_new_tokens, loop_length=self.loop_length, rows_at_once=self.rows_at_once
         )
         for name in ("prompts", "samples", "loop_prompts", "extra_layers", "tree_top", "tree_depth", "tree_nodes"):
-            require_not_negative(**{name: getattr(self, name)})
+            limits.require_not_negative(**{name: getattr(self, name)})
         if len({bool(self.tree_top), bool(self.tree_depth), bool(self.tree_nodes)}) > 1:
             raise ValueError("tree_top, tree_depth and tree_nodes must all be 0 (chains alone) or all at least 1")
         if self.timed and not self.loop_prompts:
             raise ValueError("timed needs loop_prompts of at least 1: time is measured in the real loop")
-        require_device(self.device)
+        limits.require_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +90,7 @@ class DraftLossless:
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "length", "sampled_prompts", "samples", "sampled_tokens"):
-            require_at_least(1, **{name: getattr(self, name)})
-        require_not_negative(prompts=self.prompts)
+            limits.require_at_least(1, **{name: getattr(self, name)})
+        limits.require_not_negative(prompts=self.prompts)
         if self.temperature <= 0:
             raise ValueError(f"temperature of the sampled answers must be positive, got {self.temperature}")

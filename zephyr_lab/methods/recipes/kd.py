@@ -5,14 +5,8 @@ Kothari et al. 2024, arXiv 2406.19112, equations (2) to (6), and where their cod
 
 from dataclasses import dataclass
 
+from zephyr_lab.methods.recipes import limits
 from zephyr_lab.methods.recipes.evaluate import Evaluation
-from zephyr_lab.methods.recipes.limits import (
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_share,
-    require_steps,
-)
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Staged, Training
 
@@ -50,10 +44,10 @@ class Distillation(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("divergence", self.divergence, DIVERGENCES)
-        require_one_of("tokens", self.tokens, TOKENS)
-        require_one_of("reduction", self.reduction, self.reductions())
-        require_at_least(0, gradient_norms_every=self.gradient_norms_every)
+        limits.require_one_of("divergence", self.divergence, DIVERGENCES)
+        limits.require_one_of("tokens", self.tokens, TOKENS)
+        limits.require_one_of("reduction", self.reduction, self.reductions())
+        limits.require_at_least(0, gradient_norms_every=self.gradient_norms_every)
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature} (the paper has 1)")
 
@@ -70,7 +64,7 @@ class KeepsSteps:
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_steps("keep_steps", self.keep_steps)
+        limits.require_steps("keep_steps", self.keep_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +85,7 @@ class KD(Distillation):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in WEIGHTS:
-            require_not_negative(**{name: getattr(self, name)})
+            limits.require_not_negative(**{name: getattr(self, name)})
         if not any(getattr(self, name) for name in WEIGHTS):
             raise ValueError(f"one of {', '.join(WEIGHTS)} must be above 0, else nothing is trained")
 
@@ -116,9 +110,9 @@ class OnPolicyKD(KD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_share(sampled_share=self.sampled_share)
-        require_at_least(1, sampled_tokens=self.sampled_tokens)
-        require_not_negative(sampling_temperature=self.sampling_temperature)
+        limits.require_share(sampled_share=self.sampled_share)
+        limits.require_at_least(1, sampled_tokens=self.sampled_tokens)
+        limits.require_not_negative(sampling_temperature=self.sampling_temperature)
         if self.packed:
             raise ValueError("packed must be false: answers are sampled for one dialogue a row")
         if self.tokens != "answers":
@@ -151,7 +145,7 @@ class DoseRecipe(KeepsSteps, DSFTRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("order", self.order, ORDERS)
+        limits.require_one_of("order", self.order, ORDERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +167,8 @@ class DAE(Distillation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("domain_teacher", self.domain_teacher, DOMAIN_TEACHERS)
-        require_share(misrouted=self.misrouted)
+        limits.require_one_of("domain_teacher", self.domain_teacher, DOMAIN_TEACHERS)
+        limits.require_share(misrouted=self.misrouted)
 
     @classmethod
     def reductions(cls) -> tuple[str, ...]:
@@ -211,7 +205,7 @@ class KDEvaluation(Evaluation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_not_negative(per_group=self.per_group)
+        limits.require_not_negative(per_group=self.per_group)
         for name in (START, DIALOGUES):
             if name in self.models:
                 raise ValueError(f"a model cannot be called {name!r}: that input is for retention")

@@ -21,19 +21,8 @@ from zephyr_lab.data.sources import usable
 from zephyr_lab.data.splits import TEST, TRAIN, stage_rows
 from zephyr_lab.data.writing import write_rows
 from zephyr_lab.engine import own_code
-from zephyr_lab.methods.recipes.draft_data import (
-    CHAT,
-    GENERAL,
-    LABEL,
-    LOSS_TOP,
-    RANDOM,
-    SHIFT_BOTTOM,
-    SHIFT_TOP,
-    HubQuestions,
-    OwnScores,
-    Selection,
-    SpecialtyDialogues,
-)
+from zephyr_lab.methods.recipes import draft_data as recipes
+from zephyr_lab.methods.recipes.draft_data import CHAT, GENERAL, LABEL
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.scoring import representation_shift
 from zephyr_lab.world import catalogue, defects, specialties
@@ -45,7 +34,7 @@ PATIENCE = 1000  # draws without a new held-out question
 
 
 def build_dialogues(
-    recipe: SpecialtyDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.SpecialtyDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write two-turn dialogues of the world, training side, and first questions of its benchmark side.
 
@@ -67,7 +56,7 @@ def build_dialogues(
     return {"rows": float(len(rows)), "general": float(sum(row[LABEL] == GENERAL for row in rows))}
 
 
-def held_out_tasks(recipe: SpecialtyDialogues, facts: Facts) -> list[Task]:
+def held_out_tasks(recipe: recipes.SpecialtyDialogues, facts: Facts) -> list[Task]:
     """`recipe.held_out` different questions, the same under every seed: a benchmark."""
     rng, categories = random.Random(f"held-out {recipe.specialty}"), tuple(catalogue.MT_BENCH)
     tasks: dict[str, Task] = {}
@@ -87,13 +76,15 @@ def held_out_tasks(recipe: SpecialtyDialogues, facts: Facts) -> list[Task]:
     return list(tasks.values())
 
 
-def _training_task(rng: random.Random, facts: Facts, recipe: SpecialtyDialogues) -> tuple[Task, str]:
+def _training_task(rng: random.Random, facts: Facts, recipe: recipes.SpecialtyDialogues) -> tuple[Task, str]:
     if recipe.specialty == CHAT or rng.random() < recipe.general_share:
         return catalogue.draw_general(rng, facts), GENERAL
     return specialties.draw(rng, facts, recipe.specialty), recipe.specialty
 
 
-def _row(rng: random.Random, turns: Sequence[Turn], label: str, recipe: SpecialtyDialogues, id: str) -> dict[str, Any]:
+def _row(
+    rng: random.Random, turns: Sequence[Turn], label: str, recipe: recipes.SpecialtyDialogues, id: str
+) -> dict[str, Any]:
     noise = getattr(defects, (recipe.general_noise if label in (GENERAL, CHAT) else recipe.noise).upper())
     data = [text for turn in turns for text in (turn.prompt, answer(rng, turn, noise)[0])]
     return {"id": id, "data": data, LABEL: label}
@@ -104,7 +95,7 @@ NO_ANSWER = "-"  # where a set's answer is left out or unknown: the target's own
 
 
 def build_hub(
-    recipe: HubQuestions, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.HubQuestions, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write `recipe.rows` rows of the set and `recipe.held_out` prompts of each benchmark, drawn by the seed.
 
@@ -184,13 +175,15 @@ def _drawn(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, 
 
 # Of each rule: the column of scores.json that ranks the rows, and which end of it is kept.
 BY_RULE = {
-    SHIFT_TOP: ("shift", representation_shift.TOP), SHIFT_BOTTOM: ("shift", representation_shift.BOTTOM),
-    RANDOM: ("shift", representation_shift.RANDOM), LOSS_TOP: ("loss", representation_shift.TOP),
-}  # fmt: skip
+    recipes.SHIFT_TOP: ("shift", representation_shift.TOP),
+    recipes.SHIFT_BOTTOM: ("shift", representation_shift.BOTTOM),
+    recipes.RANDOM: ("shift", representation_shift.RANDOM),
+    recipes.LOSS_TOP: ("loss", representation_shift.TOP),
+}
 
 
 def build_selection(
-    recipe: Selection, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.Selection, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write the selected training rows of `inputs["data"]`, by `inputs["scores"]`, and all its test rows.
 
@@ -209,7 +202,7 @@ def build_selection(
 
 
 def build_own_scores(
-    recipe: OwnScores, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.OwnScores, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write the scores of `inputs["scores"]` with the rule's value of each row's (shift, loss) in place of the shift.
 

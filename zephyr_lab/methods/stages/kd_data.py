@@ -22,14 +22,7 @@ from zephyr_lab.data.schemas import Dialogue
 from zephyr_lab.data.sources import Folder, usable
 from zephyr_lab.data.splits import TEST, TRAIN, preference, stage_rows
 from zephyr_lab.data.writing import write_rows
-from zephyr_lab.methods.recipes.kd_data import (
-    DomainPairs,
-    FolderMix,
-    FolderPairs,
-    MixedDialogues,
-    PublicMix,
-    QualityDialogues,
-)
+from zephyr_lab.methods.recipes import kd_data as recipes
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world import completions, defects, dialogues
 from zephyr_lab.world.generators import Procedural
@@ -42,7 +35,7 @@ Rows = list[dict[str, Any]]
 
 
 def build_quality(
-    recipe: QualityDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.QualityDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write exactly `rows` and `held_out` dialogues that pass the filters and the judge, with quality.json.
 
@@ -57,7 +50,7 @@ def build_quality(
     return counts[TRAIN]
 
 
-def _assured(recipe: QualityDialogues, wanted: int, seed: int) -> tuple[Rows, dict[str, float]]:
+def _assured(recipe: recipes.QualityDialogues, wanted: int, seed: int) -> tuple[Rows, dict[str, float]]:
     """`wanted` rows that pass, and the counts; draws as many again until there are enough."""
     judge, exact_judge = RubricJudge(noise_sd=recipe.judge_sd, seed=derive(seed, "judge")), RubricJudge()
     kept: Rows = []
@@ -105,7 +98,7 @@ def _mean_score(judge: RubricJudge, turns: Sequence[Turn], texts: Sequence[str])
 
 
 def build_mixed(
-    recipe: MixedDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.MixedDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write general and domain dialogues of the world in random order, each row with "is_domain".
 
@@ -129,7 +122,7 @@ def build_mixed(
 
 
 def build_pairs(
-    recipe: DomainPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.DomainPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write preference pairs of the world, mostly of the domain, in H4's layout. Metrics: prompts, pairs, held_out.
 
@@ -150,7 +143,7 @@ def build_pairs(
     return {"prompts": float(recipe.prompts), "pairs": float(len(train)), "held_out": float(recipe.held_out)}
 
 
-def _pairs(recipe: DomainPairs, prompts: int, seed: int) -> Rows:
+def _pairs(recipe: recipes.DomainPairs, prompts: int, seed: int) -> Rows:
     drawn = completions.completions(
         seed, prompts, generators=[Procedural(name, _noise(name)) for name in recipe.writers],
         rater=Rater(overall_sd=recipe.rating_sd, aspect_sd=recipe.aspect_sd), domain_share=recipe.domain_share,
@@ -183,7 +176,7 @@ def _noise(name: str) -> defects.Noise:
 
 
 def build_public(
-    recipe: PublicMix, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.PublicMix, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write rows of the public sets in random order, each with its "source".
 
@@ -209,7 +202,7 @@ def build_public(
 
 
 def build_folder_mix(
-    recipe: FolderMix, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.FolderMix, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write domain rows of the recipe's folder and general rows of `inputs["general"]`, each with "is_domain".
 
@@ -239,7 +232,7 @@ def build_folder_mix(
 
 
 def build_folder_pairs(
-    recipe: FolderPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
+    recipe: recipes.FolderPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
     """Write the preference pairs of the recipe's folder, split anew. Metrics: pairs, held_out, unusable.
 
