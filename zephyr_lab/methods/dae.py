@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from zephyr_lab.core.columns import read_as, required
@@ -386,13 +385,13 @@ REDUCTIONS = {name: _of_all(mean) for name, mean in distillation.MEANS.items()} 
 }
 
 
-def measure(recipe: DAE, student: nn.Module, form: LeanDAE | PlainDAE, held_out: DataLoader) -> dict[str, float]:
+def measure(
+    recipe: DAE, student: nn.Module, form: LeanDAE | PlainDAE, held_out: Iterator[dict[str, Tensor]]
+) -> dict[str, float]:
     """domain_loss and general_loss over held-out rows, each the mean over its kind; a kind without rows is absent."""
     sums: dict[str, list[float]] = {}
-    with torch.no_grad(), evaluating(student):
-        for inputs in held_out:
-            on_device = {name: value.to(student.device) for name, value in inputs.items()}
-            means = row_means(form.routed(recipe, student, batch(on_device), on_device["by_expert"]))
-            for mean, is_domain in zip(means.tolist(), on_device["is_domain"].tolist(), strict=True):
-                sums.setdefault("domain_loss" if is_domain else "general_loss", []).append(mean)
+    for inputs in held_out:
+        means = row_means(form.routed(recipe, student, batch(inputs), inputs["by_expert"]))
+        for mean, is_domain in zip(means.tolist(), inputs["is_domain"].tolist(), strict=True):
+            sums.setdefault("domain_loss" if is_domain else "general_loss", []).append(mean)
     return {name: sum(values) / len(values) for name, values in sorted(sums.items())}

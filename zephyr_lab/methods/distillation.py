@@ -6,7 +6,7 @@ halt at the first NaN and equal bytes after a kill are those of `trl_adapters`.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,6 +133,11 @@ class Collator:
         for name in rows[0].keys() - columns.keys() - {"seq_lengths"}:
             columns[name] = torch.tensor([row[name] for row in rows])
         return columns
+
+
+def on_device(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The columns on `device`."""
+    return {name: value.to(device) for name, value in inputs.items()}
 
 
 def batch(inputs: dict[str, Tensor]) -> Batch:
@@ -285,7 +290,7 @@ def train(
     *,
     teachers: Iterable[nn.Module],
     choose: Callable[[], tuple[Any, str]],
-    measure: Callable[[Any, DataLoader], dict[str, float]],
+    measure: Callable[[Any, Iterator[dict[str, Tensor]]], dict[str, float]],
     accounts: Mapping[str, Account],
     seed: int,
     run: Run,
@@ -294,8 +299,8 @@ def train(
 ) -> pd.DataFrame:
     """Train `student` on rows["train"], and return the log of `method`.
 
-    choose: gives the trainer's form and the log's word for it. measure: held-out losses by a form, of rows["test"] if
-    there are any.
+    choose: gives the trainer's form and the log's word for it. measure: means of the losses by a form over what
+    `Collator` makes of rows["test"], if there are any.
     """
     with trl_adapters.settings_kept(student, tokenizer):
         built = trainer(
@@ -306,7 +311,9 @@ def train(
     def losses_now() -> dict[str, float]:
         if TEST not in rows:
             return {}
-        return measure(built.form, DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator()))
+        loader = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
+        with torch.no_grad(), evaluating(student):
+            return measure(built.form, (on_device(inputs, student.device) for inputs in loader))
 
     with ExitStack() as stack:
         for teacher in teachers:

@@ -4,7 +4,7 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.1 and equations (1) to (5); tra
 three losses are logged, whichever of them is trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from zephyr_lab.data import splits
@@ -32,7 +31,6 @@ from zephyr_lab.methods.recipes.kd import KD
 from zephyr_lab.models import pairing
 from zephyr_lab.models.attention_maps import LayerAttention, listening
 from zephyr_lab.models.pairing import Pairing
-from zephyr_lab.models.wrapped import evaluating
 
 ALONE = {
     "prediction": {"prediction_weight": 1.0, "attention_weight": 0.0, "ce_weight": 0.0},
@@ -294,16 +292,15 @@ def followed_maps(
     return student_logits, teacher_logits, divergences
 
 
-def measure(recipe: KD, student: nn.Module, form: LeanKD | PlainKD, held_out: DataLoader) -> dict[str, float]:
+def measure(
+    recipe: KD, student: nn.Module, form: LeanKD | PlainKD, held_out: Iterator[dict[str, Tensor]]
+) -> dict[str, float]:
     """Means of the losses over held-out rows: prediction_loss, attention_loss where there is one, cross_entropy."""
     sums: dict[str, float] = {}
     rows = 0
-    with torch.no_grad(), evaluating(student):
-        for inputs in held_out:
-            on_device = {name: value.to(student.device) for name, value in inputs.items()}
-            parts = form.parts(recipe, student, batch(on_device))
-            count = len(on_device["input_ids"])
-            rows += count
-            for name, value in named_losses(parts).items():
-                sums[name] = sums.get(name, 0.0) + count * value.item()
+    for inputs in held_out:
+        parts = form.parts(recipe, student, batch(inputs))
+        rows += len(inputs["input_ids"])
+        for name, value in named_losses(parts).items():
+            sums[name] = sums.get(name, 0.0) + len(inputs["input_ids"]) * value.item()
     return {name: total / rows for name, total in sums.items()}

@@ -18,7 +18,7 @@ from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import kd
 from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
-from zephyr_lab.methods.distillation import Collator
+from zephyr_lab.methods.distillation import Collator, on_device
 from zephyr_lab.methods.examples import IGNORED
 from zephyr_lab.methods.recipes.kd import OnPolicyKD
 
@@ -82,8 +82,8 @@ class OnPolicyTrainer(kd.KDTrainer):
     def answered(self, inputs: dict[str, Tensor], draw: int) -> dict[str, Tensor]:
         """The batch with one answer of each row sampled anew and cut off after it; only that answer has labels."""
         rng = random.Random(derive(draw, "answers"))
-        rows = zip(inputs["input_ids"], inputs["labels"], strict=True)
-        prompts = [ids[: rng.choice(answer_starts(labels))].tolist() for ids, labels in rows]
+        labelled = zip(inputs["input_ids"], inputs["labels"], strict=True)
+        prompts = [ids[: rng.choice(answer_starts(labels))].tolist() for ids, labels in labelled]
         completions = sample(
             self.model, prompts, max_new_tokens=self.recipe.sampled_tokens,
             temperatures=self.recipe.sampling_temperature,
@@ -91,11 +91,11 @@ class OnPolicyTrainer(kd.KDTrainer):
         )  # fmt: skip
         self.note("sampled_tokens", torch.tensor([float(len(one.ids)) for one in completions]).mean())
         answers = [list(completion.ids) for completion in completions]
-        collated = Collator()([
+        rows = [
             {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
             for prompt, answer in zip(prompts, answers, strict=True)
-        ])  # fmt: skip
-        return {name: value.to(inputs["input_ids"].device) for name, value in collated.items()}
+        ]
+        return on_device(Collator()(rows), inputs["input_ids"].device)
 
 
 def answer_starts(labels: Tensor) -> list[int]:

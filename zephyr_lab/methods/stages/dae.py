@@ -76,7 +76,7 @@ def build_routing(
     order = RandomOrder(len(rows), seed=trl_adapters.trainer_seed(seed))  # of the run's first epoch
     number, places = first_mixed(rows["is_domain"], order, size=batch_rows(recipe))
     parts = [
-        {name: value.to(device) for name, value in Collator()([rows[place] for place in some]).items()}
+        distillation.on_device(Collator()([rows[place] for place in some]), device)
         for some in cut(places, recipe.micro_batch)
     ]
     teachers = load_teachers(recipe, inputs, device)

@@ -138,12 +138,8 @@ class _Work:
     def _shares(self, draft: Draft) -> dict[str, float]:
         if not isinstance(draft, FeatureDraft):
             return {}
-        share = trained_share(draft.shape, self.arm.part, rank=self.arm.rank)
-        return {
-            "share_of_draft": share.of_draft,
-            "share_with_embedding": share.with_embedding,
-            "share_of_full_width": share.of_full_width,
-        }
+        shares = asdict(trained_share(draft.shape, self.arm.part, rank=self.arm.rank))
+        return {f"share_{name}": share for name, share in shares.items()}
 
     def _save(self, draft: Draft, folder: Path) -> None:
         notes = {**asdict(self.arm), "target_folder": self.recipe.target_folder}
