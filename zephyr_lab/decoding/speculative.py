@@ -177,7 +177,7 @@ class _Batch:
             self._select(going)
 
     def _extend(self, prompt: int, gained: list[int]) -> bool:
-        """Add a pass's tokens to an answer up to its end; whether it goes on."""
+        """Add a pass's tokens to an answer up to its end; returns whether it continues."""
         answer = self._answers[prompt]
         before = len(answer)
         for token in gained:

@@ -1,7 +1,7 @@
 """Which drafted tokens a target accepts, and the token it adds: rules under which its distribution stays exact.
 
 A draft of a pass is a tree whose root is the last committed token; a chain is a tree without branches. Siblings are
-different tokens, and nodes stand after their parents.
+different tokens, and nodes come after their parents.
 """
 
 from dataclasses import dataclass

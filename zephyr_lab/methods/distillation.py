@@ -95,7 +95,7 @@ COUNTED = {
 def dataset(groups: Sequence[tuple[Sequence[DialogueExample], dict[str, bool]]], *, packed_to: int | None) -> Dataset:
     """Rows of some groups of examples, each with further columns of its own, e.g. {"is_domain": True}.
 
-    packed_to: rows are filled up with several dialogues of one group, at most so many tokens; None: one a row.
+    packed_to: rows are filled up with several dialogues of one group, up to so many tokens; None: one dialogue a row.
     Columns: input_ids, labels, and seq_lengths where packed.
     """
     parts = []
@@ -157,7 +157,7 @@ class Twins:
     lean: Callable[..., Any]
 
 
-# What the words of a recipe stand for: the one place where they are read.
+# The functions that the words of a recipe name.
 DIVERGENCES = {
     "forward": Twins(plain.forward_kl, kd_head.forward_kl),
     "reverse": Twins(plain.reverse_kl, kd_head.reverse_kl),

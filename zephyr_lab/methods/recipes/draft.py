@@ -16,7 +16,7 @@ COUNTED = ("predicted", "input")
 FEATURES = ("kept", "each_step")
 EMBEDDINGS = ("draft", "target")
 OPTIMIZERS = ("adamw", "muon")
-NOTHING = "none"  # the part of an arm that is measured as it is
+NOTHING = "none"  # the part of an arm that is not trained
 FEATURE_PARTS = ("private", "private_and_fc", "fc")  # of a feature draft alone
 PUBLISHED_STEPS, PUBLISHED_WARMUP = 5046, 2000
 

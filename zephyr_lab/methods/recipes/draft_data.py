@@ -121,6 +121,6 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnScores:
-    """Scores of rows by a rule of one's own: a function of a row's (shift, loss), as `engine.own_code` has it."""
+    """Scores of rows by a user's rule: the text of a function of a row's (shift, loss) (`engine.own_code`)."""
 
     rule: str

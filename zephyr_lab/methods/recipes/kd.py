@@ -192,7 +192,7 @@ class OwnLossKD(KDRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class KDEvaluation(Evaluation):
-    """An `Evaluation`, and beside it the domain set and retention.
+    """An `Evaluation` with the domain set and retention.
 
     per_group: e-commerce questions for each of the twenty groups, 0 for none. hot: whether there is the second run, at
     `temperature` in all categories. start: folder inside the input "start", the model that divergences are measured

@@ -13,7 +13,7 @@ class QualityDialogues:
     """Quality-assured dialogues, our reading: the filters' rules, then a judge's mean score of both answers.
 
     The paper does not say how its 20k were assured. rows, held_out: how many are kept; more are drawn until there are
-    so many. least_score: from 1 to 10; judge_sd: the judge's error on each answer, 0 for the exact rubric.
+    enough. least_score: from 1 to 10; judge_sd: the judge's error on each answer, 0 for the exact rubric.
     """
 
     world: str

@@ -1,6 +1,6 @@
 """The drafts of one target as a stage: made from nothing or adapted to it, one arm after another.
 
-All arms of a recipe see the same batches in the same order, as far as they share data, and take equally many steps.
+All arms of a recipe take equally many steps, and those that share data see the same batches in the same order.
 """
 
 import copy

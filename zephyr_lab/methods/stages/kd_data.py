@@ -1,4 +1,4 @@
-"""The data of KD and DAE as stages: from the embedded world, from public sets, and from a folder of one's own.
+"""The data of KD and DAE as stages: from the embedded world, from public sets, and from a folder.
 
 Files and layouts are those of `world_data`; rows of a mixture have a column "is_domain" more. No model and no torch.
 """
@@ -234,7 +234,7 @@ def build_folder_mix(
 def build_folder_pairs(
     recipe: recipes.FolderPairs, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
-    """Write the preference pairs of the recipe's folder, split anew. Metrics: pairs, held_out, unusable.
+    """Write the preference pairs of the recipe's folder, split by the seed. Metrics: pairs, held_out, unusable.
 
     Rows are of H4's layout: chosen and rejected messages. No prompt is in both splits. Raises as `build_folder_mix`.
     """
