@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from zephyr_lab.decoding.drafting import require_pair
-from zephyr_lab.decoding.speculative import require_prompts
+from zephyr_lab.decoding.sampling import require_prompts
 
 RULES = ("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold")
 

@@ -44,8 +44,9 @@ LOSS_AND_SCORER = """
 import json, sys
 from pathlib import Path
 import zephyr_lab
-from zephyr_lab.scoring import judgments, mt_bench
-mean = mt_bench.score(judgments.read(Path(sys.argv[1])).judgments, unparsed="drop", seed=0)["m"].mean.value
+from zephyr_lab.scoring import mt_bench
+from zephyr_lab.scoring import mt_bench
+mean = mt_bench.score(mt_bench.read(Path(sys.argv[1])).judgments, unparsed="drop", seed=0)["m"].mean.value
 assert "torch" not in sys.modules
 import torch
 from zephyr_lab.losses.dpo import dpo_loss

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zephyr_lab.decoding.choice import choose
+from zephyr_lab.decoding.sampling import choose
 
 
 def rows(logits, temperatures, uniforms):

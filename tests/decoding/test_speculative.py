@@ -225,7 +225,7 @@ def test_lineage_of_a_tree_by_hand():
     ("changes", "message"),
     [
         ({"prompts": [[3, 4], []]}, "prompt 1 is empty"),
-        ({"prompts": [[3] * 35]}, "exceed the target's 40 positions"),
+        ({"prompts": [[3] * 35]}, "exceed the model's 40 positions"),
         ({"prompts": [[3]]}, "prompt 0 has one token; a feature draft needs"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
         ({"verify": "sampling"}, "sampling verification needs a temperature above 0, got 0.0"),

@@ -4,13 +4,22 @@ import pytest
 
 from tiny_drafts import little_target
 from zephyr_lab.decoding.drafting import Chain
-from zephyr_lab.decoding.speed import Timing, compare, speed_up, step_costs
+from zephyr_lab.decoding.speed import compare, step_costs
 from zephyr_lab.models.enlarge import enlarge
 
 
 @pytest.fixture(scope="module")
 def target():
     return little_target(seed=4)
+
+
+def speed_up(timings):
+    """Tokens a second of CPU time with the draft over tokens a second without."""
+    rates = []
+    for arm in ("drafted", "plain"):
+        own = [timing for timing in timings if timing.arm == arm]
+        rates.append(sum(timing.tokens for timing in own) / sum(timing.cpu_seconds for timing in own))
+    return rates[0] / rates[1]
 
 
 def test_both_arms_answer_the_same_prompts_in_both_orders(target):
@@ -28,25 +37,16 @@ def test_a_good_draft_speeds_a_slow_target_up(target):
     slow = enlarge(target, layers=24)
     prompts = [[3, 4, 5]]
     timings = compare(slow, target, Chain(4), prompts, max_new_tokens=16, verify="greedy", temperature=0.0, seed=0)
-    assert speed_up(timings, cpu=True) > 1.2
+    assert speed_up(timings) > 1.2
     costs = step_costs(slow, target, nodes=4, context=6, repeats=5)
-    assert costs.ratio > 3
+    assert costs.target_pass > 3 * costs.draft_step
 
 
 def test_sampled_answers_are_timed_too(target):
     timings = compare(
         target, target, Chain(3, drawn=True), [[3, 4]], max_new_tokens=8, verify="sampling", temperature=1.0, seed=3
     )
-    assert speed_up(timings, cpu=False) > 0
-
-
-def test_speed_up_is_the_ratio_of_tokens_a_second():
-    timings = [
-        Timing("plain", "forwards", 2.0, 4.0, 10), Timing("drafted", "forwards", 1.0, 1.0, 12),
-        Timing("plain", "backwards", 3.0, 4.0, 10), Timing("drafted", "backwards", 1.0, 2.0, 12),
-    ]  # fmt: skip
-    assert speed_up(timings, cpu=False) == pytest.approx((24 / 2) / (20 / 5))
-    assert speed_up(timings, cpu=True) == pytest.approx((24 / 3) / (20 / 8))
+    assert speed_up(timings) > 0
 
 
 def test_steps_beyond_the_context_are_refused(target):

@@ -11,7 +11,7 @@ from zephyr_lab.engine import stages
 from zephyr_lab.lab import Lab, draft_costs, draft_stages, drafts, eda_lab
 from zephyr_lab.lab.eda_lab import DraftArms
 from zephyr_lab.methods.recipes.draft_data import OwnScores
-from zephyr_lab.methods.stages import draft_own_scores
+from zephyr_lab.methods.stages import draft_data
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_rows_are_scored_by_the_rule_and_a_bad_score_is_named(tmp_path):
     def run(rule):
         recipe = OwnScores(rule=eda_lab.captured(rule))
         inputs = {"scores": tmp_path / "in"}
-        return draft_own_scores.build(recipe, seed=0, inputs=inputs, out=tmp_path, context=None)
+        return draft_data.build_own_scores(recipe, seed=0, inputs=inputs, out=tmp_path, context=None)
 
     def worth(shift, loss):
         return shift * loss
@@ -176,7 +176,7 @@ def test_bad_input_is_named(lab, draft):
         lab.target("maths")
     with pytest.raises(ValueError, match=r"has no field 'step'; it has .*steps"):
         lab.adapt(draft, math, {"x": lab.part("all", data)}, step=3)
-    with pytest.raises(ValueError, match=r"must train one of .*, got 'everything'"):
+    with pytest.raises(ValueError, match=r"must be one of .*, got 'everything'"):
         lab.adapt(draft, math, {"x": lab.part("everything", data)})
     with pytest.raises(ValueError, match="LoRA needs a rank of at least 1"):
         lab.adapt(draft, math, {"x": lab.part("lora", data)})

@@ -13,7 +13,7 @@ from zephyr_lab.lab import SCORE, Lab
 from zephyr_lab.lab.answer_scores import DOMAIN
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.sizes import AblationArms
-from zephyr_lab.methods.recipes.own_kd import OwnLossKD
+from zephyr_lab.methods.recipes.kd import OwnLossKD
 
 # A world in which every claim of the paper on these arms holds by a wide margin.
 HOLDS = {

@@ -27,8 +27,8 @@ from zephyr_lab.methods.recipes.draft_data import (
     Selection,
     SpecialtyDialogues,
 )
-from zephyr_lab.methods.stages import draft_data, draft_regenerate, draft_row_scores, draft_selection
-from zephyr_lab.methods.stages.draft_hub_data import conversation, filled
+from zephyr_lab.methods.stages import draft_data, draft_rows
+from zephyr_lab.methods.stages.draft_data import conversation, filled
 from zephyr_lab.models import draft, draft_files, saved
 from zephyr_lab.scoring.representation_shift import shift_score, shrunk_covariance
 
@@ -103,7 +103,7 @@ def test_a_world_without_so_many_questions_says_so(tmp_path):
         (POOL, {"specialty": "law"}, "specialty must be one of chat, math, code, clinic, got 'law'"),
         (POOL, {"noise": "loud"}, "noise must be one of clean"),
         (POOL, {"rows": 0}, "rows must be at least 1, got 0"),
-        (POOL, {"general_share": 1.5}, "general_share must be from 0 to 1, got 1.5"),
+        (POOL, {"general_share": 1.5}, "general_share must be a share from 0 to 1, got 1.5"),
         (HUB, {"benchmarks": ("gsm8k",)}, "each benchmark needs an entry in each of its lists"),
         (Selection(rule="random", share=0.5), {"rule": "best"}, "rule must be one of shift_top"),
         (Selection(rule="random", share=0.5), {"share": 0.0}, "share must be above 0 and at most 1"),
@@ -136,7 +136,7 @@ def folders(tmp_path_factory):
     (at / "regenerated").mkdir()
     recipe = Regeneration(folder="", max_new_tokens=24, temperature=0.0, device="cpu")
     inputs = {"target": at / "target", "pool": pool}
-    metrics = draft_regenerate.build(recipe, seed=0, inputs=inputs, out=at / "regenerated", context=Progress())
+    metrics = draft_rows.build_answers(recipe, seed=0, inputs=inputs, out=at / "regenerated", context=Progress())
     return at, metrics
 
 
@@ -164,7 +164,7 @@ def test_a_limit_that_no_answer_keeps_is_named(folders, tmp_path):
     recipe = Regeneration(folder="", max_new_tokens=2, temperature=0.0, device="cpu")
     inputs = {"target": tmp_path / "endless", "pool": at / "pool"}
     with pytest.raises(ValueError, match="none of 4 answers ends within 2 tokens; raise max_new_tokens"):
-        draft_regenerate.build(recipe, seed=0, inputs=inputs, out=tmp_path, context=Progress())
+        draft_rows.build_answers(recipe, seed=0, inputs=inputs, out=tmp_path, context=Progress())
 
 
 SCORES = RowScores(
@@ -180,7 +180,7 @@ def random_draft():
 
 def scored(at, out, recipe=SCORES):
     inputs = {"base": at / "base", "target": at / "target", "draft": at / "draft", "data": at / "pool"}
-    draft_row_scores.build(recipe, seed=0, inputs=inputs, out=out, context=Progress())
+    draft_rows.build_scores(recipe, seed=0, inputs=inputs, out=out, context=Progress())
     return json.loads((out / "scores.json").read_text())
 
 
@@ -230,7 +230,7 @@ def test_selection_keeps_the_rows_of_highest_shift(folders, tmp_path):
     kept = {}
     for name in ("top", "bottom"):
         recipe = Selection(rule=f"shift_{name}", share=0.25)
-        metrics = draft_selection.build(recipe, seed=0, inputs=inputs, out=tmp_path / name, context=None)
+        metrics = draft_data.build_selection(recipe, seed=0, inputs=inputs, out=tmp_path / name, context=None)
         kept[name] = {row["id"] for row in rows(tmp_path / name)}
         assert metrics["rows"] == len(kept[name]) == 3
         assert rows(tmp_path / name, "test") == rows(at / "pool", "test")
@@ -242,7 +242,7 @@ def test_scores_of_other_rows_are_refused(folders, tmp_path):
     at, _ = folders
     (tmp_path / "scores.json").write_text(json.dumps({"id": ["x"], "shift": [1.0]}))
     with pytest.raises(ValueError, match="the scores belong to other rows"):
-        draft_selection.build(
+        draft_data.build_selection(
             Selection(rule="shift_top", share=0.5), seed=0, inputs={"data": at / "pool", "scores": tmp_path},
             out=tmp_path, context=None,
         )  # fmt: skip
@@ -272,10 +272,10 @@ def build_from_hub(tmp_path, name, written, recipe):
         import json, sys
         from pathlib import Path
         from zephyr_lab.core import settings
-        from zephyr_lab.methods.stages import draft_hub_data
+        from zephyr_lab.methods.stages import draft_data
         from zephyr_lab.methods.recipes.draft_data import HubQuestions
         recipe = settings.from_table(json.loads(sys.argv[1]), HubQuestions, "here")
-        metrics = draft_hub_data.build(recipe, seed=0, inputs={}, out=Path(sys.argv[2]), context=None)
+        metrics = draft_data.build_hub(recipe, seed=0, inputs={}, out=Path(sys.argv[2]), context=None)
         print(json.dumps(metrics))
     """
     with stub_hub.serving(folder, name) as address:

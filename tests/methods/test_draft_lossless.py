@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tiny_models import small_model, small_tokenizer
-from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
-from zephyr_lab.methods.stages import draft_lossless
-from zephyr_lab.methods.stages.draft_data import write_rows
+from zephyr_lab.data.file_steps import write_rows
+from zephyr_lab.methods.recipes.draft_scores import DraftLossless
+from zephyr_lab.methods.stages import draft_scores
 from zephyr_lab.models import draft, draft_files, saved
 
 RECIPE = DraftLossless(
@@ -41,7 +41,7 @@ def inputs(tmp_path_factory):
 
 
 def compared(inputs, out, recipe=RECIPE):
-    metrics = draft_lossless.build(recipe, seed=0, inputs=inputs, out=out, context=Progress())
+    metrics = draft_scores.build_lossless(recipe, seed=0, inputs=inputs, out=out, context=Progress())
     return metrics, json.loads((out / "sampled.json").read_text())
 
 
@@ -54,12 +54,12 @@ def test_a_draft_changes_no_greedy_answer(inputs, tmp_path):
 
 
 def test_a_loop_that_answered_otherwise_would_be_seen(inputs, tmp_path, monkeypatch):
-    real = draft_lossless.speculate
+    real = draft_scores.speculate
 
     def wrong(*arguments, **named):
         return [replace(answer, ids=(*answer.ids[:-1], 0)) for answer in real(*arguments, **named)]
 
-    monkeypatch.setattr(draft_lossless, "speculate", wrong)
+    monkeypatch.setattr(draft_scores, "speculate", wrong)
     metrics, _ = compared(inputs, tmp_path)
     assert metrics["differing"] == 4
 

@@ -146,7 +146,6 @@ def test_missing_inputs_and_prompts_are_named(inputs, tmp_path):
         with pytest.raises(ValueError, match=message):
             measure(tmp_path / name, {**inputs, **given}, recipe)
 
-    refused("no input 'x' for draft 'own'", replace(RECIPE, inputs=("x", "causal", "drafts")), "input")
     refused("exceed the model's 256 positions", replace(RECIPE, max_new_tokens=250), "room")
     write_text(tmp_path / "open/test.jsonl", '{"messages": [{"role": "user", "content": "hi"}]}\n')
     refused("none of 1 dialogues of 'test' ends with an answer", RECIPE, "open prompts", prompts=tmp_path / "open")
@@ -157,7 +156,7 @@ def test_missing_inputs_and_prompts_are_named(inputs, tmp_path):
     [
         ({"drafts": ()}, "drafts must be different names"),
         ({"folders": ("own",)}, "got 3 drafts, 3 inputs and 1 folders"),
-        ({"split": "dev"}, "split must be train or test"),
+        ({"split": "dev"}, "split must be one of train, test"),
         ({"lengths": ()}, "draft lengths of at least 1"),
         ({"temperature": 0.0}, "temperature of the sampled answers must be positive"),
         ({"loop_length": 0}, "loop_length must be at least 1"),

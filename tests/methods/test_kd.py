@@ -13,7 +13,7 @@ from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import kd
-from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
+from zephyr_lab.methods.distillation import Batch, Collator, batch
 from zephyr_lab.models import saved
 from zephyr_lab.models.attention import whole_maps
 from zephyr_lab.models.pairing import Pairing
@@ -264,11 +264,6 @@ def test_every_switch_trains(inputs, tmp_path, changes):
 
 
 def test_what_does_not_fit_is_refused_before_training(inputs, tmp_path):
-    run = Run(tmp_path, {name: inputs[name] for name in ("student", "dialogues")})
-    with pytest.raises(
-        ValueError, match=r"^no input 'teacher': distillation needs a teacher; there are dialogues, student$"
-    ):
-        run.build(KD)
     other = train(corpus.documents(2, 300), entries=640)
     saved.save(small_model(1, **SHAPE), other, tmp_path / "foreign")
     with pytest.raises(ValueError, match=r"^student and teacher have different tokenizers"):

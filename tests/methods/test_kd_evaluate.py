@@ -12,7 +12,7 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.chat import encode_dialogues
 from zephyr_lab.decoding.sampling import Completion
-from zephyr_lab.methods.recipes.kd_evaluate import KDEvaluation
+from zephyr_lab.methods.recipes.kd import KDEvaluation
 from zephyr_lab.methods.stages import evaluate, kd_evaluate, world_data
 from zephyr_lab.methods.stages.evaluate import HOT, NEAR_GREEDY
 from zephyr_lab.models import saved
@@ -148,9 +148,7 @@ def test_the_divergence_is_the_mean_over_answer_tokens_one_by_one():
     assert kd_evaluate.divergence(start, start, encoded)["kl"] == 0
 
 
-def test_a_start_without_dialogues_is_refused_before_anything_is_asked(inputs, tmp_path):
-    with pytest.raises(ValueError, match="no input 'dialogues'; there are one, start, two"):
-        build(RECIPE, {name: inputs[name] for name in ("one", "two", "start")}, tmp_path)
+def test_recipes_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="per_group must not be negative, got -1"):
         replace(RECIPE, per_group=-1)
     with pytest.raises(ValueError, match="a model cannot be called 'start'"):

@@ -19,11 +19,10 @@ from transformers import (
 
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods.dae import LeanDAE, PlainDAE, train_dae
-from zephyr_lab.methods.distillation_batches import Batch
+from zephyr_lab.methods.distillation import Batch
 from zephyr_lab.methods.kd import LeanKD, PlainKD, form_of, train_kd
 from zephyr_lab.methods.on_policy_kd import train_on_policy_kd
-from zephyr_lab.methods.recipes.dae import DAE
-from zephyr_lab.methods.recipes.kd import KD
+from zephyr_lab.methods.recipes.kd import DAE, KD
 from zephyr_lab.models import mixtral
 from zephyr_lab.models.pairing import Pairing
 

@@ -1,16 +1,38 @@
-"""Token counts of a metered dDPO: what each path reads, by hand from the pairs."""
+"""What a training costs: the meter alone, and around dSFT and dDPO."""
 
+import mmap
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import zephyr_runs
 from tiny_models import small_tokenizer
 from zephyr_lab.data import splits
 from zephyr_lab.methods.examples import pair_examples
-from zephyr_lab.methods.stages import metered, world_data
+from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.stages import metered as stage
+from zephyr_lab.methods.stages import world_data
 from zephyr_runs import DDPO, PAIRS
+
+
+def test_work_takes_time_and_sleep_does_not():
+    with metered() as idle:
+        pass
+    with metered() as busy:
+        sum(range(2_000_000))
+    assert busy.cpu_seconds > 10 * idle.cpu_seconds
+
+
+def test_a_block_of_known_size_is_seen():
+    with metered() as small:
+        torch.zeros(1)
+    with metered() as large:
+        pages = mmap.mmap(-1, 32 * 2**20)  # fresh ones: malloc may hand out what other tests have freed
+        torch.frombuffer(pages, dtype=torch.uint8).fill_(1)
+    assert large.peak_mib - small.peak_mib > 30  # of 32 MiB
+
 
 SHORT = replace(DDPO, epochs=2, evaluate_every=0, sampled_prompts=1)
 
@@ -23,7 +45,7 @@ def test_a_shared_prompt_is_read_once(tmp_path, shared_prompt, prompts):
     pairs = splits.pair_rows(tmp_path / "pairs", splits.TRAIN).rows
     limits = {name: getattr(DDPO, name) for name in ("max_length", "max_prompt_length", "long_prompts")}
     examples, _ = pair_examples(small_tokenizer(), pairs, **limits, equal_answers="keep", system_turn=False)
-    found = metered.build_ddpo(
+    found = stage.build_ddpo(
         replace(SHORT, shared_prompt=shared_prompt),
         seed=0,
         inputs={"policy": zephyr_runs.save_start(tmp_path / "policy"), "pairs": tmp_path / "pairs"},

@@ -11,7 +11,7 @@ from tiny_models import small_tokenizer
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.own_kd import own_scores, train_own_kd
-from zephyr_lab.methods.recipes.own_kd import OwnLossKD
+from zephyr_lab.methods.recipes.kd import OwnLossKD
 from zephyr_lab.models.example import example_model
 
 CHATS = [
@@ -101,7 +101,7 @@ def test_settings_that_it_leaves_without_meaning_are_refused_before_training():
         TypeError, match=r"loss three\(a, b, c\) cannot be called on logits; write \(student, teacher\)"
     ):
         trained(loss=three)
-    with pytest.raises(ValueError, match="by_hand stands in the place of divergence='reverse'"):
+    with pytest.raises(ValueError, match="by_hand replaces divergence='reverse'"):
         trained(divergence="reverse")
     with pytest.raises(ValueError, match="prediction_weight is 0: loss by_hand"):
         trained(prediction_weight=0.0)

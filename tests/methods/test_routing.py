@@ -11,9 +11,9 @@ import kd_runs
 from kd_runs import DAE, Run
 from tiny_models import small_tokenizer
 from zephyr_lab.methods import dae, distillation
-from zephyr_lab.methods.distillation_batches import batch
-from zephyr_lab.methods.flagged import flagged_rows
-from zephyr_lab.methods.stages import routing
+from zephyr_lab.methods.dae import flagged_rows
+from zephyr_lab.methods.distillation import batch
+from zephyr_lab.methods.stages import dae as stage
 from zephyr_lab.methods.stages.dae import load_teachers
 from zephyr_lab.models import saved
 
@@ -30,7 +30,7 @@ def inputs(tmp_path_factory):
 
 def read(inputs, folder, recipe=RECIPE, seed=0):
     context = SimpleNamespace(checkpoints=folder, progress=lambda *steps, **numbers: None)
-    metrics = routing.build(recipe, seed=seed, inputs=inputs, out=folder, context=context)
+    metrics = stage.build_routing(recipe, seed=seed, inputs=inputs, out=folder, context=context)
     return metrics, json.loads((folder / "routing.json").read_text())
 
 
@@ -77,14 +77,14 @@ def test_losses_are_those_of_the_start_and_of_the_end(inputs, tmp_path):
 
 
 def test_without_a_batch_of_both_kinds_it_is_the_first():
-    assert routing.first_mixed([False] * 5, [4, 3, 2, 1, 0], size=2) == (0, [4, 3])
-    assert routing.first_mixed([False, False, False, True, False], [0, 1, 2, 4, 3], size=2) == (0, [0, 1])
-    assert routing.first_mixed([False, False, False, True], [0, 1, 2, 3], size=2) == (1, [2, 3])
+    assert stage.first_mixed([False] * 5, [4, 3, 2, 1, 0], size=2) == (0, [4, 3])
+    assert stage.first_mixed([False, False, False, True, False], [0, 1, 2, 4, 3], size=2) == (0, [0, 1])
+    assert stage.first_mixed([False, False, False, True], [0, 1, 2, 3], size=2) == (1, [2, 3])
 
 
 def test_of_a_large_batch_a_picture_s_worth_is_drawn():
-    assert routing.batch_rows(RECIPE) == 4
-    assert routing.batch_rows(replace(RECIPE, batch=128, micro_batch=64)) == routing.MOST_ROWS
+    assert stage.batch_rows(RECIPE) == 4
+    assert stage.batch_rows(replace(RECIPE, batch=128, micro_batch=64)) == stage.MOST_ROWS
 
 
 def test_misrouted_rows_follow_the_teacher_that_training_gave_them(inputs, tmp_path):

@@ -12,12 +12,12 @@ from tiny_models import small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import Preference
-from zephyr_lab.methods import dae, draft_batches
+from zephyr_lab.methods import dae, draft_loss
 from zephyr_lab.methods import dpo as ddpo
+from zephyr_lab.methods.dae import Flagged
 from zephyr_lab.methods.examples import PairExample, dialogue_examples, pair_examples
-from zephyr_lab.methods.flagged import Flagged
 from zephyr_lab.methods.pair_rows import require_answers
-from zephyr_lab.methods.stages import draft_row_scores
+from zephyr_lab.methods.stages import draft_rows
 from zephyr_lab.models import saved
 from zephyr_runs import DDPO, DSFT, Stage
 
@@ -119,7 +119,7 @@ def test_a_mixture_trains_on_the_kind_that_is_left():
 
 def test_a_draft_reads_the_rows_that_are_left_and_names_the_others(tmp_path, capsys):
     data = write(tmp_path / "data", [CUT, GOOD])
-    rows, account = draft_batches.rows_of(
+    rows, account = draft_loss.rows_of(
         splits.dialogue_rows(data, "train"), small_tokenizer(), name="train", max_length=60, system_turn=False
     )
     assert account["used"] == 1
@@ -130,8 +130,8 @@ def test_a_draft_reads_the_rows_that_are_left_and_names_the_others(tmp_path, cap
 def test_scores_for_a_selection_need_an_answer_in_each_row():
     rows = [([1] * 9, [False] * 4 + [True] * 5), ([1] * 9, [False] * 9)]
     with pytest.raises(ValueError, match=r"1 of 2 rows have no answer token within max_length 9 \(rows 12\)"):
-        draft_row_scores.require_guessable(rows, [3, 12], max_length=9)
-    draft_row_scores.require_guessable(rows[:1], [3], max_length=9)
+        draft_rows.require_guessable(rows, [3, 12], max_length=9)
+    draft_rows.require_guessable(rows[:1], [3], max_length=9)
 
 
 def ids(*rows):

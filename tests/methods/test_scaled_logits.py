@@ -9,7 +9,7 @@ from zephyr_lab.losses.draft import soft_cross_entropies
 from zephyr_lab.methods import rollouts
 from zephyr_lab.methods.held_out_pairs import answer_log_probs
 from zephyr_lab.methods.rollouts import Answered
-from zephyr_lab.methods.stages.draft_row_scores import draft_loss
+from zephyr_lab.methods.stages.draft_rows import draft_loss
 from zephyr_lab.methods.stages.frontier import answer_kl
 from zephyr_lab.models.draft import build, shape_for
 from zephyr_lab.models.logits import last_hidden_states

@@ -13,9 +13,9 @@ from model_families import family_model
 from tiny_models import small_tokenizer
 from zephyr_lab.data.chat import encode_dialogues
 from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
-from zephyr_lab.methods import draft_batches, draft_loss, draft_parts
-from zephyr_lab.methods.draft import new_draft, train_draft
-from zephyr_lab.methods.draft_batches import Row
+from zephyr_lab.methods import draft_loss
+from zephyr_lab.methods.draft import OPTIMIZERS, new_draft, prepare, train_draft
+from zephyr_lab.methods.draft_loss import Row
 from zephyr_lab.methods.optimizers import ADAM_BETAS
 from zephyr_lab.methods.recipes import draft as recipes
 from zephyr_lab.methods.recipes.draft import DraftTraining
@@ -67,9 +67,8 @@ def plain_loss(draft, target, chats):
         if isinstance(draft, FeatureDraft):
             features = output.hidden_states[-1]
             guessed, _ = draft(ids[:, 1:], features[:, :-1], torch.arange(1, ids.shape[1])[None])
-            for (
-                token
-            ) in answers:  # guess t, made of feature t and token t + 1, is of feature t + 1 and so of token t + 2
+            for token in answers:
+                # guess t, from feature t and token t + 1, is of feature t + 1 and so of token t + 2
                 own = guessed[0, token - 2]
                 said = target.get_output_embeddings()(own)
                 terms.append(
@@ -88,7 +87,7 @@ def test_the_first_loss_and_the_first_step_are_those_of_a_plain_loop(family, kin
     draft = new_draft(target, seed=1) if kind == "feature" else causal_draft(family)
     draft = draft.double()
     plain = copy.deepcopy(draft)
-    trained = draft_parts.prepare(plain, "all", rank=0, seed=0)
+    trained = prepare(plain, "all", rank=0, seed=0)
     adamw = torch.optim.AdamW(trained, lr=1e-2, betas=ADAM_BETAS, weight_decay=0.0)
     with torch.random.fork_rng():
         loss = plain_loss(plain.eval(), target, CHATS)
@@ -175,8 +174,8 @@ def test_a_target_in_bfloat16_trains_a_draft_in_float32():
 
 def test_rows_with_features_are_taken_as_they_are():
     target = target_of("llama")
-    rows, _ = draft_batches.rows_of(CHATS, small_tokenizer(), name="rows", max_length=64, system_turn=False)
-    kept = draft_batches.with_features(rows, target)
+    rows, _ = draft_loss.rows_of(CHATS, small_tokenizer(), name="rows", max_length=64, system_turn=False)
+    kept = draft_loss.with_features(rows, target)
     one, two = new_draft(target), new_draft(target)
     assert train(one, target, kept)["loss"].tolist() == pytest.approx(train(two, target)["loss"].tolist(), rel=1e-5)
     doubled = [Row(row.ids, row.answers, 2 * row.features) for row in kept]
@@ -283,9 +282,9 @@ def test_a_nan_halts_and_leaves_no_checkpoint(tmp_path):
 def test_each_name_of_a_setting_stands_for_a_function():
     assert tuple(draft_loss.REDUCTIONS) == recipes.REDUCTIONS
     assert tuple(draft_loss.COUNTED) == recipes.COUNTED
-    assert tuple(draft_batches.FEATURES) == recipes.FEATURES
-    assert tuple(draft_parts.OPTIMIZERS) == recipes.OPTIMIZERS
-    assert tuple(stages_draft.STARTS) == recipes.KINDS
+    assert tuple(draft_loss.FEATURES) == recipes.FEATURES
+    assert tuple(OPTIMIZERS) == recipes.OPTIMIZERS
+    assert tuple(stages_draft.NEW) == recipes.KINDS
 
 
 def test_the_warm_up_is_the_authors_share_of_the_steps():

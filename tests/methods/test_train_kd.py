@@ -24,7 +24,7 @@ from zephyr_lab.losses import dae as dae_losses
 from zephyr_lab.losses import kd as kd_losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_scores
 from zephyr_lab.methods.dae import train_dae
-from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
+from zephyr_lab.methods.distillation import Batch, Collator, batch, dataset
 from zephyr_lab.methods.examples import dialogue_examples
 from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.on_policy_kd import train_on_policy_kd

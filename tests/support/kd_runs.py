@@ -11,10 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tiny_models import small_model, small_tokenizer
-from zephyr_lab.methods.recipes.dae import DAERecipe
-from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.methods.recipes.kd import DAERecipe, DoseRecipe, KDRecipe, OnPolicyKDRecipe, OwnLossKD
 from zephyr_lab.methods.recipes.kd_data import MixedDialogues
-from zephyr_lab.methods.recipes.own_kd import OwnLossKD
 from zephyr_lab.methods.stages import kd_data, world_data
 from zephyr_lab.models import mixtral, saved
 from zephyr_runs import DIALOGUES, TRAINING
@@ -62,17 +60,18 @@ class Run:
         return self.folder / "out"
 
     def build(self, recipe, *, seed: int = 0, progress=lambda *steps, **numbers: None) -> dict[str, float]:
-        from zephyr_lab.methods.stages import dae, dose, kd, on_policy_kd, own_kd
+        from zephyr_lab.methods.stages import dae, kd
 
         builds = {
-            KDRecipe: kd, OnPolicyKDRecipe: on_policy_kd, OwnLossKD: own_kd, DAERecipe: dae, DoseRecipe: dose,
+            KDRecipe: kd.build, OnPolicyKDRecipe: kd.build_on_policy, OwnLossKD: kd.build_own_loss,
+            DAERecipe: dae.build, DoseRecipe: kd.build_dose,
         }  # fmt: skip
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True)
         checkpoints = self.folder / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
         context = SimpleNamespace(checkpoints=checkpoints, progress=progress)
-        return builds[type(recipe)].build(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
+        return builds[type(recipe)](recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
 
     def contents(self) -> dict[str, bytes]:
         return {
@@ -100,9 +99,7 @@ def make_inputs(folder: Path) -> dict[str, Path]:
 def kill_once(run: Run, recipe, *, after: int) -> None:
     """Build in a process that is killed with SIGKILL after a step, then let another finish."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(
-        ["zephyr_lab.methods.stages.kd", "zephyr_lab.methods.stages.dae", "zephyr_lab.methods.stages.on_policy_kd"]
-    )
+    server.set_forkserver_preload(["zephyr_lab.methods.stages.kd", "zephyr_lab.methods.stages.dae"])
     steps = server.Value("i", 0)
     worker = server.Process(target=_build, args=(run, recipe, steps))
     worker.start()

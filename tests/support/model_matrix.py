@@ -29,7 +29,7 @@ from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.pair_packing import pack
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.methods import held_out_pairs, rollouts
-from zephyr_lab.methods.distillation_batches import Batch
+from zephyr_lab.methods.distillation import Batch
 from zephyr_lab.methods.kd import followed_maps
 from zephyr_lab.methods.lean_dae import Text, counted_hidden, lean_dae_losses, online, token_shares
 from zephyr_lab.methods.lean_kd import both_passes, lean_kd_losses, linear_head

@@ -1,8 +1,8 @@
 """Acceptance rates of a draft from one teacher-forced pass over answers of the target: tau without decoding.
 
-An answer that the target gave (greedily, or sampled at its temperature) fixes with what probability each drafted token
-of it was accepted, whatever drafts were made. `scoring.acceptance_length.expected_passes` makes of these rates the
-exact expectation of passes, for every draft length up to the one asked for.
+An answer that the target gave (greedily, or sampled at its temperature) fixes the probability with which each drafted
+token of it was accepted, whatever the drafts were. `scoring.acceptance_length.expected_passes` turns these rates into
+the exact expectation of passes, for every draft length up to the one asked for.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 
 from zephyr_lab.decoding.cached_steps import require_still
 from zephyr_lab.decoding.drafting import Draft, require_pair
+from zephyr_lab.decoding.sampling import by_length, require_prompt
+from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.draft import FeatureDraft, unrolled
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 from zephyr_lab.scoring import acceptance_length
@@ -71,23 +73,19 @@ def acceptance_rates(
         raise ValueError(f"length must be at least 1, got {length}")
     if drawn and temperature <= 0:
         raise ValueError(f"drafts that are drawn need a temperature above 0, got {temperature}; or drawn=False")
+    whole = [len(one.prompt) + len(one.answer) for one in answers]
     for model in (target, draft):
         if isinstance(model, PreTrainedModel):
-            require_still(model, max(len(one.prompt) + len(one.answer) for one in answers))
-    lengths = np.array([len(answered.answer) for answered in answers])
+            require_still(model, max(whole))
+    lengths = np.array([len(one.answer) for one in answers])
     values = np.zeros((len(answers), lengths.max(), length))
-    by_length = sorted(range(len(answers)), key=lambda place: len(answers[place].prompt) + lengths[place])
-    modes = target.training, draft.training
-    target.eval(), draft.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(by_length), rows_at_once):
-                places = by_length[start : start + rows_at_once]
-                batch = [answers[place] for place in places]
-                for depth, rates in enumerate(_rates(target, draft, batch, length, drawn, temperature)):
-                    _place(values, places, lengths, depth, rates)
-    finally:
-        target.train(modes[0]), draft.train(modes[1])
+    with torch.inference_mode(), evaluating(target), evaluating(draft):
+        for rows in by_length(whole, rows_at_once):
+            batch = [answers[row] for row in rows]
+            for depth, rates in enumerate(_rates(target, draft, batch, length, drawn, temperature)):
+                # Token k of an answer is number `depth` of the draft that began at k - depth.
+                for row, own in zip(rows, np.split(rates, np.cumsum(lengths[rows])[:-1]), strict=True):
+                    values[row, : max(len(own) - depth, 0), depth] = own[depth:]
     return AcceptanceRates(values, lengths)
 
 
@@ -105,26 +103,20 @@ def _rates(
     own = _log_probs(logits_of(target, features[:, :-1][counted[:, 1:]]), tokens, temperature) if drawn else None
     if isinstance(draft, FeatureDraft):
         # Pair t guesses the token at t + 2.
-        guessed = [found[:, :-1][counted[:, 2:]] for found in unrolled(draft, ids, features, depth=length)]
-        return [_accepted(logits_of(target, found), tokens, own, temperature) for found in guessed]
+        guessed = [each[:, :-1][counted[:, 2:]] for each in unrolled(draft, ids, features, depth=length)]
+        return [_accepted(logits_of(target, each), tokens, own, temperature) for each in guessed]
     hidden = last_hidden_states(draft, input_ids=ids)[:, :-1][counted[:, 1:]]
-    # Its guesses depend on the tokens alone, not on how many of them it drafted.
+    # A causal draft's guesses depend on the tokens alone, not on how many of them it drafted.
     return [_accepted(logits_of(draft, hidden), tokens, own, temperature)] * length
 
 
 def _accepted(logits: Tensor, tokens: Tensor, own: Tensor | None, temperature: float) -> np.ndarray:
-    """With what probability each token is accepted from a draft of these logits, (token,)."""
+    """The probability with which each token is accepted from a draft of these logits, (token,)."""
     if own is None:
         rate = (logits.argmax(dim=-1) == tokens).double()
     else:
         rate = (_log_probs(logits, tokens, temperature) - own).clamp(max=0).exp()
     return rate.cpu().numpy()
-
-
-def _place(values: np.ndarray, places: list[int], lengths: np.ndarray, depth: int, rates: np.ndarray) -> None:
-    """Write the rates of a depth: token k of an answer was number `depth` of the draft that began at k - depth."""
-    for place, own in zip(places, np.split(rates, np.cumsum(lengths[places])[:-1]), strict=True):
-        values[place, : max(len(own) - depth, 0), depth] = own[depth:]
 
 
 def _log_probs(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
@@ -135,7 +127,6 @@ def _require_answers(answers: Sequence[Answered], *, least: int) -> None:
     if not answers:
         raise ValueError("there are no answers to measure acceptance on")
     for number, answered in enumerate(answers):
-        if not answered.prompt or not answered.answer:
-            raise ValueError(f"{'answer' if answered.prompt else 'prompt'} {number} is empty")
-        if len(answered.prompt) < least:
-            raise ValueError(f"prompt {number} has one token; a feature draft needs the feature of one before the last")
+        require_prompt(number, answered.prompt, least)
+        if not answered.answer:
+            raise ValueError(f"answer {number} is empty")

@@ -1,11 +1,12 @@
-"""Models fed a few tokens at a time, each with a cache whose kept columns stay packed to the right.
+"""Models that read a few tokens at a time, each with a cache whose kept columns stay packed to the right.
 
 Speculative decoding takes tokens back: of the columns that a run adds, `keep` commits those of accepted tokens and
-drops the others. Masks are explicit, so a run may be a chain or a tree, and rows may have unlike lengths: a column's
-place in its row is what counts, -1 where it is padding.
+drops the others. Masks are explicit, so a run may be a chain or a tree, and rows may differ in length: a column counts
+by its place in its row, -1 where it is padding.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -17,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from zephyr_lab.core.shapes import Logits, NextLogits, TokenIds, TokenMask
 from zephyr_lab.models.causal import in_mode, one_by_one
 from zephyr_lab.models.draft import FeatureDraft, Features, KeysValues
+from zephyr_lab.models.draft_files import Draft
 from zephyr_lab.models.logits import last_hidden_states, logits_of
 
 SLOW_PATH = "decode it without a draft (transformers' generate, or zephyr_lab.decoding.sampling)"
@@ -33,9 +35,9 @@ Sees = Bool[Tensor, "row position open"]  # open: columns not kept yet, then the
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Features after the final norm, (row, position, hidden), and the model that makes logits of them when asked.
+    """Features after the final norm, (row, position, hidden), and the model whose head turns them into logits.
 
-    A head can cost more than a draft's layer, and of a prompt only the last position's logits are of use.
+    Logits are computed on request: a head can cost more than a draft's layer, and a prompt needs only its last ones.
     """
 
     features: Features
@@ -53,19 +55,23 @@ class Output:
 
 
 class CachedSteps(ABC):
-    """What both kinds share: which columns a token sees, and packing the cache."""
+    """A model with its cache: which columns a token sees, and how the cache is packed."""
 
     def __init__(self, rows: int, *, window: int | None, device: torch.device) -> None:
         self._window = window
         self._places = torch.zeros(rows, 0, dtype=torch.long, device=device)
         self._kept = 0  # columns on the left that are committed; those after them are open
 
-    def run(self, ids: TokenIds, places: TokenIds, sees: Sees, features: Features | None = None) -> Output:
+    def run(
+        self, ids: TokenIds, places: TokenIds, sees: Sees | None = None, features: Features | None = None
+    ) -> Output:
         """Outputs of new tokens, whose columns stay open until `keep`.
 
-        Each token sees the kept columns of its row, the open and new ones that `sees` names, and itself. `features`:
-        for a feature draft, the feature before each token.
+        Each token sees the kept columns of its row, the open and new ones where `sees` is True (None: nothing is open,
+        and the new ones are a chain), and itself. `features`: for a feature draft, the feature before each token.
         """
+        if sees is None:
+            sees = torch.ones(*ids.shape, ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         everywhere = torch.cat([self._places, places], dim=1)
         columns = everywhere[:, None, :]
         kept = torch.ones_like(sees[:, :, :1]).expand(-1, -1, self._kept)
@@ -80,7 +86,7 @@ class CachedSteps(ABC):
         return output
 
     def keep(self, kept: TokenMask) -> None:
-        """Commit the open columns that `kept` (row, open) names, and drop the others."""
+        """Commit the open columns where `kept` (row, open) is True, and drop the others."""
         whole = torch.cat([self._places[:, : self._kept] >= 0, kept & (self._places[:, self._kept :] >= 0)], dim=1)
         if whole.all():
             self._kept = whole.shape[1]
@@ -88,33 +94,26 @@ class CachedSteps(ABC):
         width = int(whole.sum(dim=1).max())
         order = whole.long().argsort(dim=1, stable=True)[:, whole.shape[1] - width :]
         self._places = self._places.gather(1, order).masked_fill(~whole.gather(1, order), -1)
-        self._gather(order)
+        self._change(lambda tensor: _columns(tensor, order))
         self._kept = width
 
     def drop(self) -> None:
         """Drop all open columns."""
-        open_columns = self._places.shape[1] - self._kept
-        if open_columns:
+        if self._places.shape[1] > self._kept:
             self._places = self._places[:, : self._kept]
-            self._cut(self._kept)
+            self._change(lambda tensor: tensor[:, :, : self._kept])
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows alone."""
         self._places = self._places[rows]
-        self._select(rows)
+        self._change(lambda tensor: tensor[rows])
 
     @abstractmethod
     def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output: ...
 
     @abstractmethod
-    def _gather(self, order: Tensor) -> None:
-        """Take the columns `order` (row, column) of every cached tensor."""
-
-    @abstractmethod
-    def _cut(self, width: int) -> None: ...
-
-    @abstractmethod
-    def _select(self, rows: Tensor) -> None: ...
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Replace every cached tensor, (row, head, column, size)."""
 
 
 class CausalSteps(CachedSteps):
@@ -139,26 +138,22 @@ class CausalSteps(CachedSteps):
     def _forward(self, ids: Tensor, places: Tensor, features: Tensor | None, mask: Tensor) -> Output:
         del features
         hidden = last_hidden_states(
-            self._model, input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache,
+            self._model,
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=self._cache,
             use_cache=True,
-        )  # fmt: skip
+        )
         return Output(hidden, self._model)
 
-    def _gather(self, order: Tensor) -> None:
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
         for layer in self._cache.layers:
-            layer.keys, layer.values = _columns(layer.keys, order), _columns(layer.values, order)
-
-    def _cut(self, width: int) -> None:
-        for layer in self._cache.layers:
-            layer.keys, layer.values = layer.keys[:, :, :width], layer.values[:, :, :width]
-
-    def _select(self, rows: Tensor) -> None:
-        if self._places.shape[1]:
-            self._cache.batch_select_indices(rows)
+            layer.keys, layer.values = change(layer.keys), change(layer.values)
 
 
 class FeatureSteps(CachedSteps):
-    """A feature draft; of its features the target makes logits. A run's tokens stand beside the feature before each."""
+    """A feature draft, whose features the target's head turns into logits."""
 
     def __init__(self, draft: FeatureDraft, target: PreTrainedModel, rows: int) -> None:
         super().__init__(rows, window=None, device=draft.fc.weight.device)
@@ -172,22 +167,18 @@ class FeatureSteps(CachedSteps):
         self._past = keys, values
         return Output(guessed, self._target)
 
-    def _gather(self, order: Tensor) -> None:
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
         if self._past is not None:
-            self._past = _columns(self._past[0], order), _columns(self._past[1], order)
+            self._past = change(self._past[0]), change(self._past[1])
 
-    def _cut(self, width: int) -> None:
-        if self._past is not None:
-            self._past = self._past[0][:, :, :width], self._past[1][:, :, :width]
 
-    def _select(self, rows: Tensor) -> None:
-        if self._past is not None:
-            self._past = self._past[0][rows], self._past[1][rows]
+def draft_steps(draft: Draft, target: PreTrainedModel, rows: int) -> CachedSteps:
+    """`draft` beside its target, on `rows` rows."""
+    return FeatureSteps(draft, target, rows) if isinstance(draft, FeatureDraft) else CausalSteps(draft, rows)
 
 
 def require_still(model: PreTrainedModel, longest: int) -> None:
-    """Raises ValueError where the rotary embeddings of a text, or of its neighbours, would turn before it has `longest`
-    tokens: keys that are kept would stay as they were."""
+    """Raises ValueError where rotary embeddings change within `longest` tokens: cached keys would keep the old ones."""
     if (fault := one_by_one(model, longest)) is not None:
         raise ValueError(f"{type(model).__name__} cannot be fed in steps: {fault}; {SLOW_PATH}")
 
@@ -203,14 +194,14 @@ def attention_window(model: PreTrainedModel) -> int | None:
 
 
 def _require_exact(model: PreTrainedModel) -> None:
-    """Raises ValueError unless `model`, fed in steps, gives on a trial the logits of its own whole forward passes.
+    """Raises ValueError unless `model`, read in steps, gives on a trial the logits of its own whole forward passes.
 
-    Layers that keep a state instead of columns, caches of another make, masks and positions of a model's own: whatever
-    steps would get wrong shows here, and only what is right is kept in mind.
+    This finds layers that keep a state instead of columns, other kinds of cache, and masks and positions of a model's
+    own. Only models that passed are remembered.
     """
     if model in _tried:
         return
-    _tried.add(model)  # the trial comes by here
+    _tried.add(model)  # the trial itself makes a CausalSteps
     try:
         with torch.no_grad(), in_mode(model, training=False):
             worst = _trial_error(model)
@@ -236,27 +227,25 @@ def _trial_error(model: PreTrainedModel) -> float:
     branch, last = ids[:, 1:4], ids[:, 4:5]  # root and two leaves; what follows the leaf that is kept
     errors = []
 
-    def compare(found: Tensor, row: int, *further: Tensor) -> None:
+    def compare(logits: Tensor, row: int, *further: Tensor) -> None:
         whole = torch.cat([ids[row, places[row] >= 0], *further])[None]
-        expected = model(input_ids=whole, use_cache=False).logits[0, -len(found) :].float()
-        off = (found.float() - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
+        expected = model(input_ids=whole, use_cache=False).logits[0, -len(logits) :].float()
+        off = (logits.float() - expected).abs().amax(dim=-1) / expected.abs().max().clamp(min=1e-6)
         # In half precision a router may choose otherwise at some token; what is wrong is wrong at most of them.
         errors.append(float(off.max() if model.dtype in EXACT else off.median()))
 
     steps = CausalSteps(model, 2)
-    causal = torch.ones(2, length, length, dtype=torch.bool, device=model.device).tril()
-    prompts = steps.run(read, places.masked_fill(places < 0, -1), causal).logits
+    prompts = steps.run(read, places.masked_fill(places < 0, -1)).logits
     steps.keep(places >= 0)
     tree = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool, device=model.device).expand(2, -1, -1)
     depth = torch.tensor([1, 2, 2], device=model.device)
     grown = steps.run(branch, places[:, -1:] + depth, tree).logits
     kept = torch.tensor([[True, False, True], [True, True, False]], device=model.device)
     steps.keep(kept)
-    alone = torch.ones(2, 1, 1, dtype=torch.bool, device=model.device)
-    once = steps.run(last, places[:, -1:] + 3, alone).logits
+    once = steps.run(last, places[:, -1:] + 3).logits
     steps.drop()
     steps.select(torch.tensor([1], device=model.device))
-    again = steps.run(last[1:], places[1:, -1:] + 3, alone[1:]).logits
+    again = steps.run(last[1:], places[1:, -1:] + 3).logits
     for row in range(2):
         compare(prompts[row, places[row] >= 0], row)
         for leaf in (1, 2):

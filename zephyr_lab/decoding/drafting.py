@@ -7,16 +7,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zephyr_lab.core.shapes import RowIds, TokenIds
-from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, FeatureSteps
-from zephyr_lab.decoding.verification import ROOT, NodeNumbers, Proposal, draw, target_probabilities
+from zephyr_lab.decoding.cached_steps import CachedSteps, draft_steps
+from zephyr_lab.decoding.sampling import draw
+from zephyr_lab.decoding.verification import ROOT, NodeNumbers, Proposal, target_probabilities
 from zephyr_lab.models.draft import FeatureDraft, Features, require_fit
-
-Draft = FeatureDraft | PreTrainedModel
+from zephyr_lab.models.draft_files import Draft
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a draft begins with: logits and feature after the last committed token, and that token's place."""
+    """Where a draft begins: logits and feature after the last committed token, and that token's position."""
 
     logits: Tensor
     feature: Tensor
@@ -51,14 +51,12 @@ class Chain:
                 tokens.append(logits.argmax(dim=-1))
             if place < self.length - 1:
                 sees = torch.ones(len(logits), 1, place + 1, dtype=torch.bool, device=logits.device)
-                output = steps.run(
-                    tokens[-1][:, None], start.place[:, None] + 1 + place, sees, features=feature[:, None]
-                )
+                places = start.place[:, None] + 1 + place
+                output = steps.run(tokens[-1][:, None], places, sees, features=feature[:, None])
                 logits, feature = output.last_logits, output.features[:, 0]
         parents = torch.arange(-1, self.length - 1, device=logits.device).expand(len(logits), -1)
-        return Proposal(
-            torch.stack(tokens, dim=1), parents.contiguous(), torch.stack(probabilities, dim=1) if self.drawn else None
-        )
+        drawn_from = torch.stack(probabilities, dim=1) if self.drawn else None
+        return Proposal(torch.stack(tokens, dim=1), parents.contiguous(), drawn_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,6 @@ class Tree:
 
     def propose(self, start: Start, steps: CachedSteps, uniforms: NodeNumbers) -> Proposal:
         """A tree of each row; nothing is drawn, so `uniforms` are not read."""
-        del uniforms
         rows, device = len(start.logits), start.logits.device
         scores, tokens = start.logits.log_softmax(dim=-1).topk(self.top, dim=-1)
         parents = torch.full_like(tokens, ROOT)
@@ -112,13 +109,12 @@ class Tree:
                 scores, best = grown.topk(self.top, dim=-1)
                 tokens = likely.indices.flatten(1).gather(1, best)
                 front, place = numbered + best, best // self.top
-                features = _rows_of(output.features, place)
-                ancestors = _rows_of(sees, place)
+                features, ancestors = _rows_of(output.features, place), _rows_of(sees, place)
             numbered += self.top**2
         return self._best(*(torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)))
 
     def _best(self, tokens: Tensor, parents: Tensor, scores: Tensor) -> Proposal:
-        """The `size` best nodes in their order, parents renumbered: a parent scores no less and stands before."""
+        """The `size` best nodes in their order, parents renumbered: a parent scores no less and comes first."""
         chosen = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.size].sort(dim=1).values
         renumbered = torch.full_like(tokens, ROOT)
         renumbered.scatter_(1, chosen, torch.arange(self.size, device=tokens.device).expand(len(tokens), -1))
@@ -131,29 +127,23 @@ Plan = Chain | Tree  # how many tokens a pass verifies at most, and how they are
 
 
 class Drafter:
-    """A draft at work beside a target on the rows of a batch: follows what is committed, then proposes."""
+    """A draft beside a target on the rows of a batch: it reads what is committed, then proposes."""
 
     def __init__(self, draft: Draft, plan: Plan, target: PreTrainedModel, rows: int) -> None:
         self._plan = plan
-        self._reads_features = isinstance(draft, FeatureDraft)
-        self._steps: CachedSteps
-        if isinstance(draft, FeatureDraft):
-            self._steps = FeatureSteps(draft, target, rows)
-        else:
-            self._steps = CausalSteps(draft, rows)
+        self._first = 1 if isinstance(draft, FeatureDraft) else 0  # before the token at place 0 there is no feature
+        self._steps = draft_steps(draft, target, rows)
 
     def propose(
         self, ids: TokenIds, places: TokenIds, features: Features, *, temperature: float, uniforms: NodeNumbers
     ) -> Proposal:
         """Drafts after the tokens committed since the last call, which end at the last column.
 
-        `features`: the target's feature before each token; places -1: padding. A feature draft has nothing to say of
-        the token at place 0, before which there is no feature.
+        `features`: the target's feature before each token; places -1: padding.
         """
-        valid = places >= (1 if self._reads_features else 0)
+        valid = places >= self._first
         places = places.masked_fill(~valid, -1)
-        sees = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
-        output = self._steps.run(ids, places, sees, features=features)
+        output = self._steps.run(ids, places, features=features)
         self._steps.keep(valid)
         start = Start(output.last_logits, output.features[:, -1], places[:, -1], temperature)
         proposal = self._plan.propose(start, self._steps, uniforms)

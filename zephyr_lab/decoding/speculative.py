@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from zephyr_lab.decoding import verification
 from zephyr_lab.decoding.cached_steps import CausalSteps, Output, require_still
 from zephyr_lab.decoding.drafting import Draft, Drafter, Plan, require_pair
-from zephyr_lab.decoding.sampling import left_padded, positions, stop_tokens
+from zephyr_lab.decoding.sampling import by_length, draw, left_padded, positions, require_prompts, stop_tokens
 from zephyr_lab.decoding.verification import ROOT, Proposal, Verdict
-from zephyr_lab.models.causal import positions_of
+from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.draft import FeatureDraft
 from zephyr_lab.models.logits import body_of
 
@@ -56,12 +56,12 @@ def speculate(
     first_from_prompt: bool = False,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> list[SpeculativeAnswer]:
-    """An answer of `target` to each prompt, in their order, drafted by `draft` after `plan` (`Chain` or `Tree`).
+    """An answer of `target` to each prompt, in their order, drafted by `draft` as `plan` says (`Chain` or `Tree`).
 
     verify: "greedy" gives the target's greedy answer, at temperature 0; "sampling" an answer distributed as the
     target's own samples at `temperature`. `generator` (CPU; None for greedy) is drawn from once a prompt, before
     anything else: how prompts are batched changes no answer. first_from_prompt: take the first token from the pass that
-    reads the prompt, as whoever wants speed does, instead of drafting it; that pass and token stand in no `gains`.
+    reads the prompt, which is faster, instead of drafting it; that pass and token are not counted in `gains`.
 
     Raises ValueError for an empty prompt, one that leaves no room, one of a single token with a feature draft (it has
     no feature to start from), a draft of another vocabulary, and a temperature that does not go with `verify`.
@@ -76,21 +76,14 @@ def speculate(
     seeds = [0] * len(prompts)
     if generator is not None:
         seeds = torch.randint(2**62, (len(prompts),), generator=generator).tolist()
-    by_length = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # little padding
     answers: dict[int, SpeculativeAnswer] = {}
-    modes = target.training, draft.training
-    target.eval(), draft.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(by_length), rows_at_once):
-                places = by_length[start : start + rows_at_once]
-                batch = _Batch(target, draft, plan, [prompts[place] for place in places], max_new_tokens)
-                own = [seeds[place] for place in places]
-                found = batch.complete(verify, temperature, own, first_from_prompt=first_from_prompt)
-                answers.update(zip(places, found, strict=True))
-    finally:
-        target.train(modes[0]), draft.train(modes[1])
-    return [answers[place] for place in range(len(prompts))]
+    with torch.inference_mode(), evaluating(target), evaluating(draft):
+        for rows in by_length([len(prompt) for prompt in prompts], rows_at_once):
+            batch = _Batch(target, draft, plan, [prompts[row] for row in rows], max_new_tokens)
+            own_seeds = [seeds[row] for row in rows]
+            completed = batch.complete(verify, temperature, own_seeds, first_from_prompt=first_from_prompt)
+            answers.update(zip(rows, completed, strict=True))
+    return [answers[row] for row in range(len(prompts))]
 
 
 class _Batch:
@@ -141,8 +134,7 @@ class _Batch:
         if not columns:
             return None
         ids, places = self._new[:, :columns], self._places[:, :columns]
-        sees = torch.ones(len(ids), columns, columns, dtype=torch.bool, device=ids.device).tril()
-        output = self._steps.run(ids, places, sees)
+        output = self._steps.run(ids, places)
         self._steps.keep(places >= 0)
         self._features = torch.cat([self._features, output.features], dim=1)
         return output
@@ -152,7 +144,7 @@ class _Batch:
         if verify == GREEDY:
             first = logits.argmax(dim=-1)
         else:
-            first = verification.draw(verification.target_probabilities(logits, temperature), uniforms)
+            first = draw(verification.target_probabilities(logits, temperature), uniforms)
         self._new = torch.cat([self._new, first[:, None]], dim=1)
         self._places = torch.cat([self._places, self._places[:, -1:] + 1], dim=1)
         going = []
@@ -185,7 +177,7 @@ class _Batch:
             self._select(going)
 
     def _extend(self, prompt: int, gained: list[int]) -> bool:
-        """Add a pass's tokens to an answer up to its end; whether it goes on."""
+        """Add a pass's tokens to an answer up to its end; returns whether it continues."""
         answer = self._answers[prompt]
         before = len(answer)
         for token in gained:
@@ -221,25 +213,6 @@ def lineage(parents: verification.Nodes) -> tuple[Tensor, Tensor]:
         above = (parents[:, node] - ROOT)[:, None, None].expand(-1, 1, nodes + 1)
         seen[:, node + 1] |= seen.gather(1, above).squeeze(1)
     return seen, seen.sum(dim=2) - 1
-
-
-def require_prompts(
-    target: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, least: int
-) -> None:
-    """Raises ValueError for a prompt of fewer than `least` tokens or beyond the target's context with the answer."""
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    room = positions_of(target)
-    for number, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {number} is empty")
-        if len(prompt) < least:
-            raise ValueError(f"prompt {number} has one token; a feature draft needs the feature of one before the last")
-        if room is not None and len(prompt) + max_new_tokens > room:
-            raise ValueError(
-                f"prompt {number} has {len(prompt)} tokens; with {max_new_tokens} new ones they exceed the target's "
-                f"{room} positions"
-            )
 
 
 def _verdict(verify: str, proposal: Proposal, logits: Tensor, temperature: float, uniforms: Tensor) -> Verdict:

@@ -1,18 +1,20 @@
-"""How much faster a draft makes its target, measured alike in both arms.
+"""How much faster a draft makes its target, measured the same way in both arms.
 
 Both get the same prompts, limits, stop rules and warm-up, one prompt at a time, and take the first token of an answer
-from the pass that reads the prompt. Each prompt is answered by both arms,
-one right after the other, once with plain decoding first and once with drafting first, in both orders of the prompts.
+from the pass that reads the prompt. Both arms answer each prompt one right after the other: with plain decoding first
+in the first order of the prompts, with drafting first in the reverse order.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, FeatureSteps
+from zephyr_lab.decoding.cached_steps import CachedSteps, CausalSteps, draft_steps
 from zephyr_lab.decoding.drafting import Draft, Plan
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import SAMPLING, speculate
@@ -42,11 +44,6 @@ class StepCosts:
     verifying_pass: float
     draft_step: float
 
-    @property
-    def ratio(self) -> float:
-        """Draft steps that a pass over one token costs; drafting can pay where it is large."""
-        return self.target_pass / self.draft_step
-
 
 def compare(
     target: PreTrainedModel,
@@ -61,22 +58,31 @@ def compare(
 ) -> list[Timing]:
     """Four timings: arms "plain" and "drafted", orders "forwards" and "backwards". Errors as of `speculate`.
 
-    Greedy answers are the same in both arms; sampled ones differ, so compare tokens a second (`speed_up`).
+    Greedy answers are the same in both arms; sampled ones differ, so compare tokens a second.
     """
 
     def generator() -> torch.Generator | None:
         return torch.Generator().manual_seed(seed) if verify == SAMPLING else None
 
     def plain(prompt: Sequence[int]) -> int:
-        found = sample(target, [prompt], max_new_tokens=max_new_tokens, temperatures=temperature, generator=generator())
-        return len(found[0].ids)
+        (answer,) = sample(
+            target, [prompt], max_new_tokens=max_new_tokens, temperatures=temperature, generator=generator()
+        )
+        return len(answer.ids)
 
     def drafted(prompt: Sequence[int]) -> int:
-        found = speculate(
-            target, draft, plan, [prompt], max_new_tokens=max_new_tokens, verify=verify, temperature=temperature,
-            generator=generator(), first_from_prompt=True,
-        )  # fmt: skip
-        return len(found[0].ids)
+        (answer,) = speculate(
+            target,
+            draft,
+            plan,
+            [prompt],
+            max_new_tokens=max_new_tokens,
+            verify=verify,
+            temperature=temperature,
+            generator=generator(),
+            first_from_prompt=True,
+        )
+        return len(answer.ids)
 
     for prompt in prompts[:WARM_UP]:
         plain(prompt), drafted(prompt)
@@ -88,23 +94,10 @@ def compare(
         totals = {name: [0.0, 0.0, 0] for name, _ in arms}
         for prompt in prompts if order == ORDERS[0] else prompts[::-1]:
             for name, answer in arms:
-                for place, spent in enumerate(_timed(answer, prompt, target.device)):
-                    totals[name][place] += spent
+                spent = _timed(partial(answer, prompt), target.device)
+                totals[name] = [total + one for total, one in zip(totals[name], spent, strict=True)]
         timings += [Timing(name, order, spent[0], spent[1], int(spent[2])) for name, spent in totals.items()]
     return timings
-
-
-def speed_up(timings: Sequence[Timing], *, cpu: bool) -> float:
-    """Tokens a second with the draft over tokens a second without, all orders together.
-
-    cpu: by the process's CPU time, which neighbours on a shared machine disturb least; else by wall time.
-    """
-    rates = {}
-    for arm in ("plain", "drafted"):
-        own = [timing for timing in timings if timing.arm == arm]
-        spent = sum(timing.cpu_seconds if cpu else timing.seconds for timing in own)
-        rates[arm] = sum(timing.tokens for timing in own) / spent
-    return rates["drafted"] / rates["plain"]
 
 
 def step_costs(
@@ -118,11 +111,9 @@ def step_costs(
     room = positions_of(target)
     if room is not None and context + nodes + 1 > room:
         raise ValueError(f"context {context} and {nodes + 1} tokens exceed the target's {room} positions")
-    feature_kind = isinstance(draft, FeatureDraft)
-    own = FeatureSteps(draft, target, 1) if isinstance(draft, FeatureDraft) else CausalSteps(draft, 1)
-    hidden = target.config.hidden_size if feature_kind else None
+    hidden = target.config.hidden_size if isinstance(draft, FeatureDraft) else None
     with torch.inference_mode():
-        target_steps = CausalSteps(target, 1)
+        own, target_steps = draft_steps(draft, target, 1), CausalSteps(target, 1)
         for steps, width in ((target_steps, None), (own, hidden)):
             _feed(steps, context, 0, width, target)
             steps.keep(torch.ones(1, context, dtype=torch.bool, device=target.device))
@@ -134,7 +125,7 @@ def step_costs(
         least = dict.fromkeys(runs, float("inf"))
         for _ in range(repeats):
             for name, run in runs.items():
-                wall, used, _ = _timed(lambda _, run=run: run() or 0, None, target.device)
+                wall, used, _ = _timed(run, target.device)
                 least[name] = min(least[name], used if cpu else wall)
                 (own if name == "draft_step" else target_steps).drop()
     return StepCosts(**least)
@@ -145,20 +136,15 @@ def _feed(steps: CachedSteps, count: int, start: int, hidden: int | None, target
     device = target.device
     ids = torch.ones(1, count, dtype=torch.long, device=device)
     places = torch.arange(start, start + count, device=device)[None]
-    sees = torch.ones(1, count, count, dtype=torch.bool, device=device).tril()
     features = None if hidden is None else torch.ones(1, count, hidden, dtype=target.dtype, device=device)
-    steps.run(ids, places, sees, features=features)
+    steps.run(ids, places, features=features)
 
 
-def _timed(call: Callable[..., int], argument: object, device: torch.device) -> tuple[float, float, int]:
+def _timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float, Any]:
     """Wall seconds, CPU seconds and result of a call."""
-    _wait(device)
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
     began, cpu = time.perf_counter(), time.process_time()
-    result = call(argument)
-    _wait(device)
+    result = call()
+    wait()
     return time.perf_counter() - began, time.process_time() - cpu, result
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

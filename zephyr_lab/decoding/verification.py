@@ -1,7 +1,7 @@
 """Which drafted tokens a target accepts, and the token it adds: rules under which its distribution stays exact.
 
 A draft of a pass is a tree whose root is the last committed token; a chain is a tree without branches. Siblings are
-different tokens, and nodes stand after their parents.
+different tokens, and nodes come after their parents.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from zephyr_lab.core.shapes import RowIds
+from zephyr_lab.decoding.sampling import draw
 
 Nodes = Int[Tensor, "row node"]
 NodeMask = Bool[Tensor, "row node"]
@@ -109,13 +110,6 @@ def target_probabilities(logits: Tensor, temperature: float) -> Tensor:
             f"sampling verification needs a temperature above 0, got {temperature}; greedy takes the argmax"
         )
     return torch.softmax(logits.double() / temperature, dim=-1)
-
-
-def draw(weights: Float[Tensor, "row entry"], uniforms: Float[Tensor, " row"]) -> RowIds:
-    """A draw from each row's weights, which need not sum to 1, by inverting the cumulative sum at its uniform."""
-    cumulative = weights.double().cumsum(dim=-1)
-    points = uniforms.double()[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, points, right=True).squeeze(-1).clamp(max=weights.shape[-1] - 1)
 
 
 def _last(accepted: NodeMask) -> RowIds:

@@ -3,8 +3,8 @@
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.inspection import Probe
 from zephyr_lab.methods.recipes.pretrain import Pretrain
-from zephyr_lab.methods.recipes.probe import Probe
 
 HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
 
@@ -27,4 +27,4 @@ def probe_stage(profile: str, seed: int = 0) -> Stage:
 def probe_of(profile: str, base: Stage) -> Stage:
     """The skill probe of a base. A stage of its own: another judge must not retrain the base."""
     recipe = settings.load("zephyr", profile, "probe", Probe)
-    return Stage("probe", "zephyr_lab.methods.stages.probe:build", recipe, inputs={"base": base})
+    return Stage("probe", "zephyr_lab.methods.stages.inspection:build_probe", recipe, inputs={"base": base})

@@ -24,8 +24,7 @@ from zephyr_lab.methods.recipes.draft_data import (
     Selection,
     SpecialtyDialogues,
 )
-from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
-from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores
+from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftLossless, DraftScores
 from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 
@@ -119,7 +118,7 @@ def original(profile: str, seed: int, name: str) -> Stage:
 def regenerated(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Stage:
     """The dialogues of `data` answered by the target itself; `changes`: fields of `Regeneration`."""
     recipe = settings.load(PAPER, profile, "regeneration", Regeneration, folder=target.folder)
-    build = "zephyr_lab.methods.stages.draft_regenerate:build"
+    build = "zephyr_lab.methods.stages.draft_rows:build_answers"
     inputs = {TARGET: target.stage, "pool": data}
     return Stage("regenerated", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
@@ -129,12 +128,12 @@ def row_scores(profile: str, *, base: Model, target: Model, draft: Model, data: 
     folders = {"base_folder": base.folder, "target_folder": target.folder, "draft_folder": draft.folder}
     recipe = settings.load(PAPER, profile, "row_scores", RowScores, **folders)
     inputs = {"base": base.stage, TARGET: target.stage, "draft": draft.stage, "data": data}
-    return Stage("row_scores", "zephyr_lab.methods.stages.draft_row_scores:build", recipe, inputs=inputs)
+    return Stage("row_scores", "zephyr_lab.methods.stages.draft_rows:build_scores", recipe, inputs=inputs)
 
 
 def own_scores(scores: Stage, rule: str) -> Stage:
     """`scores` with the values of a rule of one's own, as `engine.own_code.captured` made it, in place of the shift."""
-    build = "zephyr_lab.methods.stages.draft_own_scores:build"
+    build = "zephyr_lab.methods.stages.draft_data:build_own_scores"
     return Stage("own_scores", build, OwnScores(rule=rule), inputs={"scores": scores})
 
 
@@ -142,7 +141,7 @@ def selected(seed: int, *, data: Stage, scores: Stage, rule: str, share: float) 
     """A share of the rows of `data`, by a rule of `recipes.draft_data.RULES` on their scores."""
     recipe = Selection(rule=rule, share=share)
     inputs = {"data": data, "scores": scores}
-    return Stage("selected", "zephyr_lab.methods.stages.draft_selection:build", recipe, seed=seed, inputs=inputs)
+    return Stage("selected", "zephyr_lab.methods.stages.draft_data:build_selection", recipe, seed=seed, inputs=inputs)
 
 
 def stage_1(profile: str, seed: int) -> Model:
@@ -201,7 +200,7 @@ def lossless(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Mo
     folders = {"target_folder": target.folder, "draft_folder": draft.folder}
     recipe = settings.load(PAPER, profile, "lossless", DraftLossless, **folders)
     inputs = {TARGET: target.stage, "draft": draft.stage, PROMPTS: asked}
-    return Stage("lossless", "zephyr_lab.methods.stages.draft_lossless:build", recipe, seed=seed, inputs=inputs)
+    return Stage("lossless", "zephyr_lab.methods.stages.draft_scores:build_lossless", recipe, seed=seed, inputs=inputs)
 
 
 def _drafts(
@@ -253,6 +252,6 @@ def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
     """Dialogues of a specialty by the table `section`; in hub profiles a table for each target, `section`_`name`."""
     if profile in HUB_PROFILES:
         recipe = settings.load(PAPER, profile, f"{section}_{name}", HubQuestions)
-        return Stage(section, "zephyr_lab.methods.stages.draft_hub_data:build", recipe, seed=seed)
+        return Stage(section, "zephyr_lab.methods.stages.draft_data:build_hub", recipe, seed=seed)
     drawn = settings.load(PAPER, profile, section, SpecialtyDialogues, specialty=name)
     return Stage(section, "zephyr_lab.methods.stages.draft_data:build_dialogues", drawn, seed=seed)

@@ -19,7 +19,7 @@ class Maps:
 
     @classmethod
     def read(cls, path: Path) -> "Maps":
-        """Those that a stage wrote (`methods.stages.attention_maps`)."""
+        """Those that a stage wrote (`methods.stages.inspection`)."""
         found = files.read_json(path)
         return cls({name: np.array(values) for name, values in found["maps"].items()}, found["tokens"])
 

@@ -23,7 +23,7 @@ from zephyr_lab.lab.kd_attention import Maps
 from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.sizes import AblationArms
 from zephyr_lab.lab.zephyr_stages import Model
-from zephyr_lab.methods.recipes.attention_maps import AttentionMaps
+from zephyr_lab.methods.recipes.inspection import AttentionMaps
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench
 
@@ -265,7 +265,9 @@ class KDLab(Laboratory):
             device=kd_stages.evaluation(self.profile, 0, next(iter(models.values()))).recipe.device,
         )
         inputs = {"dialogues": dialogues.stage(0), **{name: model.stage for name, model in models.items()}}
-        stage = Stage("attention_maps", "zephyr_lab.methods.stages.attention_maps:build", recipe, inputs=inputs)
+        stage = Stage(
+            "attention_maps", "zephyr_lab.methods.stages.inspection:build_attention_maps", recipe, inputs=inputs
+        )
         return Maps.read(get(stage) / "maps.json")
 
     # --- parts --------------------------------------------------------------------------------------------------------

@@ -14,12 +14,20 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_folders
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base, changed
-from zephyr_lab.methods.recipes.dae import DAERecipe
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
 from zephyr_lab.methods.recipes.evaluate import PAIRS
 from zephyr_lab.methods.recipes.hub_data import HubDialogues
 from zephyr_lab.methods.recipes.hub_model import HubModel
-from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
+from zephyr_lab.methods.recipes.kd import (
+    DIALOGUES,
+    START,
+    DAERecipe,
+    DoseRecipe,
+    KDEvaluation,
+    KDRecipe,
+    OnPolicyKDRecipe,
+    OwnLossKD,
+)
 from zephyr_lab.methods.recipes.kd_data import (
     DomainPairs,
     FolderMix,
@@ -29,9 +37,7 @@ from zephyr_lab.methods.recipes.kd_data import (
     PublicMix,
     QualityDialogues,
 )
-from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
-from zephyr_lab.methods.recipes.own_kd import OwnLossKD
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.world_data import WorldDialogues
 
@@ -62,7 +68,7 @@ def qa_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
 def scale_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """The data of KD at scale (3.1.2): more of the world, or the six public sets. Changes: their recipe's fields."""
     if profile in HUB_PROFILES:
-        return _data("scale_dialogues", "stages.kd_public_data:build", PublicMix, profile, seed, changes)
+        return _data("scale_dialogues", "stages.kd_data:build_public", PublicMix, profile, seed, changes)
     return _data("scale_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, seed, changes)
 
 
@@ -115,7 +121,7 @@ def larger_teacher(profile: str, **changes: Any) -> Stage:
     """
     if profile in HUB_PROFILES:
         return _hub_model(profile, "larger_teacher", changes)
-    return _teacher(profile, "larger_teacher", "stages.dose:build", DoseRecipe, Model(upcycled(profile)), changes)
+    return _teacher(profile, "larger_teacher", "stages.kd:build_dose", DoseRecipe, Model(upcycled(profile)), changes)
 
 
 def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
@@ -170,7 +176,7 @@ def expert_pairs(profile: str, **changes: Any) -> Stage:
     if profile in HUB_PROFILES:
         recipe = settings.load(PAPER, profile, "expert_pairs", FolderPairs, digest=kd_folders.UNREAD)
         recipe = kd_folders.with_digest(changed(recipe, changes))
-        build = "zephyr_lab.methods.stages.kd_public_data:build_pairs"
+        build = "zephyr_lab.methods.stages.kd_data:build_folder_pairs"
         return Stage("expert_pairs", build, recipe, seed=TEACHER_SEED)
     return _data("expert_pairs", "stages.kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED, changes)
 
@@ -218,7 +224,7 @@ def kd(
     if loss is None:
         return stage
     own = OwnLossKD(**dataclasses.asdict(stage.recipe), own_loss=loss)
-    return dataclasses.replace(stage, build="zephyr_lab.methods.stages.own_kd:build", recipe=own)
+    return dataclasses.replace(stage, build="zephyr_lab.methods.stages.kd:build_own_loss", recipe=own)
 
 
 def on_policy_kd(
@@ -235,7 +241,7 @@ def on_policy_kd(
     An extra arm. Start it from a model that answers at all, e.g. an `sft`. Changes: `OnPolicyKDRecipe`.
     """
     return _distilled(
-        "on_policy_kd", "stages.on_policy_kd:build", OnPolicyKDRecipe, profile, seed, teacher, start, data, changes
+        "on_policy_kd", "stages.kd:build_on_policy", OnPolicyKDRecipe, profile, seed, teacher, start, data, changes
     )
 
 
@@ -320,7 +326,7 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
     recipe = settings.load(PAPER, profile, "tuned", DoseRecipe, start=student.folder)
     return Stage(
         "tuned",
-        "zephyr_lab.methods.stages.dose:build",
+        "zephyr_lab.methods.stages.kd:build_dose",
         changed(recipe, changes),
         seed=seed,
         inputs={"base": student.stage, "dialogues": data or mixed_dialogues(profile, seed)},
@@ -420,7 +426,7 @@ def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any]) ->
     if profile in HUB_PROFILES:
         recipe = settings.load(PAPER, profile, section, FolderMix, digest=kd_folders.UNREAD)
         recipe = kd_folders.with_digest(changed(recipe, changes))
-        build = "zephyr_lab.methods.stages.kd_public_data:build_mix"
+        build = "zephyr_lab.methods.stages.kd_data:build_folder_mix"
         return Stage(section, build, recipe, seed=seed, inputs={"general": scale_dialogues(profile, seed)})
     return _data(section, "stages.kd_data:build_mixed", MixedDialogues, profile, seed, changes)
 

@@ -9,7 +9,7 @@ from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab.base import base_stage
 from zephyr_lab.lab.numbers import Known
 from zephyr_lab.lab.rlhf_stages import PAPER
-from zephyr_lab.methods.recipes.kv_cache import KVCache
+from zephyr_lab.methods.recipes.inspection import KVCache
 
 CLAIM = "S1-27"
 EFFECT = "bytes of the cache that a second window of text adds to the first"
@@ -18,7 +18,9 @@ EFFECT = "bytes of the cache that a second window of text adds to the first"
 def stage(profile: str) -> Stage:
     """The count for the profile's base model."""
     recipe = settings.load(PAPER, profile, "kv_cache", KVCache)
-    return Stage("kv-cache", "zephyr_lab.methods.stages.kv_cache:build", recipe, inputs={"base": base_stage(profile)})
+    return Stage(
+        "kv-cache", "zephyr_lab.methods.stages.inspection:build_kv_cache", recipe, inputs={"base": base_stage(profile)}
+    )
 
 
 def counted(profile: str) -> dict[str, float]:

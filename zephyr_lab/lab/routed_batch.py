@@ -59,4 +59,4 @@ def routed_batch(run: Stage) -> RoutedBatch:
 def reading(run: Stage) -> Stage:
     """The stage that reads the batch with the start and the final model of a DAE run."""
     inputs = {**run.inputs, "aligned": run}
-    return Stage("routing", "zephyr_lab.methods.stages.routing:build", run.recipe, seed=run.seed, inputs=inputs)
+    return Stage("routing", "zephyr_lab.methods.stages.dae:build_routing", run.recipe, seed=run.seed, inputs=inputs)

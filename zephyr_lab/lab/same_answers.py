@@ -22,7 +22,7 @@ SAMPLED_MORE = "total variation of sampled tokens with and without the draft, le
 @dataclass(frozen=True)
 class SameAnswers:
     """Answers of targets with a draft and without. counts: a row an arm and seed, greedy answers compared (prompts) and
-    those that differ (differing); sampled: a row an arm, seed, prompt and place, as `methods.stages.draft_lossless`
+    those that differ (differing); sampled: a row an arm, seed, prompt and place, as `methods.stages.draft_scores`
     writes it. Both have the columns seed and model (the arm's name).
     """
 

@@ -4,17 +4,16 @@ Kothari et al. 2024, arXiv 2406.19112, section 2.1 and equations (1) to (5); tra
 three losses are logged, whichever of them is trained.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from zephyr_lab.data import splits
@@ -23,37 +22,15 @@ from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.kd_head import LinearHead, mean_of_tokens
-from zephyr_lab.methods import distillation, trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
-from zephyr_lab.methods.distillation_batches import Batch, Collator, batch, dataset
+from zephyr_lab.methods import distillation
+from zephyr_lab.methods.calling import Progress, Run, require_room, settings_by_keyword
+from zephyr_lab.methods.distillation import Batch, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, dialogue_examples
-from zephyr_lab.methods.lean_kd import lean_kd_losses, linear_head, spread
+from zephyr_lab.methods.lean_kd import Parts, lean_kd_losses, linear_head, spread
 from zephyr_lab.methods.recipes.kd import KD
 from zephyr_lab.models import pairing
 from zephyr_lab.models.attention import LayerAttention, listening
-from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.pairing import Pairing
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The loss of a batch (eq. 5), and as plain numbers the three that it is mixed from.
-
-    attention is None where the models' layers or heads do not pair.
-    """
-
-    loss: Tensor
-    prediction: Tensor
-    attention: Tensor | None
-    cross_entropy: Tensor
-
-
-@runtime_checkable
-class Form(Protocol):
-    """A way to compute the losses of a batch."""
-
-    def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts: ...
-
 
 ALONE = {
     "prediction": {"prediction_weight": 1.0, "attention_weight": 0.0, "ce_weight": 0.0},
@@ -80,18 +57,18 @@ def train_kd(
     """Distil `teacher` into `student`, in place, on dialogues: equation (5) of arXiv 2406.19112, `recipe`'s weights.
 
     student: any causal model of transformers, whole or with adapters; teacher: another with the same vocabulary, on the
-    same device, read and never changed. dialogues: rows with messages (`data.splits.dialogues`); bad ones are named and
-    left out. teacher_tokenizer: compared with `tokenizer` where it is given. held_out: rows like `dialogues`. lean:
-    take the losses from hidden states, queries and keys (`lean_kd`), where both models allow it; they are the plain
-    ones to rounding. Where not, one line says why, and whole logits and maps are made.
+    same device, never changed. dialogues: rows with messages (`data.splits.dialogues`); bad ones are named and left
+    out. teacher_tokenizer: compared with `tokenizer` where it is given. held_out: rows like `dialogues`. lean: take the
+    losses from hidden states, queries and keys (`lean_kd`) where both models allow it; they equal the plain ones up to
+    rounding. Where not, one line says why, and whole logits and maps are computed.
 
     Returns the log, a row a log of the trainer: step, loss, prediction_loss, attention_loss, cross_entropy (nats, the
-    three trained or not) and grad_norm. attrs has besides: path, "lean" or "plain: <why>"; steps; rows, by split
-    what was found in them; held_out_losses, the three losses on the held-out rows, "start" and "end".
+    three trained or not) and grad_norm. attrs has besides: path, "lean" or "plain: <why>"; steps; rows, an account of
+    the rows by split; held_out_losses, the three losses on the held-out rows, "start" and "end".
 
     Raises ValueError, before training, where the two models have different tokenizers, vocabularies or devices, where
-    layers or heads do not pair and no map says how, and where no row can be trained on; at the first loss that is not
-    finite, in training.
+    layers or heads do not pair and no map says how, and where no row can be trained on; in training, at the first loss
+    that is not finite.
 
     >>> from zephyr_lab.models.example import example_model
     >>> (student, tokenizer), (teacher, _) = example_model(), example_model(seed=1)
@@ -102,14 +79,24 @@ def train_kd(
     ('lean', True)
     """
     return distil(
-        KDTrainer, "train_kd", recipe, student, tokenizer, dialogues, teacher=teacher,
-        teacher_tokenizer=teacher_tokenizer, held_out=held_out, lean=lean, seed=seed,
-        run=Run.of("KD", checkpoints, progress, recipe=recipe, seed=seed), callbacks=callbacks,
-    )  # fmt: skip
+        KDTrainer,
+        "train_kd",
+        recipe,
+        student,
+        tokenizer,
+        dialogues,
+        teacher=teacher,
+        teacher_tokenizer=teacher_tokenizer,
+        held_out=held_out,
+        lean=lean,
+        seed=seed,
+        run=Run.of("KD", checkpoints, progress, recipe=recipe, seed=seed),
+        callbacks=callbacks,
+    )
 
 
 def distil(
-    kind: type["KDTrainer"],
+    kind: type[distillation.DistillationTrainer],
     method: str,
     recipe: KD,
     student: nn.Module,
@@ -129,55 +116,46 @@ def distil(
     distillation.require_alike(student, tokenizer, {"teacher": teacher}, tokenizers)
     pairs = pair(recipe, student, teacher)
     examples, accounts = {}, {}
-    for split, given in ((TRAIN, dialogues), (TEST, held_out)):
-        if given is not None:
-            examples[split], accounts[split] = read(recipe, splits.dialogues(given), tokenizer, split)
-    require_room(max(len(example.input_ids) for given in examples.values() for example in given), student, teacher)
+    for split, data in ((TRAIN, dialogues), (TEST, held_out)):
+        if data is not None:
+            examples[split], accounts[split] = read(recipe, splits.dialogues(data), tokenizer, split)
+    require_room(max(len(one.input_ids) for of_split in examples.values() for one in of_split), student, teacher)
     run.trains_on(examples[TRAIN])
-    rows = {split: rows_of(recipe, given) for split, given in examples.items()}
-    with trl_adapters.settings_kept(student, tokenizer):
-        trainer = distillation.trainer(
-            kind, recipe, student, tokenizer, rows, seed=seed, folder=run.folder("trainer"), callbacks=callbacks
-        )
-    with evaluating(teacher):
-        form, path = form_of(recipe, student, teacher, pairs, rows[TRAIN], lean=lean, method=method)
-    trainer.form, trainer.draws = form, seed
-
-    def losses_now() -> dict[str, float]:
-        if TEST not in rows:
-            return {}
-        loader = DataLoader(rows[TEST], batch_size=recipe.micro_batch, collate_fn=Collator())
-        return measure(recipe, student, form, loader)
-
-    with evaluating(teacher), trl_adapters.settings_kept(student, tokenizer):
-        before = losses_now()
-        log = trl_adapters.run(trainer, run)
-        after = losses_now()
-    student.eval()
-    return log_frame(
-        log, method=method, recipe=recipe, seed=seed, path=path, steps=trainer.state.global_step,
-        rows={split: asdict(account) for split, account in accounts.items()},
-        held_out_losses={"start": before, "end": after},
-    )  # fmt: skip
+    rows = {split: rows_of(recipe, of_split) for split, of_split in examples.items()}
+    return distillation.train(
+        kind,
+        method,
+        recipe,
+        student,
+        tokenizer,
+        rows,
+        teachers=[teacher],
+        choose=partial(form_of, recipe, student, teacher, pairs, rows[TRAIN], lean=lean, method=method),
+        measure=partial(measure, recipe, student),
+        accounts=accounts,
+        seed=seed,
+        run=run,
+        callbacks=callbacks,
+    )
 
 
 def read(
-    recipe: KD, found: Split[Messages], tokenizer: PreTrainedTokenizerBase, split: str
+    recipe: KD, dialogues: Split[Messages], tokenizer: PreTrainedTokenizerBase, split: str
 ) -> tuple[list[DialogueExample], Account]:
-    """The examples of some rows, labels on the answers' tokens, and what was found in the rows, which is printed."""
+    """The examples of some rows, labels on the answers' tokens, and an account of the rows, which is printed."""
     examples, account = dialogue_examples(
         tokenizer,
-        found.rows,
+        dialogues.rows,
         max_length=recipe.max_length,
         answers_only=True,
         system_turn=recipe.system_turn,
-        numbers=found.numbers,
+        numbers=dialogues.numbers,
     )
-    print(f"{split}: {found.line(account.line())}")
+    print(f"{split}: {dialogues.line(account.line())}")
     return examples, account
 
 
-def rows_of(recipe: KD, examples: list[DialogueExample]) -> Any:
+def rows_of(recipe: KD, examples: list[DialogueExample]) -> Dataset:
     """The examples as the trainer's rows."""
     return dataset([(examples, {})], packed_to=recipe.max_length if recipe.packed else None)
 
@@ -197,56 +175,27 @@ def pair(recipe: KD, student: nn.Module, teacher: nn.Module) -> Pairing | None:
 
 
 class KDTrainer(distillation.DistillationTrainer):
-    """Equation (5) with the recipe's weights. Set before training: form, how it is computed; draws, a seed for what a
-    subclass draws."""
+    """Equation (5) with the recipe's weights."""
 
     recipe: KD
-    form: Form
-    draws: int
 
     def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         rows = batch(inputs)
-        if self.wants_norms():
-            self.note_norms({
-                name: partial(self._alone, model, rows, weights)
-                for name, weights in ALONE.items()
-            })  # fmt: skip
+
+        def alone(weights: dict[str, float]) -> Tensor:
+            return self.form.parts(replace(self.recipe, **weights), model, rows).loss
+
+        self.note_norms({name: partial(alone, weights) for name, weights in ALONE.items()})
         parts = self.form.parts(self.recipe, model, rows)
-        self.note("prediction_loss", parts.prediction)
-        self.note("cross_entropy", parts.cross_entropy)
-        if parts.attention is not None:
-            self.note("attention_loss", parts.attention)
+        for name, value in named_losses(parts).items():
+            self.note(name, value)
         return parts.loss
 
-    def _alone(self, model: nn.Module, rows: Batch, weights: dict[str, float]) -> Tensor:
-        return self.form.parts(replace(self.recipe, **weights), model, rows).loss
 
-
-def form_of(
-    recipe: KD, student: nn.Module, teacher: nn.Module, pairs: Pairing | None, rows: Dataset, *, lean: bool, method: str
-) -> tuple[Form, str]:
-    """How the losses of these models are computed, and the log's word for it.
-
-    Without `lean`, whole logits and maps. A model whose attention cannot be followed loses the attention loss where
-    that would only be logged.
-    """
-    followed = {"": pairs}
-    if pairs is not None and not recipe.attention_weight:
-        followed[" without the attention loss"] = None
-    makers = {"lean": partial(LeanKD.of, student), "plain": PlainKD}
-
-    def tried(make: Callable[..., Form], paired: Pairing | None) -> tuple[Form, Callable[[Batch], Parts]]:
-        form = make(teacher, paired)
-        return form, partial(form.parts, recipe, student)
-
-    ways = {
-        name + what: partial(tried, make, paired)
-        for what, paired in followed.items()
-        for name, make in makers.items()
-        if lean or name == "plain"
-    }
-    form, path = distillation.first_that_works(ways, student, rows, method=method)
-    return form, path if lean or ":" in path else f"{path}: asked for"
+def named_losses(parts: Parts) -> dict[str, Tensor]:
+    """The losses under their names in the log; attention_loss where there is one."""
+    attention = {} if parts.attention is None else {"attention_loss": parts.attention}
+    return {"prediction_loss": parts.prediction, "cross_entropy": parts.cross_entropy, **attention}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,25 +213,32 @@ class LeanKD:
         return cls(teacher, pairs, (linear_head(student), linear_head(teacher)))
 
     def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts:
-        """The losses of a batch (eq. 1, 2 and 4), the gradient made on the way: one backward alone."""
+        """The losses of a batch (eq. 1, 2 and 4), their gradient already computed: call backward once."""
         counted, predicted = rows.counted(recipe.tokens), rows.predicted(recipe.tokens)
         either = counted | predicted
         factor = distillation.factor(recipe)
-        found = lean_kd_losses(
-            student, self.teacher, rows.inputs(), heads=self.heads, counted=either,
+        parts = lean_kd_losses(
+            student,
+            self.teacher,
+            rows.inputs(),
+            heads=self.heads,
+            counted=either,
             shares=distillation.shares_of(recipe, counted)[either],
-            ce_shares=spread(mean_of_tokens(predicted), predicted)[either], pairing=self.pairs,
-            prediction_weight=factor * recipe.prediction_weight, attention_weight=recipe.attention_weight,
-            ce_weight=recipe.ce_weight, temperature=recipe.temperature,
+            ce_shares=spread(mean_of_tokens(predicted), predicted)[either],
+            pairing=self.pairs,
+            prediction_weight=factor * recipe.prediction_weight,
+            attention_weight=recipe.attention_weight,
+            ce_weight=recipe.ce_weight,
+            temperature=recipe.temperature,
             divergence=distillation.DIVERGENCES[recipe.divergence].lean,
-        )  # fmt: skip
-        return Parts(found.loss, factor * found.prediction, found.attention, found.cross_entropy)
+        )
+        return replace(parts, prediction=factor * parts.prediction)
 
 
 @dataclass(frozen=True, slots=True)
 class PlainKD:
-    """The losses from whole logits, and one layer's maps at a time: what `LeanKD` is held against, and the way for
-    models that it does not know."""
+    """The losses from whole logits, and one layer's maps at a time: the reference of `LeanKD`, and the way for models
+    that it does not know."""
 
     teacher: nn.Module
     pairs: Pairing | None
@@ -290,14 +246,7 @@ class PlainKD:
     def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts:
         """The losses of a batch (eq. 1, 2 and 4). One that is not trained carries no gradient."""
         counted = rows.counted(recipe.tokens)
-        if self.pairs is None:
-            student_logits, attention = distillation.logits(student, rows), None
-            teacher_logits = distillation.teacher_logits(self.teacher, rows)
-        else:
-            student_logits, teacher_logits, layers = followed_maps(
-                student, self.teacher, rows, self.pairs, trained=bool(recipe.attention_weight)
-            )
-            attention = distillation.reduced(recipe, attention_scores(layers), counted)
+        student_logits, teacher_logits, attention = self.outputs(recipe, student, rows)
         prediction_of = student_logits if recipe.prediction_weight else student_logits.detach()
         scores = distillation.divergence(recipe, prediction_of, teacher_logits)
         prediction = distillation.factor(recipe) * distillation.reduced(recipe, scores, counted)
@@ -305,13 +254,48 @@ class PlainKD:
         known = rows.predicted(recipe.tokens)[:, :-1]
         cross_entropy = losses.mean_of_tokens(next_token_losses(entropy_of, rows.ids), known)
         loss = losses.kd_loss(
-            prediction, prediction.new_zeros(()) if attention is None else attention, cross_entropy,
-            prediction_weight=recipe.prediction_weight, attention_weight=recipe.attention_weight,
+            prediction,
+            prediction.new_zeros(()) if attention is None else attention,
+            cross_entropy,
+            prediction_weight=recipe.prediction_weight,
+            attention_weight=recipe.attention_weight,
             ce_weight=recipe.ce_weight,
-        )  # fmt: skip
-        return Parts(
-            loss, prediction.detach(), None if attention is None else attention.detach(), cross_entropy.detach()
         )
+        logged = None if attention is None else attention.detach()
+        return Parts(loss, prediction.detach(), logged, cross_entropy.detach())
+
+    def outputs(self, recipe: KD, student: nn.Module, rows: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Whole logits of student and teacher, and the attention loss if layers pair."""
+        if self.pairs is None:
+            return distillation.logits(student, rows), distillation.teacher_logits(self.teacher, rows), None
+        ours, theirs, layers = followed_maps(
+            student, self.teacher, rows, self.pairs, trained=bool(recipe.attention_weight)
+        )
+        return ours, theirs, distillation.reduced(recipe, attention_scores(layers), rows.counted(recipe.tokens))
+
+
+def form_of(
+    recipe: KD, student: nn.Module, teacher: nn.Module, pairs: Pairing | None, rows: Dataset, *, lean: bool, method: str
+) -> tuple[LeanKD | PlainKD, str]:
+    """How the losses of these models are computed, and the log's word for it.
+
+    Without `lean`, from whole logits and maps. A model whose attention cannot be followed loses the attention loss
+    where that would only be logged.
+    """
+    followed = {"": pairs}
+    if pairs is not None and not recipe.attention_weight:
+        followed[" without the attention loss"] = None
+    kinds = {"lean": partial(LeanKD.of, student), "plain": PlainKD}
+    ways = {
+        name + left_out: partial(kind, teacher, paired)
+        for left_out, paired in followed.items()
+        for name, kind in kinds.items()
+        if lean or name == "plain"
+    }
+    form, path = distillation.first_that_works(
+        ways, lambda form, rows: form.parts(recipe, student, rows), student, rows, method=method
+    )
+    return form, path if lean or ":" in path else f"{path}: asked for"
 
 
 def followed_maps(
@@ -319,11 +303,10 @@ def followed_maps(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Logits of both models, and each student layer's divergence of attention rows, (row, head, position) each."""
     seen: dict[int, LayerAttention] = {}
-    wanted = set(pairs.layers)
     heads = torch.tensor(pairs.heads, device=rows.ids.device)
 
     def keep(layer: LayerAttention) -> None:
-        if layer.layer in wanted:
+        if layer.layer in pairs.layers:
             seen[layer.layer] = layer
 
     divergences: list[Tensor] = []
@@ -332,7 +315,8 @@ def followed_maps(
         theirs = seen[pairs.layers[layer.layer]]
         allowed = layer.allowed & theirs.allowed
         own = (layer.queries, layer.keys) if trained else (layer.queries.detach(), layer.keys.detach())
-        taught = attention_map(theirs.queries[:, heads], _for_heads(theirs)[:, heads], allowed, scale=theirs.scale)
+        for_each_head = theirs.keys.repeat_interleave(theirs.queries.shape[1] // theirs.keys.shape[1], dim=1)
+        taught = attention_map(theirs.queries[:, heads], for_each_head[:, heads], allowed, scale=theirs.scale)
         divergences.append(attention_kl(attention_map(*own, allowed, scale=layer.scale), taught, allowed))
 
     with listening(teacher, keep):
@@ -342,24 +326,15 @@ def followed_maps(
     return student_logits, teacher_logits, divergences
 
 
-def measure(recipe: KD, student: nn.Module, form: Form, held_out: DataLoader) -> dict[str, float]:
+def measure(
+    recipe: KD, student: nn.Module, form: LeanKD | PlainKD, held_out: Iterator[dict[str, Tensor]]
+) -> dict[str, float]:
     """Means of the losses over held-out rows: prediction_loss, attention_loss where there is one, cross_entropy."""
     sums: dict[str, float] = {}
     rows = 0
-    with distillation.measuring(student):
-        for inputs in held_out:
-            on_device = {name: value.to(student.device) for name, value in inputs.items()}
-            parts = form.parts(recipe, student, batch(on_device))
-            count = len(on_device["input_ids"])
-            rows += count
-            named = {"prediction_loss": parts.prediction, "cross_entropy": parts.cross_entropy}
-            if parts.attention is not None:
-                named["attention_loss"] = parts.attention
-            for name, value in named.items():
-                sums[name] = sums.get(name, 0.0) + count * value.item()
+    for inputs in held_out:
+        parts = form.parts(recipe, student, batch(inputs))
+        rows += len(inputs["input_ids"])
+        for name, value in named_losses(parts).items():
+            sums[name] = sums.get(name, 0.0) + len(inputs["input_ids"]) * value.item()
     return {name: total / rows for name, total in sums.items()}
-
-
-def _for_heads(layer: LayerAttention) -> Tensor:
-    """Keys once for every query head."""
-    return layer.keys.repeat_interleave(layer.queries.shape[1] // layer.keys.shape[1], dim=1)

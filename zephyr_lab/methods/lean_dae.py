@@ -28,7 +28,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A head, and what gives it the hidden states of some texts at the positions that count, (token, hidden)."""
+    """A head, and a function that gives hidden states of some texts at the positions that count, (token, hidden)."""
 
     head: LinearHead
     hidden: Callable[[Sequence[Text]], Tensor]
@@ -61,7 +61,7 @@ def counted_hidden(model: nn.Module, texts: Sequence[Text]) -> Hidden:
 
 
 def token_shares(texts: Sequence[Text]) -> list[Tensor]:
-    """Of each text the shares of the mean over all counted tokens of the batch (kd-dae's own)."""
+    """Each text's shares in the mean over all counted tokens of the batch (the published code's mean)."""
     counts = [int(text.counted.sum()) for text in texts]
     share = 1 / max(sum(counts), 1)
     return [torch.full((count,), share, dtype=torch.float64, device=texts[0].ids.device) for count in counts]
@@ -82,10 +82,9 @@ def lean_dae_losses(
 ) -> DAELosses:
     """weight * the sum over texts and their counted positions of share * the divergence from the text's own teacher.
 
-    Domain texts follow the expert, the others the reference; the student runs by group too, so that it is exactly
-    where its frozen start is before the first step. shares: of each text a number for each counted position
-    (`token_shares`). Raises ValueError where there are not as many as texts, where no position counts, and as
-    `kd_head.kd_head_losses`.
+    Domain texts follow the expert, the others the reference; the student runs by group too, so that before the first
+    step it equals its frozen start exactly. shares: for each text a number for each counted position (`token_shares`).
+    Raises ValueError where their number is not that of the texts, where no position counts, and as `kd_head_losses`.
     """
     if not len(texts) == len(is_domain) == len(shares):
         raise ValueError(f"{len(texts)} texts, {len(is_domain)} is_domain, {len(shares)} shares: one of each a text")
@@ -93,17 +92,23 @@ def lean_dae_losses(
         raise ValueError("no text of the batch has a position that counts")
     losses, scores = [], [share.new_zeros(len(share)) for share in shares]
     for teacher, side in ((expert, True), (reference, False)):
-        places = [place for place, flag in enumerate(is_domain) if bool(flag) is side and len(shares[place])]
-        if not places:
+        numbers = [number for number, flag in enumerate(is_domain) if bool(flag) is side and len(shares[number])]
+        if not numbers:
             continue
-        own = [texts[place] for place in places]
-        found = kd_head_losses(
-            counted_hidden(student, own), head, teacher_hidden=teacher.hidden(own), teacher_head=teacher.head,
-            next_ids=None, shares=torch.cat([shares[place] for place in places]), prediction_weight=weight,
-            ce_weight=0.0, temperature=temperature, divergence=divergence,
-        )  # fmt: skip
-        losses.append(found.loss)
-        parts = found.scores[0].split([len(shares[place]) for place in places])
-        for place, part in zip(places, parts, strict=True):
-            scores[place] = part
+        own, own_shares = [texts[number] for number in numbers], [shares[number] for number in numbers]
+        group = kd_head_losses(
+            counted_hidden(student, own),
+            head,
+            teacher_hidden=teacher.hidden(own),
+            teacher_head=teacher.head,
+            next_ids=None,
+            shares=torch.cat(own_shares),
+            prediction_weight=weight,
+            ce_weight=0.0,
+            temperature=temperature,
+            divergence=divergence,
+        )
+        losses.append(group.loss)
+        for number, part in zip(numbers, group.scores[0].split([len(one) for one in own_shares]), strict=True):
+            scores[number] = part
     return DAELosses(torch.stack(losses).sum(), torch.cat([one.to(losses[0].dtype) for one in scores]))

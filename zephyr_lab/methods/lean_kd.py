@@ -1,8 +1,8 @@
 """One step of KD without whole logits and without maps, for any training loop: equations (1) to (5) of 2406.19112.
 
-Both models run by sdpa; the attention loss is taken layer by layer from queries and keys, the prediction loss from the
-hidden states of the positions that count. Equal to the step of `methods.kd` (tested). Its gradients are those of the
-whole loss: add losses, call backward once.
+Both models run by sdpa; the attention loss is computed layer by layer from queries and keys, the prediction loss from
+the hidden states of the positions that count. Equal to the plain step of `methods.kd` (tested). Gradients are those of
+the whole loss: add losses, call backward once.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,16 @@ from zephyr_lab.models.pairing import Pairing
 
 
 @dataclass(frozen=True, slots=True)
-class LeanParts:
-    """The loss to train on, and what it is made of as plain numbers; attention None where none was asked for."""
+class Parts:
+    """The loss to train on (eq. 5), and as plain numbers the three that it is mixed from.
+
+    attention is None where none was asked for, or where the models' layers or heads do not pair.
+    """
 
     loss: Tensor
     prediction: Tensor
-    cross_entropy: Tensor
     attention: Tensor | None
+    cross_entropy: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,22 @@ class Passes:
 
 
 def linear_head(model: nn.Module) -> LinearHead:
-    """The model's head for the fused losses. Raises ValueError as `models.logits`: ask once, before training and
-    before the model is wrapped for several devices."""
+    """The model's head for the fused losses: ask once, before training and before the model is wrapped.
+
+    Raises ValueError as `models.logits`.
+    """
     head = plain_head(model)
     try_out(model)
     return LinearHead(head.weight, head.bias)
 
 
 def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask) -> Hidden:
-    """What the model's head is given at the counted positions, (token, hidden), without the logits of all positions.
+    """What the model's head reads at the counted positions, (token, hidden), without the logits of all positions.
 
-    The feed-forward block of the last layer runs for these positions alone where the model has shown that nothing else
-    reads it (`_ends_by_token`). All blocks like Llama's keep gate and up alone for the backward pass
+    The feed-forward block of the last layer runs for these positions alone where a trial showed that this changes
+    nothing (`_ends_by_token`). Blocks like Llama's keep only gate and up for the backward pass
     (`models.lean_feed_forward`). `model` may be wrapped for several devices or carry adapters: the wrapper's own
-    forward runs. Raises ValueError for a model whose logits hang on more than its last hidden states.
+    forward runs. Raises ValueError for a model whose logits depend on more than its last hidden states.
     """
     causal = causal_model(model)
     body = body_of(causal).module
@@ -75,18 +80,14 @@ def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask)
     finally:
         for hook in hooks:
             hook.remove()
-    return _as_the_head_reads(caught[0][counted])
-
-
-def _as_the_head_reads(hidden: Tensor) -> Tensor:
-    """Hidden states in the type in which the model's own head would multiply them here and now."""
-    device = hidden.device.type
+    hidden = caught[0][counted]
+    device = hidden.device.type  # under autocast the model's own head would multiply in this type
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
 def try_out(model: nn.Module) -> None:
-    """Let the model show on a few tokens what `last_hidden` may leave out: once, and before its attention is replaced,
-    where these tokens would be taken for the batch's. Raises ValueError as `last_hidden`."""
+    """Try on a few tokens what `last_hidden` may leave out: once, and before the model's attention is tapped, which
+    would take these tokens for the batch's. Raises ValueError as `last_hidden`."""
     _ends_by_token(body_of(model).module)
 
 
@@ -94,8 +95,7 @@ _by_token: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _ends_by_token(body: nn.Module) -> bool:
-    """Whether the feed-forward block of the last layer treats each token for itself and nothing follows it that does
-    not: found on the first call, by comparing on a few tokens, some of which count."""
+    """Whether the last feed-forward block and what follows it treat each token alone; tried on the first call."""
     if body not in _by_token:
         _by_token[body] = _last_block(body) is not None and _shown_by_token(body)
     return _by_token[body]
@@ -107,28 +107,24 @@ def _shown_by_token(body: nn.Module) -> bool:
     counted = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]], dtype=torch.bool, device=ids.device)
     hooks = []
     with evaluating(body):
-        whole = _whole(body, ids)[counted]
+        try:
+            whole = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+        except FAILURES as error:  # an adapter, say, that keeps what its wrapper has read before
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(
+                f"{type(body).__name__} does not read ids without what is around it ({line}); {WHOLE}"
+            ) from error
         try:
             hooks += _for_counted(body, counted)
-            found = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
+            alone = body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state[counted]
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-            return False  # the block takes or gives something else than a tensor of all tokens: it runs on them all
+            return False  # the block takes or returns something else than a tensor of all tokens
         finally:
             for hook in hooks:
                 hook.remove()
     limits = torch.finfo(whole.dtype)
     tolerance = 64 * limits.eps * max(float(whole.nan_to_num().abs().max()), limits.tiny)
-    return torch.allclose(found, whole, rtol=0.0, atol=tolerance, equal_nan=True)
-
-
-def _whole(body: nn.Module, ids: Tensor) -> Tensor:
-    try:
-        return body(input_ids=ids, **accepted(body, use_cache=False)).last_hidden_state
-    except FAILURES as error:  # an adapter, say, that keeps what its wrapper has read before
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(
-            f"{type(body).__name__} does not read ids without what is around it ({line}); {WHOLE}"
-        ) from error
+    return torch.allclose(alone, whole, rtol=0.0, atol=tolerance, equal_nan=True)
 
 
 def _last_block(body: nn.Module) -> nn.Module | None:
@@ -138,7 +134,7 @@ def _last_block(body: nn.Module) -> nn.Module | None:
 
 
 def _for_counted(body: nn.Module, counted: TokenMask) -> list[RemovableHandle]:
-    """Hooks by which the last feed-forward block runs for the counted tokens alone."""
+    """Hooks that let the last feed-forward block run for the counted tokens alone."""
     block = _last_block(body)
     return [
         block.register_forward_pre_hook(lambda module, args: (args[0][counted][None], *args[1:])),
@@ -147,7 +143,7 @@ def _for_counted(body: nn.Module, counted: TokenMask) -> list[RemovableHandle]:
 
 
 def _at(output: Any, counted: TokenMask) -> Any:
-    """Rows at their positions, zeros elsewhere; where a block gives more than its rows, the rest as it is."""
+    """Rows at their positions, zeros elsewhere; further outputs of a block as they are."""
     if isinstance(output, tuple):
         return _at(output[0], counted), *output[1:]
     if output.shape[:2] != (1, int(counted.sum())):
@@ -170,36 +166,48 @@ def lean_kd_losses(
     ce_weight: float,
     temperature: float,
     divergence: Divergence = forward_kl,
-) -> LeanParts:
+) -> Parts:
     """Equation (5) over the positions in `counted`, each loss summed with their `shares`, in order of the mask.
 
-    inputs: what both models' forward takes (input_ids; attention_mask where padding is on the left or within;
-    position_ids that start anew where texts are packed). heads: student's and teacher's, by `linear_head`. ce_shares:
-    those in the cross-entropy, where they are others: `counted` then holds the positions of either, with a share of 0
-    where one does not count. pairing: whose maps each layer and head follows (`models.pairing.pair`); None leaves the
-    attention loss out. A loss of weight 0 is told and costs no gradient.
+    inputs: what both models' forward takes (input_ids; attention_mask where padding is on the left or inside;
+    position_ids that restart where texts are packed). heads: student's and teacher's, by `linear_head`. ce_shares: the
+    cross-entropy's, where they differ: `counted` then holds the positions of either loss, with a share of 0 where a
+    position does not count for one. pairing: whose maps each layer and head follows (`models.pairing.pair`); None
+    leaves the attention loss out. A loss of weight 0 is returned without a gradient.
 
     Raises ValueError where a last position counts that has no share of its own in the cross-entropy.
     """
     if ce_shares is None and bool(counted[:, -1].any()):
         raise ValueError("counted holds a last position, which predicts nothing; shift the mask (losses.kd.predicting)")
     passes = both_passes(
-        student, teacher, inputs, counted=counted, shares=shares, pairing=pairing,
+        student,
+        teacher,
+        inputs,
+        counted=counted,
+        shares=shares,
+        pairing=pairing,
         attention_trained=bool(attention_weight),
-    )  # fmt: skip
+    )
     ids = inputs["input_ids"]
-    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)[counted]  # a last position has no share in what it predicts
-    head, teacher_head = heads
-    found = kd_head_losses(
-        passes.hidden, head, teacher_hidden=passes.teacher_hidden, teacher_head=teacher_head, next_ids=following,
-        shares=shares, ce_shares=ce_shares, prediction_weight=prediction_weight, ce_weight=ce_weight,
-        temperature=temperature, divergence=divergence,
-    )  # fmt: skip
-    loss, attention = found.loss, passes.attention
+    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)[counted]  # after a last position: any id, its share is 0
+    head = kd_head_losses(
+        passes.hidden,
+        heads[0],
+        teacher_hidden=passes.teacher_hidden,
+        teacher_head=heads[1],
+        next_ids=following,
+        shares=shares,
+        ce_shares=ce_shares,
+        prediction_weight=prediction_weight,
+        ce_weight=ce_weight,
+        temperature=temperature,
+        divergence=divergence,
+    )
+    loss, attention = head.loss, passes.attention
     if attention is not None and attention_weight:
         alone = not prediction_weight and not ce_weight
         loss = attention_weight * attention if alone else loss + attention_weight * attention
-    return LeanParts(loss, found.prediction, found.cross_entropy, None if attention is None else attention.detach())
+    return Parts(loss, head.prediction, None if attention is None else attention.detach(), head.cross_entropy)
 
 
 def both_passes(
@@ -228,10 +236,9 @@ def both_passes(
             teacher_hidden = last_hidden(teacher, inputs, counted)
         return Passes(last_hidden(student, inputs, counted), teacher_hidden, None)
     taps: dict[int, LayerTap] = {}
-    wanted = set(pairing.layers)
 
     def keep(tap: LayerTap) -> None:
-        if tap.layer in wanted:
+        if tap.layer in pairing.layers:
             taps[tap.layer] = tap
 
     with torch.no_grad(), tapping(teacher, keep):
@@ -239,51 +246,61 @@ def both_passes(
     follower = _Follower(taps, pairing, spread(shares, counted), inputs, trained=attention_trained)
     with tapping(getattr(student, "module", student), follower):
         hidden = last_hidden(student, inputs, counted)
-    return Passes(hidden, teacher_hidden, torch.stack(follower.found).sum())
+    return Passes(hidden, teacher_hidden, torch.stack(follower.divergences).sum())
 
 
 class _Follower:
-    """Listens to the student and takes each layer's divergence from the teacher's paired layer."""
+    """Taps the student and computes each layer's divergence from the teacher's paired layer."""
 
     def __init__(
         self, taps: dict[int, LayerTap], pairing: Pairing, shares: Tensor, inputs: Mapping[str, Any], *, trained: bool
     ) -> None:
         self._taps, self._pairing, self._shares, self._inputs = taps, pairing, shares, inputs
         self._trained = trained
-        self._plain = pairing.heads == tuple(range(len(pairing.heads)))
         self._sights: dict[int | None, Sight] = {}
-        self.found: list[Tensor] = []
+        self.divergences: list[Tensor] = []
 
     def __call__(self, tap: LayerTap) -> None:
-        asked = self._pairing.layers
-        # Kept no longer than some layer follows it: by the end of the pass none is.
-        again = asked[tap.layer] in asked[tap.layer + 1 :]
-        theirs = self._taps[asked[tap.layer]] if again else self._taps.pop(asked[tap.layer])
+        followed, pairs = self._pairing.layers, self._pairing.heads
+        # A teacher's layer is kept until the last student layer that follows it.
+        again = followed[tap.layer] in followed[tap.layer + 1 :]
+        theirs = self._taps[followed[tap.layer]] if again else self._taps.pop(followed[tap.layer])
         queries, keys = theirs.queries, theirs.keys
-        if not self._plain:
-            heads = torch.tensor(self._pairing.heads, device=queries.device)
+        if pairs != tuple(range(len(pairs))):
+            heads = torch.tensor(pairs, device=queries.device)
             keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)[:, heads]
             queries = queries[:, heads]
         own_queries, own_keys = tap.queries, tap.keys
         if not self._trained:
             own_queries, own_keys = own_queries.detach(), own_keys.detach()
-        self.found.append(
+        shares = self._shares / (len(followed) * tap.queries.shape[1])
+        self.divergences.append(
             attention_kl_sum(
-                own_queries, own_keys, self._sight(tap, theirs), self._shares / (len(asked) * tap.queries.shape[1]),
-                scale=tap.scale, teacher_queries=queries, teacher_keys=keys, teacher_scale=theirs.scale,
+                own_queries,
+                own_keys,
+                self._sight(tap, theirs),
+                shares,
+                scale=tap.scale,
+                teacher_queries=queries,
+                teacher_keys=keys,
+                teacher_scale=theirs.scale,
             )
-        )  # fmt: skip
+        )
 
     def _sight(self, tap: LayerTap, theirs: LayerTap) -> Sight:
-        """What both models see: of two windows the smaller."""
+        """The positions that both models see: of two windows the smaller."""
         window = min((one for one in (tap.window, theirs.window) if one is not None), default=None)
         if window not in self._sights:
             mask, places = self._inputs.get("attention_mask"), self._inputs.get("position_ids")
             rows, _, positions, _ = tap.queries.shape
             self._sights[window] = sight(
-                rows, positions, window=window, real=None if mask is None else mask.bool(),
-                places=places if mask is None else None, device=tap.queries.device,
-            )  # fmt: skip
+                rows,
+                positions,
+                window=window,
+                real=None if mask is None else mask.bool(),
+                places=places if mask is None else None,
+                device=tap.queries.device,
+            )
         return self._sights[window]
 
 

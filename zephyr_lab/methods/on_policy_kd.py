@@ -18,7 +18,7 @@ from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import kd
 from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
-from zephyr_lab.methods.distillation_batches import Collator
+from zephyr_lab.methods.distillation import Collator, on_device
 from zephyr_lab.methods.examples import IGNORED
 from zephyr_lab.methods.recipes.kd import OnPolicyKD
 
@@ -54,37 +54,46 @@ def train_on_policy_kd(
     True
     """
     return kd.distil(
-        OnPolicyTrainer, "train_on_policy_kd", recipe, student, tokenizer, dialogues, teacher=teacher,
-        teacher_tokenizer=teacher_tokenizer, held_out=held_out, lean=lean, seed=seed,
-        run=Run.of("on-policy KD", checkpoints, progress, recipe=recipe, seed=seed), callbacks=callbacks,
-    )  # fmt: skip
+        OnPolicyTrainer,
+        "train_on_policy_kd",
+        recipe,
+        student,
+        tokenizer,
+        dialogues,
+        teacher=teacher,
+        teacher_tokenizer=teacher_tokenizer,
+        held_out=held_out,
+        lean=lean,
+        seed=seed,
+        run=Run.of("on-policy KD", checkpoints, progress, recipe=recipe, seed=seed),
+        callbacks=callbacks,
+    )
 
 
 class OnPolicyTrainer(kd.KDTrainer):
-    """KD whose batches are, by `sampled_share`, the student's own. Draws hang on seed, step and micro-batch alone."""
+    """KD whose batches are, by `sampled_share`, the student's own. Draws depend on seed, step and micro-batch alone."""
 
     recipe: OnPolicyKD
 
     def __init__(self, recipe: OnPolicyKD, **arguments: Any) -> None:
         super().__init__(recipe, **arguments)
-        self.micro_batch = 0
-        self.add_callback(_CountsMicroBatches(self))
+        self._step, self._micro_batch = -1, 0
 
     def losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         if self.model.training:
-            draw = derive(self.draws, "on-policy", self.state.global_step, self.micro_batch)
-            self.micro_batch += 1
+            if self._step != self.state.global_step:
+                self._step, self._micro_batch = self.state.global_step, 0
+            draw = derive(self.draws, "on-policy", self._step, self._micro_batch)
+            self._micro_batch += 1
             if random.Random(draw).random() < self.recipe.sampled_share:
                 inputs = self.answered(inputs, draw)
         return super().losses(model, inputs)
 
     def answered(self, inputs: dict[str, Tensor], draw: int) -> dict[str, Tensor]:
-        """The batch with one answer of each row sampled anew, which alone has labels; what came after it is gone."""
+        """The batch with one answer of each row sampled anew and cut off after it; only that answer has labels."""
         rng = random.Random(derive(draw, "answers"))
-        prompts = [
-            ids[: rng.choice(answer_starts(labels))].tolist()
-            for ids, labels in zip(inputs["input_ids"], inputs["labels"], strict=True)
-        ]
+        labelled = zip(inputs["input_ids"], inputs["labels"], strict=True)
+        prompts = [ids[: rng.choice(answer_starts(labels))].tolist() for ids, labels in labelled]
         completions = sample(
             self.model,
             prompts,
@@ -92,17 +101,13 @@ class OnPolicyTrainer(kd.KDTrainer):
             temperatures=self.recipe.sampling_temperature,
             generator=torch.Generator().manual_seed(derive(draw, "sampling")),
         )
+        self.note("sampled_tokens", torch.tensor([float(len(one.ids)) for one in completions]).mean())
+        answers = [list(completion.ids) for completion in completions]
         rows = [
-            {
-                "input_ids": [*prompt, *completion.ids],
-                "labels": [*([IGNORED] * len(prompt)), *completion.ids],
-            }
-            for prompt, completion in zip(prompts, completions, strict=True)
+            {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+            for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        lengths = torch.tensor([float(len(completion.ids)) for completion in completions])
-        self.note("sampled_tokens", lengths.mean())
-        collated = Collator()(rows)
-        return {name: value.to(inputs["input_ids"].device) for name, value in collated.items()}
+        return on_device(Collator()(rows), inputs["input_ids"].device)
 
 
 def answer_starts(labels: Tensor) -> list[int]:
@@ -110,13 +115,3 @@ def answer_starts(labels: Tensor) -> list[int]:
     labelled = labels != IGNORED
     before = torch.cat([labelled.new_zeros(1), labelled[:-1]])
     return (labelled & ~before).nonzero().flatten().tolist()
-
-
-class _CountsMicroBatches(TrainerCallback):
-    """Starts the count of micro-batches anew at each step."""
-
-    def __init__(self, trainer: OnPolicyTrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._trainer.micro_batch = 0

@@ -196,13 +196,11 @@ def train_preference(
             model,
             [adamw(model, learning_rate=recipe.learning_rate)],
             trainer.batch_loss,
-            schedule=Schedule(
-                steps=trainer.steps, warmup=int(recipe.warmup * trainer.steps), final=recipe.final_share
-            ),
+            schedule=Schedule(steps=trainer.steps, warmup=int(recipe.warmup * trainer.steps), final=recipe.final_share),
             clip=recipe.clip,
             checkpoint_every=recipe.checkpoint_every,
             context=run,
-        )  # fmt: skip
+        )
     model.eval()
     return log_frame(
         [{"step": step, "loss": value} for step, value in enumerate(losses, start=1)],

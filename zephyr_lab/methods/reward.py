@@ -215,7 +215,9 @@ def read_examples(
 
 
 def _dataset(examples: Sequence[PairExample]) -> Dataset:
-    return Dataset.from_list([
-        {"chosen_ids": one.prompt_ids + one.chosen_ids, "rejected_ids": one.prompt_ids + one.rejected_ids}
-        for one in examples
-    ])  # fmt: skip
+    return Dataset.from_list(
+        [
+            {"chosen_ids": one.prompt_ids + one.chosen_ids, "rejected_ids": one.prompt_ids + one.rejected_ids}
+            for one in examples
+        ]
+    )

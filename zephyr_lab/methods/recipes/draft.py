@@ -4,9 +4,9 @@ Plain values only, no torch. `methods.draft.train_draft` trains one; `methods.st
 says what it writes.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
+from zephyr_lab.methods.recipes import limits
 from zephyr_lab.models.draft_shape import PARTS
 
 KINDS = ("feature", "causal")
@@ -16,8 +16,7 @@ COUNTED = ("predicted", "input")
 FEATURES = ("kept", "each_step")
 EMBEDDINGS = ("draft", "target")
 OPTIMIZERS = ("adamw", "muon")
-DEVICES = ("cpu", "cuda")
-NOTHING = "none"  # the part of an arm that is measured as it is
+NOTHING = "none"  # the part of an arm that is not trained
 FEATURE_PARTS = ("private", "private_and_fc", "fc")  # of a feature draft alone
 PUBLISHED_STEPS, PUBLISHED_WARMUP = 5046, 2000
 
@@ -59,28 +58,25 @@ class DraftSteps:
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
-        require_one_of("reduction", self.reduction, REDUCTIONS)
-        require_one_of("counted", self.counted, COUNTED)
-        require_one_of("optimizer", self.optimizer, OPTIMIZERS)
-        require_one_of("features", self.features, FEATURES)
-        require_at_least(
-            1,
-            steps=self.steps,
-            batch=self.batch,
-            micro_batch=self.micro_batch,
-            checkpoint_every=self.checkpoint_every,
+        limits.require_one_of("reduction", self.reduction, REDUCTIONS)
+        limits.require_one_of("counted", self.counted, COUNTED)
+        limits.require_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        limits.require_one_of("features", self.features, FEATURES)
+        limits.require_at_least(
+            1, steps=self.steps, batch=self.batch, micro_batch=self.micro_batch, checkpoint_every=self.checkpoint_every
         )
         if self.warmup is None:
             object.__setattr__(self, "warmup", self.steps * PUBLISHED_WARMUP // PUBLISHED_STEPS)
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
-        if not 0 <= self.final_share <= 1:
-            raise ValueError(f"final_share must be a share from 0 to 1, got {self.final_share}")
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
-        if min(self.noise, self.weight_decay, self.feature_weight, self.token_weight) < 0:
-            raise ValueError("noise, weight_decay, feature_weight and token_weight must not be negative")
-        require_at_least(3, max_length=self.max_length)
+        limits.require_warmup(self.warmup, self.steps)
+        limits.require_share(final_share=self.final_share)
+        limits.require_positive(learning_rate=self.learning_rate, clip=self.clip)
+        limits.require_not_negative(
+            noise=self.noise,
+            weight_decay=self.weight_decay,
+            feature_weight=self.feature_weight,
+            token_weight=self.token_weight,
+        )
+        limits.require_at_least(3, max_length=self.max_length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +93,7 @@ class DraftTraining(DraftSteps):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("part", self.part, tuple(part for part in PARTS if part != NOTHING))
+        limits.require_one_of("part", self.part, tuple(part for part in PARTS if part != NOTHING))
         if (self.part == "lora") != (self.rank > 0):
             raise ValueError(
                 f"LoRA needs a rank of at least 1 and other parts 0, got part = {self.part!r} and rank = {self.rank}"
@@ -149,18 +145,17 @@ class DraftRecipe(DraftSteps):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.arms or len(set(self.arms)) < len(self.arms):
-            raise ValueError(f"arms must be different names, at least one, got {', '.join(self.arms) or 'none'}")
+        limits.require_different("arms", self.arms)
         columns = {"parts": self.parts, "ranks": self.ranks, "starts": self.starts, "data": self.data}
         for name, column in columns.items():
             if len(column) != len(self.arms):
                 raise ValueError(f"{name}: need one for each of {len(self.arms)} arms, got {len(column)}")
         for arm, part, rank, start in zip(self.arms, self.parts, self.ranks, self.starts, strict=True):
             self._require_arm(arm, part, rank, start)
-        require_one_of("kind", self.kind, KINDS)
-        require_one_of("embedding", self.embedding, EMBEDDINGS)
-        require_one_of("device", self.device, DEVICES)
-        require_at_least(1, heads=self.heads, kv_heads=self.kv_heads, shared_width=self.shared_width)
+        limits.require_one_of("kind", self.kind, KINDS)
+        limits.require_one_of("embedding", self.embedding, EMBEDDINGS)
+        limits.require_device(self.device)
+        limits.require_at_least(1, heads=self.heads, kv_heads=self.kv_heads, shared_width=self.shared_width)
         if any(not 1 <= step < self.steps for step in self.keep_at):
             raise ValueError(f"keep_at must lie from 1 to steps - 1 = {self.steps - 1}, got {self.keep_at}")
         if self.kind == "causal" and (min(self.hidden, self.layers) < 1 or self.private_experts):
@@ -170,15 +165,12 @@ class DraftRecipe(DraftSteps):
 
     def training(self, part: str, rank: int) -> DraftTraining:
         """The settings of one arm's training."""
-        shared = {field.name for field in fields(DraftSteps)}
-        steps = {name: value for name, value in asdict(self).items() if name in shared}
+        steps = {field.name: getattr(self, field.name) for field in fields(DraftSteps)}
         return DraftTraining(part=part, rank=rank, **steps)
 
     def _require_arm(self, arm: str, part: str, rank: int, start: str) -> None:
-        if part not in PARTS:
-            raise ValueError(f"parts: {arm!r} must train one of {', '.join(PARTS)}, got {part!r}")
-        if start not in STARTS:
-            raise ValueError(f"starts: {arm!r} must start from one of {', '.join(STARTS)}, got {start!r}")
+        limits.require_one_of(f"the part of {arm!r}", part, PARTS)
+        limits.require_one_of(f"the start of {arm!r}", start, STARTS)
         if (part == "lora") != (rank > 0):
             raise ValueError(f"ranks: LoRA needs a rank of at least 1 and other parts 0, {arm!r} trains {part}: {rank}")
         if self.kind == "causal" and (part in FEATURE_PARTS or start == "fresh_private"):

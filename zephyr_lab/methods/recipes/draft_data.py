@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes import limits
+from zephyr_lab.methods.recipes.world_data import NOISES
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
 SPECIALTIES = ("math", "code", "clinic")  # of world.specialties
-NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.answers
 SHIFT_TOP, SHIFT_BOTTOM, RANDOM, LOSS_TOP = "shift_top", "shift_bottom", "random", "loss_top"
 RULES = (SHIFT_TOP, SHIFT_BOTTOM, RANDOM, LOSS_TOP)
 LABEL = "benchmark"  # the column of a row that says what it belongs to: a specialty, a published benchmark, GENERAL
@@ -32,13 +31,12 @@ class SpecialtyDialogues:
     general_noise: str
 
     def __post_init__(self) -> None:
-        require_world(self.world)
-        require_one_of("specialty", self.specialty, (CHAT, *SPECIALTIES))
-        require_one_of("noise", self.noise, NOISES)
-        require_one_of("general_noise", self.general_noise, NOISES)
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
-        if not 0 <= self.general_share <= 1:
-            raise ValueError(f"general_share must be from 0 to 1, got {self.general_share}")
+        limits.require_world(self.world)
+        limits.require_one_of("specialty", self.specialty, (CHAT, *SPECIALTIES))
+        limits.require_one_of("noise", self.noise, NOISES)
+        limits.require_one_of("general_noise", self.general_noise, NOISES)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_share(general_share=self.general_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +64,11 @@ class HubQuestions:
     benchmark_questions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
         columns = {name: value for name, value in vars(self).items() if name.startswith("benchmark")}
         if not self.benchmarks or len({len(value) for value in columns.values()}) != 1:
-            found = ", ".join(f"{name} {len(value)}" for name, value in columns.items())
-            raise ValueError(f"each benchmark needs an entry in each of its lists, at least one, got {found}")
+            lengths = ", ".join(f"{name} {len(value)}" for name, value in columns.items())
+            raise ValueError(f"each benchmark needs an entry in each of its lists, at least one, got {lengths}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +81,8 @@ class Regeneration:
     device: str
 
     def __post_init__(self) -> None:
-        require_at_least(1, max_new_tokens=self.max_new_tokens)
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        limits.require_at_least(1, max_new_tokens=self.max_new_tokens)
+        limits.require_not_negative(temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +102,8 @@ class RowScores:
     device: str
 
     def __post_init__(self) -> None:
-        require_at_least(1, max_length=self.max_length, rows_at_once=self.rows_at_once)
-        if not 0 <= self.shrinkage <= 1:
-            raise ValueError(f"shrinkage must be from 0 to 1, got {self.shrinkage}")
+        limits.require_at_least(1, max_length=self.max_length, rows_at_once=self.rows_at_once)
+        limits.require_share(shrinkage=self.shrinkage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +114,13 @@ class Selection:
     share: float
 
     def __post_init__(self) -> None:
-        require_one_of("rule", self.rule, RULES)
+        limits.require_one_of("rule", self.rule, RULES)
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnScores:
-    """Scores of rows by a rule of one's own: a function of a row's (shift, loss), as `engine.own_code` has it."""
+    """Scores of rows by a user's rule: the text of a function of a row's (shift, loss) (`engine.own_code`)."""
 
     rule: str

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from zephyr_lab.methods.recipes import limits
+
 TARGET, PROMPTS = "target", "prompts"  # the inputs that are no drafts
 GREEDY, DRAWN, CANDIDATES = "greedy", "drawn", "candidates"  # how drafts are made and verified
-DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +46,51 @@ class DraftScores:
     device: str
 
     def __post_init__(self) -> None:
-        if not self.drafts or len(set(self.drafts)) < len(self.drafts):
-            raise ValueError(f"drafts must be different names, at least one, got {', '.join(self.drafts) or 'none'}")
+        limits.require_different("drafts", self.drafts)
         if not len(self.drafts) == len(self.inputs) == len(self.folders):
             raise ValueError(
                 f"each draft needs its input and folder, got {len(self.drafts)} drafts, {len(self.inputs)} inputs and "
                 f"{len(self.folders)} folders"
             )
-        if self.split not in ("train", "test"):
-            raise ValueError(f"split must be train or test, got {self.split!r}")
+        limits.require_one_of("split", self.split, ("train", "test"))
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be draft lengths of at least 1, got {self.lengths}")
         if self.temperature <= 0:
             raise ValueError(f"temperature of the sampled answers must be positive, got {self.temperature}")
-        for name in ("max_new_tokens", "loop_length", "rows_at_once"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        limits.require_at_least(
+            1, max_new_tokens=self.max_new_tokens, loop_length=self.loop_length, rows_at_once=self.rows_at_once
+        )
         for name in ("prompts", "samples", "loop_prompts", "extra_layers", "tree_top", "tree_depth", "tree_nodes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            limits.require_not_negative(**{name: getattr(self, name)})
         if len({bool(self.tree_top), bool(self.tree_depth), bool(self.tree_nodes)}) > 1:
             raise ValueError("tree_top, tree_depth and tree_nodes must all be 0 (chains alone) or all at least 1")
         if self.timed and not self.loop_prompts:
             raise ValueError("timed needs loop_prompts of at least 1: time is measured in the real loop")
-        if self.device not in DEVICES:
-            raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        limits.require_device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftLossless:
+    """Greedy answers to `prompts` prompts (0: all) with and without the draft, token by token; and sampled answers of
+    `sampled_tokens` tokens to the first `sampled_prompts`, `samples` each at `temperature`.
+
+    target_folder, draft_folder: inside their stages. length: drafted tokens of a pass.
+    """
+
+    target_folder: str
+    draft_folder: str
+    prompts: int
+    max_new_tokens: int
+    length: int
+    sampled_prompts: int
+    samples: int
+    sampled_tokens: int
+    temperature: float
+    device: str
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "length", "sampled_prompts", "samples", "sampled_tokens"):
+            limits.require_at_least(1, **{name: getattr(self, name)})
+        limits.require_not_negative(prompts=self.prompts)
+        if self.temperature <= 0:
+            raise ValueError(f"temperature of the sampled answers must be positive, got {self.temperature}")

@@ -1,11 +1,12 @@
-"""Recipes of knowledge distillation: which losses, over which tokens, from which teacher.
+"""Recipes of KD and DAE: which losses, over which tokens, from which teacher; and of their evaluation.
 
-Kothari et al. 2024, arXiv 2406.19112, equations (2) to (5), and where their code differs. Plain values, no torch.
+Kothari et al. 2024, arXiv 2406.19112, equations (2) to (6), and where their code differs. Plain values, no torch.
 """
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share, require_steps
+from zephyr_lab.methods.recipes import limits
+from zephyr_lab.methods.recipes.evaluate import Evaluation
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Staged, Training
 
@@ -13,6 +14,9 @@ DIVERGENCES = ("forward", "reverse")
 TOKENS = ("all", "answers", "answers_unshifted")
 REDUCTIONS = ("sequences", "tokens")
 ORDERS = ("lengths", "random")
+WEIGHTS = ("prediction_weight", "attention_weight", "ce_weight")
+DOMAIN_TEACHERS = ("expert", "general")
+START, DIALOGUES = "start", "dialogues"  # inputs that retention needs; every other input but the pairs is a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +44,10 @@ class Distillation(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("divergence", self.divergence, DIVERGENCES)
-        require_one_of("tokens", self.tokens, TOKENS)
-        require_one_of("reduction", self.reduction, self.reductions())
-        require_at_least(0, gradient_norms_every=self.gradient_norms_every)
+        limits.require_one_of("divergence", self.divergence, DIVERGENCES)
+        limits.require_one_of("tokens", self.tokens, TOKENS)
+        limits.require_one_of("reduction", self.reduction, self.reductions())
+        limits.require_at_least(0, gradient_norms_every=self.gradient_norms_every)
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature} (the paper has 1)")
 
@@ -60,7 +64,7 @@ class KeepsSteps:
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_steps("keep_steps", self.keep_steps)
+        limits.require_steps("keep_steps", self.keep_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +84,10 @@ class KD(Distillation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = {
-            "prediction_weight": self.prediction_weight,
-            "attention_weight": self.attention_weight,
-            "ce_weight": self.ce_weight,
-        }
-        for name, value in weights.items():
-            if value < 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
-        if not any(weights.values()):
-            raise ValueError(f"one of {', '.join(weights)} must be above 0, else nothing is trained")
+        for name in WEIGHTS:
+            limits.require_not_negative(**{name: getattr(self, name)})
+        if not any(getattr(self, name) for name in WEIGHTS):
+            raise ValueError(f"one of {', '.join(WEIGHTS)} must be above 0, else nothing is trained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +110,13 @@ class OnPolicyKD(KD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_share(sampled_share=self.sampled_share)
-        require_at_least(1, sampled_tokens=self.sampled_tokens)
-        if self.sampling_temperature < 0:
-            raise ValueError(f"sampling_temperature must not be negative, got {self.sampling_temperature}")
+        limits.require_share(sampled_share=self.sampled_share)
+        limits.require_at_least(1, sampled_tokens=self.sampled_tokens)
+        limits.require_not_negative(sampling_temperature=self.sampling_temperature)
         if self.packed:
             raise ValueError("packed must be false: answers are sampled for one dialogue a row")
         if self.tokens != "answers":
-            raise ValueError(
-                f"tokens must be 'answers', got {self.tokens!r}: only the sampled answers are the student's"
-            )
+            raise ValueError(f"tokens must be 'answers', got {self.tokens!r}: only answers are sampled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,4 +145,67 @@ class DoseRecipe(KeepsSteps, DSFTRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("order", self.order, ORDERS)
+        limits.require_one_of("order", self.order, ORDERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAE(Distillation):
+    """Domain rows follow the expert, the others the general teacher, which is the frozen start unless another is given.
+
+    Learning rate and schedule are those of the paper's section 3.1.3. reference_term: whether general rows count at all
+    (the second sum of eq. 6). domain_teacher: "expert", or "general" for the control in which one teacher answers for
+    all rows. misrouted: share of rows of either kind whose domain flag is flipped, to see what wrong labels cost.
+    reduction: as `Distillation`, and "groups": the mean over domain rows plus the mean over general rows, a second
+    reading of eq. 6's two sums, in which the smaller group weighs as much as the larger.
+    """
+
+    learning_rate: float = 5e-7
+    schedule: str = "constant"
+    reference_term: bool = True
+    domain_teacher: str = "expert"
+    misrouted: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.require_one_of("domain_teacher", self.domain_teacher, DOMAIN_TEACHERS)
+        limits.require_share(misrouted=self.misrouted)
+
+    @classmethod
+    def reductions(cls) -> tuple[str, ...]:
+        return (*REDUCTIONS, "groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAERecipe(KeepsSteps, Staged, DAE):
+    """`DAE` as a stage. expert, general: folders inside the teachers' stages, "" for their final models."""
+
+    expert: str
+    general: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLossKD(KDRecipe):
+    """`KD` as a stage, with a loss from a notebook (the text that `engine.own_code` made of it) in place of eq. 2."""
+
+    own_loss: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KDEvaluation(Evaluation):
+    """An `Evaluation` with the domain set and retention.
+
+    per_group: e-commerce questions for each of the twenty groups, 0 for none. hot: whether there is the second run, at
+    `temperature` in all categories. start: folder inside the input "start", the model that divergences are measured
+    from, on the held-out general dialogues of the input "dialogues".
+    """
+
+    per_group: int
+    hot: bool
+    start: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        limits.require_not_negative(per_group=self.per_group)
+        for name in (START, DIALOGUES):
+            if name in self.models:
+                raise ValueError(f"a model cannot be called {name!r}: that input is for retention")

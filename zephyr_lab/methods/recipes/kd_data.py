@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share
-from zephyr_lab.methods.recipes.training import DEVICES
+from zephyr_lab.methods.recipes import limits
 from zephyr_lab.methods.recipes.world_data import NOISES
-from zephyr_lab.methods.recipes.worlds import require_world
 
 KINDS = ("extraction", "reasoning", "qna", "summary")  # of the paper's e-commerce data
 
@@ -15,7 +13,7 @@ class QualityDialogues:
     """Quality-assured dialogues, our reading: the filters' rules, then a judge's mean score of both answers.
 
     The paper does not say how its 20k were assured. rows, held_out: how many are kept; more are drawn until there are
-    so many. least_score: from 1 to 10; judge_sd: the judge's error on each answer, 0 for the exact rubric.
+    enough. least_score: from 1 to 10; judge_sd: the judge's error on each answer, 0 for the exact rubric.
     """
 
     world: str
@@ -28,14 +26,13 @@ class QualityDialogues:
     judge_sd: float
 
     def __post_init__(self) -> None:
-        require_world(self.world)
-        require_one_of("noise", self.noise, NOISES)
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
-        require_share(duplicates=self.duplicates)
+        limits.require_world(self.world)
+        limits.require_one_of("noise", self.noise, NOISES)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_share(duplicates=self.duplicates)
         if not 1 <= self.least_score <= 10:
             raise ValueError(f"least_score must be from 1 to 10, got {self.least_score}")
-        if self.judge_sd < 0:
-            raise ValueError(f"judge_sd must not be negative, got {self.judge_sd}")
+        limits.require_not_negative(judge_sd=self.judge_sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +50,11 @@ class MixedDialogues:
     domain_noise: str
 
     def __post_init__(self) -> None:
-        require_world(self.world)
-        require_one_of("noise", self.noise, NOISES)
-        require_one_of("domain_noise", self.domain_noise, NOISES)
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
-        require_share(domain_share=self.domain_share)
+        limits.require_world(self.world)
+        limits.require_one_of("noise", self.noise, NOISES)
+        limits.require_one_of("domain_noise", self.domain_noise, NOISES)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_share(domain_share=self.domain_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +72,14 @@ class DomainPairs:
     rejected: str
 
     def __post_init__(self) -> None:
-        require_world(self.world)
-        require_at_least(1, prompts=self.prompts, held_out=self.held_out)
-        require_share(domain_share=self.domain_share)
+        limits.require_world(self.world)
+        limits.require_at_least(1, prompts=self.prompts, held_out=self.held_out)
+        limits.require_share(domain_share=self.domain_share)
         for writer in self.writers:
-            require_one_of("writers", writer, NOISES)
+            limits.require_one_of("writers", writer, NOISES)
         if len(self.writers) < 4 or len(set(self.writers)) < len(self.writers):
             raise ValueError(f"writers must be four or more different noise levels, got {', '.join(self.writers)}")
-        if self.rating_sd < 0 or self.aspect_sd < 0:
-            raise ValueError(f"rating_sd and aspect_sd must not be negative, got {self.rating_sd} and {self.aspect_sd}")
+        limits.require_not_negative(rating_sd=self.rating_sd, aspect_sd=self.aspect_sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +96,9 @@ class OwnAnswers:
     device: str
 
     def __post_init__(self) -> None:
-        require_one_of("device", self.device, DEVICES)
-        require_at_least(1, max_new_tokens=self.max_new_tokens)
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        limits.require_device(self.device)
+        limits.require_at_least(1, max_new_tokens=self.max_new_tokens)
+        limits.require_not_negative(temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +113,11 @@ class PublicMix:
     held_out: int
 
     def __post_init__(self) -> None:
-        require_at_least(1, held_out=self.held_out)
+        limits.require_at_least(1, held_out=self.held_out)
         if not self.sets or len(self.sets) != len(self.rows):
             raise ValueError(f"each of {len(self.sets)} sets needs a number of rows, got {len(self.rows)}")
         for name, rows in zip(self.sets, self.rows, strict=True):
-            require_at_least(1, **{f"rows of {name}": rows})
+            limits.require_at_least(1, **{f"rows of {name}": rows})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +137,10 @@ class FolderMix:
     domain_share: float
 
     def __post_init__(self) -> None:
-        require_at_least(1, rows=self.rows, held_out=self.held_out)
-        require_share(domain_share=self.domain_share)
+        limits.require_at_least(1, rows=self.rows, held_out=self.held_out)
+        limits.require_share(domain_share=self.domain_share)
         for kind in self.kinds:
-            require_one_of("kinds", kind, KINDS)
+            limits.require_one_of("kinds", kind, KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,4 +152,4 @@ class FolderPairs:
     held_out: int
 
     def __post_init__(self) -> None:
-        require_at_least(1, held_out=self.held_out)
+        limits.require_at_least(1, held_out=self.held_out)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
+from zephyr_lab.methods.recipes.limits import require_at_least, require_not_negative, require_one_of
 
 ROUTERS = ("random", "hidden")
 SHARED = ("first", "mean")
@@ -30,8 +30,7 @@ class Upcycle:
         require_at_least(2, experts=self.experts)
         if not 1 <= self.top <= self.experts:
             raise ValueError(f"top must be from 1 to experts = {self.experts}, got {self.top}")
-        if self.noise < 0 or self.router_sd < 0:
-            raise ValueError(f"noise and router_sd must not be negative, got {self.noise} and {self.router_sd}")
+        require_not_negative(noise=self.noise, router_sd=self.router_sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,5 +56,4 @@ class Merge:
         require_one_of("router", self.router, ROUTERS)
         require_one_of("dtype", self.dtype, DTYPES)
         require_at_least(1, prompts=self.prompts)
-        if self.router_sd < 0:
-            raise ValueError(f"router_sd must not be negative, got {self.router_sd}")
+        require_not_negative(router_sd=self.router_sd)

@@ -12,11 +12,27 @@ from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world.judge import OBJECTIVES
 
 # Fields that say where, how fast and how talkative, not what is learned: no knobs.
-HOUSEKEEPING = frozenset({
-    "world", "start", "reward", "device", "log_every", "evaluate_every", "checkpoint_every", "keep", "keep_epochs",
-    "micro_batch", "system_turn", "sampled_prompts", "sampled_tokens", "other_reference", "shared_prompt",
-    "prompts", "algorithm",
-})  # fmt: skip
+HOUSEKEEPING = frozenset(
+    {
+        "world",
+        "start",
+        "reward",
+        "device",
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep",
+        "keep_epochs",
+        "micro_batch",
+        "system_turn",
+        "sampled_prompts",
+        "sampled_tokens",
+        "other_reference",
+        "shared_prompt",
+        "prompts",
+        "algorithm",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,18 +103,20 @@ def ask(
             seen = completion.ids[:-1] if completion.finished else completion.ids
             text = tokenizer.decode(list(seen))
             dialogue.append({"role": "assistant", "content": text})
-            graded.append({
-                "run": run,
-                "question_id": question.question_id,
-                "category": question.category,
-                "turn": turn + 1,
-                "prompt": question.prompts[turn],
-                "text": text,
-                "finished": completion.finished,
-                "tokens": len(completion.ids),
-                "role_tags": sum(id_ in tags for id_ in seen),
-                **_verdict(question, turn, text, completion.finished),
-            })  # fmt: skip
+            graded.append(
+                {
+                    "run": run,
+                    "question_id": question.question_id,
+                    "category": question.category,
+                    "turn": turn + 1,
+                    "prompt": question.prompts[turn],
+                    "text": text,
+                    "finished": completion.finished,
+                    "tokens": len(completion.ids),
+                    "role_tags": sum(id_ in tags for id_ in seen),
+                    **_verdict(question, turn, text, completion.finished),
+                }
+            )
     return graded
 
 

@@ -16,8 +16,4 @@ def held_out_prompts(recipe: Frontier | BestOfN) -> list[Prompt]:
         asked = benchmark.single_turn(recipe.questions, size=size)
     # a single turn stands twice in its task; the second is never asked
     tasks = [Task(one.category, one.key, (one.turns[0], one.turns[-1])) for one in asked]
-    return [
-        Prompt(task, place)
-        for task, one in zip(tasks, asked, strict=True)
-        for place in range(len(one.turns))
-    ]  # fmt: skip
+    return [Prompt(task, place) for task, one in zip(tasks, asked, strict=True) for place in range(len(one.turns))]

@@ -16,12 +16,12 @@ from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import NextLogits
 from zephyr_lab.data.chat import EncodedDialogue, encode_dialogues, encode_prompts, turn_tags
 from zephyr_lab.data.splits import TEST, Messages, dialogue_rows
-from zephyr_lab.decoding.sampling import sample
+from zephyr_lab.decoding.sampling import by_length, sample
 from zephyr_lab.losses.kd import forward_kl
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.evaluate import PAIRS
-from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
+from zephyr_lab.methods.recipes.kd import DIALOGUES, START, KDEvaluation
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.methods.stages import evaluate
 from zephyr_lab.methods.stages.evaluate import HOT, NEAR_GREEDY
@@ -30,9 +30,9 @@ from zephyr_lab.scoring.domain import domain_score
 from zephyr_lab.world.benchmark import Question, domain, mt_bench
 from zephyr_lab.world.judge import grade
 from zephyr_lab.world.ratings import domain_aspects
-from zephyr_lab.world.task import Turn
 
 ROWS_AT_ONCE = 32
+OF_A_VERDICT = ("score", "core", "explanation", "complete", "capital", "no_preface", "style", "cost", "words")
 
 
 def build(recipe: KDEvaluation, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
@@ -43,34 +43,28 @@ def build(recipe: KDEvaluation, *, seed: int, inputs: dict[str, Path], out: Path
     pairs.json (`evaluate.held_out_accuracy`), with inputs "start" and "dialogues" divergence.json, a row a model: kl,
     mean KL(start || model) in nats a token of the held-out answers, and how many tokens those are. Metrics: each
     model's mean near-greedy chat score.
-
-    Raises ValueError for a model without input, and for a start without dialogues.
     """
     process.prepare()
     device = process.pick_device(recipe.device)
-    missing = sorted({*recipe.models, *([DIALOGUES] if START in inputs else [])} - set(inputs))
-    if missing:
-        raise ValueError(f"no input {missing[0]!r}; there are {', '.join(sorted(inputs))}")
     start = saved.load_model(inputs[START] / recipe.start).to(device) if START in inputs else None
-    found: dict[str, list[dict[str, Any]]] = {"answers": [], "domain": [], "pairs": [], "divergence": []}
-    places = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
-    tokenizers = [saved.load_chat_tokenizer(model_at) for model_at in places]  # all of them before the first is asked
-    asked = zip(recipe.models, places, tokenizers, recipe.system_turns, strict=True)
-    for place, (name, model_at, tokenizer, system_turn) in enumerate(asked):
-        done = context.checkpoints / f"model-{place}.json"
-        if not done.is_file():
-            model = saved.load_model(model_at).to(device)
-            files.write_json(done, _measured(model, tokenizer, start, recipe, inputs, system_turn, seed))
-        for kind, rows in files.read_json(done).items():
-            found[kind] += [{"model": name, **row} for row in rows]
-        context.progress(place + 1, len(recipe.models))
-    for kind in ("answers", "domain"):
-        if rows := found[kind]:
-            files.write_json(out / f"{kind}.json", {column: [row[column] for row in rows] for column in rows[0]})
-    for kind in ("pairs", "divergence"):
-        if rows := found[kind]:
-            files.write_json(out / f"{kind}.json", rows)
-    return {name: _mean_score(found["answers"], name) for name in recipe.models}
+    tables: dict[str, list[dict[str, Any]]] = {"answers": [], "domain": [], "pairs": [], "divergence": []}
+    folders = [inputs[name] / folder for name, folder in zip(recipe.models, recipe.folders, strict=True)]
+    tokenizers = [saved.load_chat_tokenizer(folder) for folder in folders]  # all of them before the first is asked
+    models = zip(recipe.models, folders, tokenizers, recipe.system_turns, strict=True)
+    for number, (name, folder, tokenizer, system_turn) in enumerate(models):
+        checkpoint = context.checkpoints / f"model-{number}.json"
+        if not checkpoint.is_file():
+            model = saved.load_model(folder).to(device)
+            files.write_json(checkpoint, _measured(model, tokenizer, start, recipe, inputs, system_turn, seed))
+        for kind, rows in files.read_json(checkpoint).items():
+            tables[kind] += [{"model": name, **row} for row in rows]
+        context.progress(number + 1, len(recipe.models))
+    for kind, rows in tables.items():
+        if rows:
+            by_column = kind in ("answers", "domain")
+            table = {column: [row[column] for row in rows] for column in rows[0]} if by_column else rows
+            files.write_json(out / f"{kind}.json", table)
+    return {name: _mean_score(tables["answers"], name) for name in recipe.models}
 
 
 def ask(
@@ -82,10 +76,10 @@ def ask(
     system_turn: bool,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """One graded answer a run, question and turn, as `evaluate.ask`; the hot run only where the recipe wants it.
+    """One graded answer a run, question and turn, as `evaluate.ask`; the hot run only where the recipe has one.
 
     The draws of the near-greedy run do not depend on whether there is a hot one. A prompt that leaves no room for an
-    answer loses its beginning: a first answer full of role tags is long once it is read as text.
+    answer loses its beginning: a first answer full of role tags is long once it is encoded as text.
     """
     room = model.config.max_position_embeddings - recipe.max_new_tokens
     tags = turn_tags(tokenizer)
@@ -105,20 +99,24 @@ def ask(
             )
             for dialogue, question, answer in zip(dialogues, questions, answers, strict=True):
                 seen = answer.ids[:-1] if answer.finished else answer.ids
-                dialogue.append({"role": "assistant", "content": tokenizer.decode(list(seen))})
-                graded.append({
-                    "run": run, "question_id": question.question_id, "category": question.category, "turn": turn + 1,
-                    "prompt": question.prompts[turn], "text": dialogue[-1]["content"], "finished": answer.finished,
-                    "tokens": len(answer.ids), "role_tags": sum(id_ in tags for id_ in seen),
-                    **_parts(question, turn, dialogue[-1]["content"], answer.finished),
-                })  # fmt: skip
+                text = tokenizer.decode(list(seen))
+                dialogue.append({"role": "assistant", "content": text})
+                verdict = grade(question.turns[turn], text, ended=answer.finished)
+                graded.append(
+                    {
+                        "run": run,
+                        "question_id": question.question_id,
+                        "category": question.category,
+                        "turn": turn + 1,
+                        "prompt": question.prompts[turn],
+                        "text": text,
+                        "finished": answer.finished,
+                        "tokens": len(answer.ids),
+                        "role_tags": sum(id_ in tags for id_ in seen),
+                        **{name: getattr(verdict, name) for name in OF_A_VERDICT},
+                    }
+                )
     return graded
-
-
-def domain_parts(turn: Turn, answer: dict[str, Any]) -> dict[str, Any]:
-    """Group, the four aspects and the domain score of a graded answer to `turn`."""
-    aspects = domain_aspects(grade(turn, answer["text"], ended=answer["finished"]))
-    return {"group": turn.group, **aspects, "domain": domain_score(aspects)}
 
 
 def divergence(
@@ -128,10 +126,9 @@ def divergence(
 
     Raises ValueError where no answer has a token.
     """
-    by_length = sorted(dialogues, key=lambda one: len(one.ids))
     total, tokens = 0.0, 0
-    for place in range(0, len(by_length), ROWS_AT_ONCE):
-        rows = by_length[place : place + ROWS_AT_ONCE]
+    for batch in by_length([len(one.ids) for one in dialogues], ROWS_AT_ONCE):
+        rows = [dialogues[number] for number in batch]
         theirs, ours = (_answer_logits(one, rows).double()[None] for one in (start, model))  # as one long row
         total += forward_kl(ours, theirs, temperature=1.0).sum().item()
         tokens += ours.shape[1]
@@ -141,7 +138,7 @@ def divergence(
 
 
 def _answer_logits(model: PreTrainedModel, rows: Sequence[EncodedDialogue]) -> NextLogits:
-    """Logits of every answer token of `rows`, one after the other; padding is on the right, which none of them sees."""
+    """Logits of every answer token of `rows`, in their order; padding is on the right, where none of them sees it."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows])
     counted = torch.tensor([[*row.answer_mask, *[False] * (width - len(row.ids))] for row in rows])[:, 1:]
@@ -161,27 +158,24 @@ def _measured(
 ) -> dict[str, list[dict[str, Any]]]:
     """Everything that is measured of one model: file -> rows."""
     size = require_world(recipe.world)
-    chat = ask(model, tokenizer, mt_bench(recipe.questions, size=size), recipe, system_turn=system_turn, seed=seed)
-    found: dict[str, list[dict[str, Any]]] = {"answers": chat}
+    questions = {"answers": mt_bench(recipe.questions, size=size)}
     if recipe.per_group:
-        questions = domain(recipe.per_group, size=size)
-        turns = {(one.question_id, place): turn for one in questions for place, turn in enumerate(one.turns, 1)}
-        answers = ask(model, tokenizer, questions, recipe, system_turn=system_turn, seed=seed)
-        found["domain"] = [
-            {**answer, **domain_parts(turns[answer["question_id"], answer["turn"]], answer)} for answer in answers
-        ]
+        questions["domain"] = domain(recipe.per_group, size=size)
+    tables = {
+        kind: ask(model, tokenizer, asked, recipe, system_turn=system_turn, seed=seed)
+        for kind, asked in questions.items()
+    }
+    turns = {(one.question_id, turn + 1): one.turns[turn] for one in questions.get("domain", []) for turn in (0, 1)}
+    for answer in tables.get("domain", []):
+        turn = turns[answer["question_id"], answer["turn"]]
+        aspects = domain_aspects(grade(turn, answer["text"], ended=answer["finished"]))
+        answer |= {"group": turn.group, **aspects, "domain": domain_score(aspects)}
     if PAIRS in inputs:
-        found["pairs"] = [evaluate.held_out_accuracy(model, tokenizer, inputs[PAIRS], system_turn)]
+        tables["pairs"] = [evaluate.held_out_accuracy(model, tokenizer, inputs[PAIRS], system_turn)]
     if start is not None:
         dialogues = dialogue_rows(inputs[DIALOGUES], TEST).rows
-        found["divergence"] = [divergence(start, model, encode_dialogues(tokenizer, dialogues))]
-    return found
-
-
-def _parts(question: Question, turn: int, text: str, finished: bool) -> dict[str, Any]:
-    verdict = grade(question.turns[turn], text, ended=finished)
-    names = ("score", "core", "explanation", "complete", "capital", "no_preface", "style", "cost", "words")
-    return {name: getattr(verdict, name) for name in names}
+        tables["divergence"] = [divergence(start, model, encode_dialogues(tokenizer, dialogues))]
+    return tables
 
 
 def _mean_score(answers: Sequence[dict[str, Any]], name: str) -> float:

@@ -21,10 +21,9 @@ def build_dsft(
     """`stages.sft.build`, and the metrics tokens_trained, cpu_seconds, peak_mib."""
     with metered() as cost:
         metrics = sft.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
-    dialogues = dialogue_rows(inputs["dialogues"], TRAIN).rows
     examples, _ = dialogue_examples(
         saved.load_tokenizer(out),
-        dialogues,
+        dialogue_rows(inputs["dialogues"], TRAIN).rows,
         max_length=recipe.max_length,
         answers_only=recipe.answers_only,
         system_turn=recipe.system_turn,
@@ -42,10 +41,9 @@ def build_ddpo(
     """
     with metered() as cost:
         metrics = dpo.build(recipe, seed=seed, inputs=inputs, out=out, context=context)
-    pairs = pair_rows(inputs["pairs"], TRAIN).rows
     examples, _ = pair_examples(
         saved.load_tokenizer(out),
-        pairs,
+        pair_rows(inputs["pairs"], TRAIN).rows,
         max_length=recipe.max_length,
         max_prompt_length=recipe.max_prompt_length,
         long_prompts=recipe.long_prompts,

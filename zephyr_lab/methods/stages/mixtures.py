@@ -39,22 +39,15 @@ def build_merge(recipe: Merge, *, seed: int, inputs: dict[str, Path], out: Path,
     """Write the mixture of `inputs["first"]` and `inputs["second"]`, with the first one's tokenizer.
 
     Routers from hidden states need dialogues in `inputs["first_prompts"]` and `inputs["second_prompts"]`. Metrics:
-    parameters, and those of the first model. Raises ValueError for models of unlike architecture or tokenizer, or where
-    the prompts are missing.
+    parameters, and those of the first model. Raises ValueError for models of unlike architecture or tokenizer.
     """
     process.prepare()
-    dtype = getattr(torch, recipe.dtype)
-    places = {"first": inputs["first"] / recipe.first, "second": inputs["second"] / recipe.second}
-    first, second = (saved.load_model(place, dtype=dtype) for place in places.values())
-    tokenizers = {name: saved.load_tokenizer(place) for name, place in places.items()}
+    folders = {"first": inputs["first"] / recipe.first, "second": inputs["second"] / recipe.second}
+    first, second = (saved.load_model(folder, dtype=getattr(torch, recipe.dtype)) for folder in folders.values())
+    tokenizers = {name: saved.load_tokenizer(folder) for name, folder in folders.items()}
     pairing.require_same_tokenizer(**tokenizers)
     if recipe.router == "hidden":
-        missing = [name for name in ("first_prompts", "second_prompts") if name not in inputs]
-        if missing:
-            raise ValueError(f"router 'hidden' needs dialogues as input {missing[0]!r}; or take router 'random'")
-        prompts = [
-            texts(inputs[f"{name}_prompts"], tokenizers["first"], recipe.prompts) for name in ("first", "second")
-        ]
+        prompts = [texts(inputs[f"{name}_prompts"], tokenizers["first"], recipe.prompts) for name in folders]
         routers = mixtral.hidden_routers(first, prompts)
     else:
         routers = mixtral.random_routers(first, 2, sd=recipe.router_sd, seed=derive(seed, "routers"))
