@@ -7,7 +7,7 @@ import pytest
 
 from zephyr_lab.core.row_types import BadRow, Row
 from zephyr_lab.data import splits
-from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs
 from zephyr_lab.methods.stages import hub_data
 
 DIALOGUES = HubDialogues(

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 from zephyr_lab.core.files import read_json
-from zephyr_lab.methods.recipes.hub_model import HubModel
-from zephyr_lab.methods.stages import hub_model
+from zephyr_lab.methods.recipes.pretrain import HubModel
+from zephyr_lab.methods.stages import pretrain
 
 
 def test_the_commit_that_was_found_is_what_the_stage_names(tmp_path, monkeypatch):
@@ -14,10 +14,10 @@ def test_the_commit_that_was_found_is_what_the_stage_names(tmp_path, monkeypatch
         asked.update(model=model, **options)
         return str(tmp_path / "models--owner--name" / "snapshots" / "0123abc")
 
-    monkeypatch.setattr(hub_model, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(pretrain, "snapshot_download", snapshot_download)
     context = SimpleNamespace(checkpoints=tmp_path, progress=lambda *steps, **numbers: None)
     recipe = HubModel(model="owner/name", revision="main")
-    assert hub_model.build(recipe, seed=0, inputs={}, out=tmp_path, context=context) == {}
+    assert pretrain.build_hub_model(recipe, seed=0, inputs={}, out=tmp_path, context=context) == {}
     assert (asked["model"], asked["revision"]) == ("owner/name", "main")
     assert "*.bin" not in asked["allow_patterns"]  # pickles can run code
     assert read_json(tmp_path / "hub.json") == {"model": "owner/name", "commit": "0123abc"}

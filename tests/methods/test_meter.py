@@ -4,7 +4,7 @@ import mmap
 
 import torch
 
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.process import metered
 
 
 def test_work_takes_time_and_sleep_does_not():

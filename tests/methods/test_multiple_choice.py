@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tiny_models import small_model, small_tokenizer
-from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
+from zephyr_lab.methods.recipes.evaluate import MultipleChoice
 from zephyr_lab.methods.stages import multiple_choice
 from zephyr_lab.models import saved
 from zephyr_lab.models.tokenizer import content_ids

@@ -7,8 +7,7 @@ import pytest
 import rlhf_runs
 from zephyr_lab.core.files import read_json
 from zephyr_lab.engine.own_code import captured
-from zephyr_lab.methods.recipes.own_reward import OWN_REWARD
-from zephyr_lab.methods.stages import own_reward
+from zephyr_lab.methods.recipes.rollouts import OWN_REWARD
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +33,8 @@ def run_with(function, recipe, inputs, folder):
     build = {"PPORecipe": "build_ppo", "OnlineDPORecipe": "build_online_dpo"}.get(
         type(recipe).__name__, "build_policy_gradient"
     )
-    run = rlhf_runs.Run(folder, "own_reward", inputs)
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patched:
-        patched.setattr(own_reward, "build", getattr(own_reward, build), raising=False)
-        run.build(own)
+    run = rlhf_runs.Run(folder, f"rollouts:{build}", inputs)
+    run.build(own)
     return read_json(run.out / "log.json")
 
 

@@ -16,10 +16,10 @@ from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestion
 from zephyr_lab.models import saved
 
 METHODS = {
-    "ppo": (rlhf_runs.PPO, 6),
-    "online_dpo": (rlhf_runs.ONLINE, 3),
+    "rollouts:build_ppo": (rlhf_runs.PPO, 6),
+    "rollouts:build_online_dpo": (rlhf_runs.ONLINE, 3),
     "preference": (rlhf_runs.FAMILY, 3),
-    "policy_gradient": (rlhf_runs.RLOO, 3),
+    "rollouts:build_policy_gradient": (rlhf_runs.RLOO, 3),
 }
 
 
@@ -28,38 +28,38 @@ def inputs(tmp_path_factory):
     return rlhf_runs.make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-@pytest.mark.parametrize("module", METHODS)
-def test_broken_off_and_resumed_it_ends_in_the_same_bytes(module, inputs, tmp_path):
-    recipe, step = METHODS[module]
-    whole, broken = Run(tmp_path / "whole", module, inputs), Run(tmp_path / "broken", module, inputs)
+@pytest.mark.parametrize("build", METHODS)
+def test_broken_off_and_resumed_it_ends_in_the_same_bytes(build, inputs, tmp_path):
+    recipe, step = METHODS[build]
+    whole, broken = Run(tmp_path / "whole", build, inputs), Run(tmp_path / "broken", build, inputs)
     whole.build(recipe)
     with pytest.raises(BrokenOff):
         broken.build(recipe, until=step)
     broken.build(recipe)
     assert broken.contents() == whole.contents()
-    if module != "preference":
+    if build != "preference":
         assert (whole.out / "steps" / "2" / "model.safetensors").is_file()
         assert [row["step"] for row in read_json(whole.out / "log.json")] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("module", ["ppo", "online_dpo", "policy_gradient"])
-def test_a_reward_that_is_no_number_halts_it(module, inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("build", ["rollouts:build_ppo", "rollouts:build_online_dpo", "rollouts:build_policy_gradient"])
+def test_a_reward_that_is_no_number_halts_it(build, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(
         JudgeReward, "__call__", lambda self, answered: [float("nan")] * len(answered)
     )  # fmt: skip
     with pytest.raises(ValueError, match="reward is nan at step 0: training halted"):
-        Run(tmp_path, module, inputs).build(METHODS[module][0])
+        Run(tmp_path, build, inputs).build(METHODS[build][0])
 
 
-@pytest.mark.parametrize("module", ["ppo", "policy_gradient"])
-def test_it_climbs_a_reward_for_short_answers(module, inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("build", ["rollouts:build_ppo", "rollouts:build_policy_gradient"])
+def test_it_climbs_a_reward_for_short_answers(build, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(
         JudgeReward,
         "__call__",
         lambda self, answered: [-float(sum(id_ % 2 for id_ in ids)) for ids in answered.answers],
     )
-    recipe = replace(METHODS[module][0], steps=16, batch=16, learning_rate=2e-2, beta=0.0, keep=(), checkpoint_every=16)
-    run = Run(tmp_path, module, inputs)
+    recipe = replace(METHODS[build][0], steps=16, batch=16, learning_rate=2e-2, beta=0.0, keep=(), checkpoint_every=16)
+    run = Run(tmp_path, build, inputs)
     run.build(recipe)
     rewards = [row["reward"] for row in read_json(run.out / "log.json")]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5  # even ids are learned

@@ -6,7 +6,7 @@ import pytest
 
 import rlhf_runs
 import zephyr_runs
-from zephyr_lab.methods.recipes.rlhf import knobs
+from zephyr_lab.methods.recipes.training import knobs
 
 
 @pytest.mark.parametrize(

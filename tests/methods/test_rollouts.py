@@ -12,8 +12,8 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods import rollouts
 from zephyr_lab.methods.held_out_pairs import answer_log_probs
 from zephyr_lab.methods.rollouts import Answered
-from zephyr_lab.methods.stages import world_questions
-from zephyr_lab.methods.stages.world_questions import WorldQuestions
+from zephyr_lab.methods.stages.rollouts import reward_for
+from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestions
 from zephyr_lab.models import saved
 from zephyr_lab.world.judge import grade
 
@@ -77,7 +77,7 @@ def test_the_judges_reward_is_its_exact_score(questions):
         grade(questions.prompts[place].turn, text, ended=ended).exact
         for place, text, ended in zip([0, 3], texts, answered.finished, strict=True)
     ]
-    assert world_questions.JudgeReward(questions, small_tokenizer(), "quality")(answered) == expected
+    assert JudgeReward(questions, small_tokenizer(), "quality")(answered) == expected
 
 
 def test_the_seed_alone_decides_the_answers(questions):
@@ -96,9 +96,7 @@ def test_every_question_comes_once_before_one_comes_twice():
 
 def test_a_learned_reward_needs_its_model(questions, inputs):
     with pytest.raises(ValueError, match="needs an input 'reward'"):
-        world_questions.reward_for(
-            replace(rlhf_runs.RLOO, reward="learned"), questions, small_tokenizer(), inputs, torch.device("cpu")
-        )
+        reward_for(replace(rlhf_runs.RLOO, reward="learned"), questions, small_tokenizer(), inputs, torch.device("cpu"))
 
 
 def test_the_saved_start_speaks_the_same_ids(inputs):

@@ -8,7 +8,7 @@ from torch import nn
 
 from kd_runs import KD, SHAPE
 from tiny_models import small_model
-from zephyr_lab.methods.stack_muon import StackMuon, optimizer
+from zephyr_lab.methods.optimizers import StackMuon, muon_for_stacks
 from zephyr_lab.models import mixtral
 
 
@@ -46,9 +46,9 @@ def test_matrices_that_lie_on_one_another_are_updated_apart():
 
 def test_every_weight_of_a_mixture_has_exactly_one_optimiser():
     mixture = mixtral.upcycle(small_model(0, **SHAPE), experts=2, top=2, noise=0.0, router_sd=0.1, seed=0)
-    joined = optimizer(replace(KD, optimizer="muon"), mixture)
+    joined = muon_for_stacks(replace(KD, muon_for_stacks="muon"), mixture)
     held = [id(weight) for part in joined.parts for group in part.param_groups for weight in group["params"]]
     assert sorted(held) == sorted(id(weight) for weight in mixture.parameters())
     pieces = {group["pieces"] for group in joined.parts[2].param_groups}
     assert pieces == {1, 2} and len(joined.parts[2].param_groups) == 4
-    assert optimizer(KD, mixture) is None  # AdamW is the trainer's own
+    assert muon_for_stacks(KD, mixture) is None  # AdamW is the trainer's own

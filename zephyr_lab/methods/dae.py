@@ -32,8 +32,8 @@ from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue,
 from zephyr_lab.methods.flagged import Flagged, flagged
 from zephyr_lab.methods.lean_dae import Teacher, Text, counted_hidden, lean_dae_losses
 from zephyr_lab.methods.lean_kd import linear_head, spread
-from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.dae import DAE
+from zephyr_lab.methods.trl_adapters import RandomOrder
 from zephyr_lab.models.packed_attention import require_lengths
 from zephyr_lab.models.wrapped import evaluating
 

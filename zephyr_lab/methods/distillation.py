@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from zephyr_lab.core.shapes import TokenMask
 from zephyr_lab.losses import kd as plain
 from zephyr_lab.losses.fast import fused_head, kd_head
-from zephyr_lab.methods import stack_muon, trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import device_of, require_fit, require_trainable
 from zephyr_lab.methods.distillation_batches import Batch, Collator, batch
 from zephyr_lab.methods.lean_kd import spread
@@ -164,7 +164,7 @@ def trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=held_out,
         processing_class=tokenizer,
-        optimizers=(stack_muon.optimizer(recipe, student), None),
+        optimizers=(optimizers.muon_for_stacks(recipe, student), None),
         callbacks=list(callbacks),
     )
 

@@ -23,7 +23,7 @@ from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Preference, Split
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.supported import SLOW_PATH, require_lengths
-from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
@@ -35,8 +35,7 @@ from zephyr_lab.methods.calling import (
     settings_by_keyword,
 )
 from zephyr_lab.methods.examples import Account, PairExample, pair_examples
-from zephyr_lab.methods.pair_trainer import PairLossTrainer
-from zephyr_lab.methods.plain_pairs import PlainPairTrainer
+from zephyr_lab.methods.pair_trainer import PairLossTrainer, PlainPairTrainer
 from zephyr_lab.methods.recipes.dpo import DPO
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
 from zephyr_lab.models.modes import in_mode, without_dropout
@@ -185,7 +184,7 @@ def make_trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=rows.get(TEST),
         processing_class=tokenizer,
-        optimizers=(trl_adapters.optimizer(recipe, policy), None),
+        optimizers=(optimizers.muon_as_one(recipe, policy), None),
     )
     if "ref" in getattr(policy, "peft_config", {}):  # TRL's copy of the adapter, whose log-probabilities are taken
         policy.delete_adapter("ref")

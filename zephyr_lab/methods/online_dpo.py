@@ -19,9 +19,9 @@ from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.methods.calling import Progress, Run, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import OnlineDPO
 from zephyr_lab.methods.rollouts import (
+    PolicyLog,
     Questions,
     Reference,
     Reward,

@@ -28,10 +28,10 @@ from zephyr_lab.losses.rollout_shapes import GroupRewards
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import PolicyGradient
 from zephyr_lab.methods.rollouts import (
     Answered,
+    PolicyLog,
     Questions,
     Reward,
     Watch,

@@ -19,10 +19,10 @@ from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.methods.calling import Progress, Run, require_fit, require_trainable, settings_by_keyword
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import PPO
 from zephyr_lab.methods.rollouts import (
     Answered,
+    PolicyLog,
     Questions,
     Reference,
     Reward,

@@ -18,7 +18,7 @@ from trl import RewardConfig, RewardTrainer
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.reward_model import reward_model_loss
-from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
@@ -160,7 +160,7 @@ def make_trainer(
         train_dataset=_dataset(examples),
         eval_dataset=_dataset(held_out) if held_out else None,
         processing_class=padding_apart(tokenizer, [*examples, *held_out]),
-        optimizers=(trl_adapters.optimizer(recipe, model), None),
+        optimizers=(optimizers.muon_as_one(recipe, model), None),
     )
 
 

@@ -20,7 +20,7 @@ from trl import SFTConfig
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
@@ -167,7 +167,7 @@ def make_trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=rows.get(TEST),
         processing_class=tokenizer,
-        optimizers=(trl_adapters.optimizer(recipe, model) if make_optimizer is None else make_optimizer(model), None),
+        optimizers=(optimizers.muon_as_one(recipe, model) if make_optimizer is None else make_optimizer(model), None),
     )
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
     return trainer

@@ -20,9 +20,7 @@ from zephyr_lab.losses.fast.pair_packing import PackedPairs, from_padded
 from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
-from zephyr_lab.methods.pair_rows import require_answers
-from zephyr_lab.methods.pair_trainer import BATCH, PairLossTrainer
-from zephyr_lab.methods.trl_adapters import StageDPOTrainer
+from zephyr_lab.methods.pair_trainer import BATCH, PairLossTrainer, StageDPOTrainer, require_answers
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 from zephyr_lab.models.modes import in_mode
 

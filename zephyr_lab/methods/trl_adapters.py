@@ -29,14 +29,11 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import DPOConfig, DPOTrainer, SFTTrainer
+from trl import SFTTrainer
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.methods import checkpoints
-from zephyr_lab.methods.joined_optimizers import JoinedOptimizers
 from zephyr_lab.methods.loop import Context, require_finite
-from zephyr_lab.methods.optimizers import muon_and_adamw
-from zephyr_lab.methods.pair_rows import require_answers
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.models import saved
 from zephyr_lab.models.wrapped import causal_model
@@ -112,13 +109,6 @@ def even_batch(rows: int, *, most: int) -> int:
     """
     dividing = [size for size in range(1, most + 1) if rows % size == 0]
     return dividing[-1] if 4 * dividing[-1] >= min(most, rows) else most
-
-
-def optimizer(recipe: Training, model: nn.Module) -> torch.optim.Optimizer | None:
-    """Muon with AdamW as one optimiser where the recipe asks for it; None leaves the trainer to its `optim`."""
-    if recipe.optimizer != "muon":
-        return None
-    return JoinedOptimizers(muon_and_adamw(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay))
 
 
 class LengthBuckets(Sampler[int]):
@@ -221,30 +211,6 @@ class StageTrainer(Trainer):
 
 class StageSFTTrainer(StageTrainer, SFTTrainer):
     """TRL's SFTTrainer in a stage."""
-
-
-class StageDPOTrainer(StageTrainer, DPOTrainer):
-    """TRL's DPOTrainer in a stage, fed with ids: its own preparation takes texts only, and drops rows in silence.
-
-    Raises ValueError, when made, for rows whose answers have no token within the settings' `max_length`.
-    """
-
-    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
-        if {"prompt_ids", "chosen_ids", "rejected_ids"} <= set(dataset.column_names):
-            require_answers(dataset, max_length=args.max_length, truncation_mode=args.truncation_mode)
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """`dataset` with the reference's log-probabilities, in memory; a kill would leave the usual file behind."""
-        chosen, rejected = [], []
-        for rows in dataset.iter(batch_size):
-            batch = self.data_collator([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])
-            of_chosen, of_rejected = self.compute_ref_log_probs(
-                self.ref_model or self.model, self._prepare_inputs(batch)
-            )
-            chosen += of_chosen.tolist()
-            rejected += of_rejected.tolist()
-        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
 
 def run(
@@ -353,3 +319,27 @@ def _timeless(row: dict[str, float | int]) -> dict[str, float | int]:
     """A row of the log without what differs between two equal runs, in one order: checkpoints sort the names."""
     names = sorted(name for name in row if name != "step" and not any(mark in name for mark in TIMINGS))
     return {"step": int(row["step"]), **{name: float(row[name]) for name in names}}
+
+
+class RandomOrder(Sampler[int]):
+    """Row numbers 0 to rows - 1 in random order, another in each epoch.
+
+    For data of two kinds: batches of like lengths (`trl_adapters.LengthBuckets`) would be all of one kind.
+    """
+
+    def __init__(self, rows: int, *, seed: int) -> None:
+        self._rows = rows
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader at the start of each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(self._rows))
+        random.Random(derive(self._seed, "order", self._epoch)).shuffle(order)
+        return iter(order)

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_world
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
 SPECIALTIES = ("math", "code", "clinic")  # of world.specialties

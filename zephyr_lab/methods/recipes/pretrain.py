@@ -2,8 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 
-from zephyr_lab.methods.recipes.limits import require_at_least
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_at_least, require_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +79,11 @@ class Pretrain(BaseTraining):
         """The settings of the training alone."""
         shared = {field.name for field in fields(BaseTraining)}
         return BaseTraining(**{name: value for name, value in asdict(self).items() if name in shared})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubModel:
+    """A model of the hub by name ("owner/name") and revision (a commit, tag or branch)."""
+
+    model: str
+    revision: str

@@ -6,9 +6,8 @@ of a subclass is a knob that this method has beyond that. `Rollouts` is what a s
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share
+from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share, require_world
 from zephyr_lab.methods.recipes.training import DEVICES
-from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.world.objectives import OBJECTIVES
 
 LEARNED = "learned"
@@ -175,3 +174,31 @@ class OnlineDPORecipe(Rollouts, OnlineDPO):
         super().__post_init__()
         if self.reward == LEARNED:
             raise ValueError("online DPO asks a judge: reward must be 'quality' or 'brief'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRewardPolicyGradient(PolicyGradientRecipe):
+    """RLOO or GRPO on `own_reward`, the text that `engine.own_code` made of a function."""
+
+    own_reward: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRewardPPO(PPORecipe):
+    """PPO on `own_reward`, as `OwnRewardPolicyGradient`."""
+
+    own_reward: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRewardOnlineDPO(OnlineDPORecipe):
+    """Online DPO whose pairs are labelled by `own_reward`, as `OwnRewardPolicyGradient`."""
+
+    own_reward: str
+
+
+OWN_REWARD: dict[type[Rollouts], type[Rollouts]] = {
+    PolicyGradientRecipe: OwnRewardPolicyGradient,
+    PPORecipe: OwnRewardPPO,
+    OnlineDPORecipe: OwnRewardOnlineDPO,
+}

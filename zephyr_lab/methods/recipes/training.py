@@ -1,13 +1,22 @@
 """What the recipes of all trainings by a library's trainer share. Plain values, no torch."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
 
+Settings = TypeVar("Settings")
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "muon", "rmsprop")
 DEVICES = ("cpu", "cuda")
+# Fields that say where, how fast and how talkative, not what is learned: no knobs.
+HOUSEKEEPING = frozenset({
+    "world", "start", "reward", "device", "log_every", "evaluate_every", "checkpoint_every", "keep", "keep_epochs",
+    "micro_batch", "system_turn", "sampled_prompts", "sampled_tokens", "other_reference", "shared_prompt",
+    "prompts", "algorithm",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,3 +85,18 @@ class Staged:
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("device", self.device, DEVICES)
+
+
+def knobs(recipe: object) -> tuple[str, ...]:
+    """Fields of a recipe that shape what is learned: what somebody who uses the method must set."""
+    return tuple(
+        field.name
+        for field in dataclasses.fields(recipe)  # type: ignore[arg-type]
+        if field.name not in HOUSEKEEPING
+    )
+
+
+def settings_of(recipe: Any, kind: type[Settings]) -> Settings:
+    """The fields of `kind`, a dataclass that the class of `recipe` inherits from, with the recipe's values."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in dataclasses.asdict(recipe).items() if name in names})

@@ -9,10 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
+from zephyr_lab.methods.recipes.data import HubPairs, WorldPairs
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.hub_data import HubPairs
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.world_data import WorldPairs
 
 Recipe = TypeVar("Recipe", DSFTRecipe, DDPORecipe, WorldPairs, HubPairs)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from zephyr_lab.methods import stack_muon, trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.kd import DoseRecipe
 from zephyr_lab.methods.stages import kd, sft
+from zephyr_lab.methods.trl_adapters import RandomOrder
 
 
 class RandomOrderTrainer(trl_adapters.StageSFTTrainer):
@@ -40,7 +40,7 @@ def build(recipe: DoseRecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
         out=out,
         context=context,
         kind=KINDS[recipe.order],
-        make_optimizer=partial(stack_muon.optimizer, recipe),
+        make_optimizer=partial(optimizers.muon_for_stacks, recipe),
         callbacks=kd.keeping(recipe.keep_steps, context),
     )
     kd.copy_steps(context, out)

@@ -13,7 +13,7 @@ from typing import Any
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.methods.recipes.draft_data import CHAT, GENERAL, LABEL, SpecialtyDialogues
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.world import catalogue, defects, specialties
 from zephyr_lab.world.answers import answer
 from zephyr_lab.world.facts import Facts, build

@@ -20,7 +20,7 @@ from zephyr_lab.data.hub import Hub
 from zephyr_lab.data.layouts import dialogue_row, pair_row
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.data.sources import Source, usable
-from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs
 
 TRAIN, TEST = "train", "test"
 

@@ -18,7 +18,7 @@ from zephyr_lab.data.filters_casing import learn_forms
 from zephyr_lab.data.layouts import dialogue_row, prompt_id
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise
 from zephyr_lab.methods.recipes.kd_data import DomainPairs, MixedDialogues, QualityDialogues
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.world import completions, defects, dialogues
 from zephyr_lab.world.generators import Procedural
 from zephyr_lab.world.judge import RubricJudge

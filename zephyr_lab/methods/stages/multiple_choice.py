@@ -15,8 +15,8 @@ from zephyr_lab.core import files
 from zephyr_lab.methods import process
 from zephyr_lab.methods.held_out_pairs import answer_log_probs
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.evaluate import MultipleChoice
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.models import saved
 from zephyr_lab.models.tokenizer import content_ids
 from zephyr_lab.world import choices

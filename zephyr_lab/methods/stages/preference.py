@@ -11,10 +11,10 @@ from zephyr_lab.methods import process
 from zephyr_lab.methods.examples import pair_examples
 from zephyr_lab.methods.held_out_pairs import pair_log_probs
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.preference import KTO, ROWS_AT_ONCE, held_out, train_preference
+from zephyr_lab.methods.process import metered
 from zephyr_lab.methods.recipes.preference import FamilyRecipe, Preference
-from zephyr_lab.methods.stages.plain_settings import settings_of
+from zephyr_lab.methods.recipes.training import settings_of
 from zephyr_lab.models import saved
 
 BY_NAME: dict[str, Callable[[FamilyRecipe], PairLoss | KTO]] = {

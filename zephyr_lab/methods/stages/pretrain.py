@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import PreTrainedTokenizerFast
 
 from zephyr_lab.core import files
@@ -11,8 +12,8 @@ from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.pretrain import packed_loss, packed_rows, train_base
-from zephyr_lab.methods.recipes.pretrain import Pretrain
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
+from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
 from zephyr_lab.models import mistral, saved
 from zephyr_lab.models import tokenizer as tokenizers
 from zephyr_lab.world import corpus
@@ -76,3 +77,16 @@ def held_out(recipe: Pretrain, tokenizer: PreTrainedTokenizerFast) -> TokenIds:
 def texts(recipe: Pretrain, *, seed: int, documents: int) -> list[str]:
     """Documents of the recipe's world."""
     return corpus.documents(seed, documents, size=require_world(recipe.world))
+
+
+FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
+
+
+def build_hub_model(
+    recipe: HubModel, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """Download the model unless the cache has it, and write a reference to the commit that was found to `out`."""
+    del seed, inputs, context
+    snapshot = snapshot_download(recipe.model, revision=recipe.revision, allow_patterns=list(FILES))
+    saved.refer(out, model=recipe.model, commit=Path(snapshot).name)
+    return {}

@@ -7,10 +7,10 @@ from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.methods import process
 from zephyr_lab.methods.calling import log_rows
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.process import metered
 from zephyr_lab.methods.recipes.reward import Reward, RewardRecipe
+from zephyr_lab.methods.recipes.training import settings_of
 from zephyr_lab.methods.reward import train_reward
-from zephyr_lab.methods.stages.plain_settings import settings_of
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 

@@ -16,9 +16,9 @@ from zephyr_lab.methods import dae, distillation, process, trl_adapters
 from zephyr_lab.methods.distillation_batches import Collator, batch
 from zephyr_lab.methods.flagged import flagged_rows
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.dae import DAERecipe
 from zephyr_lab.methods.stages.dae import load_teachers
+from zephyr_lab.methods.trl_adapters import RandomOrder
 from zephyr_lab.models import saved
 
 ALIGNED = "aligned"
