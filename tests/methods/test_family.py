@@ -12,7 +12,7 @@ from zephyr_lab.core.files import read_json
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths
-from zephyr_lab.methods.recipes.preference import LOSSES
+from zephyr_lab.methods.recipes.pairs import LOSSES
 from zephyr_lab.methods.stages.preference import BY_NAME
 
 STRENGTHS = {"orpo": 1.0, "simpo": 2.0}

@@ -46,7 +46,7 @@ def test_matrices_that_lie_on_one_another_are_updated_apart():
 
 def test_every_weight_of_a_mixture_has_exactly_one_optimiser():
     mixture = mixtral.upcycle(small_model(0, **SHAPE), experts=2, top=2, noise=0.0, router_sd=0.1, seed=0)
-    joined = muon_for_stacks(replace(KD, muon_for_stacks="muon"), mixture)
+    joined = muon_for_stacks(replace(KD, optimizer="muon"), mixture)
     held = [id(weight) for part in joined.parts for group in part.param_groups for weight in group["params"]]
     assert sorted(held) == sorted(id(weight) for weight in mixture.parameters())
     pieces = {group["pieces"] for group in joined.parts[2].param_groups}

@@ -10,8 +10,8 @@ from tiny_models import small_tokenizer
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.methods import dpo, sft
-from zephyr_lab.methods.recipes.dpo import DPO
-from zephyr_lab.methods.recipes.sft import SFT
+from zephyr_lab.methods.recipes.pairs import DPO
+from zephyr_lab.methods.recipes.training import SFT
 
 SHARED = {"batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "checkpoint_every": 4}
 OTHERS = {

@@ -9,8 +9,8 @@ import pytest
 
 from zephyr_lab.core import settings
 from zephyr_lab.data import splits
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 from zephyr_lab.methods.recipes.zephyr_settings import SETTINGS, differing_fields, in_setting, ledger
 from zephyr_lab.methods.stages import world_data
 from zephyr_lab.reporting import published

@@ -7,8 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import zephyr_runs
-from zephyr_lab.methods.recipes.preference import FamilyRecipe
-from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.pairs import FamilyRecipe, RewardRecipe
 from zephyr_lab.methods.recipes.rollouts import OnlineDPORecipe, PolicyGradientRecipe, PPORecipe
 from zephyr_lab.methods.stages import world_data
 

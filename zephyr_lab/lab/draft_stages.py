@@ -27,7 +27,7 @@ from zephyr_lab.methods.recipes.draft_data import (
 from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
 from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores
 from zephyr_lab.methods.recipes.pretrain import HubModel
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 
 PAPER = "eda"
 DPO = "dDPO"  # aligned with human preferences instead of fine-tuned to a domain

@@ -16,7 +16,6 @@ from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base, changed
 from zephyr_lab.methods.recipes.dae import DAERecipe
 from zephyr_lab.methods.recipes.data import HubDialogues, WorldDialogues
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
 from zephyr_lab.methods.recipes.evaluate import PAIRS
 from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe
 from zephyr_lab.methods.recipes.kd_data import (
@@ -31,8 +30,9 @@ from zephyr_lab.methods.recipes.kd_data import (
 from zephyr_lab.methods.recipes.kd_evaluate import DIALOGUES, START, KDEvaluation
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
 from zephyr_lab.methods.recipes.own_kd import OwnLossKD
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
 from zephyr_lab.methods.recipes.pretrain import HubModel
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 
 PAPER = "kd_dae"
 MODEL = "model"  # the name of whoever is asked

@@ -16,7 +16,7 @@ from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, changed
 from zephyr_lab.methods.recipes.data import JudgedPairs, WorldPairs
 from zephyr_lab.methods.recipes.evaluate import BestOfN, Frontier
-from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.pairs import RewardRecipe
 from zephyr_lab.methods.recipes.rollouts import (
     LEARNED,
     OWN_REWARD,

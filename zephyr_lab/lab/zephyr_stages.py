@@ -12,10 +12,9 @@ from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs, OwnFilter, OwnWorldPairs, WorldDialogues, WorldPairs
-from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation, MultipleChoice, OwnRubric, PairAccuracy
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
+from zephyr_lab.methods.recipes.training import DSFTRecipe, Training
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 Recipe = TypeVar("Recipe")

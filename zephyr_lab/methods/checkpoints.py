@@ -39,11 +39,11 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
 
 def mark_complete(checkpoint: Path, step: int) -> None:
     """Flush the files of `checkpoint` to disk, then write their SHA-256 beside them."""
-    written = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != MARK)
-    for path in written:
+    names = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != MARK)
+    for path in names:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    digests = {path.relative_to(checkpoint).as_posix(): files.sha256(path) for path in written}
+    digests = {path.relative_to(checkpoint).as_posix(): files.sha256(path) for path in names}
     files.write_json(checkpoint / MARK, {"step": step, "files": digests})
 
 
@@ -56,7 +56,8 @@ def newest_complete(folder: Path) -> Path | None:
     """The checkpoint folder in `folder` with the largest step whose mark matches its files; None if none does."""
     marked = [(files.read_json(mark), mark.parent) for mark in folder.glob(f"*/{MARK}")]
     for mark, checkpoint in sorted(marked, key=lambda item: item[0]["step"], reverse=True):
-        if all(_holds(checkpoint / name, digest) for name, digest in mark["files"].items()):
+        paths = {checkpoint / name: digest for name, digest in mark["files"].items()}
+        if all(path.is_file() and files.sha256(path) == digest for path, digest in paths.items()):
             return checkpoint
     return None
 
@@ -64,7 +65,3 @@ def newest_complete(folder: Path) -> Path | None:
 def step_of(checkpoint: Path) -> int:
     """The step of a complete checkpoint."""
     return int(files.read_json(checkpoint / MARK)["step"])
-
-
-def _holds(path: Path, digest: str) -> bool:
-    return path.is_file() and files.sha256(path) == digest

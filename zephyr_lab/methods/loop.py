@@ -18,7 +18,7 @@ from zephyr_lab.methods.optimizers import Schedule
 
 @runtime_checkable
 class Context(Protocol):
-    """What a training gets from its caller: a folder for checkpoints, None for none, and whom to tell of each step."""
+    """What a training gets from its caller: a folder for checkpoints, None for none, and what hears of each step."""
 
     checkpoints: Path | None
 
@@ -57,9 +57,9 @@ def train(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        done = step + 1
-        context.progress(done, schedule.steps, loss=losses[-1])
-        if context.checkpoints is not None and (done % checkpoint_every == 0 or done == schedule.steps):
+        context.progress(step + 1, schedule.steps, loss=losses[-1])
+        is_due = (step + 1) % checkpoint_every == 0 or step + 1 == schedule.steps
+        if context.checkpoints is not None and is_due:
             _save(model, optimizers, losses, context.checkpoints)
     return losses
 

@@ -17,26 +17,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import RowNumbers
-from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss, name_of
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
-from zephyr_lab.methods.calling import (
-    Progress,
-    Run,
-    log_frame,
-    require_fit,
-    require_room,
-    require_trainable,
-    settings_by_keyword,
-)
-from zephyr_lab.methods.examples import PairExample, pair_examples
-from zephyr_lab.methods.held_out_pairs import answer_log_probs, pair_log_probs
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
+from zephyr_lab.methods.examples import PairExample, read_pairs
+from zephyr_lab.methods.held_out_pairs import answer_log_probs, own_ranking, pair_log_probs
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.recipes.preference import Preference
+from zephyr_lab.methods.recipes.pairs import Preference
 from zephyr_lab.methods.rollouts import (
     Answered,
     Reference,
@@ -174,22 +165,9 @@ def train_preference(
     >>> float(log["loss"].iloc[0])
     1.0
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
-    run = Run.of("preference", checkpoints, progress, recipe=recipe, seed=seed)
+    run = Run.begin("preference", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
     form = loss if isinstance(loss, KTO) else OfPairs(as_pair_loss(loss))
-    found = splits.pairs(pairs)
-    examples, account = pair_examples(
-        tokenizer,
-        found.rows,
-        max_length=recipe.max_length,
-        max_prompt_length=recipe.max_prompt_length,
-        long_prompts=recipe.long_prompts,
-        equal_answers="set_aside",
-        system_turn=False,
-        numbers=found.numbers,
-    )
-    print(f"{TRAIN}: {found.line(account.line())}")
+    examples, account = read_pairs(recipe, tokenizer, pairs, name=TRAIN)
     require_room(max(example.longest for example in examples), model, reference)
     run.trains_on(examples, loss=repr(form) if isinstance(form, KTO) else name_of(form.loss.function))
     with without_dropout(model):
@@ -254,7 +232,7 @@ class Trainer:
     def batch_loss(self, step: int) -> Tensor:
         """Mean over the pairs of the step (KTO: over their answers), the SFT term added."""
         batch = self._batch(self._order[step])
-        log_probs, _ = token_log_probs(self._policy, _joined(batch.chosen, batch.rejected))
+        log_probs, _ = token_log_probs(self._policy, batch.chosen + batch.rejected)
         half = len(batch.chosen)
         summed = log_probs.sum(dim=1)
         own = PairLogProbs(summed[:half], summed[half:])
@@ -294,33 +272,18 @@ def _start(policy: nn.Module, reference: nn.Module | None) -> AbstractContextMan
 
 
 def held_out(policy: PreTrainedModel, begun: PairLogProbs, examples: Sequence[PairExample]) -> dict[str, float]:
-    """Accuracies of the policy's own ranking (how often the chosen answer has the higher log-probability, whole or a
-    token; ties half), and how far both sides moved from `begun`, those of the start, in nats; means over pairs."""
+    """Accuracies of the policy's own ranking (`own_ranking`), and how far both sides moved from `begun`, those of the
+    start, in nats; means over pairs."""
     own = pair_log_probs(policy, examples, rows_at_once=ROWS_AT_ONCE)
-    chosen, rejected = (
-        torch.tensor([len(getattr(one, side)) for one in examples]) for side in ("chosen_ids", "rejected_ids")
-    )
+    ranking = own_ranking(own, examples)
     return {
-        "held_out_accuracy_sum": _share_higher(own.chosen, own.rejected),
-        "held_out_accuracy_mean": _share_higher(own.chosen / chosen, own.rejected / rejected),
+        "held_out_accuracy_sum": ranking["sum"],
+        "held_out_accuracy_mean": ranking["mean"],
         "held_out_moved_chosen": (own.chosen - begun.chosen).mean().item(),
         "held_out_moved_rejected": (own.rejected - begun.rejected).mean().item(),
-        "held_out_pairs": float(len(examples)),
+        "held_out_pairs": ranking["pairs"],
     }
-
-
-def _share_higher(chosen: Tensor, rejected: Tensor) -> float:
-    return ((torch.sign(chosen - rejected) + 1) / 2).mean().item()
 
 
 def _answered(places: Sequence[int], rows: Sequence[PairExample], answers: list[list[int]]) -> Answered:
     return Answered(list(places), [row.prompt_ids for row in rows], answers, [True] * len(answers))
-
-
-def _joined(first: Answered, second: Answered) -> Answered:
-    return Answered(
-        first.places + second.places,
-        first.prompts + second.prompts,
-        first.answers + second.answers,
-        first.finished + second.finished,
-    )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
-from zephyr_lab.core.shapes import TokenIds, TokenMask
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.data.prompt_rows import Prompt, prompt_ids
 from zephyr_lab.data.prompt_rows import prompts as read_prompts
 from zephyr_lab.data.splits import TRAIN
-from zephyr_lab.decoding.sampling import Completion, sample
+from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.methods import calling, checkpoints
 from zephyr_lab.methods.examples import Account
+from zephyr_lab.methods.held_out_pairs import padded_rows
 from zephyr_lab.methods.loop import require_finite
 from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
@@ -38,6 +41,8 @@ from zephyr_lab.models.own_template import Unwritable
 from zephyr_lab.models.wrapped import causal_model, evaluating, share_weights
 
 ROWS_AT_ONCE = 64
+LOG = "rollouts.json"
+PATH = "plain: log-probabilities of the answers' tokens alone"
 TokenStates = Float[Tensor, "row token hidden"]
 Watch = Callable[[int, nn.Module], None]  # (rollouts taken, the policy), before each further rollout
 REWARD_FORMS = "write reward(prompts, answers), or reward(answered), or hand over a reward model"
@@ -56,13 +61,13 @@ class Questions:
         """The usable prompts of `rows`; one that leaves no room for an answer, or that the tokenizer's chat template
         cannot write, is set aside.
 
-        Says what was set aside. Raises ValueError where too few are left for a batch.
+        Prints what was set aside. Raises ValueError where too few are left for a batch.
         """
-        found = read_prompts(rows)
-        ids = prompt_ids(tokenizer, found.rows)
+        read = read_prompts(rows)
+        ids = prompt_ids(tokenizer, read.rows)
         room = positions_of(causal_model(model)) or math.inf
         account, kept = Account(len(ids)), []
-        for place, (number, one) in enumerate(zip(found.numbers, ids, strict=True)):
+        for place, (number, one) in enumerate(zip(read.numbers, ids, strict=True)):
             if isinstance(one, Unwritable):
                 account.note(one.kind, number, set_aside=True)
             elif not one or len(one) > room - settings.max_new_tokens:
@@ -70,12 +75,12 @@ class Questions:
             else:
                 kept.append(place)
         account.used = len(kept)
-        told = found.line(account.line())
-        if found.bad or account.findings:
-            print(f"prompts: {told}")
+        line = read.line(account.line())
+        if read.bad or account.findings:
+            print(f"prompts: {line}")
         if len(kept) < settings.batch:
-            raise ValueError(f"batch must be at most the number of usable prompts, got {settings.batch}: {told}")
-        return cls([found.rows[place] for place in kept], [ids[place] for place in kept], account)
+            raise ValueError(f"batch must be at most the number of usable prompts, got {settings.batch}: {line}")
+        return cls([read.rows[place] for place in kept], [ids[place] for place in kept], account)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,15 @@ class Answered:
     def __len__(self) -> int:
         return len(self.places)
 
+    def __add__(self, other: "Answered") -> "Answered":
+        """The rows of both."""
+        return Answered(
+            self.places + other.places,
+            self.prompts + other.prompts,
+            self.answers + other.answers,
+            self.finished + other.finished,
+        )
+
     @property
     def tokens(self) -> int:
         """Tokens of all answers."""
@@ -99,6 +113,11 @@ class Answered:
     def read_tokens(self) -> int:
         """Tokens of all prompts and answers: what one forward pass over them reads."""
         return sum(map(len, self.prompts)) + self.tokens
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of an answer."""
+        return self.tokens / len(self)
 
     def subset(self, rows: Sequence[int]) -> "Answered":
         """These rows, in this order."""
@@ -133,20 +152,130 @@ class Reward:
     reads: int = 0
 
     def of(self, answered: Answered, step: int) -> list[float]:
-        """The rewards of `answered`. Raises ValueError, naming step and answer, for what is no number an answer."""
-        found = self.function(answered)
-        if not isinstance(found, Iterable):
-            raise ValueError(f"reward gave {found!r} for {len(answered)} answers at step {step}, not a number each")
-        found = list(found)
-        if len(found) != len(answered):
-            raise ValueError(f"reward gave {len(found)} numbers for {len(answered)} answers at step {step}")
-        for number, value in enumerate(found, start=1):
+        """The rewards of `answered`. Raises ValueError, naming step and answer, unless each has a finite number."""
+        rewards = self.function(answered)
+        if not isinstance(rewards, Iterable):
+            raise ValueError(f"reward gave {rewards!r} for {len(answered)} answers at step {step}, not a number each")
+        rewards = list(rewards)
+        if len(rewards) != len(answered):
+            raise ValueError(f"reward gave {len(rewards)} numbers for {len(answered)} answers at step {step}")
+        for number, value in enumerate(rewards, start=1):
             if not _is_number(value):
                 raise ValueError(
                     f"reward is {value!r} at step {step}: training halted; it must give a finite number an answer, and "
-                    f"this was answer {number} of {len(found)}"
+                    f"this was answer {number} of {len(rewards)}"
                 )
-        return [float(value) for value in found]
+        return [float(value) for value in rewards]
+
+
+class PolicyLog:
+    """Rows by rollout, 0, 1, ...; each holds means over its answers, and the tokens spent on it.
+
+    With a folder a row is written as it is made, so that a resumed run finds those of the steps it does not take again.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / LOG
+        self._rows: dict[str, dict[str, float]] = {}
+        if self._path is not None and self._path.is_file() and checkpoints.has_any(folder):
+            self._rows = files.read_json(self._path)
+
+    def add(self, rollout: int, work: Work, **numbers: float) -> None:
+        """Write the row of `rollout`, in place of an older one of the same number.
+
+        Raises ValueError for a number that is not finite.
+        """
+        for name, value in numbers.items():
+            require_finite(name, value, rollout)
+        self._rows[str(rollout)] = {**numbers, **work.metrics()}
+        if self._path is not None:
+            files.write_json(self._path, self._rows)
+
+    def rows(self) -> list[dict[str, float]]:
+        """The rows in the order of the rollouts."""
+        return [self._rows[number] for number in sorted(self._rows, key=int)]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """The rollouts of one training: their prompts and answers, what these are worth, and a log of them.
+
+    watch(rollouts taken, policy) is called before each.
+    """
+
+    recipe: OnAnswers
+    seed: int
+    questions: Questions
+    reward: Reward
+    log: PolicyLog
+    watch: Watch | None = None
+
+    @cached_property
+    def rounds(self) -> list[list[int]]:
+        """The questions of each rollout."""
+        return drawn_places(
+            len(self.questions.ids),
+            rounds=self.recipe.steps,
+            at_once=self.recipe.batch,
+            seed=derive(self.seed, "prompts"),
+        )
+
+    def draw(self, policy: nn.Module, number: int) -> Answered:
+        """The policy's answers in rollout `number`, `samples` to each of its questions."""
+        if self.watch is not None:
+            self.watch(number, policy)
+        return self.answers(policy, repeated(self.rounds[number], self.recipe.samples), number)
+
+    def answers(self, policy: nn.Module, places: Sequence[int], number: int) -> Answered:
+        """The policy's answers to the questions of `places` in rollout `number`."""
+        return answer(
+            policy,
+            self.questions.ids,
+            places,
+            max_new_tokens=self.recipe.max_new_tokens,
+            seed=derive(self.seed, "answers", number),
+        )
+
+    def note(self, number: int, answered: Answered, *, scored: int, trained: int, **numbers: float) -> None:
+        """Write the row of rollout `number` into the log.
+
+        scored, trained: tokens read without a gradient (by a reward model apart) and with one; numbers: means.
+        """
+        work = Work(
+            generated=answered.tokens,
+            prompted=answered.read_tokens - answered.tokens,
+            scored=scored + self.reward.reads * answered.read_tokens,
+            trained=trained,
+            answers=len(answered),
+        )
+        self.log.add(number, work, **numbers)
+
+    def frame(self, losses: Sequence[float], *, method: str, **notes: Any) -> pd.DataFrame:
+        """`calling.log_frame` of the log's rows in order, `losses` beside them, one a rollout."""
+        rows = [
+            {"step": step, **row, "loss": loss}
+            for step, (row, loss) in enumerate(zip(self.log.rows(), losses, strict=True), start=1)
+        ]
+        accounts = {TRAIN: asdict(self.questions.account)}
+        return calling.log_frame(
+            rows, method=method, recipe=self.recipe, seed=self.seed, path=PATH, rows=accounts, **notes
+        )
+
+
+def rollouts_of(
+    prompts: Any,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: OnAnswers,
+    *,
+    reward: Any,
+    seed: int,
+    run: calling.Run,
+    watch: Watch | None = None,
+) -> Rollouts:
+    """The rollouts of a call of one of the methods. Raises as `Questions.of` and `as_reward`."""
+    questions = Questions.of(prompts, model, tokenizer, recipe)
+    return Rollouts(recipe, seed, questions, as_reward(reward, questions, tokenizer), PolicyLog(run.checkpoints), watch)
 
 
 def as_reward(reward: Any, questions: Questions, tokenizer: PreTrainedTokenizerBase) -> Reward:
@@ -180,12 +309,8 @@ def learned_reward(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None =
     `tokenizer`: that of the policy, whose ids the model is to read. Raises ValueError for a model of another vocabulary
     or with more than one label.
     """
+    calling.require_one_label(model)
     inner = causal_model(model).eval()
-    if not hasattr(inner, "score") or inner.config.num_labels != 1:
-        raise ValueError(
-            f"a reward model gives one number a text (num_labels=1), got {type(inner).__name__} with "
-            f"{inner.config.num_labels} labels; make one with train_reward"
-        )
     if tokenizer is not None:
         calling.require_fit(inner, tokenizer)
 
@@ -200,14 +325,15 @@ def answer(
 ) -> Answered:
     """One answer at temperature 1 to each question of `places`; the same seed gives the same answers."""
     prompts = [questions[place] for place in places]
-    given: list[Completion] = sample(
+    completions = sample(
         causal_model(policy),
         prompts,
         max_new_tokens=max_new_tokens,
         temperatures=1.0,
         generator=torch.Generator().manual_seed(seed),
     )
-    return Answered(list(places), prompts, [list(one.ids) for one in given], [one.finished for one in given])
+    answers, finished = [list(one.ids) for one in completions], [one.finished for one in completions]
+    return Answered(list(places), prompts, answers, finished)
 
 
 def answer_texts(tokenizer: PreTrainedTokenizerBase, answered: Answered) -> list[str]:
@@ -300,7 +426,7 @@ def hidden_states(model: nn.Module, answered: Answered) -> tuple[TokenStates, An
 
     All of shape (row, token), answers aligned at their first token and padded on the right.
     """
-    ids, marks = _rows(answered, model.device)
+    ids, marks = padded_rows(answered.prompts, answered.answers, model.device)
     if len(ids) > 1 and one_by_one(model, ids.shape[1]) is not None:
         alone = [hidden_states(model, answered.subset([row])) for row in range(len(answered))]
         states, mask, tokens = zip(*alone, strict=True)
@@ -345,6 +471,20 @@ def scored(model: nn.Module, answered: Answered) -> TokenScores:
     return torch.cat(padded).clone()  # a tensor of its own, which autograd may read
 
 
+def rollout_rows(log: pd.DataFrame) -> list[dict[str, float]]:
+    """The rows of a log of rollouts as a stage keeps them: "step" counts the rollouts taken before."""
+    kept = log.drop(columns=["step", "loss"])
+    return [
+        {"step": float(step - 1), **{name: float(value) for name, value in row.items()}}
+        for step, row in zip(log["step"], kept.to_dict("records"), strict=True)
+    ]
+
+
+def tokens_spent(log: pd.DataFrame) -> dict[str, float]:
+    """Tokens of all rows of a log of rollouts."""
+    return {name: float(sum(log[name])) for name in Work().metrics()}
+
+
 def _is_number(value: Any) -> bool:
     try:
         return math.isfinite(float(value))
@@ -355,67 +495,3 @@ def _is_number(value: Any) -> bool:
 def _autocast(model: nn.Module) -> torch.autocast:
     """bfloat16 on GPUs, as the trainers have it; nothing on CPUs."""
     return torch.autocast("cuda", torch.bfloat16, enabled=model.device.type == "cuda")
-
-
-def _rows(answered: Answered, device: torch.device) -> tuple[TokenIds, TokenMask]:
-    """Prompts with their answers, padded on the right, where no counted token sees it; True on the answers' tokens."""
-    both = list(zip(answered.prompts, answered.answers, strict=True))
-    ids = pad_sequence([torch.tensor([*prompt, *given]) for prompt, given in both], batch_first=True)
-    marks = pad_sequence(
-        [torch.tensor([False] * len(prompt) + [True] * len(given)) for prompt, given in both], batch_first=True
-    )
-    return ids.to(device), marks.to(device)
-
-
-LOG = "rollouts.json"
-PATH = "plain: log-probabilities of the answers' tokens alone"
-OF_THE_FRAME = ("step", "loss")  # columns that the rows of `rows` have otherwise, or not
-
-
-class PolicyLog:
-    """Rows by rollout, 0, 1, ...; each holds means over its answers, and the tokens spent on it."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._path = None if folder is None else folder / LOG
-        self._rows: dict[str, dict[str, float]] = {}
-        if self._path is not None and self._path.is_file() and checkpoints.has_any(folder):
-            self._rows = files.read_json(self._path)
-
-    def add(self, rollout: int, work: Work, **numbers: float) -> None:
-        """Write the row of `rollout`, in place of an older one of the same number.
-
-        Raises ValueError for a number that is not finite.
-        """
-        for name, value in numbers.items():
-            require_finite(name, value, rollout)
-        self._rows[str(rollout)] = {**numbers, **work.metrics()}
-        if self._path is not None:
-            files.write_json(self._path, self._rows)
-
-    def frame(
-        self, losses: Sequence[float], *, method: str, recipe: Any, seed: int, account: Account, **notes: Any
-    ) -> pd.DataFrame:
-        """`calling.log_frame` of the rows in order, `losses` beside them, one a rollout; attrs["rows"]: `account`."""
-        ordered = sorted(self._rows.items(), key=lambda item: int(item[0]))
-        rows = [
-            {"step": int(rollout) + 1, **row, "loss": loss}
-            for (rollout, row), loss in zip(ordered, losses, strict=True)
-        ]
-        accounts = {TRAIN: asdict(account)}
-        return calling.log_frame(rows, method=method, recipe=recipe, seed=seed, path=PATH, rows=accounts, **notes)
-
-
-def rollout_rows(log: pd.DataFrame) -> list[dict[str, float]]:
-    """The rows of a log of rollouts as a stage keeps them: "step" counts the rollouts taken before."""
-    return [
-        {
-            "step": float(row["step"] - 1),
-            **{name: float(value) for name, value in row.items() if name not in OF_THE_FRAME},
-        }
-        for row in log.to_dict("records")
-    ]
-
-
-def tokens_spent(log: pd.DataFrame) -> dict[str, float]:
-    """Tokens of all rows of a log of rollouts."""
-    return {name: float(sum(log[name])) for name in Work().metrics()}

@@ -296,8 +296,9 @@ def settings_kept(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Itera
     They switch its cache on, and write the tokenizer's special tokens into both of its configurations.
     """
     inner = causal_model(model)
-    found = (inner.config, inner.config.get_text_config(), getattr(inner, "generation_config", None))
-    configs = [one for one in found if one is not None]
+    configs = [inner.config, inner.config.get_text_config()]
+    if getattr(inner, "generation_config", None) is not None:
+        configs.append(inner.generation_config)
     before = [{name: getattr(config, name, None) for name in WRITTEN} for config in configs]
     try:
         yield tokenizer if tokenizer.pad_token is not None else copy.deepcopy(tokenizer)

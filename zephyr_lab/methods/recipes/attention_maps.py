@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.training import DEVICES
+from zephyr_lab.methods.recipes.limits import DEVICES
 
 
 @dataclass(frozen=True, kw_only=True)

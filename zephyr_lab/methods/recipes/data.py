@@ -1,8 +1,18 @@
-"""Recipes of the data of dSFT and dDPO, drawn from the embedded world. Plain values, no torch."""
+"""Recipes of the data of dSFT and dDPO: drawn from the embedded world, or from sets of the hub. Plain values, no torch.
+
+A function from a notebook is the text that `engine.own_code` made of it, so it is part of the key; the recipes with one
+are classes of their own, and what the others made stays as it is.
+"""
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_world
+from zephyr_lab.methods.recipes.limits import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_share_below_1,
+    require_world,
+)
 from zephyr_lab.world.objectives import OBJECTIVES
 
 NOISES = ("clean", "web", "dialogues", "teacher", "strong", "medium", "weak", "poor")  # of world.defects
@@ -27,8 +37,7 @@ class WorldDialogues:
         require_world(self.world)
         require_one_of("noise", self.noise, NOISES)
         require_at_least(1, rows=self.rows, held_out=self.held_out)
-        if not 0 <= self.duplicates < 1:
-            raise ValueError(f"duplicates must be a share from 0 to below 1, got {self.duplicates}")
+        require_share_below_1(duplicates=self.duplicates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +65,47 @@ class WorldPairs:
             require_one_of("writers", writer, NOISES)
         if len(self.writers) < 4 or len(set(self.writers)) < len(self.writers):
             raise ValueError(f"writers must be four or more different noise levels, got {', '.join(self.writers)}")
-        if self.rating_sd < 0 or self.aspect_sd < 0:
-            raise ValueError(f"rating_sd and aspect_sd must not be negative, got {self.rating_sd} and {self.aspect_sd}")
+        require_not_negative(rating_sd=self.rating_sd, aspect_sd=self.aspect_sd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedPairs(WorldPairs):
+    """Preference pairs of the world labelled by one of the judge's objectives, with its noise.
+
+    objective: "quality" or "brief"; judge_sd: noise of the judge's score of an answer, in points. The two rules
+    `chosen` and `rejected` work on these scores.
+    """
+
+    objective: str
+    judge_sd: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("objective", self.objective, tuple(OBJECTIVES))
+        require_not_negative(judge_sd=self.judge_sd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnWorldPairs(WorldPairs):
+    """`WorldPairs` by functions from a notebook. own_choose: the chosen answer; own_reject: the rejected one, or both.
+
+    "" leaves that side to the rule that `chosen` or `rejected` names.
+    """
+
+    own_choose: str
+    own_reject: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.own_choose or self.own_reject):
+            raise ValueError("own_choose or own_reject must be a function; WorldPairs has neither")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFilter:
+    """A filter of finished dialogues from a notebook: messages in; whether to keep them, or repaired ones, out."""
+
+    own_filter: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +124,7 @@ class HubDialogues:
     filters: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _require_rows(self.rows, self.held_out)
+        require_at_least(1, rows=self.rows, held_out=self.held_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,51 +145,4 @@ class HubPairs:
     most_chosen: float
 
     def __post_init__(self) -> None:
-        _require_rows(self.rows, self.held_out)
-
-
-def _require_rows(rows: int, held_out: int) -> None:
-    if rows < 1 or held_out < 1:
-        raise ValueError(f"rows and held_out must be at least 1, got {rows} and {held_out}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedPairs(WorldPairs):
-    """Preference pairs of the world whose best answer is told by one of the judge's objectives, with its noise.
-
-    objective: "quality" or "brief"; judge_sd: noise of the judge's score of an answer, in points. The two rules
-    `chosen` and `rejected` work on these scores.
-    """
-
-    objective: str
-    judge_sd: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
-        if self.judge_sd < 0:
-            raise ValueError(f"judge_sd must not be negative, got {self.judge_sd}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnFilter:
-    """A filter of finished dialogues, their messages in and whether to keep them, or repaired ones, out."""
-
-    own_filter: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnWorldPairs(WorldPairs):
-    """`WorldPairs` with a choice of one's own. own_choose: the chosen answer; own_reject: the rejected one, or both.
-
-    "" leaves that side to the rule that `chosen` or `rejected` names.
-    """
-
-    own_choose: str
-    own_reject: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.own_choose or self.own_reject):
-            raise ValueError("own_choose or own_reject must be a function; WorldPairs has neither")
+        require_at_least(1, rows=self.rows, held_out=self.held_out)

@@ -6,8 +6,7 @@ Kothari et al. 2024, arXiv 2406.19112, equations (2) to (5), and where their cod
 from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share, require_steps
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.training import Staged, Training
+from zephyr_lab.methods.recipes.training import DSFTRecipe, Staged, Training
 
 DIVERGENCES = ("forward", "reverse")
 TOKENS = ("all", "answers", "answers_unshifted")

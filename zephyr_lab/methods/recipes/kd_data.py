@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes.data import NOISES
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share, require_world
-from zephyr_lab.methods.recipes.training import DEVICES
+from zephyr_lab.methods.recipes.limits import DEVICES, require_at_least, require_one_of, require_share, require_world
 
 KINDS = ("extraction", "reasoning", "qna", "summary")  # of the paper's e-commerce data
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from zephyr_lab.methods.recipes.data import HubPairs, WorldPairs
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 
 Recipe = TypeVar("Recipe", DSFTRecipe, DDPORecipe, WorldPairs, HubPairs)
 

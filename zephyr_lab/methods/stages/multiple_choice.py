@@ -48,16 +48,27 @@ def build(
     device = process.pick_device(recipe.device)
     rows: list[dict[str, Any]] = []
     for place, (name, folder) in enumerate(zip(recipe.models, recipe.folders, strict=True)):
-        found = inputs[name] / folder
-        model, tokenizer = saved.load_model(found).to(device), saved.load_tokenizer(found)
+        path = inputs[name] / folder
+        model, tokenizer = saved.load_model(path).to(device), saved.load_tokenizer(path)
         asked = [one for task in recipe.tasks for one in questions(tokenizer, model, task, recipe)]
         log_probs = option_log_probs(model, asked, rows_at_once=recipe.rows_at_once)
-        rows += [{"model": name, **_row(one, scored)} for one, scored in zip(asked, log_probs, strict=True)]
+        rows += [
+            {
+                "model": name,
+                "task": one.task,
+                "question": one.item.question,
+                "answer": one.item.answer,
+                "examples": one.examples,
+                "log_probs": scored,
+                "tokens": [len(option) for option in one.options],
+                "characters": [len(option) for option in one.item.options],
+            }
+            for one, scored in zip(asked, log_probs, strict=True)
+        ]
         context.progress(place + 1, len(recipe.models))
     files.write_json(out / "choices.json", {column: [row[column] for row in rows] for column in rows[0]})
-    return {
-        f"examples_{task}": _mean([row["examples"] for row in rows if row["task"] == task]) for task in recipe.tasks
-    }
+    fitted = {task: [row["examples"] for row in rows if row["task"] == task] for task in recipe.tasks}
+    return {f"examples_{task}": sum(counts) / len(counts) for task, counts in fitted.items()}
 
 
 def questions(
@@ -82,10 +93,10 @@ def option_log_probs(model: PreTrainedModel, asked: Sequence[Asked], *, rows_at_
         log_probs = answer_log_probs(model, [rows[place][1] for place in batch], [rows[place][2] for place in batch])
         for place, value in zip(batch, log_probs.tolist(), strict=True):
             scored[place] = value
-    found: list[list[float]] = [[] for _ in asked]
+    by_question: list[list[float]] = [[] for _ in asked]
     for (number, _, _), value in zip(rows, scored, strict=True):
-        found[number].append(value)
-    return found
+        by_question[number].append(value)
+    return by_question
 
 
 def _fitted(
@@ -98,19 +109,3 @@ def _fitted(
         if len(prompt) <= left:
             return Asked(task, item, len(examples) - first, prompt, options)
     raise ValueError(f"{task}: the question {item.question!r} needs {len(prompt)} tokens, {left} are left for it")
-
-
-def _row(one: Asked, log_probs: list[float]) -> dict[str, Any]:
-    return {
-        "task": one.task,
-        "question": one.item.question,
-        "answer": one.item.answer,
-        "examples": one.examples,
-        "log_probs": log_probs,
-        "tokens": [len(option) for option in one.options],
-        "characters": [len(option) for option in one.item.options],
-    }
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / len(values)
