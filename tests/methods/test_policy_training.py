@@ -75,13 +75,16 @@ def test_trls_advantages_are_ours(algorithm, inputs, tmp_path):
         recipe, policy, tokenizer, form, reference=rollouts.frozen_copy(policy), prompts=recipe.prompts, seed=0,
         folder=tmp_path / "trainer",
     )  # fmt: skip
-    log = policy_gradient.PolicyLog(tmp_path)
     rng = torch.Generator().manual_seed(0)
 
     def rewards(answered):
         return torch.randn(len(answered), generator=rng).tolist()
 
-    trainer.begin(recipe, Questions.of(rows, policy, tokenizer, recipe), Reward(rewards), log, 0)
+    trainer.begin(
+        rollouts.Rollouts(
+            recipe, 0, Questions.of(rows, policy, tokenizer, recipe), Reward(rewards), rollouts.PolicyLog(tmp_path)
+        )
+    )
     context = type("Context", (), {"checkpoints": tmp_path, "progress": staticmethod(lambda *a, **k: None)})()
     policy_gradient.trl_adapters.run(trainer, context)
     given = torch.tensor(list(trainer._logs["rewards"]["rewards"])).view(-1, 3)

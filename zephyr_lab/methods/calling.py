@@ -1,7 +1,7 @@
 """What every training function shares: settings by keyword, a log as a frame, and a run that needs no stage.
 
-A stage hands in its checkpoints and its progress; somebody at a prompt hands in nothing, gets a progress bar, and no
-file is written.
+A stage passes a folder for checkpoints and a progress listener; a call in a notebook passes neither, shows a progress
+bar and writes no file.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from zephyr_lab.models.wrapped import causal_model
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)
 SEED = dataclasses.make_dataclass("_", [("seed", int)]).__dataclass_fields__["seed"]
-BEGUN = "settings.json"  # beside a run's checkpoints: what it was begun with
+BEGUN = "settings.json"  # beside a run's checkpoints: its settings
 
 
 def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
@@ -150,9 +150,9 @@ class Run:
         return cls.of(name, checkpoints, progress, recipe=recipe, seed=seed)
 
     def trains_on(self, rows: Iterable[Any], **besides: str) -> None:
-        """Note the rows, as they are read, and what else no setting says: a loss by its name, say.
+        """Write down a digest of the rows, and what no setting says: a loss by its name, say.
 
-        Raises ValueError where the folder's checkpoints are of others: going on from them would be training on those.
+        Raises ValueError where the folder's checkpoints are of other rows: training would go on from those.
         """
         if self.checkpoints is not None:
             digest = hashlib.sha256()
@@ -223,7 +223,7 @@ def log_frame(
 
 
 def log_rows(log: pd.DataFrame) -> list[dict[str, float | int]]:
-    """The rows of a log as plain values in the order of time, those of held-out measurements where they were made."""
+    """The rows of a log as plain values in the order of time, held-out measurements after the step they follow."""
     trained = [
         {
             "step": int(row["step"]),
@@ -294,7 +294,7 @@ def _learns_positions(model: nn.Module, room: int) -> bool:
 def require_fit(model: nn.Module, tokenizer: Any) -> None:
     """Raises ValueError where the tokenizer has ids that the model has no embedding for."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise TypeError(f"expected a tokenizer of transformers, got {tokenizer!r:.60}; hand over the model's own")
+        raise TypeError(f"expected a tokenizer of transformers, got {tokenizer!r:.60}; pass the model's own")
     entries = model.get_input_embeddings().weight.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= entries:

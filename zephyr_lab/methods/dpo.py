@@ -1,7 +1,7 @@
-"""Direct preference optimisation (DPO), Zephyr's last step: TRL's DPOTrainer with our loss, on pairs somebody ranked.
+"""Direct preference optimisation (DPO), Zephyr's last step: TRL's DPOTrainer with our loss, on ranked pairs.
 
 Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023, arXiv 2305.18290. The loss is
-`losses.dpo.dpo_loss`, or one handed over; each pair's prompt is computed once where the model allows it.
+`losses.dpo.dpo_loss`, or a function of the caller's; each pair's prompt is computed once where the model allows it.
 """
 
 import math
@@ -137,7 +137,7 @@ def make_trainer(
 ) -> tuple[PairLossTrainer, str]:
     """The trainer, with checkpoints in `folder`, and its path; the reference's log-probabilities are computed here."""
     trl_adapters.score_labelled_positions_only()
-    rows = {split: _dataset(given) for split, given in examples.items()}
+    rows = {split: _dataset(of_split) for split, of_split in examples.items()}
     fault = lean_fault(recipe, policy, reference, longest=max(example.longest for example in examples[TRAIN]))
     trainer = (PlainPairTrainer if fault else StageSharedPromptDPOTrainer)(
         model=policy,

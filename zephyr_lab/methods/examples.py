@@ -1,7 +1,7 @@
 """Token rows for dSFT and dDPO with our own exact masks, and an account of every row that needed a remark.
 
-The trainers get ids and labels ready made: left to themselves they drop rows whose prompt fills the limit without a
-word, and content that spells "<|user|>" could forge a turn.
+The trainers get finished ids and labels: by themselves they drop rows whose prompt fills the limit without a word, and
+content that spells "<|user|>" could forge a turn.
 """
 
 from collections.abc import Callable, Mapping, Sequence

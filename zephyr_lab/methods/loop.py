@@ -1,6 +1,6 @@
 """The loop that plain recipes share: steps, gradient clipping, progress, checkpoints, and a halt at the first NaN.
 
-A recipe hands in the loss of step 0, 1, ... as a function of the step alone. So a run that was killed and resumed takes
+A method gives the loss of step 0, 1, ... as a function of the step alone. So a run that was killed and resumed takes
 the same steps as an unbroken one, bit for bit (same machine, one thread, float32).
 """
 

@@ -1,4 +1,8 @@
-"""Muon for the matrices inside the model, AdamW for embeddings and norms; and the learning rate's course."""
+"""Muon for the matrices inside the model, AdamW for embeddings and norms; and the learning rate's course.
+
+Muon: Jordan et al. 2024. Stacks of matrices, such as the fused experts of a mixture, are refused by torch's own; here
+each matrix of a stack is updated as torch.optim.Muon would update it alone (tested).
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +16,9 @@ from zephyr_lab.methods.recipes.training import Training
 
 ADAM_BETAS = (0.9, 0.95)
 MUON_MOMENTUM = 0.95
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # torch's: a quintic that drives singular values towards 1
+NEWTON_SCHULZ_STEPS = 5
+EPS = 1e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +94,6 @@ class JoinedOptimizers(torch.optim.Optimizer):
             part.load_state_dict(state)
         # Loading gave each part new groups.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
-
-
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # torch's: a quintic that drives singular values towards 1
-NEWTON_SCHULZ_STEPS = 5
-EPS = 1e-7
 
 
 class StackMuon(torch.optim.Optimizer):

@@ -1,7 +1,8 @@
-"""DPOTrainer with the loss handed over: what the lean path and the plain one share.
+"""DPOTrainer with a loss of the caller's: what the lean path and the plain one share, and the plain one.
 
 TRL keeps its loop, batches, rows, logs and their names, checkpoints and accelerate. How a batch is scored is a
-subclass's: `shared_prompt_dpo` computes each pair's prompt once, `plain_pairs` pads rows and takes whole logits.
+subclass's: `shared_prompt_dpo` computes each pair's prompt once. `PlainPairTrainer` pads rows and takes whole logits:
+the oracle of the lean path and its fallback, for any causal model that takes ids and a mask.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths
 from zephyr_lab.methods.trl_adapters import StageTrainer
 
+SHOWN = 5  # rows that an error names
 # What a batch may hold; all else would go to the model by TRL's own path.
 BATCH = {"input_ids", "attention_mask", "completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
 
@@ -44,8 +46,8 @@ class PairLossTrainer(DPOTrainer):
     def compute_ref_log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The reference's log-probabilities of both responses, shape (pair,) each, in the batches' float32."""
         with torch.no_grad(), self._reference_adapter(), self.accelerator.autocast():
-            found = self.log_probs(self.accelerator.unwrap_model(model), inputs)
-        return found.chosen.float(), found.rejected.float()
+            log_probs = self.log_probs(self.accelerator.unwrap_model(model), inputs)
+        return log_probs.chosen.float(), log_probs.rejected.float()
 
     @contextmanager
     def _reference_adapter(self) -> Iterator[None]:
@@ -63,28 +65,28 @@ class PairLossTrainer(DPOTrainer):
         else:
             own = self.model if self.ref_model is None else self.ref_model
             reference = PairLogProbs(*self.compute_ref_log_probs(own, inputs))
-        found, of_chosen = self.scored(model, inputs, reference)
-        self._log_rewards(found.log_probs, reference)
-        self._log_responses(found, of_chosen, inputs["attention_mask"])
+        scored, of_chosen = self.scored(model, inputs, reference)
+        self._log_rewards(scored.log_probs, reference)
+        self._log_responses(scored.statistics, of_chosen, inputs["attention_mask"])
         if not return_outputs:
-            return found.loss
+            return scored.loss
         with torch.no_grad():  # whole logits for compute_metrics, by a pass of their own as in TRL
             rows = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            return found.loss, model(**rows, use_cache=False)
+            return scored.loss, model(**rows, use_cache=False)
 
     def _log_rewards(self, policy: PairLogProbs, reference: PairLogProbs) -> None:
-        chosen = self.accelerator.gather(self.beta * (policy.chosen - reference.chosen))
-        rejected = self.accelerator.gather(self.beta * (policy.rejected - reference.rejected))
+        gather = self.accelerator.gather
+        chosen = gather(self.beta * (policy.chosen - reference.chosen))
+        rejected = gather(self.beta * (policy.rejected - reference.rejected))
         self._note("rewards/chosen", chosen.mean())
         self._note("rewards/rejected", rejected.mean())
         self._note("rewards/accuracies", (chosen > rejected).double().mean())
         self._note("rewards/margins", (chosen - rejected).mean())
-        self._note("logps/chosen", self.accelerator.gather(policy.chosen).mean())
-        self._note("logps/rejected", self.accelerator.gather(policy.rejected).mean())
+        self._note("logps/chosen", gather(policy.chosen).mean())
+        self._note("logps/rejected", gather(policy.rejected).mean())
 
-    def _log_responses(self, found: HeadLoss, of_chosen: Tensor, attention_mask: Tensor) -> None:
+    def _log_responses(self, statistics: HeadStatistics, of_chosen: Tensor, attention_mask: Tensor) -> None:
         """Means over the tokens of responses, under TRL's names."""
-        statistics = found.statistics
         self._note("entropy", self._mean(statistics.entropy))
         self._note("mean_token_accuracy", self._mean(statistics.likeliest[of_chosen].double()))
         self._note("logits/chosen", self._mean(statistics.mean_logit[of_chosen]))
@@ -105,10 +107,6 @@ class PairLossTrainer(DPOTrainer):
 
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
-
-
-SHOWN = 5
-NEXT_STEP = "take these rows out, or raise max_length (None: no cut)"
 
 
 def require_answers(rows: Dataset, *, max_length: int | None, truncation_mode: str) -> None:
@@ -133,7 +131,7 @@ def require_answers(rows: Dataset, *, max_length: int | None, truncation_mode: s
         more = "; ..." if len(bare) > SHOWN else ""
         raise ValueError(
             f"{len(bare)} prompts or answers have no token within max_length {max_length} ({truncation_mode}): "
-            f"{'; '.join(bare[:SHOWN])}{more}; {NEXT_STEP}"
+            f"{'; '.join(bare[:SHOWN])}{more}; take these rows out, or raise max_length (None: no cut)"
         )
 
 
@@ -168,13 +166,13 @@ class PlainPairTrainer(StageDPOTrainer, PairLossTrainer):
         logits, counted = answer_logits(model, inputs)
         policy = _summed(logits, inputs["input_ids"], counted)
         lengths = PairLengths(*counted.sum(dim=1).chunk(2))
-        found = HeadLoss(
+        scored = HeadLoss(
             self.pair_loss(policy, reference, lengths).mean(),
             PairLogProbs(policy.chosen.detach(), policy.rejected.detach()),
             _statistics(logits.detach()[counted], inputs["input_ids"][:, 1:][counted]),
         )
         rows = torch.arange(len(counted), device=counted.device)[:, None].expand(counted.shape)[counted]
-        return found, rows < len(counted) // 2
+        return scored, rows < len(counted) // 2
 
     def log_probs(self, model: nn.Module, inputs: dict[str, Tensor]) -> PairLogProbs:
         logits, counted = answer_logits(model, inputs)

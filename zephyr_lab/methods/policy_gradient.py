@@ -177,8 +177,8 @@ def train_policy_gradient(
 
     In each of `steps` rollouts `batch` prompts get `samples` answers each, which are compared with each other; one
     update follows. advantages: `RLOO` (leave-one-out; the KL to the reference, k1, is taken off the rewards), `GRPO`
-    (group-relative; the KL, k3, stands in the loss), or a function of rewards (prompt, sample) that gives advantages of
-    the same shape, under GRPO's loss. No dropout is drawn.
+    (group-relative; the KL, k3, is part of the loss), or a function of rewards (prompt, sample) that gives advantages
+    of the same shape, under GRPO's loss. No dropout is drawn.
 
     prompts, reward, reference (none is kept at beta 0), watch, checkpoints: as for `train_ppo`.
 
@@ -191,16 +191,16 @@ def train_policy_gradient(
     require_alike(model, [len(prompt) + recipe.max_new_tokens for prompt in ids])
     form = advantages if isinstance(advantages, Advantages) else replace(GRPO, own=advantages)
     run.trains_on(ids, trainer=form.trainer.__name__ if form.own is None else name_of(form.own))
-    held_to = None
+    frozen = None
     if recipe.beta > 0 and reference is not None:
         require_comparable(model, reference)
-        held_to = causal_model(reference)
+        frozen = causal_model(reference)
     elif recipe.beta > 0 and not hasattr(model, "disable_adapter"):
-        held_to = frozen_copy(model)
-    models = [one for one in (model, held_to) if one is not None]
+        frozen = frozen_copy(model)
+    models = [one for one in (model, frozen) if one is not None]
     with ExitStack() as stack:
-        if held_to is not None:
-            stack.enter_context(evaluating(held_to))
+        if frozen is not None:
+            stack.enter_context(evaluating(frozen))
         stack.enter_context(without_dropout(model))
         stack.enter_context(placed_by_mask(*models))
         stack.enter_context(trl_adapters.own_forwards(*models))
@@ -209,7 +209,7 @@ def train_policy_gradient(
             model,
             stack.enter_context(trl_adapters.settings_kept(model, tokenizer)),
             form,
-            reference=held_to,
+            reference=frozen,
             prompts=len(ids),
             seed=seed,
             folder=run.folder("trainer"),
@@ -267,10 +267,10 @@ def make_trainer(
 ) -> OwnAnswers:
     """The trainer, with checkpoints in `folder`. reference: None for the policy with its adapters off, or at beta 0."""
     trl_adapters.score_labelled_positions_only()
-    on_cpu = device_of(policy).type == "cpu"
     arguments = form.config(
-        output_dir=None if folder is None else str(folder),
-        seed=trl_adapters.trainer_seed(seed),
+        **trl_adapters.shared_arguments(
+            device=device_of(policy), seed=seed, folder=folder, checkpoint_every=recipe.checkpoint_every, log_every=1
+        ),
         max_steps=recipe.steps,
         per_device_train_batch_size=recipe.batch * recipe.samples,
         num_generations=recipe.samples,
@@ -280,18 +280,6 @@ def make_trainer(
         beta=0.0,  # no reference by the model's name; ours comes below
         learning_rate=recipe.learning_rate,
         max_grad_norm=recipe.clip,
-        weight_decay=0.0,
-        use_cpu=on_cpu,
-        bf16=not on_cpu,
-        gradient_checkpointing=False,
-        use_cache=True,
-        dataloader_pin_memory=not on_cpu,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no" if folder is None else "steps",
-        save_steps=recipe.checkpoint_every,
-        report_to="none",
-        disable_tqdm=True,
         pad_to_multiple_of=None,
         **form.settings,
     )
@@ -335,7 +323,7 @@ def placed_by_mask(*models: nn.Module) -> Iterator[None]:
             hooks.append(model.register_forward_pre_hook(_with_positions, with_kwargs=True))
             if not _reads_alike(model):
                 raise ValueError(
-                    f"{type(model).__name__} reads a prompt otherwise where padding stands before it; train it by "
+                    f"{type(model).__name__} reads a prompt differently with padding before it; train it by "
                     "train_ppo or train_online_dpo, which pad on the right"
                 )
         yield

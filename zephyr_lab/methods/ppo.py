@@ -1,7 +1,7 @@
 """PPO on the policy's own answers: rollout, KL penalty by token, GAE, minibatches, and a value head on the policy.
 
 Ziegler et al. 2019 (the KL penalty as a reward), Schulman et al. 2017 (the clipped surrogate). Ours: TRL has none any
-more. The losses are `losses.ppo`; here stands what is drawn, when, and with which weights.
+more. The losses are `losses.ppo`; this module says what is drawn, when, and with which weights.
 """
 
 from dataclasses import dataclass, field

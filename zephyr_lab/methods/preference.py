@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -61,24 +61,9 @@ class Batch:
         )
 
 
-@runtime_checkable
-class BatchLoss(Protocol):
-    """A loss as the loop calls it: of the policy's log-probabilities of a batch, and of the models where it asks."""
-
-    @property
-    def needs_reference(self) -> bool: ...
-
-    @property
-    def reads(self) -> int:
-        """Forward passes without a gradient that it makes over each batch."""
-        ...
-
-    def __call__(self, own: PairLogProbs, batch: Batch, policy: nn.Module, reference: Reference) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class OfPairs:
-    """A loss of each pair, on its own."""
+    """A loss of each pair, on its own. reads: forward passes without a gradient that a loss makes over each batch."""
 
     loss: NamedLoss
     reads: ClassVar[int] = 0
@@ -213,7 +198,7 @@ class Trainer:
         policy: nn.Module,
         reference: nn.Module | None,
         examples: Sequence[PairExample],
-        loss: BatchLoss,
+        loss: OfPairs | KTO,
     ) -> None:
         self._recipe, self._policy, self._examples, self._loss = recipe, policy, examples, loss
         self._reference = Reference(lambda: _start(policy, reference))

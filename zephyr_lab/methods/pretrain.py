@@ -29,7 +29,7 @@ from zephyr_lab.models.packed_attention import require_apart
 from zephyr_lab.models.wrapped import causal_model, evaluating
 
 PATH = "plain: logits of whole rows, at the vocabularies that are trained from nothing"
-SHOWN = 3  # unusable texts told in a line
+SHOWN = 3  # unusable texts that a line names
 
 
 @settings_by_keyword(BaseTraining)

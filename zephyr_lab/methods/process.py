@@ -1,4 +1,4 @@
-"""What a training process sets once, before its first tensor."""
+"""What a training process sets once, before its first tensor, and what its work cost: CPU seconds and memory."""
 
 import ctypes
 import os
@@ -13,6 +13,8 @@ import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc refuses more
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
+MIB = 2**20
 
 
 def prepare() -> None:
@@ -35,10 +37,6 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda and there is none here; profiles smoke and tiny run on CPUs")
     return torch.device(name)
-
-
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-MIB = 2**20
 
 
 @dataclass

@@ -159,7 +159,7 @@ def padding_apart(tokenizer: PreTrainedTokenizerBase, examples: Sequence[PairExa
         return tokenizer
     free = next((id_ for id_ in range(len(tokenizer)) if id_ not in used), None)
     if free is None:
-        raise ValueError("the rows use every id of the tokenizer, so none can stand for padding; give it a pad_token")
+        raise ValueError("the rows use every id of the tokenizer, so none is free for padding; give it a pad_token")
     padded = copy.deepcopy(tokenizer)
     padded.pad_token = tokenizer.convert_ids_to_tokens(free)
     return padded

@@ -1,7 +1,7 @@
 """Answers that a policy gives while it learns: prompts, sampling, log-probabilities by token, rewards, and their cost.
 
-What PPO, RLOO, GRPO and online DPO share. The policy is any causal model, with adapters or without; what its answers
-are worth is somebody else's: a function, or a reward model.
+What PPO, RLOO, GRPO and online DPO share. The policy is any causal model, with adapters or without; its answers are
+rewarded by a function or by a reward model.
 """
 
 import copy
@@ -45,7 +45,7 @@ LOG = "rollouts.json"
 PATH = "plain: log-probabilities of the answers' tokens alone"
 TokenStates = Float[Tensor, "row token hidden"]
 Watch = Callable[[int, nn.Module], None]  # (rollouts taken, the policy), before each further rollout
-REWARD_FORMS = "write reward(prompts, answers), or reward(answered), or hand over a reward model"
+REWARD_FORMS = "write reward(prompts, answers), or reward(answered), or pass a reward model"
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def rollouts_of(
 
 
 def as_reward(reward: Any, questions: Questions, tokenizer: PreTrainedTokenizerBase) -> Reward:
-    """What a caller hands in as a reward, in one form.
+    """A caller's reward in one form.
 
     reward(prompts, answers): prompts as they were given, answers as texts without their end token. reward(answered):
     ids, places in the usable prompts and whether each answer ended (`Answered`). A model with one label: its logit at
@@ -337,7 +337,7 @@ def answer(
 
 
 def answer_texts(tokenizer: PreTrainedTokenizerBase, answered: Answered) -> list[str]:
-    """What a reader sees of each answer: role tags stand in it, the end token does not."""
+    """What a reader sees of each answer: role tags included, the end token not."""
     return [
         tokenizer.decode(ids[:-1] if ended else ids)
         for ids, ended in zip(answered.answers, answered.finished, strict=True)
@@ -354,7 +354,7 @@ def drawn_places(count: int, *, rounds: int, at_once: int, seed: int) -> list[li
 
 
 def repeated(places: Sequence[int], samples: int) -> list[int]:
-    """Each question `samples` times in a row: answers to one question stand together."""
+    """Each question `samples` times in a row: answers to one question are neighbours."""
     return [place for place in places for _ in range(samples)]
 
 
@@ -455,8 +455,8 @@ def log_probs_of(model: nn.Module, states: TokenStates, mask: AnswerMask, tokens
     """log pi of `tokens`, each predicted from its state; 0 where `mask` is False."""
     with _autocast(model):
         logits = logits_of(model, states[mask].to(causal_model(model).dtype))
-    found = logits.float().log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
-    return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found)
+    log_probs = logits.float().log_softmax(dim=-1).gather(1, tokens[mask][:, None]).squeeze(1)
+    return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, log_probs)
 
 
 def scored(model: nn.Module, answered: Answered) -> TokenScores:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning (SFT), Zephyr's first step: TRL's SFTTrainer on dialogues that somebody answered.
+"""Supervised fine-tuning (SFT), Zephyr's first step: TRL's SFTTrainer on dialogues.
 
 Tunstall et al. 2023, arXiv 2310.16944, section 3. Ids and labels are ours, the loss and the loop are TRL's.
 """
@@ -114,7 +114,7 @@ def make_trainer(
     trl_adapters.score_labelled_positions_only()
     if recipe.packed:
         require_apart(model, recipe.max_length)
-    rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
+    rows = {split: Dataset.from_list([asdict(one) for one in of_split]) for split, of_split in examples.items()}
     trainer = kind(
         model=model,
         args=SFTConfig(

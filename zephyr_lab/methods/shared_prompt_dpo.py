@@ -26,7 +26,7 @@ from zephyr_lab.models.modes import in_mode
 
 PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer (in a recipe shared_prompt = false)"
 IDS = {"prompt_ids", "chosen_ids", "rejected_ids"}
-# Settings of DPOConfig that TRL's own path knows and this one does not. All others are TRL's or are heeded here: a test
+# Settings of DPOConfig that TRL's own path knows and this one does not. All others are TRL's or are used here: a test
 # walks over every field.
 NEEDED = {
     "ld_alpha": None,
@@ -50,8 +50,8 @@ class SharedPromptDPOTrainer(PairLossTrainer):
 
     @functools.wraps(DPOTrainer.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = inspect.signature(DPOTrainer.__init__).bind(self, *args, **kwargs).arguments.get("args")
-        _require_settings(DPOConfig() if given is None else given)
+        settings = inspect.signature(DPOTrainer.__init__).bind(self, *args, **kwargs).arguments.get("args")
+        _require_settings(DPOConfig() if settings is None else settings)
         super().__init__(*args, **kwargs)
         if self._is_vision_dataset:
             raise _refusal("rows with images need more than ids")

@@ -46,20 +46,47 @@ LARGEST_POOL, FEWEST_POOLS = 50, 4
 WRITTEN = ("use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits", "router_aux_loss_coef")
 
 
+def shared_arguments(
+    *, device: torch.device, seed: int, folder: Path | None, checkpoint_every: int, log_every: int
+) -> dict[str, Any]:
+    """Arguments that all of TRL's trainers get here. `folder`: for checkpoints, None for none; device: the model's."""
+    on_cpu = device.type == "cpu"
+    return {
+        "output_dir": nowhere() if folder is None else str(folder),
+        "seed": trainer_seed(seed),
+        "weight_decay": 0.0,
+        "use_cpu": on_cpu,
+        "bf16": not on_cpu,
+        "gradient_checkpointing": False,
+        "use_cache": True,  # what the saved config says; the default would slow down every later generation
+        "dataloader_pin_memory": not on_cpu,
+        "logging_steps": log_every,
+        "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
+        "save_strategy": "no" if folder is None else "steps",
+        "save_steps": checkpoint_every,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
 def trainer_arguments(
     recipe: Training, *, device: torch.device, seed: int, folder: Path | None, held_out: int, measure_start: bool
 ) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints, None for none; device: the model's.
+    """Arguments that SFTConfig, DPOConfig and RewardConfig share, see `shared_arguments`.
 
     held_out: rows of the held-out set, 0 where there is none: ValueError where `evaluate_every` asks for some.
     measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
     """
     if recipe.evaluate_every and not held_out:
-        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; hand some over")
-    on_cpu = device.type == "cpu"
+        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; pass some")
     return {
-        "output_dir": nowhere() if folder is None else str(folder),
-        "seed": trainer_seed(seed),
+        **shared_arguments(
+            device=device,
+            seed=seed,
+            folder=folder,
+            checkpoint_every=recipe.checkpoint_every,
+            log_every=recipe.log_every,
+        ),
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.micro_batch,
         "per_device_eval_batch_size": even_batch(held_out, most=recipe.micro_batch),
@@ -70,20 +97,9 @@ def trainer_arguments(
         "optim": "rmsprop" if recipe.optimizer == "rmsprop" else "adamw_torch",
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.clip,
-        "use_cpu": on_cpu,
-        "bf16": not on_cpu,
-        "gradient_checkpointing": False,
-        "use_cache": True,  # what the saved config says; the default would slow down every later generation
-        "dataloader_pin_memory": not on_cpu,
-        "logging_steps": recipe.log_every,
-        "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
         "eval_on_start": measure_start and (folder is None or checkpoints.newest_complete(folder) is None),
         "eval_strategy": "steps" if recipe.evaluate_every else "no",
         "eval_steps": recipe.evaluate_every or None,
-        "save_strategy": "no" if folder is None else "steps",
-        "save_steps": recipe.checkpoint_every,
-        "report_to": "none",
-        "disable_tqdm": True,
     }
 
 
@@ -111,16 +127,11 @@ def even_batch(rows: int, *, most: int) -> int:
     return dividing[-1] if 4 * dividing[-1] >= min(most, rows) else most
 
 
-class LengthBuckets(Sampler[int]):
-    """Row numbers in random order, rows of like length side by side, so that a batch needs little padding.
+class EpochOrder(Sampler[int]):
+    """Numbers 0 to rows - 1 in an order that seed and epoch alone decide: a resumed epoch goes on where it stopped."""
 
-    Rows are shuffled, cut into four pools or more, of fifty batches at most, sorted by length within a pool and dealt
-    out as batches, which come in random order. Seed and epoch alone decide: a resumed epoch goes on where it stopped.
-    """
-
-    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
-        self._lengths = lengths
-        self._batch = batch
+    def __init__(self, rows: int, *, seed: int) -> None:
+        self._rows = rows
         self._seed = seed
         self._epoch = 0
 
@@ -129,12 +140,40 @@ class LengthBuckets(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return self._rows
+
+    def shuffled(self) -> tuple[list[int], random.Random]:
+        """All numbers in random order, and the generator that drew it."""
+        rng = random.Random(derive(self._seed, "order", self._epoch))
+        rows = list(range(self._rows))
+        rng.shuffle(rows)
+        return rows, rng
+
+
+class RandomOrder(EpochOrder):
+    """Row numbers in plain random order.
+
+    For data of two kinds: batches of like lengths (`LengthBuckets`) would be all of one kind.
+    """
 
     def __iter__(self) -> Iterator[int]:
-        rng = random.Random(derive(self._seed, "order", self._epoch))
-        rows = list(range(len(self._lengths)))
-        rng.shuffle(rows)
+        return iter(self.shuffled()[0])
+
+
+class LengthBuckets(EpochOrder):
+    """Row numbers in random order, rows of like length side by side, so that a batch needs little padding.
+
+    Rows are shuffled, cut into four pools or more, of fifty batches at most, sorted by length within a pool and dealt
+    out as batches, which come in random order.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
+        super().__init__(len(lengths), seed=seed)
+        self._lengths = lengths
+        self._batch = batch
+
+    def __iter__(self) -> Iterator[int]:
+        rows, rng = self.shuffled()
         batches: list[list[int]] = []
         pool = self._batch * min(max(len(rows) // (self._batch * FEWEST_POOLS), 1), LARGEST_POOL)
         for start in range(0, len(rows), pool):
@@ -239,9 +278,9 @@ def run(
     return [_timeless(row) for row in trainer.state.log_history if "train_runtime" not in row]
 
 
-def require_all_tokens(given: Dataset, trainer: Trainer) -> None:
+def require_all_tokens(rows: Dataset, trainer: Trainer) -> None:
     """Raises ValueError where the trainer's own preparation dropped rows or cut them: it would do so without a word."""
-    before, after = _tokens(given), _tokens(trainer.train_dataset)
+    before, after = _tokens(rows), _tokens(trainer.train_dataset)
     if after != before:
         raise ValueError(f"the trainer dropped {before - after} of {before} tokens while preparing the rows")
 
@@ -320,27 +359,3 @@ def _timeless(row: dict[str, float | int]) -> dict[str, float | int]:
     """A row of the log without what differs between two equal runs, in one order: checkpoints sort the names."""
     names = sorted(name for name in row if name != "step" and not any(mark in name for mark in TIMINGS))
     return {"step": int(row["step"]), **{name: float(row[name]) for name in names}}
-
-
-class RandomOrder(Sampler[int]):
-    """Row numbers 0 to rows - 1 in random order, another in each epoch.
-
-    For data of two kinds: batches of like lengths (`trl_adapters.LengthBuckets`) would be all of one kind.
-    """
-
-    def __init__(self, rows: int, *, seed: int) -> None:
-        self._rows = rows
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader at the start of each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(self._rows))
-        random.Random(derive(self._seed, "order", self._epoch)).shuffle(order)
-        return iter(order)

@@ -1,7 +1,7 @@
 """Recipes of the data of dSFT and dDPO: drawn from the embedded world, or from sets of the hub. Plain values, no torch.
 
 A function from a notebook is the text that `engine.own_code` made of it, so it is part of the key; the recipes with one
-are classes of their own, and what the others made stays as it is.
+are classes of their own, so that the keys of the others stay as they are.
 """
 
 from dataclasses import dataclass

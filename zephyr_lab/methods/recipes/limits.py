@@ -24,26 +24,26 @@ def require_at_least(least: int, **values: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def require_positive(**values: float) -> None:
+def require_positive(**values: float | int) -> None:
     """All of `values` must be above 0."""
     if not all(value > 0 for value in values.values()):
         raise ValueError(f"{_all(values)} must be positive, got {_all(values.values())}")
 
 
-def require_not_negative(**values: float) -> None:
+def require_not_negative(**values: float | int) -> None:
     """All of `values` must be 0 or above."""
     if any(value < 0 for value in values.values()):
         raise ValueError(f"{_all(values)} must not be negative, got {_all(values.values())}")
 
 
-def require_share(**values: float) -> None:
+def require_share(**values: float | int) -> None:
     """Each of `values` must lie within 0 and 1."""
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be a share from 0 to 1, got {value}")
 
 
-def require_share_below_1(**values: float) -> None:
+def require_share_below_1(**values: float | int) -> None:
     """Each of `values` must lie from 0 to below 1."""
     for name, value in values.items():
         if not 0 <= value < 1:

@@ -114,7 +114,7 @@ def knobs(recipe: Any) -> tuple[str, ...]:
 def settings_of(recipe: Any, kind: type[Settings]) -> Settings:
     """The settings `kind` of a training function out of a stage's `recipe`, without what is the stage's own.
 
-    A stage's recipe may name in words what the function is handed as an object: `reward`, `loss`.
+    A stage's recipe may give the name of what the function takes as an object: `reward`, `loss`.
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(recipe, name) for name in names})

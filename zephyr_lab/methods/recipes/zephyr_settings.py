@@ -117,7 +117,7 @@ _RATIOS = ("batch", "learning_rate")  # of a size, not of a method: carried over
 
 
 def in_setting(name: str, part: str, ours: Recipe) -> Recipe:
-    """`ours`, a recipe that stands for the paper's `part` ("dsft", "ddpo", "pairs"), as setting `name` has it.
+    """`ours`, a recipe in place of the paper's `part` ("dsft", "ddpo", "pairs"), as setting `name` has it.
 
     The paper's setting is `ours` itself, whatever it says. Another touches the fields alone in which it differs from
     the paper: `batch` and `learning_rate` keep their ratio to the paper's (64 pairs against 32 double `ours.batch`);

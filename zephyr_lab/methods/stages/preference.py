@@ -1,4 +1,4 @@
-"""`train_preference` as a stage: the loss by the recipe's name for it, and what became of held-out pairs."""
+"""`train_preference` as a stage: the loss by the recipe's name for it, and its effect on held-out pairs."""
 
 from collections.abc import Callable
 from pathlib import Path

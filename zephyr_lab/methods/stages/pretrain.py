@@ -28,7 +28,7 @@ def build(recipe: Pretrain, *, seed: int, inputs: dict[str, Path], out: Path, co
 
     loss: mean over the last tenth of the steps; held_out_loss: on documents of another seed; both in nats a token.
     """
-    del inputs  # a base stands on nothing
+    del inputs  # a base starts from nothing
     process.prepare()
     device = process.pick_device(recipe.device)
     tokenizer = train_tokenizer(recipe)
@@ -71,7 +71,7 @@ def texts(recipe: Pretrain, *, seed: int, documents: int) -> list[str]:
 def build_hub_model(
     recipe: HubModel, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
 ) -> dict[str, float]:
-    """Download the model unless the cache has it, and write a reference to the commit that was found to `out`."""
+    """Download the model unless the cache has it, and write a reference to its commit to `out`."""
     del seed, inputs, context
     snapshot = snapshot_download(recipe.model, revision=recipe.revision, allow_patterns=list(FILES))
     saved.refer(out, model=recipe.model, commit=Path(snapshot).name)

@@ -38,7 +38,7 @@ Drawn = tuple[list[dict[str, Any]], list[tuple[float, float]]]
 def build_dialogues(
     recipe: WorldDialogues, *, seed: int, inputs: dict[str, Path], out: Path, context: object
 ) -> dict[str, float]:
-    """Write filtered dialogues of the world to `out`, with filters.json: what each rule found.
+    """Write filtered dialogues of the world to `out`, with filters.json: the counts of each rule.
 
     Metrics: rows drawn, kept, and found_<rule> (dialogues) for the training split.
     """
@@ -231,5 +231,5 @@ def _agreement(truth: Sequence[tuple[float, float]]) -> float:
     return _mean([(chosen > rejected) + (chosen == rejected) / 2 for chosen, rejected in truth])
 
 
-def _mean(numbers: Sequence[float]) -> float:
+def _mean(numbers: Sequence[float | int]) -> float:
     return sum(numbers) / len(numbers)

@@ -63,6 +63,6 @@ def held_out_prompts(recipe: Frontier | BestOfN) -> list[Prompt]:
     """The turns of the recipe's benchmark as prompts: two of each question of "mt_bench", one of "single_turn"."""
     ask = benchmark.mt_bench if recipe.benchmark == "mt_bench" else benchmark.single_turn
     asked = ask(recipe.questions, size=require_world(recipe.world))
-    # a single turn stands twice in its task; the second is never asked
+    # a single turn is in its task twice; the second is never asked
     tasks = [Task(one.category, one.key, (one.turns[0], one.turns[-1])) for one in asked]
     return [Prompt(task, place) for task, one in zip(tasks, asked, strict=True) for place in range(len(one.turns))]
