@@ -1,6 +1,6 @@
 """PPO, RLOO, GRPO, online DPO and the family: broken off and resumed they end in the same bytes, and halt at a NaN."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -8,9 +8,11 @@ import torch
 import rlhf_runs
 from rlhf_runs import BrokenOff, Run
 from zephyr_lab.core.files import read_json
+from zephyr_lab.engine.own_code import captured
 from zephyr_lab.losses import policy_gradient as pure
 from zephyr_lab.losses.ppo import whitened
 from zephyr_lab.methods import online_dpo, policy_gradient, ppo, rollouts
+from zephyr_lab.methods.recipes.rollouts import OWN_REWARD
 from zephyr_lab.methods.rollouts import Questions, Reward
 from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestions
 from zephyr_lab.models import saved
@@ -125,3 +127,41 @@ def test_a_checkpoint_amid_a_rollout_is_refused():
 def test_of_each_question_the_best_and_the_worst_answer_make_the_pair():
     chosen, rejected = online_dpo.best_and_worst([1.0, 3.0, 2.0, 5.0, 5.0, 4.0], samples=3)
     assert (chosen, rejected) == ([1, 3], [0, 5])
+
+
+def length(prompt, answer):
+    return -float(len(answer)) if prompt[-1]["role"] == "user" else 1000.0
+
+
+def nothing(prompt, answer):
+    return float("nan")
+
+
+def words(prompt, answer):
+    return "3"
+
+
+def run_with(function, recipe, inputs, folder):
+    """Train in this process; the log."""
+    own = OWN_REWARD[type(recipe)](**asdict(recipe), own_reward=captured(function))
+    build = {"PPORecipe": "build_ppo", "OnlineDPORecipe": "build_online_dpo"}.get(
+        type(recipe).__name__, "build_policy_gradient"
+    )
+    run = rlhf_runs.Run(folder, f"rollouts:{build}", inputs)
+    run.build(own)
+    return read_json(run.out / "log.json")
+
+
+@pytest.mark.parametrize("recipe", [rlhf_runs.RLOO, rlhf_runs.PPO, rlhf_runs.ONLINE])
+def test_what_is_logged_is_the_reward_of_the_function(recipe, inputs, tmp_path):
+    log = run_with(length, replace(recipe, steps=1, warmup=0, keep=()), inputs, tmp_path)
+    assert -200 < log[0]["reward"] < 0  # characters of eight tokens at most; the judge's points begin at 1
+
+
+@pytest.mark.parametrize("function, message", [
+    (nothing, "reward is nan at step 0: training halted; it must give a finite number an answer"),
+    (words, "words gave the text '3': a reward is one number an answer"),
+])  # fmt: skip
+def test_what_is_no_number_is_refused(function, message, inputs, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_with(function, replace(rlhf_runs.PPO, steps=1, warmup=0, keep=()), inputs, tmp_path)

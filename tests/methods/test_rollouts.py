@@ -11,6 +11,7 @@ import zephyr_runs
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods import rollouts
 from zephyr_lab.methods.held_out_pairs import answer_log_probs
+from zephyr_lab.methods.loop import drawn_places
 from zephyr_lab.methods.rollouts import Answered
 from zephyr_lab.methods.stages.rollouts import reward_for
 from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestions
@@ -89,7 +90,7 @@ def test_the_seed_alone_decides_the_answers(questions):
 
 
 def test_every_question_comes_once_before_one_comes_twice():
-    rounds = rollouts.drawn_places(6, rounds=4, at_once=3, seed=0)
+    rounds = drawn_places(6, rounds=4, at_once=3, seed=0)
     assert sorted(rounds[0] + rounds[1]) == sorted(rounds[2] + rounds[3]) == list(range(6))
     assert rounds[0] + rounds[1] != rounds[2] + rounds[3]
 

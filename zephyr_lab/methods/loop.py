@@ -64,6 +64,15 @@ def train(
     return losses
 
 
+def drawn_places(count: int, *, rounds: int, at_once: int, seed: int) -> list[list[int]]:
+    """Rows of each round: all `count` in random order, then all in another, dealt out `at_once` by `at_once`."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    while len(order) < rounds * at_once:
+        order += torch.randperm(count, generator=generator).tolist()
+    return [order[place : place + at_once] for place in range(0, rounds * at_once, at_once)]
+
+
 def require_finite(name: str, value: float, step: int) -> float:
     """`value`, or ValueError naming the step: training on from a NaN would fill every weight with it."""
     if not math.isfinite(value):

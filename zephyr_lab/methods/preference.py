@@ -25,14 +25,13 @@ from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
 from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
 from zephyr_lab.methods.examples import PairExample, read_pairs
 from zephyr_lab.methods.held_out_pairs import answer_log_probs, own_ranking, pair_log_probs
-from zephyr_lab.methods.loop import train
+from zephyr_lab.methods.loop import drawn_places, train
 from zephyr_lab.methods.optimizers import Schedule
 from zephyr_lab.methods.recipes.pairs import Preference
 from zephyr_lab.methods.rollouts import (
     Answered,
     Reference,
     adamw,
-    drawn_places,
     require_comparable,
     token_log_probs,
 )

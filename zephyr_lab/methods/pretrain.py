@@ -72,10 +72,10 @@ def train_base(
     tests = None
     if held_out is not None:
         tests = packed_rows(tokenizer, _usable(held_out, "held out")[0], length=recipe.row_length)
-    order = reading_order(len(rows), recipe.steps * recipe.rows, seed=derive(seed, "order")).to(device)
+    order = loop.drawn_places(len(rows), rounds=recipe.steps, at_once=recipe.rows, seed=derive(seed, "order"))
 
     def batch_loss(step: int) -> Tensor:
-        batch = rows[order[step * recipe.rows : (step + 1) * recipe.rows]]
+        batch = rows[order[step]]
         with own_random_numbers(device), torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             torch.manual_seed(derive(seed, "dropout", step))  # a resumed run draws as an unbroken one
             return packed_loss(model, tokenizer, batch)
@@ -104,13 +104,6 @@ def packed_rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, length:
     ids = tokenizers.content_ids(tokenizer, texts)
     end = tokenizer.eos_token_id
     return pack(ids, length=length, eos_id=end, pad_id=end if _pads(tokenizer) is None else _pads(tokenizer))
-
-
-def reading_order(rows: int, needed: int, *, seed: int) -> Tensor:
-    """`needed` row numbers: all rows in random order, then all in another, and so on."""
-    generator = torch.Generator().manual_seed(seed)
-    rounds = [torch.randperm(rows, generator=generator) for _ in range(-(-needed // rows))]
-    return torch.cat(rounds)[:needed]
 
 
 def packed_loss(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: TokenIds) -> Tensor:

@@ -32,7 +32,7 @@ from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
 from zephyr_lab.methods import calling, checkpoints
 from zephyr_lab.methods.examples import Account
 from zephyr_lab.methods.held_out_pairs import padded_rows
-from zephyr_lab.methods.loop import require_finite
+from zephyr_lab.methods.loop import drawn_places, require_finite
 from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.context import one_by_one, positions_of
@@ -344,15 +344,6 @@ def answer_texts(tokenizer: PreTrainedTokenizerBase, answered: Answered) -> list
     ]
 
 
-def drawn_places(count: int, *, rounds: int, at_once: int, seed: int) -> list[list[int]]:
-    """Questions of each round: all `count` in random order, then all in another, dealt out `at_once` by `at_once`."""
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
-    while len(order) < rounds * at_once:
-        order += torch.randperm(count, generator=generator).tolist()
-    return [order[place : place + at_once] for place in range(0, rounds * at_once, at_once)]
-
-
 def repeated(places: Sequence[int], samples: int) -> list[int]:
     """Each question `samples` times in a row: answers to one question are neighbours."""
     return [place for place in places for _ in range(samples)]
@@ -414,10 +405,8 @@ def _adapters_off(policy: Any) -> Iterator[PreTrainedModel]:
 
 
 def adamw(model: nn.Module, *, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW without decay for all weights that train. Raises ValueError where none does."""
+    """AdamW without decay for all weights that train."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    if not weights:
-        raise ValueError("no weight of the model trains: requires_grad is off for all of them")
     return torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
 
 

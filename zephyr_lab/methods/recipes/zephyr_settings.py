@@ -1,4 +1,4 @@
-"""The recipe ledger of Zephyr: what the paper, its code at two dates and its two model cards set, field by field.
+"""The recipes of Zephyr by source: what the paper, its code at two dates and its two model cards set, field by field.
 
 Five named settings of the same two recipes. Where a source is silent its value is filled in from the nearest one, and
 the setting says so. Sources: arXiv 2310.16944 sections 4.3 and 4.4; alignment-handbook a0b8d49 (2023) and f0ffa0d
@@ -146,23 +146,6 @@ def differing_fields(part: str) -> tuple[str, ...]:
     rows = [getattr(setting, part) for setting in SETTINGS.values()]
     names = [field.name for field in dataclasses.fields(rows[0])]
     return tuple(name for name in names if len({getattr(row, name) for row in rows}) > 1)
-
-
-def ledger() -> list[dict[str, str | int | float | bool]]:
-    """One row a field: {"field": "ddpo.beta", "paper": 0.1, ...}, then "differs", True where the sources disagree.
-
-    A value that its source does not state carries a trailing "*" as text ("1024*").
-    """
-    rows: list[dict[str, str | int | float | bool]] = []
-    for part, fields in (("dsft", DSFTFields), ("ddpo", DDPOFields), ("pairs", PairsFields)):
-        for field in dataclasses.fields(fields):
-            name = f"{part}.{field.name}"
-            row: dict[str, str | int | float | bool] = {"field": name}
-            for label, setting in SETTINGS.items():
-                value = getattr(getattr(setting, part), field.name)
-                row[label] = f"{value}*" if name in setting.filled_in else value
-            rows.append(row | {"differs": field.name in differing_fields(part)})
-    return rows
 
 
 def _whole_batch(name: str, batch: float) -> int:

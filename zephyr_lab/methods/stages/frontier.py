@@ -31,7 +31,6 @@ from zephyr_lab.methods.stages.world_questions import WorldQuestions, held_out_p
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 from zephyr_lab.models.logits import logits_of
-from zephyr_lab.world.judge import grade
 from zephyr_lab.world.objectives import OBJECTIVES, value
 
 REFERENCE, REWARD = "reference", "reward"  # inputs beside the models
@@ -77,17 +76,13 @@ def build(recipe: Frontier, *, seed: int, inputs: dict[str, Path], out: Path, co
 
 def graded(questions: WorldQuestions, tokenizer: PreTrainedTokenizerBase, answered: Answered) -> dict[str, Any]:
     """Lists with one entry an answer: the judge's objectives, words, whether it ended, its text."""
-    texts = answer_texts(tokenizer, answered)
-    verdicts = [
-        grade(questions.prompts[place].turn, text, ended=ended)
-        for place, text, ended in zip(answered.places, texts, answered.finished, strict=True)
-    ]
+    verdicts = questions.verdicts(tokenizer, answered)
     return {
         **{name: [round(value(verdict, name), 6) for verdict in verdicts] for name in OBJECTIVES},
         "words": [verdict.words for verdict in verdicts],
         "tokens": [len(ids) for ids in answered.answers],
         "finished": answered.finished,
-        "text": texts,
+        "text": answer_texts(tokenizer, answered),
     }
 
 

@@ -16,7 +16,7 @@ from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.methods.rollouts import Answered, answer_texts
 from zephyr_lab.world import benchmark, completions
 from zephyr_lab.world.generators import Prompt
-from zephyr_lab.world.judge import grade
+from zephyr_lab.world.judge import Verdict, grade
 from zephyr_lab.world.objectives import value
 from zephyr_lab.world.task import Task
 
@@ -37,6 +37,15 @@ class WorldQuestions:
     def of(cls, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> "WorldQuestions":
         return cls(list(prompts), encode_prompts(tokenizer, [prompt.messages for prompt in prompts]))
 
+    def verdicts(self, tokenizer: PreTrainedTokenizerBase, answered: Answered) -> list[Verdict]:
+        """What the exact judge says of each answer."""
+        return [
+            grade(self.prompts[place].turn, text, ended=ended)
+            for place, text, ended in zip(
+                answered.places, answer_texts(tokenizer, answered), answered.finished, strict=True
+            )
+        ]
+
     @property
     def rows(self) -> Split[Messages]:
         """The prompts' messages, as training functions take them."""
@@ -52,11 +61,7 @@ class JudgeReward:
     objective: str
 
     def __call__(self, answered: Answered) -> list[float]:
-        texts = answer_texts(self.tokenizer, answered)
-        return [
-            value(grade(self.questions.prompts[place].turn, text, ended=ended), self.objective)
-            for place, text, ended in zip(answered.places, texts, answered.finished, strict=True)
-        ]
+        return [value(verdict, self.objective) for verdict in self.questions.verdicts(self.tokenizer, answered)]
 
 
 def held_out_prompts(recipe: Frontier | BestOfN) -> list[Prompt]:
