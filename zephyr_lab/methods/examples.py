@@ -91,6 +91,11 @@ class PairExample:
         """Tokens of the longer of the two whole rows."""
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of both whole rows."""
+        return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+
 
 def read_splits(
     read: Callable[..., tuple[list[Example], Account]],

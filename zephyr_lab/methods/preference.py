@@ -227,9 +227,8 @@ class Trainer:
 
     def work(self) -> dict[str, float]:
         """Tokens read with and without a gradient over the whole training."""
-        by_row = [2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in self._examples]
-        trained = float(sum(by_row[place] for batch in self._order for place in batch))
-        scored = float(sum(by_row)) if self._loss.needs_reference else 0.0
+        trained = float(sum(self._examples[place].tokens for batch in self._order for place in batch))
+        scored = float(sum(one.tokens for one in self._examples)) if self._loss.needs_reference else 0.0
         return {"tokens_trained": trained, "tokens_scored": scored + self._loss.reads * trained}
 
     def _batch(self, places: Sequence[int]) -> Batch:

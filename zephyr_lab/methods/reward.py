@@ -102,7 +102,6 @@ def train_reward(
         trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
         log = trl_adapters.run(trainer, run, callbacks=callbacks)
     model.eval()
-    read = sum(2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
     return log_frame(
         log,
         method="train_reward",
@@ -111,7 +110,7 @@ def train_reward(
         path="plain: a reward model has no vocabulary to spare",
         rows=accounts,
         pairs=len(examples),
-        tokens_trained=read * recipe.epochs,
+        tokens_trained=recipe.epochs * sum(example.tokens for example in examples),
         held_out_metrics=measured(model, kept, rows_at_once=recipe.micro_batch) if kept else {},
     )
 

@@ -97,7 +97,7 @@ class MultipleChoice:
 class PairAccuracy:
     """Accuracy of DPO's implicit reward: models of one dDPO run against their reference, on its pairs.
 
-    start: folder of the reference inside its stage. The other fields cut rows as the run did, see `recipes.dpo`.
+    start: folder of the reference inside its stage. The other fields cut rows as the run did, see `recipes.pairs.DPO`.
     """
 
     start: str
