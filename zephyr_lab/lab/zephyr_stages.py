@@ -165,7 +165,7 @@ def multiple_choice_of(profile: str, seed: int, model: Model, **changes: Any) ->
     `changes`: fields of `MultipleChoice`, e.g. questions=20.
     """
     recipe = settings.load("zephyr", profile, "choices", MultipleChoice, models=("model",), folders=(model.folder,))
-    build = "zephyr_lab.methods.stages.multiple_choice:build"
+    build = "zephyr_lab.methods.stages.evaluate:build_multiple_choice"
     return Stage("choices", build, changed(recipe, changes), seed=seed, inputs={"model": model.stage})
 
 

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 from zephyr_lab.core.settings import of_type
-from zephyr_lab.methods import checkpoints as checkpoints_of
+from zephyr_lab.methods.loop import has_checkpoint
 from zephyr_lab.models.context import positions_of
 from zephyr_lab.models.wrapped import causal_model
 
@@ -170,7 +170,7 @@ def _require_same_run(folder: Path, settings: dict[str, Any]) -> None:
     """Raises ValueError where `folder` holds checkpoints of other settings; a new setting does not count."""
     now = json.loads(json.dumps(settings))
     before = files.read_json(folder / BEGUN) if (folder / BEGUN).is_file() else {}
-    if not checkpoints_of.has_any(folder):
+    if not has_checkpoint(folder):
         files.write_json(folder / BEGUN, {**before, **now})
         return
     changed = [name for name in now if name in before and before[name] != now[name] and name != "checkpoint_every"]

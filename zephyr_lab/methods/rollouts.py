@@ -29,10 +29,10 @@ from zephyr_lab.data.prompt_rows import prompts as read_prompts
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.rollout_shapes import AnswerMask, TokenScores
-from zephyr_lab.methods import calling, checkpoints
+from zephyr_lab.methods import calling
 from zephyr_lab.methods.examples import Account
 from zephyr_lab.methods.held_out_pairs import padded_rows
-from zephyr_lab.methods.loop import drawn_places, require_finite
+from zephyr_lab.methods.loop import drawn_places, has_checkpoint, require_finite
 from zephyr_lab.methods.recipes.rollouts import OnAnswers
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.context import one_by_one, positions_of
@@ -177,7 +177,7 @@ class PolicyLog:
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / LOG
         self._rows: dict[str, dict[str, float]] = {}
-        if self._path is not None and self._path.is_file() and checkpoints.has_any(folder):
+        if self._path is not None and self._path.is_file() and has_checkpoint(folder):
             self._rows = files.read_json(self._path)
 
     def add(self, rollout: int, work: Work, **numbers: float) -> None:

@@ -32,7 +32,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.methods import checkpoints
+from zephyr_lab.methods import loop
 from zephyr_lab.methods.loop import Context, require_finite
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.models import saved
@@ -97,7 +97,7 @@ def trainer_arguments(
         "optim": "rmsprop" if recipe.optimizer == "rmsprop" else "adamw_torch",
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.clip,
-        "eval_on_start": measure_start and (folder is None or checkpoints.newest_complete(folder) is None),
+        "eval_on_start": measure_start and (folder is None or loop.newest_complete(folder) is None),
         "eval_strategy": "steps" if recipe.evaluate_every else "no",
         "eval_steps": recipe.evaluate_every or None,
     }
@@ -238,7 +238,7 @@ class StageTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir)
         newest = folder / f"checkpoint-{self.state.global_step}"
-        checkpoints.mark_complete(newest, self.state.global_step)
+        loop.mark_complete(newest, self.state.global_step)
         remove_others(folder, newest)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -267,9 +267,9 @@ def run(
     newest = None
     if context.checkpoints is not None:
         folder = Path(trainer.args.output_dir)
-        newest = checkpoints.newest_complete(folder)
+        newest = loop.newest_complete(folder)
         remove_others(folder, newest)
-    if newest is not None and 0 < trainer.args.max_steps <= checkpoints.step_of(newest):
+    if newest is not None and 0 < trainer.args.max_steps <= loop.step_of(newest):
         trainer._load_from_checkpoint(str(newest))  # TRL would take one step more
         trainer.state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME))
     else:
