@@ -125,25 +125,6 @@ class Answered:
         return Answered(*([column[row] for row in rows] for column in columns))
 
 
-@dataclass
-class Work:
-    """What a training has read and written, in tokens.
-
-    generated: sampled from the policy (each read once on the way, as are the prompts: `prompted`). scored: read in
-    forward passes without a gradient, by policy, reference or reward model. trained: read with a gradient.
-    """
-
-    generated: int = 0
-    prompted: int = 0
-    scored: int = 0
-    trained: int = 0
-    answers: int = 0
-
-    def metrics(self) -> dict[str, float]:
-        """{"tokens_generated": ..., ...}; FLOPs are counted from these (`lab.training_costs`)."""
-        return {f"tokens_{name}" if name != "answers" else "answers": float(n) for name, n in asdict(self).items()}
-
-
 @dataclass(frozen=True)
 class Reward:
     """What answers are worth. `function`: Answered -> a number each. `reads`: forward passes it makes over them."""
@@ -180,14 +161,14 @@ class PolicyLog:
         if self._path is not None and self._path.is_file() and has_checkpoint(folder):
             self._rows = files.read_json(self._path)
 
-    def add(self, rollout: int, work: Work, **numbers: float) -> None:
+    def add(self, rollout: int, row: dict[str, float]) -> None:
         """Write the row of `rollout`, in place of an older one of the same number.
 
         Raises ValueError for a number that is not finite.
         """
-        for name, value in numbers.items():
+        for name, value in row.items():
             require_finite(name, value, rollout)
-        self._rows[str(rollout)] = {**numbers, **work.metrics()}
+        self._rows[str(rollout)] = row
         if self._path is not None:
             files.write_json(self._path, self._rows)
 
@@ -237,18 +218,20 @@ class Rollouts:
         )
 
     def note(self, number: int, answered: Answered, *, scored: int, trained: int, **numbers: float) -> None:
-        """Write the row of rollout `number` into the log.
+        """Write the row of rollout `number` into the log; FLOPs are counted from its tokens (`lab.training_costs`).
 
-        scored, trained: tokens read without a gradient (by a reward model apart) and with one; numbers: means.
+        numbers: means over the answers. scored: tokens read in forward passes without a gradient, by policy or
+        reference; those that a reward model reads are added. trained: tokens read with a gradient. Generated tokens are
+        read once on the way, as are the prompts' (tokens_prompted).
         """
-        work = Work(
-            generated=answered.tokens,
-            prompted=answered.read_tokens - answered.tokens,
-            scored=scored + self.reward.reads * answered.read_tokens,
-            trained=trained,
-            answers=len(answered),
-        )
-        self.log.add(number, work, **numbers)
+        spent = {
+            "tokens_generated": answered.tokens,
+            "tokens_prompted": answered.read_tokens - answered.tokens,
+            "tokens_scored": scored + self.reward.reads * answered.read_tokens,
+            "tokens_trained": trained,
+            "answers": len(answered),
+        }
+        self.log.add(number, {**numbers, **{name: float(count) for name, count in spent.items()}})
 
     def frame(self, losses: Sequence[float], *, method: str, **notes: Any) -> pd.DataFrame:
         """`calling.log_frame` of the log's rows in order, `losses` beside them, one a rollout."""
@@ -471,7 +454,7 @@ def rollout_rows(log: pd.DataFrame) -> list[dict[str, float]]:
 
 def tokens_spent(log: pd.DataFrame) -> dict[str, float]:
     """Tokens of all rows of a log of rollouts."""
-    return {name: float(sum(log[name])) for name in Work().metrics()}
+    return {name: float(sum(log[name])) for name in log if name.startswith("tokens_") or name == "answers"}
 
 
 def _is_number(value: Any) -> bool:

@@ -1,8 +1,9 @@
-"""What chat models answer to the world's two-turn questions and what the exact judge says of it; how models rank pairs.
+"""What models answer and how likely they find answers: two-turn questions, multiple choice, preference pairs.
 
 The second turn is asked after the model's own first answer, so an early error counts twice, as in MT-Bench. All models
 of a stage get the same questions and the same draws. Starting a worker costs more than a model's answers, so the
-models of a table share one.
+models of a table share one. Multiple choice is scored as the Open LLM Leaderboard did: how likely each option is after
+solved examples, without a chat template; the rule that makes a choice of it is `scoring.multiple_choice`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
