@@ -308,8 +308,8 @@ def require_one_label(model: nn.Module) -> None:
     """Raises ValueError, saying how to get one, for a model that does not give one number a text."""
     inner = causal_model(model)
     if not hasattr(inner, "score") or inner.config.num_labels != 1:
+        labels = f" with {inner.config.num_labels} labels" if hasattr(inner, "score") else ""
         raise ValueError(
-            f"a reward model gives one number a text (num_labels=1), got {type(inner).__name__} with "
-            f"{inner.config.num_labels} labels; make one of a causal LM by models.reward.of_causal(model) and "
-            "train_reward"
+            f"a reward model gives one number a text (num_labels=1), got {type(inner).__name__}{labels}; make one of a "
+            "causal LM by models.reward.of_causal(model) and train_reward"
         )
