@@ -148,7 +148,7 @@ def test_what_no_recipe_knows_is_refused():
         ("divergence", "both", "divergence must be one of forward, reverse, got 'both'"),
         ("tokens", "some", "tokens must be one of all, answers, answers_unshifted, got 'some'"),
         ("temperature", 0.0, "temperature must be positive, got 0.0"),
-        ("keep_steps", (3, 2), "keep_steps must be rising steps from 1 on, got 3, 2"),
+        ("keep_steps", (3, 2), "keep_steps must be rising steps from 1 on, got 3 and 2"),
         ("attention_weight", -1.0, "attention_weight must not be negative, got -1.0"),
     ):
         with pytest.raises(ValueError, match=message):
