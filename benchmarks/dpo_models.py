@@ -18,8 +18,8 @@ from benchmarks.models import FFN, HEADS, HIDDEN, KV_HEADS, LAYERS, Product, wit
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.fast.pair_packing import PairShape
 from zephyr_lab.losses.log_probs import PairLogProbs
+from zephyr_lab.methods.pair_trainer import StageDPOTrainer
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
-from zephyr_lab.methods.trl_adapters import StageDPOTrainer
 
 PairSizes = PairShape
 Pairs = list[tuple[list[int], list[int], list[int]]]

@@ -7,8 +7,7 @@ import pytest
 
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.lab.base import HUB_PROFILES, base_stage, probe_stage
-from zephyr_lab.methods.recipes.hub_model import HubModel
-from zephyr_lab.methods.recipes.pretrain import Pretrain
+from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -10,7 +10,7 @@ from zephyr_lab.lab.draft_stages import PAPER, TargetSettings
 from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
 from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.recipes.draft_data import CHAT, HubQuestions
-from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.pretrain import HubModel
 from zephyr_lab.models.draft_shape import DraftShape, matching_rank, trained_share
 from zephyr_lab.reporting import published
 

@@ -11,8 +11,8 @@ from zephyr_lab.engine import stages
 from zephyr_lab.lab import kd_folders, kd_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base
-from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.kd import DIALOGUES, START
+from zephyr_lab.methods.recipes.pretrain import HubModel
 
 
 def published(recipe):

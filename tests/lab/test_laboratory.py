@@ -20,8 +20,8 @@ from zephyr_lab.lab.drafts import Draft
 from zephyr_lab.lab.eda_lab import EDALab
 from zephyr_lab.lab.kd_lab import KDLab
 from zephyr_lab.lab.laboratory import Laboratory
-from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
-from zephyr_lab.methods.recipes.world_data import WorldPairs
+from zephyr_lab.methods.recipes.data import WorldPairs
+from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
 from zephyr_lab.reporting import claims as registry
 
 

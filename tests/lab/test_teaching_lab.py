@@ -13,7 +13,7 @@ from zephyr_lab.lab import Lab, rlhf_stages, sweeps, zephyr_stages
 from zephyr_lab.lab.policy_points import Points, Pool
 from zephyr_lab.lab.teaching_lab import TeachingLab
 from zephyr_lab.lab.training_costs import Costs
-from zephyr_lab.methods.recipes.own_reward import OwnRewardPolicyGradient, OwnRewardPPO
+from zephyr_lab.methods.recipes.rollouts import OwnRewardPolicyGradient, OwnRewardPPO
 
 
 @pytest.fixture

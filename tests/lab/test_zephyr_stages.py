@@ -10,7 +10,7 @@ from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes import zephyr_settings
-from zephyr_lab.methods.recipes.hub_data import HubPairs
+from zephyr_lab.methods.recipes.data import HubPairs
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -218,7 +218,7 @@ def test_a_model_without_input_is_named(inputs, tmp_path):
         ({"models": ("one", "one")}, "models must be different names, at least one, got one, one"),
         ({"folders": ("",)}, "got 2 models, 1 folders and 2 system turns"),
         ({"questions": 12}, "questions must be a multiple of 8 from 8 to 320, got 12"),
-        ({"temperature": 0.0}, "temperature of the second run must be positive, got 0.0"),
+        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
         ({"world": "huge"}, "world must be one of tiny, large, got 'huge'"),
     ],

@@ -11,7 +11,7 @@ from rlhf_runs import Run
 from zephyr_lab.core.files import read_json
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
-from zephyr_lab.methods.recipes.preference import LOSSES
+from zephyr_lab.methods.recipes.pairs import LOSSES
 from zephyr_lab.methods.stages.preference import BY_NAME
 
 STRENGTHS = {"orpo": 1.0, "simpo": 2.0}

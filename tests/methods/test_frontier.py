@@ -9,10 +9,10 @@ import rlhf_runs
 from rlhf_runs import Run
 from tiny_models import small_model
 from zephyr_lab.core.files import read_json
-from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier
+from zephyr_lab.methods.recipes.evaluate import BestOfN, Frontier
 from zephyr_lab.methods.rollouts import Answered
 from zephyr_lab.methods.stages import frontier
-from zephyr_lab.methods.stages.held_out_questions import held_out_prompts
+from zephyr_lab.methods.stages.world_questions import held_out_prompts
 from zephyr_lab.models import saved
 
 RECIPE = Frontier(
@@ -78,7 +78,7 @@ def test_single_turns_are_asked_once_and_are_other_instances():
 
 
 def test_a_pool_holds_every_answer_with_both_rewards(inputs, tmp_path):
-    run = Run(tmp_path, "best_of_n", {"policy": inputs["policy"], "reward": inputs["reward"]})
+    run = Run(tmp_path, "frontier:build_best_of_n", {"policy": inputs["policy"], "reward": inputs["reward"]})
     metrics = run.build(POOL)
     pool = read_json(run.out / "pool.json")
     assert {name: (len(rows), len(rows[0])) for name, rows in pool.items()} == dict.fromkeys(

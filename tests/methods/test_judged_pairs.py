@@ -6,15 +6,17 @@ import json
 import pytest
 
 import zephyr_runs
-from zephyr_lab.methods.recipes.rlhf import JudgedPairs
-from zephyr_lab.methods.stages import judged_pairs, world_data
+from zephyr_lab.methods.recipes.data import JudgedPairs
+from zephyr_lab.methods.stages import world_data
 
 RECIPE = JudgedPairs(**dataclasses.asdict(zephyr_runs.PAIRS), objective="quality", judge_sd=0.0)
 
 
 def built(folder, **changes):
     folder.mkdir()
-    metrics = judged_pairs.build(dataclasses.replace(RECIPE, **changes), seed=0, inputs={}, out=folder, context=None)
+    metrics = world_data.build_judged_pairs(
+        dataclasses.replace(RECIPE, **changes), seed=0, inputs={}, out=folder, context=None
+    )
     return metrics, [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
 
 

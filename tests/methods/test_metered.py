@@ -11,7 +11,7 @@ import zephyr_runs
 from tiny_models import small_tokenizer
 from zephyr_lab.data import splits
 from zephyr_lab.methods.examples import pair_examples
-from zephyr_lab.methods.meter import metered
+from zephyr_lab.methods.process import metered
 from zephyr_lab.methods.stages import metered as stage
 from zephyr_lab.methods.stages import world_data
 from zephyr_runs import DDPO, PAIRS

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tiny_models import small_model, small_tokenizer
-from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
-from zephyr_lab.methods.stages import multiple_choice
+from zephyr_lab.methods.recipes.evaluate import MultipleChoice
+from zephyr_lab.methods.stages import evaluate
 from zephyr_lab.models import saved
 from zephyr_lab.models.tokenizer import content_ids
 from zephyr_lab.world import choices
@@ -31,12 +31,12 @@ def model():
 
 
 def asked(model, task="facts"):
-    return multiple_choice.questions(small_tokenizer(), model, task, RECIPE)
+    return evaluate.questions_of(small_tokenizer(), model, task, RECIPE)
 
 
 def test_log_probs_equal_a_forward_pass_of_each_row_alone(model):
     questions = asked(model, "myths")
-    for one, scored in zip(questions, multiple_choice.option_log_probs(model, questions, rows_at_once=3), strict=True):
+    for one, scored in zip(questions, evaluate.option_log_probs(model, questions, rows_at_once=3), strict=True):
         for option, found in zip(one.options, scored, strict=True):
             ids = torch.tensor([one.prompt + option])
             with torch.inference_mode():
@@ -47,8 +47,8 @@ def test_log_probs_equal_a_forward_pass_of_each_row_alone(model):
 
 def test_the_batch_changes_nothing(model):
     questions = asked(model)
-    alone = multiple_choice.option_log_probs(model, questions, rows_at_once=1)
-    together = multiple_choice.option_log_probs(model, questions, rows_at_once=100)
+    alone = evaluate.option_log_probs(model, questions, rows_at_once=1)
+    together = evaluate.option_log_probs(model, questions, rows_at_once=100)
     for first, second in zip(alone, together, strict=True):
         assert first == pytest.approx(second, abs=1e-4)
 
@@ -79,7 +79,7 @@ def test_a_stage_writes_one_row_a_model_and_question(tmp_path, model):
     seen = []
     context = SimpleNamespace(checkpoints=tmp_path, progress=lambda *steps, **numbers: seen.append(steps))
     (tmp_path / "out").mkdir()
-    metrics = multiple_choice.build(
+    metrics = evaluate.build_multiple_choice(
         recipe, seed=0, inputs={"ours": tmp_path / "base"}, out=tmp_path / "out", context=context
     )
     columns = json.loads((tmp_path / "out" / "choices.json").read_text())

@@ -12,7 +12,7 @@ from tiny_models import small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.methods import reward
-from zephyr_lab.methods.examples import PairExample
+from zephyr_lab.methods.examples import PairExample, read_pairs
 from zephyr_lab.methods.stages import world_data
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
@@ -66,7 +66,7 @@ def test_a_reward_is_read_off_the_end_of_an_answer_whatever_pads(inputs, tmp_pat
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
     recipe = rlhf_runs.REWARD
     examples = {
-        split: reward.read_examples(recipe, tokenizer, pair_rows(inputs / "pairs", split), name=split)[0]
+        split: read_pairs(recipe, tokenizer, pair_rows(inputs / "pairs", split), name=split)[0]
         for split in (TRAIN, TEST)
     }
     trainer = reward.make_trainer(

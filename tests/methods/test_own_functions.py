@@ -10,8 +10,9 @@ from zephyr_lab.core.files import read_json, write_json
 from zephyr_lab.core.row_files import iter_rows
 from zephyr_lab.data.splits import dialogue_rows, pair_rows
 from zephyr_lab.engine.own_code import captured
-from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs
-from zephyr_lab.methods.stages import own_filter, own_pairs, own_rubric, world_data
+from zephyr_lab.methods.recipes.data import OwnFilter, OwnWorldPairs
+from zephyr_lab.methods.recipes.evaluate import OwnRubric
+from zephyr_lab.methods.stages import own_functions, world_data
 from zephyr_lab.world.benchmark import mt_bench
 from zephyr_lab.world.judge import grade
 
@@ -25,7 +26,7 @@ def dialogues(tmp_path_factory):
 
 def filtered(function, dialogues, out):
     recipe = OwnFilter(own_filter=captured(function))
-    return own_filter.build(recipe, seed=0, inputs={"dialogues": dialogues}, out=out, context=None)
+    return own_functions.build_filter(recipe, seed=0, inputs={"dialogues": dialogues}, out=out, context=None)
 
 
 def test_a_filter_that_keeps_all_leaves_every_dialogue_as_it_was(dialogues, tmp_path):
@@ -90,7 +91,7 @@ def pairs(out, *, choose=None, reject=None, **changes):
     own = {f"own_{name}": captured(one) if one else "" for name, one in (("choose", choose), ("reject", reject))}
     recipe = OwnWorldPairs(**asdict(replace(zephyr_runs.PAIRS, **changes)), **own)
     out.mkdir(exist_ok=True)
-    return own_pairs.build(recipe, seed=0, inputs={}, out=out, context=None)
+    return own_functions.build_pairs(recipe, seed=0, inputs={}, out=out, context=None)
 
 
 def lowest(completions, chosen):
@@ -171,10 +172,16 @@ TURNS = {(one.question_id, place): turn for one in mt_bench(8) for place, turn i
 @pytest.fixture
 def evaluation(tmp_path):
     """Finished answers of one model: ideal ones first, then wrong cores."""
-    columns = {name: [] for name in (*own_rubric.FACTS, "score", "core")}
+    columns = {name: [] for name in (*own_functions.FACTS, "score", "core")}
     for run, (key, turn) in ((run, one) for run in ("near-greedy", "hot") for one in TURNS.items()):
         text = turn.ideal if run == "near-greedy" else turn.wrong_core
-        row = dict.fromkeys(own_rubric.FACTS, 0) | {"model": "m", "run": run, "text": text, "score": 5.0, "core": 0.0}
+        row = dict.fromkeys(own_functions.FACTS, 0) | {
+            "model": "m",
+            "run": run,
+            "text": text,
+            "score": 5.0,
+            "core": 0.0,
+        }
         row |= {"question_id": key[0], "turn": key[1]}
         for name, column in columns.items():
             column.append(row[name])
@@ -189,7 +196,7 @@ def judged(function, evaluation):
     recipe = OwnRubric(world="tiny", questions=8, own_rubric=captured(function))
     out = evaluation.parent / "out"
     out.mkdir(exist_ok=True)
-    metrics = own_rubric.build(recipe, seed=0, inputs={"evaluation": evaluation}, out=out, context=None)
+    metrics = own_functions.build_rubric(recipe, seed=0, inputs={"evaluation": evaluation}, out=out, context=None)
     return metrics, read_json(out / "answers.json")
 
 
@@ -212,7 +219,7 @@ def test_a_rubric_of_a_score_alone_leaves_no_part_of_another_judge(evaluation):
         return 10 - min(9, len(text.split()) / 10)
 
     _, columns = judged(short, evaluation)
-    assert set(columns) == {*own_rubric.FACTS, "score"}
+    assert set(columns) == {*own_functions.FACTS, "score"}
 
 
 def test_what_is_no_answer_of_a_rubric_is_refused_by_name_model_and_question(evaluation):

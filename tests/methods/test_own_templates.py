@@ -157,7 +157,7 @@ def test_a_tokenizer_without_a_template_is_given_zephyrs(inputs, tmp_path):
 PLAIN = {
     "mixtures": "reads dialogues only for routers from hidden states; `encode_dialogues` looks at the template",
     "metered": "measures the speed of a model that a training here has just written",
-    "multiple_choice": "asks in plain text",
+    "evaluate": "asks multiple choice in plain text; `each_model` looks at the templates of chat models",
     "probe": "asks in plain text",
 }
 

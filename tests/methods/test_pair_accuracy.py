@@ -10,8 +10,8 @@ from tiny_models import small_model, small_tokenizer
 from zephyr_lab.data import splits
 from zephyr_lab.methods.examples import pair_examples
 from zephyr_lab.methods.held_out_pairs import pair_log_probs
-from zephyr_lab.methods.recipes.pair_accuracy import PairAccuracy
-from zephyr_lab.methods.stages import pair_accuracy, world_data
+from zephyr_lab.methods.recipes.evaluate import PairAccuracy
+from zephyr_lab.methods.stages import evaluate, world_data
 from zephyr_lab.models import saved
 from zephyr_runs import PAIRS
 
@@ -44,7 +44,7 @@ def inputs(tmp_path_factory):
 def build(inputs, out, **changes):
     context = SimpleNamespace(checkpoints=out, progress=lambda *steps, **numbers: None)
     recipe = dataclasses.replace(RECIPE, **changes)
-    metrics = pair_accuracy.build(recipe, seed=0, inputs=inputs, out=out, context=context)
+    metrics = evaluate.build_pair_accuracy(recipe, seed=0, inputs=inputs, out=out, context=context)
     rows = json.loads((out / "accuracy.json").read_text())
     return metrics, {(row["model"], row["split"]): row for row in rows}
 

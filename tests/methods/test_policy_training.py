@@ -1,6 +1,6 @@
 """PPO, RLOO, GRPO, online DPO and the family: broken off and resumed they end in the same bytes, and halt at a NaN."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -8,18 +8,20 @@ import torch
 import rlhf_runs
 from rlhf_runs import BrokenOff, Run
 from zephyr_lab.core.files import read_json
+from zephyr_lab.engine.own_code import captured
 from zephyr_lab.losses import policy_gradient as pure
 from zephyr_lab.losses.ppo import whitened
 from zephyr_lab.methods import online_dpo, policy_gradient, ppo, rollouts
+from zephyr_lab.methods.recipes.rollouts import OWN_REWARD
 from zephyr_lab.methods.rollouts import Questions, Reward
 from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestions
 from zephyr_lab.models import saved
 
 METHODS = {
-    "ppo": (rlhf_runs.PPO, 6),
-    "online_dpo": (rlhf_runs.ONLINE, 3),
+    "rollouts:build_ppo": (rlhf_runs.PPO, 6),
+    "rollouts:build_online_dpo": (rlhf_runs.ONLINE, 3),
     "preference": (rlhf_runs.FAMILY, 3),
-    "policy_gradient": (rlhf_runs.RLOO, 3),
+    "rollouts:build_policy_gradient": (rlhf_runs.RLOO, 3),
 }
 
 
@@ -28,38 +30,38 @@ def inputs(tmp_path_factory):
     return rlhf_runs.make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-@pytest.mark.parametrize("module", METHODS)
-def test_broken_off_and_resumed_it_ends_in_the_same_bytes(module, inputs, tmp_path):
-    recipe, step = METHODS[module]
-    whole, broken = Run(tmp_path / "whole", module, inputs), Run(tmp_path / "broken", module, inputs)
+@pytest.mark.parametrize("build", METHODS)
+def test_broken_off_and_resumed_it_ends_in_the_same_bytes(build, inputs, tmp_path):
+    recipe, step = METHODS[build]
+    whole, broken = Run(tmp_path / "whole", build, inputs), Run(tmp_path / "broken", build, inputs)
     whole.build(recipe)
     with pytest.raises(BrokenOff):
         broken.build(recipe, until=step)
     broken.build(recipe)
     assert broken.contents() == whole.contents()
-    if module != "preference":
+    if build != "preference":
         assert (whole.out / "steps" / "2" / "model.safetensors").is_file()
         assert [row["step"] for row in read_json(whole.out / "log.json")] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("module", ["ppo", "online_dpo", "policy_gradient"])
-def test_a_reward_that_is_no_number_halts_it(module, inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("build", ["rollouts:build_ppo", "rollouts:build_online_dpo", "rollouts:build_policy_gradient"])
+def test_a_reward_that_is_no_number_halts_it(build, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(
         JudgeReward, "__call__", lambda self, answered: [float("nan")] * len(answered)
     )  # fmt: skip
     with pytest.raises(ValueError, match="reward is nan at step 0: training halted"):
-        Run(tmp_path, module, inputs).build(METHODS[module][0])
+        Run(tmp_path, build, inputs).build(METHODS[build][0])
 
 
-@pytest.mark.parametrize("module", ["ppo", "policy_gradient"])
-def test_it_climbs_a_reward_for_short_answers(module, inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("build", ["rollouts:build_ppo", "rollouts:build_policy_gradient"])
+def test_it_climbs_a_reward_for_short_answers(build, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(
         JudgeReward,
         "__call__",
         lambda self, answered: [-float(sum(id_ % 2 for id_ in ids)) for ids in answered.answers],
     )
-    recipe = replace(METHODS[module][0], steps=16, batch=16, learning_rate=2e-2, beta=0.0, keep=(), checkpoint_every=16)
-    run = Run(tmp_path, module, inputs)
+    recipe = replace(METHODS[build][0], steps=16, batch=16, learning_rate=2e-2, beta=0.0, keep=(), checkpoint_every=16)
+    run = Run(tmp_path, build, inputs)
     run.build(recipe)
     rewards = [row["reward"] for row in read_json(run.out / "log.json")]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5  # even ids are learned
@@ -75,13 +77,16 @@ def test_trls_advantages_are_ours(algorithm, inputs, tmp_path):
         recipe, policy, tokenizer, form, reference=rollouts.frozen_copy(policy), prompts=recipe.prompts, seed=0,
         folder=tmp_path / "trainer",
     )  # fmt: skip
-    log = policy_gradient.PolicyLog(tmp_path)
     rng = torch.Generator().manual_seed(0)
 
     def rewards(answered):
         return torch.randn(len(answered), generator=rng).tolist()
 
-    trainer.begin(recipe, Questions.of(rows, policy, tokenizer, recipe), Reward(rewards), log, 0)
+    trainer.begin(
+        rollouts.Rollouts(
+            recipe, 0, Questions.of(rows, policy, tokenizer, recipe), Reward(rewards), rollouts.PolicyLog(tmp_path)
+        )
+    )
     context = type("Context", (), {"checkpoints": tmp_path, "progress": staticmethod(lambda *a, **k: None)})()
     policy_gradient.trl_adapters.run(trainer, context)
     given = torch.tensor(list(trainer._logs["rewards"]["rewards"])).view(-1, 3)
@@ -122,3 +127,41 @@ def test_a_checkpoint_amid_a_rollout_is_refused():
 def test_of_each_question_the_best_and_the_worst_answer_make_the_pair():
     chosen, rejected = online_dpo.best_and_worst([1.0, 3.0, 2.0, 5.0, 5.0, 4.0], samples=3)
     assert (chosen, rejected) == ([1, 3], [0, 5])
+
+
+def length(prompt, answer):
+    return -float(len(answer)) if prompt[-1]["role"] == "user" else 1000.0
+
+
+def nothing(prompt, answer):
+    return float("nan")
+
+
+def words(prompt, answer):
+    return "3"
+
+
+def run_with(function, recipe, inputs, folder):
+    """Train in this process; the log."""
+    own = OWN_REWARD[type(recipe)](**asdict(recipe), own_reward=captured(function))
+    build = {"PPORecipe": "build_ppo", "OnlineDPORecipe": "build_online_dpo"}.get(
+        type(recipe).__name__, "build_policy_gradient"
+    )
+    run = rlhf_runs.Run(folder, f"rollouts:{build}", inputs)
+    run.build(own)
+    return read_json(run.out / "log.json")
+
+
+@pytest.mark.parametrize("recipe", [rlhf_runs.RLOO, rlhf_runs.PPO, rlhf_runs.ONLINE])
+def test_what_is_logged_is_the_reward_of_the_function(recipe, inputs, tmp_path):
+    log = run_with(length, replace(recipe, steps=1, warmup=0, keep=()), inputs, tmp_path)
+    assert -200 < log[0]["reward"] < 0  # characters of eight tokens at most; the judge's points begin at 1
+
+
+@pytest.mark.parametrize("function, message", [
+    (nothing, "reward is nan at step 0: training halted; it must give a finite number an answer"),
+    (words, "words gave the text '3': a reward is one number an answer"),
+])  # fmt: skip
+def test_what_is_no_number_is_refused(function, message, inputs, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_with(function, replace(rlhf_runs.PPO, steps=1, warmup=0, keep=()), inputs, tmp_path)

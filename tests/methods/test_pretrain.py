@@ -16,8 +16,9 @@ import torch
 from tiny_models import RECIPE, small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.data.packing import document_positions, pack
-from zephyr_lab.methods.pretrain import packed_loss, reading_order
-from zephyr_lab.methods.recipes.pretrain import Pretrain
+from zephyr_lab.methods.loop import drawn_places
+from zephyr_lab.methods.pretrain import packed_loss
+from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
 from zephyr_lab.methods.stages import pretrain
 from zephyr_lab.models import saved
 
@@ -121,7 +122,7 @@ def test_the_loss_is_the_mean_over_tokens_that_follow_another():
 
 
 def test_every_row_is_read_once_before_any_is_read_again():
-    order = reading_order(10, 25, seed=3).tolist()
+    order = [row for rows in drawn_places(10, rounds=5, at_once=5, seed=3) for row in rows]
     assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
     assert order[:10] != order[10:20]
     assert len(order) == 25
@@ -144,3 +145,19 @@ def test_recipes_that_cannot_be_are_refused(changes, message):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', got 'tpu'"):
         build(tmp_path, replace(RECIPE, device="tpu"))
+
+
+def test_the_commit_that_was_found_is_what_the_stage_names(tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(model, **options):
+        asked.update(model=model, **options)
+        return str(tmp_path / "models--owner--name" / "snapshots" / "0123abc")
+
+    monkeypatch.setattr(pretrain, "snapshot_download", snapshot_download)
+    context = SimpleNamespace(checkpoints=tmp_path, progress=lambda *steps, **numbers: None)
+    recipe = HubModel(model="owner/name", revision="main")
+    assert pretrain.build_hub_model(recipe, seed=0, inputs={}, out=tmp_path, context=context) == {}
+    assert (asked["model"], asked["revision"]) == ("owner/name", "main")
+    assert "*.bin" not in asked["allow_patterns"]  # pickles can run code
+    assert read_json(tmp_path / "hub.json") == {"model": "owner/name", "commit": "0123abc"}

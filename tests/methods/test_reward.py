@@ -12,6 +12,7 @@ from zephyr_lab.core.files import read_json
 from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.losses.reward_model import centring_penalties, reward_model_loss
 from zephyr_lab.methods import reward
+from zephyr_lab.methods.examples import read_pairs
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 
@@ -61,7 +62,7 @@ def test_trls_loss_is_ours_with_the_centring_term(inputs, tmp_path):
     model = reward_models.from_causal(inputs["start"], pad_id=tokenizer.pad_token_id)
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
     examples = {
-        split: reward.read_examples(recipe, tokenizer, pair_rows(inputs["pairs"], split), name=split)[0]
+        split: read_pairs(recipe, tokenizer, pair_rows(inputs["pairs"], split), name=split)[0]
         for split in (TRAIN, TEST)
     }
     trainer = reward.make_trainer(

@@ -6,7 +6,7 @@ import pytest
 
 import rlhf_runs
 import zephyr_runs
-from zephyr_lab.methods.recipes.rlhf import knobs
+from zephyr_lab.methods.recipes.training import knobs
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from zephyr_lab.methods.recipes.rlhf import knobs
         (rlhf_runs.RLOO, {"batch": 41}, "batch must be at most prompts = 40"),
         (rlhf_runs.RLOO, {"warmup": 4}, "warmup must be from 0 to steps - 1"),
         (rlhf_runs.PPO, {"minibatches": 3}, "minibatches must divide the 8 answers"),
-        (rlhf_runs.PPO, {"discount": 1.5}, "must be shares"),
+        (rlhf_runs.PPO, {"discount": 1.5}, "discount must be a share from 0 to 1, got 1.5"),
         (rlhf_runs.ONLINE, {"reward": "learned"}, "online DPO asks a judge"),
         (rlhf_runs.ONLINE, {"beta": 0.0}, "beta must be positive"),
         (rlhf_runs.REWARD, {"centring": -1.0}, "centring must not be negative"),

@@ -11,9 +11,10 @@ import zephyr_runs
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods import rollouts
 from zephyr_lab.methods.held_out_pairs import answer_log_probs
+from zephyr_lab.methods.loop import drawn_places
 from zephyr_lab.methods.rollouts import Answered
-from zephyr_lab.methods.stages import world_questions
-from zephyr_lab.methods.stages.world_questions import WorldQuestions
+from zephyr_lab.methods.stages.rollouts import reward_for
+from zephyr_lab.methods.stages.world_questions import JudgeReward, WorldQuestions
 from zephyr_lab.models import saved
 from zephyr_lab.world.judge import grade
 
@@ -77,7 +78,7 @@ def test_the_judges_reward_is_its_exact_score(questions):
         grade(questions.prompts[place].turn, text, ended=ended).exact
         for place, text, ended in zip([0, 3], texts, answered.finished, strict=True)
     ]
-    assert world_questions.JudgeReward(questions, small_tokenizer(), "quality")(answered) == expected
+    assert JudgeReward(questions, small_tokenizer(), "quality")(answered) == expected
 
 
 def test_the_seed_alone_decides_the_answers(questions):
@@ -89,16 +90,14 @@ def test_the_seed_alone_decides_the_answers(questions):
 
 
 def test_every_question_comes_once_before_one_comes_twice():
-    rounds = rollouts.drawn_places(6, rounds=4, at_once=3, seed=0)
+    rounds = drawn_places(6, rounds=4, at_once=3, seed=0)
     assert sorted(rounds[0] + rounds[1]) == sorted(rounds[2] + rounds[3]) == list(range(6))
     assert rounds[0] + rounds[1] != rounds[2] + rounds[3]
 
 
 def test_a_learned_reward_needs_its_model(questions, inputs):
     with pytest.raises(ValueError, match="needs an input 'reward'"):
-        world_questions.reward_for(
-            replace(rlhf_runs.RLOO, reward="learned"), questions, small_tokenizer(), inputs, torch.device("cpu")
-        )
+        reward_for(replace(rlhf_runs.RLOO, reward="learned"), questions, small_tokenizer(), inputs, torch.device("cpu"))
 
 
 def test_the_saved_start_speaks_the_same_ids(inputs):

@@ -16,7 +16,7 @@ from zephyr_lab.methods import dae, draft_loss
 from zephyr_lab.methods import dpo as ddpo
 from zephyr_lab.methods.dae import Flagged
 from zephyr_lab.methods.examples import PairExample, dialogue_examples, pair_examples
-from zephyr_lab.methods.pair_rows import require_answers
+from zephyr_lab.methods.pair_trainer import require_answers
 from zephyr_lab.methods.stages import draft_rows
 from zephyr_lab.models import saved
 from zephyr_runs import DDPO, DSFT, Stage

@@ -14,9 +14,8 @@ from tiny_models import small_tokenizer
 from zephyr_lab.methods import dpo as ddpo
 from zephyr_lab.methods import trl_adapters
 from zephyr_lab.methods.examples import PairExample
-from zephyr_lab.methods.plain_pairs import PlainPairTrainer
+from zephyr_lab.methods.pair_trainer import PlainPairTrainer, StageDPOTrainer
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
-from zephyr_lab.methods.trl_adapters import StageDPOTrainer
 from zephyr_lab.models import saved
 from zephyr_runs import DDPO
 

@@ -125,7 +125,7 @@ def test_texts_that_cannot_be_read_are_named_and_the_rest_trains(capsys):
     log = train(model_of("llama"), ["", *DOCUMENTS, None, "\ud800"])
     assert log.attrs["rows"]["train"] == {"rows": 6.0, "used": 3.0, "unusable": 3.0}
     told = capsys.readouterr().out
-    assert "3 unusable: row 1: is empty; row 5: must be a text, got None; row 6: holds '\\ud800' at place 0" in told
+    assert "3 unusable: row 1: is empty; row 5: must be a text, got None; row 6: holds '\\ud800' at position 0" in told
     with pytest.raises(ValueError, match="none of 1 texts can be trained on: row 1: is empty"):
         train(model_of("llama"), [""])
 

@@ -195,7 +195,7 @@ def test_numbers_that_are_not_finite_are_named_where_a_log_is_kept(name, tmp_pat
 
 @pytest.mark.parametrize("name", ["sft", "dpo", "kd", "dae", "reward"])
 def test_a_curve_without_held_out_rows_is_refused(name):
-    with pytest.raises(ValueError, match="evaluate_every is 1, and there are no held_out rows; hand some over"):
+    with pytest.raises(ValueError, match="evaluate_every is 1, and there are no held_out rows; pass some"):
         train(name, evaluate_every=1)
 
 

@@ -10,8 +10,9 @@ from tiny_models import small_tokenizer
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.methods import dpo, sft
-from zephyr_lab.methods.recipes.dpo import DPO
-from zephyr_lab.methods.recipes.sft import SFT
+from zephyr_lab.methods.examples import read_dialogues, read_pairs
+from zephyr_lab.methods.recipes.pairs import DPO
+from zephyr_lab.methods.recipes.training import SFT
 
 SHARED = {"batch": 8, "micro_batch": 4, "learning_rate": 1e-3, "checkpoint_every": 4}
 OTHERS = {
@@ -42,7 +43,7 @@ def of_dpo(folder, **changes):
     settings = {**SHARED, "max_length": 60, "max_prompt_length": CUT_PROMPTS, **changes}
     recipe, tokenizer = DPO(**settings), small_tokenizer()
     found = splits.pairs(rows)
-    examples = {split: dpo.read_examples(recipe, tokenizer, found)[0] for split in (TRAIN, TEST)}
+    examples = {split: read_pairs(recipe, tokenizer, found)[0] for split in (TRAIN, TEST)}
     policy, other = any_model("llama", seed=1), any_model("llama", seed=2)  # so that margins are not all 0
     trainer, _ = dpo.make_trainer(recipe, policy, other, tokenizer, examples, seed=0, folder=folder)
     return fingerprint(trainer, examples)
@@ -51,7 +52,7 @@ def of_dpo(folder, **changes):
 def of_sft(folder, **changes):
     recipe, tokenizer = SFT(**{**SHARED, "max_length": 60, **changes}), small_tokenizer()
     found = splits.dialogues(dialogue_rows(8))
-    examples = {split: sft.read_examples(recipe, tokenizer, found)[0] for split in (TRAIN, TEST)}
+    examples = {split: read_dialogues(recipe, tokenizer, found)[0] for split in (TRAIN, TEST)}
     trainer = sft.make_trainer(recipe, any_model("llama", seed=1), tokenizer, examples, seed=0, folder=folder)
     return fingerprint(trainer, examples)
 

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from zephyr_lab.methods.joined_optimizers import JoinedOptimizers
+from zephyr_lab.methods.optimizers import JoinedOptimizers
 from zephyr_lab.methods.trl_adapters import LengthBuckets
 
 LENGTHS = random.Random(0).choices(range(10, 101), k=1010)

@@ -19,8 +19,8 @@ from trl.kernels import chunked_logprob
 
 import zephyr_runs
 from tiny_models import small_model, small_tokenizer
-from zephyr_lab.methods import checkpoints, process, trl_adapters
 from zephyr_lab.methods import dpo as ddpo
+from zephyr_lab.methods import loop, process, trl_adapters
 from zephyr_lab.methods import sft as dsft
 from zephyr_lab.methods.examples import IGNORED, DialogueExample, PairExample
 from zephyr_lab.models import saved
@@ -326,9 +326,9 @@ def test_checkpoint_guard_a_half_saved_one_does_not_count(tmp_path):
     trainer = our_sft(small_model(), tmp_path / "trainer")
     trl_adapters.run(trainer, Nothing(tmp_path))
     (whole,) = (tmp_path / "trainer").iterdir()
-    assert checkpoints.newest_complete(tmp_path / "trainer") == whole
+    assert loop.newest_complete(tmp_path / "trainer") == whole
     (whole / "optimizer.pt").unlink()
-    assert checkpoints.newest_complete(tmp_path / "trainer") is None
+    assert loop.newest_complete(tmp_path / "trainer") is None
 
 
 def test_checkpoint_guard_states_are_loaded_as_plain_tensors(tmp_path, monkeypatch):

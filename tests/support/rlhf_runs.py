@@ -7,8 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import zephyr_runs
-from zephyr_lab.methods.recipes.preference import FamilyRecipe
-from zephyr_lab.methods.recipes.reward import RewardRecipe
+from zephyr_lab.methods.recipes.pairs import FamilyRecipe, RewardRecipe
 from zephyr_lab.methods.recipes.rollouts import OnlineDPORecipe, PolicyGradientRecipe, PPORecipe
 from zephyr_lab.methods.stages import world_data
 
@@ -53,10 +52,10 @@ class BrokenOff(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """A stage's folders, as a worker has them; checkpoints stay between builds."""
+    """A stage's folders, as a worker has them; checkpoints stay between builds. build_function: "module[:function]"."""
 
     folder: Path
-    module: str
+    build_function: str
     inputs: dict[str, Path]
 
     @property
@@ -74,8 +73,9 @@ class Run:
                 raise BrokenOff
 
         context = SimpleNamespace(checkpoints=self.folder / "checkpoints", progress=progress)
-        module = importlib.import_module(f"zephyr_lab.methods.stages.{self.module}")
-        return module.build(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
+        module, _, function = self.build_function.partition(":")
+        build = getattr(importlib.import_module(f"zephyr_lab.methods.stages.{module}"), function or "build")
+        return build(recipe, seed=seed, inputs=self.inputs, out=self.out, context=context)
 
     def contents(self) -> dict[str, bytes]:
         """Every file, but for what holds times."""

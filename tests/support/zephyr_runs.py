@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tiny_models import small_model, small_tokenizer
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
+from zephyr_lab.methods.recipes.data import WorldDialogues, WorldPairs
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 from zephyr_lab.models import saved
 
 DIALOGUES = WorldDialogues(world="tiny", rows=40, held_out=10, noise="dialogues", duplicates=0.0, filters=())

@@ -2,9 +2,8 @@
 
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.inspection import Probe
-from zephyr_lab.methods.recipes.pretrain import Pretrain
+from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
 
 HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
 
@@ -13,7 +12,9 @@ def base_stage(profile: str, seed: int = 0) -> Stage:
     """The base model of `profile`. `seed` decides text and weights; a model of the hub is the same for all seeds."""
     if profile in HUB_PROFILES:
         return Stage(
-            "base", "zephyr_lab.methods.stages.hub_model:build", settings.load("zephyr", profile, "base", HubModel)
+            "base",
+            "zephyr_lab.methods.stages.pretrain:build_hub_model",
+            settings.load("zephyr", profile, "base", HubModel),
         )
     recipe = settings.load("zephyr", profile, "base", Pretrain)
     return Stage("base", "zephyr_lab.methods.stages.pretrain:build", recipe, seed=seed)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.world.facts import WorldSize
 
 

@@ -25,8 +25,8 @@ from zephyr_lab.methods.recipes.draft_data import (
     SpecialtyDialogues,
 )
 from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftLossless, DraftScores
-from zephyr_lab.methods.recipes.hub_model import HubModel
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.recipes.pretrain import HubModel
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 
 PAPER = "eda"
 DPO = "dDPO"  # aligned with human preferences instead of fine-tuned to a domain
@@ -78,7 +78,11 @@ def target(profile: str, seed: int, name: str) -> Model:
     named = settings.load(PAPER, profile, "targets", TargetSettings)
     if model := getattr(named, name):
         return Model(
-            Stage("target", "zephyr_lab.methods.stages.hub_model:build", HubModel(model=model, revision=named.revision))
+            Stage(
+                "target",
+                "zephyr_lab.methods.stages.pretrain:build_hub_model",
+                HubModel(model=model, revision=named.revision),
+            )
         )
     if name == CHAT:
         return Model(zephyr_stages.dsft(profile, seed))

@@ -25,7 +25,7 @@ from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.rlhf_stages import PAPER, Model
 from zephyr_lab.lab.sampled_answers import SampledAnswers
 from zephyr_lab.lab.zephyr_stages import changed
-from zephyr_lab.methods.recipes.preference import FamilyRecipe
+from zephyr_lab.methods.recipes.pairs import FamilyRecipe
 
 SWEEP = "family"  # of papers/teaching/sweep.json
 BY_VERB = ("start", "loss", "strength", "second")  # fields that a verb sets, by its own keywords

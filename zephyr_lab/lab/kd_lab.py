@@ -24,7 +24,7 @@ from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.sizes import AblationArms
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.inspection import AttentionMaps
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.world.benchmark import Question, mt_bench
 
 AGAIN = 1000  # draws of the first asking again: no seed of an experiment comes so far

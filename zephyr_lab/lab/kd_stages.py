@@ -14,10 +14,8 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import kd_folders
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, base, changed
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
+from zephyr_lab.methods.recipes.data import HubDialogues, WorldDialogues
 from zephyr_lab.methods.recipes.evaluate import PAIRS
-from zephyr_lab.methods.recipes.hub_data import HubDialogues
-from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.kd import (
     DIALOGUES,
     START,
@@ -38,8 +36,9 @@ from zephyr_lab.methods.recipes.kd_data import (
     QualityDialogues,
 )
 from zephyr_lab.methods.recipes.mixtures import Merge, Upcycle
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.world_data import WorldDialogues
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
+from zephyr_lab.methods.recipes.pretrain import HubModel
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 
 PAPER = "kd_dae"
 MODEL = "model"  # the name of whoever is asked
@@ -433,7 +432,7 @@ def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any]) ->
 
 def _hub_model(profile: str, section: str, changes: Mapping[str, Any]) -> Stage:
     recipe = changed(settings.load(PAPER, profile, section, HubModel), changes)
-    return Stage(section, "zephyr_lab.methods.stages.hub_model:build", recipe)
+    return Stage(section, "zephyr_lab.methods.stages.pretrain:build_hub_model", recipe)
 
 
 def as_model(model: Model | Stage) -> Model:

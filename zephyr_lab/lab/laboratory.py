@@ -25,7 +25,7 @@ from zephyr_lab.lab.choices import Choices
 from zephyr_lab.lab.claims import Claims
 from zephyr_lab.lab.run_epochs import RunEpochs
 from zephyr_lab.lab.zephyr_stages import Model
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.reporting import tables
 from zephyr_lab.world.benchmark import Question, mt_bench
 from zephyr_lab.world.facts import WorldSize

@@ -18,8 +18,7 @@ from zephyr_lab.data.pairs_statistics import split_pairs
 from zephyr_lab.data.schemas import ASPECTS, Completion, ScoredPrompt, scored_prompt
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.numbers import Known
-from zephyr_lab.methods.own_functions import OwnFunction
-from zephyr_lab.methods.stages.own_pairs import OwnRule
+from zephyr_lab.methods.stages.own_functions import OwnFunction, OwnRule
 from zephyr_lab.reporting import published, tables
 from zephyr_lab.world.completions import Completions
 

@@ -18,7 +18,7 @@ from zephyr_lab.data.filters_quality import Detection, detection
 from zephyr_lab.data.schemas import Dialogue, dialogue
 from zephyr_lab.lab import numbers
 from zephyr_lab.lab.data_sizes import Filtering
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.reporting import tables
 from zephyr_lab.world import benchmark, dialogues
 from zephyr_lab.world.answers import PREFACES

@@ -14,17 +14,17 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
 from zephyr_lab.lab.base import HUB_PROFILES
 from zephyr_lab.lab.zephyr_stages import Model, changed
-from zephyr_lab.methods.recipes.own_reward import OWN_REWARD
-from zephyr_lab.methods.recipes.reward import RewardRecipe
-from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier, JudgedPairs
+from zephyr_lab.methods.recipes.data import JudgedPairs, WorldPairs
+from zephyr_lab.methods.recipes.evaluate import BestOfN, Frontier
+from zephyr_lab.methods.recipes.pairs import RewardRecipe
 from zephyr_lab.methods.recipes.rollouts import (
     LEARNED,
+    OWN_REWARD,
     OnlineDPORecipe,
     PolicyGradientRecipe,
     PPORecipe,
     Rollouts,
 )
-from zephyr_lab.methods.recipes.world_data import WorldPairs
 
 PAPER = "teaching"
 FINAL = "final"  # the policy at the end of a training, beside those it kept on the way
@@ -69,7 +69,7 @@ def judged_pairs(profile: str, seed: int, *, objective: str, data: Stage | None 
     asked = (data or pairs(profile, seed)).recipe
     given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(WorldPairs)}
     recipe = settings.load(PAPER, profile, "judge", JudgedPairs, **given, objective=objective)
-    build = "zephyr_lab.methods.stages.judged_pairs:build"
+    build = "zephyr_lab.methods.stages.world_data:build_judged_pairs"
     return Stage("judged-pairs", build, changed(recipe, changes), seed=seed)
 
 
@@ -210,7 +210,7 @@ def best_of_n(profile: str, seed: int, *, reward_model: Stage, begun: Model | No
     fields = {"start": begun.folder, "benchmark": "mt_bench"}
     recipe = changed(settings.load(PAPER, profile, ("measure", "best_of_n"), BestOfN, **fields), changes)
     inputs = {"policy": begun.stage, "reward": reward_model}
-    return Stage("best-of-n", "zephyr_lab.methods.stages.best_of_n:build", recipe, seed=seed, inputs=inputs)
+    return Stage("best-of-n", "zephyr_lab.methods.stages.frontier:build_best_of_n", recipe, seed=seed, inputs=inputs)
 
 
 def kept(model: Model) -> dict[str, Model]:
@@ -260,7 +260,7 @@ def _recipe(
 def _on_rollouts(
     profile: str,
     seed: int,
-    module: str,
+    method: str,
     recipe: Rollouts,
     scene: Scene,
     changes: Mapping[str, Any],
@@ -273,8 +273,7 @@ def _on_rollouts(
     inputs = {"policy": (scene.begun or start(profile, seed)).stage}
     if scene.reward_model:
         inputs["reward"] = scene.reward_model
-    build = f"zephyr_lab.methods.stages.{module}:build"
     if scene.own_reward is not None:
         recipe = OWN_REWARD[type(recipe)](**dataclasses.asdict(recipe), own_reward=scene.own_reward)
-        build = f"zephyr_lab.methods.stages.own_reward:build_{module}"
-    return Stage(name or module.replace("_", "-"), build, recipe, seed, inputs)
+    build = f"zephyr_lab.methods.stages.rollouts:build_{method}"
+    return Stage(name or method.replace("_", "-"), build, recipe, seed, inputs)

@@ -13,8 +13,8 @@ from zephyr_lab.engine.scheduler import get_many, metrics
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.arms import Arm
-from zephyr_lab.methods.recipes.reward import RewardRecipe
-from zephyr_lab.methods.recipes.rlhf import knobs
+from zephyr_lab.methods.recipes.pairs import RewardRecipe
+from zephyr_lab.methods.recipes.training import knobs
 from zephyr_lab.reporting import tables
 
 FORWARD, WITH_GRADIENT = 2, 6  # FLOPs a parameter and token

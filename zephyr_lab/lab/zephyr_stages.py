@@ -11,15 +11,10 @@ from typing import Any, TypeVar
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.base import HUB_PROFILES, base_stage
-from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
-from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
-from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
-from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
-from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs
-from zephyr_lab.methods.recipes.pair_accuracy import PairAccuracy
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.training import Training
-from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
+from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs, OwnFilter, OwnWorldPairs, WorldDialogues, WorldPairs
+from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation, MultipleChoice, OwnRubric, PairAccuracy
+from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
+from zephyr_lab.methods.recipes.training import DSFTRecipe, Training
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 Recipe = TypeVar("Recipe")
@@ -63,7 +58,7 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
 
 def own_filter(dialogues: Stage, own: str) -> Stage:
     """What a filter from a notebook (`engine.own_code.captured`) leaves of the dialogues of a stage."""
-    build = "zephyr_lab.methods.stages.own_filter:build"
+    build = "zephyr_lab.methods.stages.own_functions:build_filter"
     return Stage("own_filter", build, OwnFilter(own_filter=own), seed=dialogues.seed, inputs={"dialogues": dialogues})
 
 
@@ -77,14 +72,14 @@ def own_pairs(pairs: Stage, *, choose: str = "", reject: str = "") -> Stage:
             "reject= and choose= serve pairs of the world alone; for the hub's name a rule: rejected='worst'"
         )
     recipe = OwnWorldPairs(**dataclasses.asdict(pairs.recipe), own_choose=choose, own_reject=reject)
-    return Stage("own_pairs", "zephyr_lab.methods.stages.own_pairs:build", recipe, seed=pairs.seed)
+    return Stage("own_pairs", "zephyr_lab.methods.stages.own_functions:build_pairs", recipe, seed=pairs.seed)
 
 
 def own_rubric(evaluation: Stage, own: str) -> Stage:
     """The answers of an evaluation, judged by a rubric from a notebook in place of the exact judge."""
     asked = evaluation.recipe
     recipe = OwnRubric(world=asked.world, questions=asked.questions, own_rubric=own)
-    build = "zephyr_lab.methods.stages.own_rubric:build"
+    build = "zephyr_lab.methods.stages.own_functions:build_rubric"
     return Stage("own_rubric", build, recipe, seed=evaluation.seed, inputs={"evaluation": evaluation})
 
 
@@ -159,7 +154,9 @@ def pair_accuracy(run: Stage) -> Stage:
         device=made.device,
     )
     inputs = {"policy": run, "reference": run.inputs["policy"], "pairs": run.inputs["pairs"]}
-    return Stage("pair_accuracy", "zephyr_lab.methods.stages.pair_accuracy:build", asked, seed=run.seed, inputs=inputs)
+    return Stage(
+        "pair_accuracy", "zephyr_lab.methods.stages.evaluate:build_pair_accuracy", asked, seed=run.seed, inputs=inputs
+    )
 
 
 def multiple_choice_of(profile: str, seed: int, model: Model, **changes: Any) -> Stage:
@@ -168,7 +165,7 @@ def multiple_choice_of(profile: str, seed: int, model: Model, **changes: Any) ->
     `changes`: fields of `MultipleChoice`, e.g. questions=20.
     """
     recipe = settings.load("zephyr", profile, "choices", MultipleChoice, models=("model",), folders=(model.folder,))
-    build = "zephyr_lab.methods.stages.multiple_choice:build"
+    build = "zephyr_lab.methods.stages.evaluate:build_multiple_choice"
     return Stage("choices", build, changed(recipe, changes), seed=seed, inputs={"model": model.stage})
 
 

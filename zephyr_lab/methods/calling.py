@@ -1,7 +1,7 @@
 """What every training function shares: settings by keyword, a log as a frame, and a run that needs no stage.
 
-A stage hands in its checkpoints and its progress; somebody at a prompt hands in nothing, gets a progress bar, and no
-file is written.
+A stage passes a folder for checkpoints and a progress listener; a call in a notebook passes neither, shows a progress
+bar and writes no file.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from transformers import PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 from zephyr_lab.core.settings import of_type
-from zephyr_lab.methods import checkpoints as checkpoints_of
+from zephyr_lab.methods.loop import has_checkpoint
 from zephyr_lab.models.causal import causal_model, positions_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)
 SEED = dataclasses.make_dataclass("_", [("seed", int)]).__dataclass_fields__["seed"]
-BEGUN = "settings.json"  # beside a run's checkpoints: what it was begun with
+BEGUN = "settings.json"  # beside a run's checkpoints: its settings
 
 
 def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
@@ -40,7 +40,6 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
     `recipe` is an instance of `kind` or of a subclass, by default `kind()`; keywords win over it. A keyword that is
     neither a field nor a parameter raises TypeError naming the settings there are.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
 
     def decorate(function: Function) -> Function:
         own = inspect.signature(function)
@@ -50,61 +49,57 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
             recipe = keywords.pop("recipe", None)
             if recipe is not None and not isinstance(recipe, kind):
                 raise TypeError(f"{function.__name__} takes a {kind.__name__} as recipe, got {recipe!r:.60}")
-            known = set(fields) if recipe is None else {field.name for field in dataclasses.fields(recipe)}
-            known -= own.parameters.keys()  # of a stage's recipe with a field of that name
-            changes = {name: keywords.pop(name) for name in list(keywords) if name in known}
+            known = {field.name: field for field in dataclasses.fields(kind if recipe is None else recipe)}
+            for name in own.parameters.keys() & known.keys():  # of a stage's recipe with a field of that name
+                del known[name]
+            changes = {
+                name: of_type(known[name], keywords.pop(name), function.__name__)
+                for name in list(keywords)
+                if name in known
+            }
             for name in keywords:
                 if name not in own.parameters:
                     raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters]))
-            for field in dataclasses.fields(kind if recipe is None else recipe):
-                if field.name in changes:
-                    changes[field.name] = of_type(field, changes[field.name], function.__name__)
             if "seed" in keywords:
                 keywords["seed"] = of_type(SEED, keywords["seed"], function.__name__)
-            made = (
-                kind(**changes)
-                if recipe is None
-                else dataclasses.replace(recipe, **_chosen(recipe, changes), **changes)
-            )
-            return function(*arguments, recipe=made, **keywords)
+            if recipe is None:
+                recipe = kind(**changes)
+            else:
+                recipe = dataclasses.replace(recipe, **_filled_in(recipe, changes), **changes)
+            return function(*arguments, recipe=recipe, **keywords)
 
-        call.__signature__ = _signature(own, fields.values())
+        call.__signature__ = _signature(own, dataclasses.fields(kind))
         return call
 
     return decorate
 
 
-def _chosen(recipe: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that `recipe` filled in by itself (a micro-batch of the batch, say), back at what they were given as: with
-    the `changes` they are chosen anew."""
-    found = {}
+def _filled_in(recipe: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of the fields that `recipe` filled in by itself (a micro-batch of the batch, say): with the `changes`
+    they are chosen anew."""
+    defaults = {}
     for field in dataclasses.fields(recipe):
-        if field.default is dataclasses.MISSING or field.name in changes:
+        if field.default in (dataclasses.MISSING, getattr(recipe, field.name)) or field.name in changes:
             continue
-        if getattr(recipe, field.name) != field.default:
-            try:
-                is_filled_in = dataclasses.replace(recipe, **{field.name: field.default}) == recipe
-            except ValueError:
-                continue
-            if is_filled_in:
-                found[field.name] = field.default
-    return found
+        try:
+            is_filled_in = dataclasses.replace(recipe, **{field.name: field.default}) == recipe
+        except ValueError:
+            continue
+        if is_filled_in:
+            defaults[field.name] = field.default
+    return defaults
 
 
 def _signature(own: inspect.Signature, fields: Iterable[dataclasses.Field]) -> inspect.Signature:
     """The function's own parameters, then a keyword a field, then `recipe`: what help and completion show."""
-    given = [parameter for name, parameter in own.parameters.items() if name != "recipe"]
-    settings = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
-            annotation=field.type,
+    parameters = [parameter for name, parameter in own.parameters.items() if name != "recipe"]
+    for field in fields:
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
         )
-        for field in fields
-    ]
     recipe = own.parameters["recipe"].replace(kind=inspect.Parameter.KEYWORD_ONLY, default=None)
-    return own.replace(parameters=[*given, *settings, recipe])
+    return own.replace(parameters=[*parameters, recipe])
 
 
 def _unknown(function: str, name: str, known: list[str]) -> str:
@@ -115,7 +110,7 @@ def _unknown(function: str, name: str, known: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training keeps its checkpoints (None: nowhere, it cannot be resumed) and whom it tells of each step."""
+    """Where a training keeps its checkpoints (None: nowhere, it cannot be resumed), and what hears of each step."""
 
     checkpoints: Path | None
     progress: Progress
@@ -136,17 +131,34 @@ class Run:
                 _require_same_run(checkpoints, {"method": name, "seed": seed, **dataclasses.asdict(recipe)})
         return cls(checkpoints, bar(name) if progress is None else progress)
 
-    def trains_on(self, rows: Iterable[Any], **besides: str) -> None:
-        """Note the rows, as they are read, and what else no setting says: a loss by its name, say.
+    @classmethod
+    def begin(
+        cls,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        checkpoints: Path | None,
+        progress: Progress | None,
+        *,
+        recipe: Any,
+        seed: int,
+    ) -> "Run":
+        """`of`, once `model` is known to train (`require_trainable`) and to fit its tokenizer (`require_fit`)."""
+        require_trainable(model)
+        require_fit(model, tokenizer)
+        return cls.of(name, checkpoints, progress, recipe=recipe, seed=seed)
 
-        Raises ValueError where the folder's checkpoints are of others: going on from them would be training on those.
+    def trains_on(self, rows: Iterable[Any], **besides: str) -> None:
+        """Write down a digest of the rows, and what no setting says: a loss by its name, say.
+
+        Raises ValueError where the folder's checkpoints are of other rows: training would go on from those.
         """
         if self.checkpoints is not None:
             digest = hashlib.sha256()
             for row in rows:
                 digest.update(repr(row).encode("utf-8", "backslashreplace"))
-            noted = {f"its {name}": value for name, value in besides.items()}  # no setting is called so
-            _require_same_run(self.checkpoints, {"rows read": digest.hexdigest()[:16], **noted})
+            others = {f"its {name}": value for name, value in besides.items()}  # no setting is called so
+            _require_same_run(self.checkpoints, {"rows read": digest.hexdigest()[:16], **others})
 
     def folder(self, name: str) -> Path | None:
         """A folder of its own inside the checkpoints, not made yet."""
@@ -154,16 +166,18 @@ class Run:
 
 
 def _require_same_run(folder: Path, settings: dict[str, Any]) -> None:
-    """Raises ValueError where `folder` holds checkpoints of other settings; those new since then do not count."""
+    """Raises ValueError where `folder` holds checkpoints of other settings; a new setting does not count."""
     now = json.loads(json.dumps(settings))
     before = files.read_json(folder / BEGUN) if (folder / BEGUN).is_file() else {}
-    if not checkpoints_of.has_any(folder):
+    if not has_checkpoint(folder):
         files.write_json(folder / BEGUN, {**before, **now})
         return
     changed = [name for name in now if name in before and before[name] != now[name] and name != "checkpoint_every"]
     if changed:
-        said = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
-        raise ValueError(f"{folder} holds checkpoints of another run: {said}; take another folder, or empty this one")
+        differences = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
+        raise ValueError(
+            f"{folder} holds checkpoints of another run: {differences}; take another folder, or empty this one"
+        )
 
 
 def bar(name: str) -> Progress:
@@ -191,8 +205,8 @@ def log_frame(
 ) -> pd.DataFrame:
     """The log: a row an optimiser step, `step` from 1, each loss that of the weights before the step's update.
 
-    Rows of held-out measurements ("eval_...") stand apart, in `attrs["held_out"]`. `attrs` says, besides, what makes
-    the log again: method, settings, seed and library versions; and the `notes`.
+    `attrs`: "held_out" (rows of held-out measurements, "eval_..."), what makes the log again (method, settings, seed,
+    library versions), and the `notes`.
     """
     logged = [dict(row) for row in logged]
     frame = pd.DataFrame([row for row in logged if not _is_held_out(row)])
@@ -208,7 +222,7 @@ def log_frame(
 
 
 def log_rows(log: pd.DataFrame) -> list[dict[str, float | int]]:
-    """The rows of a log as plain values in the order of time, those of held-out measurements where they were made."""
+    """The rows of a log as plain values in the order of time, held-out measurements after the step they follow."""
     trained = [
         {
             "step": int(row["step"]),
@@ -219,32 +233,23 @@ def log_rows(log: pd.DataFrame) -> list[dict[str, float | int]]:
     return sorted([*trained, *log.attrs["held_out"]], key=lambda row: (row["step"], _is_held_out(row)))
 
 
-def _row(cells: Mapping[str, float]) -> dict[str, float | int]:
-    """A row as it was before it shared columns with others: the step first, then what it has, by name."""
-    return {"step": int(cells["step"]), **{name: cells[name] for name in sorted(cells) if _is_a_number_of(cells, name)}}
-
-
-def _is_a_number_of(cells: Mapping[str, float], name: str) -> bool:
-    return name != "step" and bool(pd.notna(cells[name]))
-
-
 def _is_held_out(row: Mapping[str, Any]) -> bool:
     return any(name.startswith("eval_") for name in row)
 
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries whose arithmetic shows."""
-    found = {}
+    installed = {}
     for name in COUNTED_VERSIONS:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            installed[name] = "absent"
+    return installed
 
 
 def device_of(model: Any) -> torch.device:
-    """The one device of a model. Raises TypeError for what is no model, ValueError where its weights lie on several."""
+    """The one device of a model. Raises TypeError for what is not a model, ValueError for weights on several."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a model in memory, got {model!r:.60}; load it, e.g. by from_pretrained(...)")
     devices = sorted({str(weight.device) for weight in model.parameters()})
@@ -288,11 +293,22 @@ def _learns_positions(model: nn.Module, room: int) -> bool:
 def require_fit(model: nn.Module, tokenizer: Any) -> None:
     """Raises ValueError where the tokenizer has ids that the model has no embedding for."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise TypeError(f"expected a tokenizer of transformers, got {tokenizer!r:.60}; hand over the model's own")
+        raise TypeError(f"expected a tokenizer of transformers, got {tokenizer!r:.60}; pass the model's own")
     entries = model.get_input_embeddings().weight.shape[0]
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= entries:
         raise ValueError(
             f"the tokenizer {tokenizer.name_or_path!r} has ids up to {largest}, the model embeddings for {entries}: "
-            "they are not of one kind; take the model's own tokenizer, or model.resize_token_embeddings(len(tokenizer))"
+            "they do not match; take the model's own tokenizer, or model.resize_token_embeddings(len(tokenizer))"
+        )
+
+
+def require_one_label(model: nn.Module) -> None:
+    """Raises ValueError, saying how to get one, for a model that does not give one number a text."""
+    inner = causal_model(model)
+    if not hasattr(inner, "score") or inner.config.num_labels != 1:
+        labels = f" with {inner.config.num_labels} labels" if hasattr(inner, "score") else ""
+        raise ValueError(
+            f"a reward model gives one number a text (num_labels=1), got {type(inner).__name__}{labels}; make one of a "
+            "causal LM by models.reward.of_causal(model) and train_reward"
         )

@@ -31,8 +31,8 @@ from zephyr_lab.methods.distillation import Batch, Twins, batch, dataset
 from zephyr_lab.methods.examples import Account, DialogueExample, each_dialogue, require_some
 from zephyr_lab.methods.lean_dae import Teacher, Text, counted_hidden, lean_dae_losses
 from zephyr_lab.methods.lean_kd import linear_head, spread
-from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.kd import DAE
+from zephyr_lab.methods.trl_adapters import RandomOrder
 from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.packed_attention import require_lengths
 

@@ -27,7 +27,7 @@ from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses import kd as plain
 from zephyr_lab.losses.fast import kd_head
 from zephyr_lab.losses.kd import predicting
-from zephyr_lab.methods import stack_muon, trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import Run, device_of, log_frame, require_fit, require_trainable
 from zephyr_lab.methods.examples import IGNORED, Account, DialogueExample
 from zephyr_lab.methods.lean_kd import spread
@@ -372,7 +372,7 @@ def trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=held_out,
         processing_class=tokenizer,
-        optimizers=(stack_muon.optimizer(recipe, student), None),
+        optimizers=(optimizers.muon_for_stacks(recipe, student), None),
         callbacks=list(callbacks),
     )
 

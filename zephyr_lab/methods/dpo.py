@@ -1,7 +1,7 @@
-"""Direct preference optimisation (DPO), Zephyr's last step: TRL's DPOTrainer with our loss, on pairs somebody ranked.
+"""Direct preference optimisation (DPO), Zephyr's last step: TRL's DPOTrainer with our loss, on ranked pairs.
 
 Tunstall et al. 2023, arXiv 2310.16944, section 3; Rafailov et al. 2023, arXiv 2305.18290. The loss is
-`losses.dpo.dpo_loss`, or one handed over; each pair's prompt is computed once where the model allows it.
+`losses.dpo.dpo_loss`, or a function of the caller's; each pair's prompt is computed once where the model allows it.
 """
 
 import math
@@ -19,11 +19,10 @@ from trl import DPOConfig
 from trl.trainer.utils import disable_dropout_in_model
 
 from zephyr_lab.core.shapes import PairScores
-from zephyr_lab.data import splits
-from zephyr_lab.data.splits import TEST, TRAIN, Preference, Split
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.supported import SLOW_PATH, require_lengths
-from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
@@ -31,19 +30,18 @@ from zephyr_lab.methods.calling import (
     log_frame,
     require_fit,
     require_room,
-    require_trainable,
     settings_by_keyword,
 )
-from zephyr_lab.methods.examples import Account, PairExample, pair_examples
-from zephyr_lab.methods.pair_trainer import PairLossTrainer
-from zephyr_lab.methods.plain_pairs import PlainPairTrainer
-from zephyr_lab.methods.recipes.dpo import DPO
+from zephyr_lab.methods.examples import PairExample, read_splits
+from zephyr_lab.methods.examples import read_pairs as read_examples
+from zephyr_lab.methods.pair_trainer import PairLossTrainer, PlainPairTrainer
+from zephyr_lab.methods.recipes.pairs import DPO
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
 from zephyr_lab.models.causal import in_mode, without_dropout
 
 LEAN = "lean: each pair's prompt is computed once"
 # Two forward passes of equal weights differ by the order of their sums: in float32, and under bfloat16 autocast.
-LN_2_TOLERANCE = {"cpu": 1e-4}
+LN_2_TOLERANCE = 1e-4
 LN_2_TOLERANCE_ELSEWHERE = 1e-2
 
 
@@ -72,13 +70,12 @@ def train_dpo(
     reference: the frozen model to compare with; without it the model as it starts, whose log-probabilities are computed
     once, before the first step (of adapters fresh from peft that is the model without them). loss: a function of
     (policy, reference), both `PairLogProbs`, that gives one loss a pair, shape (pair,); by default DPO's with `beta`;
-    others are in `losses.fast.pair_losses`. held_out: pairs that
-    `evaluate_every` measures on. checkpoints: a folder to resume from after a kill. progress: called with (step, steps,
-    loss=...) instead of a bar. No dropout is drawn, and no balancing loss of a mixture is added.
+    others are in `losses.fast.pair_losses`. held_out, checkpoints, progress: as for `train_sft`. No dropout is drawn,
+    and no balancing loss of a mixture is added.
 
     The log has loss, rewards/chosen, rewards/rejected, rewards/margins, rewards/accuracies, logps/..., learning_rate
     and grad_norm: nats, means over the step's pairs before its update, the first row those of the starting model
-    (loss ln 2). `log.attrs` has the settings, what was found in the rows, and the path: lean, or plain and why.
+    (loss ln 2). `log.attrs` has the settings, an account of the rows, and the path: lean, or plain and why.
 
     Raises ValueError where no pair can be trained on, for a model on two devices, a tokenizer of another vocabulary,
     a start away from ln 2, and at the first loss that is not finite.
@@ -94,21 +91,14 @@ def train_dpo(
     >>> bool(log["rewards/margins"].iloc[-1] > 0)
     True
     """
-    device = require_trainable(model)
-    require_fit(model, tokenizer)
     if reference is not None:
         device_of(reference)
         require_fit(reference, tokenizer)
         if reference is model:
             raise ValueError("the reference is the policy itself; leave it out: its start is the reference then")
-    run = Run.of("DPO", checkpoints, progress, recipe=recipe, seed=seed)
-    examples, accounts = {}, {}
-    for split, rows in ((TRAIN, pairs), (TEST, held_out)):
-        if rows is not None:
-            found = splits.pairs(rows)
-            examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
-            print(f"{split}: {found.line(accounts[split].line())}")
-    require_room(max(example.longest for given in examples.values() for example in given), model, reference)
+    run = Run.begin("DPO", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
+    examples, accounts = read_splits(read_examples, recipe, tokenizer, pairs, held_out)
+    require_room(max(example.longest for rows in examples.values() for example in rows), model, reference)
     run.trains_on(examples[TRAIN], loss="dpo" if loss is None else pair_losses.name_of(loss))
     with ExitStack() as stack:
         for one in (model, *([] if reference is None else [reference])):
@@ -119,7 +109,7 @@ def train_dpo(
             recipe, model, reference, own, examples, loss=loss, seed=seed, folder=run.folder("trainer")
         )
         if reference is None and loss is None:
-            trainer.add_callback(StartsAtLn2(LN_2_TOLERANCE.get(device.type, LN_2_TOLERANCE_ELSEWHERE)))
+            trainer.add_callback(StartsAtLn2.on(model))
         print(f"DPO, {path}")
         log = trl_adapters.run(trainer, run, callbacks=callbacks)
     model.eval()
@@ -130,23 +120,7 @@ def train_dpo(
         seed=seed,
         path=path,
         steps=trainer.state.global_step,
-        rows={split: asdict(account) for split, account in accounts.items()},
-    )
-
-
-def read_examples(
-    recipe: DPO, tokenizer: PreTrainedTokenizerBase, pairs: Split[Preference]
-) -> tuple[list[PairExample], Account]:
-    """The pairs as the recipe wants them, and what was found in them."""
-    return pair_examples(
-        tokenizer,
-        pairs.rows,
-        max_length=recipe.max_length,
-        max_prompt_length=recipe.max_prompt_length,
-        long_prompts=recipe.long_prompts,
-        equal_answers=recipe.equal_answers,
-        system_turn=recipe.system_turn,
-        numbers=pairs.numbers,
+        rows=accounts,
     )
 
 
@@ -163,7 +137,7 @@ def make_trainer(
 ) -> tuple[PairLossTrainer, str]:
     """The trainer, with checkpoints in `folder`, and its path; the reference's log-probabilities are computed here."""
     trl_adapters.score_labelled_positions_only()
-    rows = {split: _dataset(given) for split, given in examples.items()}
+    rows = {split: _dataset(of_split) for split, of_split in examples.items()}
     fault = lean_fault(recipe, policy, reference, longest=max(example.longest for example in examples[TRAIN]))
     trainer = (PlainPairTrainer if fault else StageSharedPromptDPOTrainer)(
         model=policy,
@@ -185,7 +159,7 @@ def make_trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=rows.get(TEST),
         processing_class=tokenizer,
-        optimizers=(trl_adapters.optimizer(recipe, policy), None),
+        optimizers=(optimizers.muon_as_one(recipe, policy), None),
     )
     if "ref" in getattr(policy, "peft_config", {}):  # TRL's copy of the adapter, whose log-probabilities are taken
         policy.delete_adapter("ref")
@@ -218,6 +192,11 @@ class StartsAtLn2(TrainerCallback):
 
     def __init__(self, tolerance: float) -> None:
         self._tolerance = tolerance
+
+    @classmethod
+    def on(cls, model: nn.Module) -> "StartsAtLn2":
+        """With the tolerance that the sums on the model's device need."""
+        return cls(LN_2_TOLERANCE if device_of(model).type == "cpu" else LN_2_TOLERANCE_ELSEWHERE)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         if state.global_step == 0:

@@ -1,15 +1,16 @@
 """Token rows for dSFT and dDPO with our own exact masks, and an account of every row that needed a remark.
 
-The trainers get ids and labels ready made: left to themselves they drop rows whose prompt fills the limit without a
-word, and content that spells "<|user|>" could forge a turn.
+The trainers get finished ids and labels: by themselves they drop rows whose prompt fills the limit without a word, and
+content that spells "<|user|>" could forge a turn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from zephyr_lab.data import splits
 from zephyr_lab.data.chat import (
     EncodedDialogue,
     attempt_dialogues,
@@ -18,9 +19,11 @@ from zephyr_lab.data.chat import (
     require_system_turn,
     text_ids,
 )
-from zephyr_lab.data.splits import Answered, Messages, PlainText, Preference, Talk
+from zephyr_lab.data.splits import TEST, TRAIN, Answered, Messages, PlainText, Preference, Talk
+from zephyr_lab.methods.recipes.training import SFT
 from zephyr_lab.models.own_template import CHANGED, Unwritable
 
+Example = TypeVar("Example")
 IGNORED = -100  # a label that no loss counts
 SHOWN = 10
 
@@ -36,15 +39,15 @@ class Finding:
 
 @dataclass(slots=True)
 class Account:
-    """`read` rows were there, `used` of them became examples; `findings` says what was found, by name."""
+    """Of `read` rows `used` became examples; `findings`: remarks on them, by name."""
 
     read: int
     used: int = 0
     findings: dict[str, Finding] = field(default_factory=dict)
 
-    def note(self, what: str, number: int, *, set_aside: bool = False) -> None:
-        """Count row `number` under `what`."""
-        finding = self.findings.setdefault(what, Finding(set_aside=set_aside))
+    def note(self, remark: str, number: int, *, set_aside: bool = False) -> None:
+        """Count row `number` under `remark`."""
+        finding = self.findings.setdefault(remark, Finding(set_aside=set_aside))
         finding.rows += 1
         if len(finding.first) < SHOWN:
             finding.first.append(number)
@@ -56,16 +59,16 @@ class Account:
     def line(self) -> str:
         """One line for people: `1500 rows, 1498 used; equal answers: 3 (rows 4, 9, 17)`."""
         parts = [f"{self.read} rows, {self.used} used"]
-        for what, finding in self.findings.items():
-            places = ", ".join(map(str, finding.first)) + (", ..." if finding.rows > len(finding.first) else "")
-            parts.append(f"{what}: {finding.rows}{' set aside' if finding.set_aside else ''} (rows {places})")
+        for remark, finding in self.findings.items():
+            numbers = ", ".join(map(str, finding.first)) + (", ..." if finding.rows > len(finding.first) else "")
+            parts.append(f"{remark}: {finding.rows}{' set aside' if finding.set_aside else ''} (rows {numbers})")
         return "; ".join(parts)
 
 
 def counts(account: Mapping[str, Any]) -> dict[str, float]:
     """`Account.metrics` of an account that was written down as plain values."""
-    found = {what.replace(" ", "_"): float(finding["rows"]) for what, finding in account["findings"].items()}
-    return {"rows": float(account["read"]), "used": float(account["used"]), **found}
+    findings = {name.replace(" ", "_"): float(finding["rows"]) for name, finding in account["findings"].items()}
+    return {"rows": float(account["read"]), "used": float(account["used"]), **findings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ class DialogueExample:
 
     input_ids: list[int]
     labels: list[int]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the row."""
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,74 @@ class PairExample:
     def longest(self) -> int:
         """Tokens of the longer of the two whole rows."""
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both whole rows."""
+        return 2 * len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+
+
+def read_splits(
+    read: Callable[..., tuple[list[Example], Account]],
+    recipe: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Any,
+    held_out: Any,
+) -> tuple[dict[str, list[Example]], dict[str, dict[str, Any]]]:
+    """By split, what `read` (`read_dialogues`, `read_pairs`) makes of it, and the account of its rows as plain values.
+
+    Without held-out rows there is no TEST. A line a split is printed.
+    """
+    by_split = {
+        split: read(recipe, tokenizer, rows, name=split)
+        for split, rows in ((TRAIN, train), (TEST, held_out))
+        if rows is not None
+    }
+    return (
+        {split: examples for split, (examples, _) in by_split.items()},
+        {split: asdict(account) for split, (_, account) in by_split.items()},
+    )
+
+
+def read_dialogues(
+    recipe: SFT, tokenizer: PreTrainedTokenizerBase, rows: Any, *, name: str = ""
+) -> tuple[list[DialogueExample], Account]:
+    """`dialogue_examples` of a caller's rows or a `Split`; under a `name` the account is printed."""
+    dialogues = splits.dialogues(rows)
+    examples, account = dialogue_examples(
+        tokenizer,
+        dialogues.rows,
+        max_length=recipe.max_length,
+        answers_only=recipe.answers_only,
+        system_turn=recipe.system_turn,
+        numbers=dialogues.numbers,
+    )
+    if name:
+        print(f"{name}: {dialogues.line(account.line())}")
+    return examples, account
+
+
+def read_pairs(
+    recipe: Any, tokenizer: PreTrainedTokenizerBase, rows: Any, *, name: str = ""
+) -> tuple[list[PairExample], Account]:
+    """`pair_examples` of a caller's rows or a `Split`, cut as `recipe` (of `recipes.pairs`) says; printed as above.
+
+    Where the recipe does not say, equal answers are set aside, and no system turn is put first.
+    """
+    pairs = splits.pairs(rows)
+    examples, account = pair_examples(
+        tokenizer,
+        pairs.rows,
+        max_length=recipe.max_length,
+        max_prompt_length=recipe.max_prompt_length,
+        long_prompts=recipe.long_prompts,
+        equal_answers=getattr(recipe, "equal_answers", "set_aside"),
+        system_turn=getattr(recipe, "system_turn", False),
+        numbers=pairs.numbers,
+    )
+    if name:
+        print(f"{name}: {pairs.line(account.line())}")
+    return examples, account
 
 
 def dialogue_examples(
@@ -113,9 +189,8 @@ def dialogue_examples(
         system_turn=system_turn,
         numbers=numbers,
     )
-    kept = [example for example in examples if example is not None]
     require_some(account, max_length=max_length)
-    return kept, account
+    return [example for example in examples if example is not None], account
 
 
 def each_dialogue(
@@ -215,13 +290,9 @@ def _encoded(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Talk], *, system_turn: bool
 ) -> list[EncodedDialogue | Unwritable]:
     """Ids and masks of each row, messages in the chat template and texts as they are."""
-    spoken = [place for place, row in enumerate(rows) if not isinstance(row, PlainText)]
-    turns = _opened(tokenizer, [_messages(rows[place]) for place in spoken], wanted=system_turn)
-    written = dict(zip(spoken, attempt_dialogues(tokenizer, turns) if turns else [], strict=True))
-    return [
-        _plain(tokenizer, row) if isinstance(row, PlainText) else _last_only(row, written[place])
-        for place, row in enumerate(rows)
-    ]
+    turns = _opened(tokenizer, [_messages(row) for row in rows if not isinstance(row, PlainText)], wanted=system_turn)
+    written = iter(attempt_dialogues(tokenizer, turns) if turns else [])
+    return [_plain(tokenizer, row) if isinstance(row, PlainText) else _last_only(row, next(written)) for row in rows]
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase, row: PlainText) -> EncodedDialogue:
@@ -274,22 +345,21 @@ def _sides(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Preference], *, system_turn: bool
 ) -> list[tuple[list[int], list[int], list[int]] | Unwritable]:
     """Ids of each pair's prompt, chosen and rejected answer."""
-    spoken = [place for place, pair in enumerate(pairs) if not isinstance(pair.prompt, str)]
-    before = _opened(tokenizer, [pairs[place].prompt for place in spoken], wanted=system_turn)  # type: ignore[misc]
+    spoken = [pair for pair in pairs if not isinstance(pair.prompt, str)]
+    before = _opened(tokenizer, [pair.prompt for pair in spoken], wanted=system_turn)  # type: ignore[misc]
     prompts = attempt_prompts(tokenizer, before) if before else []
-    chosen = _answers(tokenizer, before, [pairs[place].chosen for place in spoken], prompts)
-    rejected = _answers(tokenizer, before, [pairs[place].rejected for place in spoken], prompts)
-    written = dict(zip(spoken, zip(prompts, chosen, rejected, strict=True), strict=True))
-    found: list[tuple[list[int], list[int], list[int]] | Unwritable] = []
-    for place, pair in enumerate(pairs):
+    chosen = _answers(tokenizer, before, [pair.chosen for pair in spoken], prompts)
+    rejected = _answers(tokenizer, before, [pair.rejected for pair in spoken], prompts)
+    written = iter(zip(prompts, chosen, rejected, strict=True))
+    sides: list[tuple[list[int], list[int], list[int]] | Unwritable] = []
+    for pair in pairs:
         if isinstance(pair.prompt, str):
             prompt, (good, bad) = continued_ids(tokenizer, pair.prompt, [pair.chosen, pair.rejected])
-            found.append((prompt, good, bad))
+            sides.append((prompt, good, bad))
         else:
-            parts = written[place]
-            unwritable = [part for part in parts if isinstance(part, Unwritable)]
-            found.append(unwritable[0] if unwritable else parts)  # type: ignore[arg-type]
-    return found
+            parts = next(written)
+            sides.append(next((part for part in parts if isinstance(part, Unwritable)), parts))  # type: ignore[arg-type]
+    return sides
 
 
 def _answers(

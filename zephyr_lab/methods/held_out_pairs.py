@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from zephyr_lab.core.shapes import Logits, NextTokenScores, RowNumbers, TokenIds, TokenMask, at_least_float32
+from zephyr_lab.core.shapes import RowNumbers, TokenIds, TokenMask, at_least_float32
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.losses.dpo import dpo_loss, implicit_rewards
 from zephyr_lab.losses.log_probs import PairLogProbs
@@ -37,7 +38,7 @@ def answer_log_probs(model: PreTrainedModel, prompts: Sequence[list[int]], answe
 
     Only the answers' tokens meet the output head: prompts are the longer part, and the head half of a small model.
     """
-    ids, mask = _rows(prompts, answers, model)
+    ids, mask = padded_rows(prompts, answers, model.device)
     if len(ids) > 1 and one_by_one(model, ids.shape[1]) is not None:
         rows = zip(prompts, answers, strict=True)
         return torch.cat([answer_log_probs(model, [prompt], [answer]) for prompt, answer in rows])
@@ -65,6 +66,26 @@ def pair_metrics(policy: PairLogProbs, reference: PairLogProbs, *, beta: float) 
     return {name: values.mean().item() for name, values in means.items()}
 
 
+def own_ranking(log_probs: PairLogProbs, examples: Sequence[PairExample]) -> dict[str, float]:
+    """How often a model alone, without a reference, gives the chosen answer the higher log-probability; ties half.
+
+    sum: of log pi(answer | prompt); mean: of that a token, which does not favour short answers; pairs: how many.
+    """
+    chosen, rejected = (
+        torch.tensor([len(ids) for ids in side])
+        for side in ([one.chosen_ids for one in examples], [one.rejected_ids for one in examples])
+    )
+    return {
+        "sum": _share_higher(log_probs.chosen, log_probs.rejected),
+        "mean": _share_higher(log_probs.chosen / chosen, log_probs.rejected / rejected),
+        "pairs": float(len(examples)),
+    }
+
+
+def _share_higher(chosen: Tensor, rejected: Tensor) -> float:
+    return ((torch.sign(chosen - rejected) + 1) / 2).mean().item()
+
+
 def sampled_metrics(
     policy: PreTrainedModel,
     reference: PreTrainedModel,
@@ -82,13 +103,14 @@ def sampled_metrics(
     """
     generator = torch.Generator().manual_seed(seed)
     answers = sample(policy, prompts, max_new_tokens=max_new_tokens, temperatures=1.0, generator=generator)
-    ids, mask = _rows(prompts, [list(answer.ids) for answer in answers], policy)
+    ids, mask = padded_rows(prompts, [list(answer.ids) for answer in answers], policy.device)
     for model in (policy, reference):
         require_alike(model, [len(prompt) + len(answer.ids) for prompt, answer in zip(prompts, answers, strict=True)])
     with torch.inference_mode():
         logits = policy.eval()(input_ids=ids, use_cache=False).logits
         reference_logits = reference.eval()(input_ids=ids, use_cache=False).logits
-    divergences = _divergences(logits, reference_logits)
+    log_p, log_q = (at_least_float32(one[:, :-1]).log_softmax(dim=-1) for one in (logits, reference_logits))
+    divergences = (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # of the distributions of tokens 1, 2, ...
     kl = (divergences.double() * mask[:, 1:]).sum(dim=1).cpu()
     return {
         "kl": kl.mean().item(),
@@ -98,21 +120,11 @@ def sampled_metrics(
     }
 
 
-def _divergences(logits: Logits, reference_logits: Logits) -> NextTokenScores:
-    """KL(p || q) in nats of the distributions of tokens 1, 2, ... of each row."""
-    log_p, log_q = (at_least_float32(one[:, :-1]).log_softmax(dim=-1) for one in (logits, reference_logits))
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-
-
-def _rows(
-    prompts: Sequence[list[int]], answers: Sequence[list[int]], model: PreTrainedModel
+def padded_rows(
+    prompts: Sequence[list[int]], answers: Sequence[list[int]], device: torch.device
 ) -> tuple[TokenIds, TokenMask]:
     """Prompts with their answers, padded on the right, where no counted token sees it; True on the answers' tokens."""
-    rows = [torch.tensor([*prompt, *answer]) for prompt, answer in zip(prompts, answers, strict=True)]
-    marks = [
-        torch.tensor([False] * len(prompt) + [True] * len(answer))
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    ids = pad_sequence(rows, batch_first=True)  # with id 0; any would do
-    mask = pad_sequence(marks, batch_first=True, padding_value=False)
-    return ids.to(model.device), mask.to(model.device)
+    both = list(zip(prompts, answers, strict=True))
+    ids = [torch.tensor([*prompt, *answer]) for prompt, answer in both]
+    marks = [torch.tensor([False] * len(prompt) + [True] * len(answer)) for prompt, answer in both]
+    return pad_sequence(ids, batch_first=True).to(device), pad_sequence(marks, batch_first=True).to(device)

@@ -5,6 +5,7 @@ on-policy, which is what the offline ones lack.
 """
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
-from zephyr_lab.methods.calling import Progress, Run, require_fit, require_trainable, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import OnlineDPO
-from zephyr_lab.methods.rollouts import (
-    Questions,
-    Reference,
-    Reward,
-    Watch,
-    Work,
-    adamw,
-    answer,
-    as_reward,
-    drawn_places,
-    repeated,
-    scored,
-    token_log_probs,
-)
+from zephyr_lab.methods.rollouts import Reference, Rollouts, Watch, adamw, rollouts_of, scored, token_log_probs
 from zephyr_lab.models.causal import without_dropout
 
 
@@ -58,16 +45,11 @@ def train_online_dpo(
     al. 2023, eq. 7) is averaged over the prompts, a prompt whose answers are worth the same counting as 0. No dropout
     is drawn.
 
-    prompts: rows {"prompt": text or messages}. reward: `reward(prompts, answers)` with one number an answer, a judge's
-    score say, or a reward model with one label (see `rollouts.as_reward`). reference: by default the model as it
-    stands now, a peft model with its adapters off. watch(rollouts taken, model) is called before each rollout.
+    prompts, reward (a judge's score, say), reference, watch, checkpoints: as for `train_ppo`.
 
     Returns a row a step: step, reward (mean of all answers), kl (nats an answer, of the pairs), length (tokens), tied
     (share of prompts whose answers are worth the same; they teach nothing), tokens spent, loss (before the update: ln 2
-    * (1 - tied) at the first). attrs: "rows" (an account of the prompts).
-
-    Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
-    a foreign tokenizer, and prompts too few for a batch.
+    * (1 - tied) at the first). attrs: "rows" (an account of the prompts). Raises as `train_ppo`.
 
     >>> from zephyr_lab.models.example import example_model
     >>> model, tokenizer = example_model()
@@ -78,85 +60,54 @@ def train_online_dpo(
     >>> log["step"].tolist()
     [1, 2]
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
-    run = Run.of("online DPO", checkpoints, progress, recipe=recipe, seed=seed)
-    questions = Questions.of(prompts, model, tokenizer, recipe)
-    run.trains_on(questions.ids)
-    worth = as_reward(reward, questions, tokenizer)
+    run = Run.begin("online DPO", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
+    rollouts = rollouts_of(prompts, model, tokenizer, recipe, reward=reward, seed=seed, run=run, watch=watch)
+    run.trains_on(rollouts.questions.ids)
     with without_dropout(model):
-        held_to = Reference.of(model, reference)
-        trainer = Trainer(recipe, seed, model, held_to, questions, worth, PolicyLog(run.checkpoints), watch)
         losses = train(
             model,
             [adamw(model, learning_rate=recipe.learning_rate)],
-            trainer.batch_loss,
+            Trainer(rollouts, Reference.of(model, reference), model).batch_loss,
             schedule=Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share),
             clip=recipe.clip,
             checkpoint_every=recipe.checkpoint_every,
             context=run,
         )
     model.eval()
-    return trainer.log.frame(losses, method="train_online_dpo", recipe=recipe, seed=seed, account=questions.account)
+    return rollouts.frame(losses, method="train_online_dpo")
 
 
+@dataclass(frozen=True)
 class Trainer:
     """The loss of each step, on answers drawn in it."""
 
-    def __init__(
-        self,
-        recipe: OnlineDPO,
-        seed: int,
-        policy: nn.Module,
-        reference: Reference,
-        questions: Questions,
-        reward: Reward,
-        log: PolicyLog,
-        watch: Watch | None,
-    ) -> None:
-        self.log = log
-        self._recipe, self._seed, self._policy, self._reference = recipe, seed, policy, reference
-        self._questions, self._judge, self._watch = questions, reward, watch
-        self._rounds = drawn_places(
-            len(questions.ids), rounds=recipe.steps, at_once=recipe.batch, seed=derive(seed, "prompts")
-        )
+    rollouts: Rollouts
+    reference: Reference
+    policy: nn.Module
 
     def batch_loss(self, step: int) -> Tensor:
         """Mean DPO loss over the questions of the step; a tied question counts as 0."""
-        recipe = self._recipe
-        if self._watch is not None:
-            self._watch(step, self._policy)
-        answered = answer(
-            self._policy,
-            self._questions.ids,
-            repeated(self._rounds[step], recipe.samples),
-            max_new_tokens=recipe.max_new_tokens,
-            seed=derive(self._seed, "answers", step),
-        )
-        rewards = self._judge.of(answered, step)
-        rng = random.Random(derive(self._seed, "judge", step))
+        rollouts, recipe = self.rollouts, self.rollouts.recipe
+        answered = rollouts.draw(self.policy, step)
+        rewards = rollouts.reward.of(answered, step)
+        rng = random.Random(derive(rollouts.seed, "judge", step))
         seen = [reward + rng.gauss(0.0, recipe.judge_sd) for reward in rewards]
         chosen, rejected = best_and_worst(seen, samples=recipe.samples)
         pair = answered.subset([*chosen, *rejected])
-        with self._reference.model() as model:
+        with self.reference.model() as model:
             reference = scored(model, pair).sum(dim=1)
-        log_probs, _ = token_log_probs(self._policy, pair)
+        log_probs, _ = token_log_probs(self.policy, pair)
         own = log_probs.sum(dim=1)
         losses = pair_losses(own, reference, beta=recipe.beta)
         differs = torch.tensor([seen[w] > seen[v] for w, v in zip(chosen, rejected, strict=True)], device=own.device)
-        work = Work(
-            generated=answered.tokens,
-            prompted=answered.read_tokens - answered.tokens,
-            scored=pair.read_tokens + self._judge.reads * answered.read_tokens,
-            trained=pair.read_tokens,
-            answers=len(answered),
-        )
-        self.log.add(
+        rollouts.note(
             step,
-            work,
+            answered,
+            scored=pair.read_tokens,
+            trained=pair.read_tokens,
             reward=sum(rewards) / len(rewards),
             kl=(own.detach() - reference).mean().item(),
-            length=answered.tokens / len(answered),
+            length=answered.mean_length,
             tied=1 - differs.float().mean().item(),
         )
         return (losses * differs).mean()

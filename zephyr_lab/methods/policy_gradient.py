@@ -21,26 +21,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head
 
-from zephyr_lab.core.seeds import derive
 from zephyr_lab.decoding.sampling import positions
 from zephyr_lab.losses.fast.pair_losses import name_of
 from zephyr_lab.losses.shapes import GroupRewards
 from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, require_trainable, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, device_of, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import PolicyGradient
 from zephyr_lab.methods.rollouts import (
     Answered,
-    Questions,
-    Reward,
+    Rollouts,
     Watch,
-    Work,
     adamw,
-    answer,
-    as_reward,
     frozen_copy,
     require_comparable,
+    rollouts_of,
 )
 from zephyr_lab.models.causal import accepted, causal_model, evaluating, require_alike, without_dropout
 from zephyr_lab.models.logits import probe_ids
@@ -60,7 +55,7 @@ class PromptOrder(RepeatSampler):
 
     @classmethod
     def of(cls, sampler: RepeatSampler) -> "PromptOrder":
-        """The same order, told by epoch."""
+        """The same order, by epoch."""
         return cls(
             sampler.data_source,
             sampler.mini_repeat_count,
@@ -80,39 +75,24 @@ class PromptOrder(RepeatSampler):
 class OwnAnswers(trl_adapters.StageTrainer):
     """Our prompts, sampler and log in TRL's two trainers. `begin` comes before training."""
 
-    def begin(
-        self,
-        recipe: PolicyGradient,
-        questions: Questions,
-        reward: Reward,
-        log: PolicyLog,
-        seed: int,
-        advantages: AdvantagesOf | None = None,
-    ) -> None:
-        self.recipe, self.questions, self.reward, self.policy_log, self.stage_seed, self.advantages = (
-            recipe,
-            questions,
-            reward,
-            log,
-            seed,
-            advantages,
-        )
+    def begin(self, rollouts: Rollouts, advantages: AdvantagesOf | None = None) -> None:
+        self.rollouts, self.own_advantages = rollouts, advantages
         self.answered: Answered | None = None
-        self.found: list[float] = []
+        self.latest_rewards: list[float] = []
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         self.places = [int(prompt) for prompt in prompts]
-        return [self.questions.ids[place] for place in self.places], None, {}
+        return [self.rollouts.questions.ids[place] for place in self.places], None, {}
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         scored = super()._generate_and_score_completions(inputs)
-        if self.advantages is not None:
-            scored["advantages"] = self._own_advantages(scored["advantages"])
+        if self.own_advantages is not None:
+            scored["advantages"] = self._advantages(scored["advantages"])
         return scored
 
-    def _own_advantages(self, theirs: torch.Tensor) -> torch.Tensor:
-        rewards = torch.tensor(self.found, device=theirs.device).view(-1, self.recipe.samples)
-        own = self.advantages(rewards)
+    def _advantages(self, theirs: torch.Tensor) -> torch.Tensor:
+        rewards = torch.tensor(self.latest_rewards, device=theirs.device).view(-1, self.rollouts.recipe.samples)
+        own = self.own_advantages(rewards)
         if tuple(own.shape) != tuple(rewards.shape) or not own.isfinite().all():
             raise ValueError(
                 f"advantages must be finite, shape {tuple(rewards.shape)} (prompt, sample) as the rewards, at step "
@@ -122,30 +102,22 @@ class OwnAnswers(trl_adapters.StageTrainer):
 
     def own_answers(self) -> list[list[int]]:
         """Answers to the questions that were just tokenised."""
-        self.answered = answer(
-            self.model,
-            self.questions.ids,
-            self.places,
-            max_new_tokens=self.recipe.max_new_tokens,
-            seed=derive(self.stage_seed, "answers", self.state.global_step),
-        )
+        self.answered = self.rollouts.answers(self.model, self.places, self.state.global_step)
         return self.answered.answers
 
     def rewards(self, **_: Any) -> list[float]:
         """Rewards of the answers just drawn, in TRL's way of asking; writes the step's row of the log."""
         answered, step = self.answered, self.state.global_step
-        self.found = self.reward.of(answered, step)
-        reads = KL_READS * (self.recipe.beta > 0) + self.reward.reads
-        work = Work(
-            generated=answered.tokens,
-            prompted=answered.read_tokens - answered.tokens,
-            scored=reads * answered.read_tokens,
+        self.latest_rewards = self.rollouts.reward.of(answered, step)
+        self.rollouts.note(
+            step,
+            answered,
+            scored=KL_READS * (self.rollouts.recipe.beta > 0) * answered.read_tokens,
             trained=answered.read_tokens,
-            answers=len(answered),
+            reward=sum(self.latest_rewards) / len(self.latest_rewards),
+            length=answered.mean_length,
         )
-        length = answered.tokens / len(answered)
-        self.policy_log.add(step, work, reward=sum(self.found) / len(self.found), length=length)
-        return self.found
+        return self.latest_rewards
 
 
 class StageRLOOTrainer(OwnAnswers, RLOOTrainer):
@@ -203,38 +175,30 @@ def train_policy_gradient(
 
     In each of `steps` rollouts `batch` prompts get `samples` answers each, which are compared with each other; one
     update follows. advantages: `RLOO` (leave-one-out; the KL to the reference, k1, is taken off the rewards), `GRPO`
-    (group-relative; the KL, k3, stands in the loss), or a function of rewards (prompt, sample) that gives advantages of
-    the same shape, under GRPO's loss. No dropout is drawn.
+    (group-relative; the KL, k3, is part of the loss), or a function of rewards (prompt, sample) that gives advantages
+    of the same shape, under GRPO's loss. No dropout is drawn.
 
-    prompts: rows {"prompt": text or messages}. reward: `reward(prompts, answers)` with one number an answer, or a
-    reward model with one label (see `rollouts.as_reward`). reference: by default the model as it stands now, a peft
-    model with its adapters off; none is kept at beta 0. watch(rollouts taken, model) is called before each rollout.
+    prompts, reward, reference (none is kept at beta 0), watch, checkpoints: as for `train_ppo`.
 
     Returns a row a step: step, reward (mean), length (tokens), tokens spent, loss. attrs: "trainer" (what TRL's trainer
-    logs: KL a token, entropy, clipped share, ...), "rows" (an account of the prompts).
-
-    Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
-    a foreign tokenizer, and prompts too few for a batch.
+    logs: KL a token, entropy, clipped share, ...), "rows" (an account of the prompts). Raises as `train_ppo`.
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
-    run = Run.of("policy gradient", checkpoints, progress, recipe=recipe, seed=seed)
-    questions = Questions.of(prompts, model, tokenizer, recipe)
-    require_alike(model, [len(ids) + recipe.max_new_tokens for ids in questions.ids])
+    run = Run.begin("policy gradient", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
+    rollouts = rollouts_of(prompts, model, tokenizer, recipe, reward=reward, seed=seed, run=run, watch=watch)
+    ids = rollouts.questions.ids
+    require_alike(model, [len(prompt) + recipe.max_new_tokens for prompt in ids])
     form = advantages if isinstance(advantages, Advantages) else replace(GRPO, own=advantages)
-    run.trains_on(questions.ids, trainer=form.trainer.__name__ if form.own is None else name_of(form.own))
-    log = PolicyLog(run.checkpoints)
-    worth = as_reward(reward, questions, tokenizer)
-    held_to = None
+    run.trains_on(ids, trainer=form.trainer.__name__ if form.own is None else name_of(form.own))
+    frozen = None
     if recipe.beta > 0 and reference is not None:
         require_comparable(model, reference)
-        held_to = causal_model(reference)
+        frozen = causal_model(reference)
     elif recipe.beta > 0 and not hasattr(model, "disable_adapter"):
-        held_to = frozen_copy(model)
-    models = [one for one in (model, held_to) if one is not None]
+        frozen = frozen_copy(model)
+    models = [one for one in (model, frozen) if one is not None]
     with ExitStack() as stack:
-        if held_to is not None:
-            stack.enter_context(evaluating(held_to))
+        if frozen is not None:
+            stack.enter_context(evaluating(frozen))
         stack.enter_context(without_dropout(model))
         stack.enter_context(placed_by_mask(*models))
         stack.enter_context(trl_adapters.own_forwards(*models))
@@ -243,18 +207,16 @@ def train_policy_gradient(
             model,
             stack.enter_context(trl_adapters.settings_kept(model, tokenizer)),
             form,
-            reference=held_to,
-            prompts=len(questions.ids),
+            reference=frozen,
+            prompts=len(ids),
             seed=seed,
             folder=run.folder("trainer"),
         )
-        trainer.begin(recipe, questions, worth, log, seed, form.own)
-        told = trl_adapters.run(trainer, run, callbacks=[*callbacks, *([] if watch is None else [Watching(watch)])])
+        trainer.begin(rollouts, form.own)
+        log = trl_adapters.run(trainer, run, callbacks=[*callbacks, *([] if watch is None else [Watching(watch)])])
     model.eval()
-    losses = [row["loss"] for row in told if "loss" in row]
-    return log.frame(
-        losses, method="train_policy_gradient", recipe=recipe, seed=seed, trainer=told, account=questions.account
-    )
+    losses = [row["loss"] for row in log if "loss" in row]
+    return rollouts.frame(losses, method="train_policy_gradient", trainer=log)
 
 
 def train_rloo(
@@ -303,10 +265,10 @@ def make_trainer(
 ) -> OwnAnswers:
     """The trainer, with checkpoints in `folder`. reference: None for the policy with its adapters off, or at beta 0."""
     trl_adapters.score_labelled_positions_only()
-    on_cpu = device_of(policy).type == "cpu"
     arguments = form.config(
-        output_dir=None if folder is None else str(folder),
-        seed=trl_adapters.trainer_seed(seed),
+        **trl_adapters.shared_arguments(
+            device=device_of(policy), seed=seed, folder=folder, checkpoint_every=recipe.checkpoint_every, log_every=1
+        ),
         max_steps=recipe.steps,
         per_device_train_batch_size=recipe.batch * recipe.samples,
         num_generations=recipe.samples,
@@ -316,29 +278,17 @@ def make_trainer(
         beta=0.0,  # no reference by the model's name; ours comes below
         learning_rate=recipe.learning_rate,
         max_grad_norm=recipe.clip,
-        weight_decay=0.0,
-        use_cpu=on_cpu,
-        bf16=not on_cpu,
-        gradient_checkpointing=False,
-        use_cache=True,
-        dataloader_pin_memory=not on_cpu,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no" if folder is None else "steps",
-        save_steps=recipe.checkpoint_every,
-        report_to="none",
-        disable_tqdm=True,
         pad_to_multiple_of=None,
         **form.settings,
     )
-    held: list[OwnAnswers] = []
+    trainers: list[OwnAnswers] = []
 
-    def rewards(**given: Any) -> list[float]:
-        return held[0].rewards(**given)
+    def rewards(**arguments: Any) -> list[float]:
+        return trainers[0].rewards(**arguments)
 
     optimizer = adamw(policy, learning_rate=recipe.learning_rate)
     schedule = Schedule(steps=recipe.steps, warmup=recipe.warmup, final=recipe.final_share)
-    made = form.trainer(
+    trainer = form.trainer(
         model=policy,
         reward_funcs=rewards,
         args=arguments,
@@ -346,14 +296,14 @@ def make_trainer(
         processing_class=tokenizer,
         optimizers=(optimizer, LambdaLR(optimizer, lambda step: schedule.share(min(step, recipe.steps - 1)))),
     )
-    held.append(made)
+    trainers.append(trainer)
     if REFERENCE_ADAPTER in getattr(policy, "peft_config", {}):
         policy.delete_adapter(REFERENCE_ADAPTER)
-    made.beta = recipe.beta
+    trainer.beta = recipe.beta
     if reference is not None:
         add_fused_lm_head(reference, temperature=1.0)
-        made.ref_model = made.accelerator.prepare_model(reference, evaluation_mode=True)
-    return made
+        trainer.ref_model = trainer.accelerator.prepare_model(reference, evaluation_mode=True)
+    return trainer
 
 
 @contextmanager
@@ -371,7 +321,7 @@ def placed_by_mask(*models: nn.Module) -> Iterator[None]:
             hooks.append(model.register_forward_pre_hook(_with_positions, with_kwargs=True))
             if not _reads_alike(model):
                 raise ValueError(
-                    f"{type(model).__name__} reads a prompt otherwise where padding stands before it; train it by "
+                    f"{type(model).__name__} reads a prompt differently with padding before it; train it by "
                     "train_ppo or train_online_dpo, which pad on the right"
                 )
         yield

@@ -1,10 +1,10 @@
 """PPO on the policy's own answers: rollout, KL penalty by token, GAE, minibatches, and a value head on the policy.
 
 Ziegler et al. 2019 (the KL penalty as a reward), Schulman et al. 2017 (the clipped surrogate). Ours: TRL has none any
-more. The losses are `losses.ppo`; here stands what is drawn, when, and with which weights.
+more. The losses are `losses.ppo`; this module says what is drawn, when, and with which weights.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,19 @@ from transformers import PreTrainedTokenizerBase
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.losses import ppo as losses
 from zephyr_lab.losses.shapes import AnswerMask, AnswerScores
-from zephyr_lab.methods.calling import Progress, Run, require_fit, require_trainable, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, settings_by_keyword
 from zephyr_lab.methods.loop import train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.policy_log import PolicyLog
 from zephyr_lab.methods.recipes.rollouts import PPO
 from zephyr_lab.methods.rollouts import (
     Answered,
-    Questions,
     Reference,
-    Reward,
+    Rollouts,
     Watch,
-    Work,
     adamw,
-    answer,
-    as_reward,
-    drawn_places,
     hidden_states,
     log_probs_of,
-    repeated,
+    rollouts_of,
     scored,
 )
 from zephyr_lab.models.causal import without_dropout
@@ -64,14 +58,15 @@ def train_ppo(
 
     prompts: rows {"prompt": text or messages}. reward: `reward(prompts, answers)` with one number an answer, or a
     reward model with one label (see `rollouts.as_reward`). reference: by default the model as it stands now, a peft
-    model with its adapters off. watch(rollouts taken, model) is called before each rollout.
+    model with its adapters off. watch(rollouts taken, model) is called before each rollout. checkpoints: a folder to
+    resume from after a kill.
 
     Returns a row a rollout: step, reward (mean), kl (k1, nats an answer), length (tokens), value_error, tokens spent,
     loss (that of the rollout's first update). attrs: "updates" (the loss of every update), "rows" (an account of the
     prompts).
 
-    Raises ValueError for a reward or a loss that is no finite number, naming the step; for a model on two devices,
-    a foreign tokenizer, and prompts too few for a batch.
+    Raises ValueError for a reward or a loss that is not finite, naming the step; for a model on two devices, a foreign
+    tokenizer, and prompts too few for a batch.
 
     >>> from zephyr_lab.models.example import example_model
     >>> model, tokenizer = example_model()
@@ -81,19 +76,14 @@ def train_ppo(
     >>> log["step"].tolist()
     [1, 2]
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
-    run = Run.of("PPO", checkpoints, progress, recipe=recipe, seed=seed)
-    questions = Questions.of(prompts, model, tokenizer, recipe)
-    run.trains_on(questions.ids)
-    worth = as_reward(reward, questions, tokenizer)
+    run = Run.begin("PPO", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
+    rollouts = rollouts_of(prompts, model, tokenizer, recipe, reward=reward, seed=seed, run=run, watch=watch)
+    run.trains_on(rollouts.questions.ids)
     with without_dropout(model):
-        held_to = Reference.of(model, reference)
-        actor = ActorCritic(model)
-        trainer = Trainer(recipe, seed, actor, held_to, questions, worth, PolicyLog(run.checkpoints), watch)
+        trainer = Trainer(rollouts, Reference.of(model, reference), ActorCritic(model))
         updates = train(
-            actor,
-            [adamw(actor, learning_rate=recipe.learning_rate)],
+            trainer.actor,
+            [adamw(trainer.actor, learning_rate=recipe.learning_rate)],
             trainer.batch_loss,
             schedule=Schedule(
                 steps=recipe.steps * recipe.updates,
@@ -105,10 +95,7 @@ def train_ppo(
             context=run,
         )
     model.eval()
-    first = updates[:: recipe.updates]
-    return trainer.log.frame(
-        first, method="train_ppo", recipe=recipe, seed=seed, updates=updates, account=questions.account
-    )
+    return rollouts.frame(updates[:: recipe.updates], method="train_ppo", updates=updates)
 
 
 class ActorCritic(nn.Module):
@@ -144,76 +131,52 @@ class Rollout:
         return Rollout(self.answered.subset(rows), *(column[rows] for column in columns))
 
 
+@dataclass
 class Trainer:
     """The loss of each update; the first update of a rollout draws it."""
 
-    def __init__(
-        self,
-        recipe: PPO,
-        seed: int,
-        actor: ActorCritic,
-        reference: Reference,
-        questions: Questions,
-        reward: Reward,
-        log: PolicyLog,
-        watch: Watch | None,
-    ) -> None:
-        self.log = log
-        self._recipe, self._seed, self._actor, self._reference = recipe, seed, actor, reference
-        self._questions, self._reward, self._watch = questions, reward, watch
-        self._rounds = drawn_places(
-            len(questions.ids), rounds=recipe.steps, at_once=recipe.batch, seed=derive(seed, "prompts")
-        )
-        self._rollout: Rollout | None = None
-        self._order: list[list[int]] = []
+    rollouts: Rollouts
+    reference: Reference
+    actor: ActorCritic
+    rollout: Rollout | None = None
+    minibatches: list[list[int]] = field(default_factory=list)
 
     def batch_loss(self, step: int) -> Tensor:
         """Mean over the tokens of one minibatch: clipped surrogate + value_weight * clipped value loss."""
-        number, update = divmod(step, self._recipe.updates)
+        recipe = self.rollouts.recipe
+        number, update = divmod(step, recipe.updates)
         if update == 0:
-            if self._watch is not None:
-                self._watch(number, self._actor.policy)
-            self._rollout = self._draw(number)
-            self._order = self._minibatches(number)
-        require_drawn(self._rollout)
-        return minibatch_loss(self._actor, self._rollout.part(self._order[update]), self._recipe)
+            self.rollout = self._draw(number)
+            self.minibatches = self._minibatches(number)
+        require_drawn(self.rollout)
+        return minibatch_loss(self.actor, self.rollout.part(self.minibatches[update]), recipe)
 
     def _draw(self, number: int) -> Rollout:
-        recipe = self._recipe
-        answered = answer(
-            self._actor.policy,
-            self._questions.ids,
-            repeated(self._rounds[number], recipe.samples),
-            max_new_tokens=recipe.max_new_tokens,
-            seed=derive(self._seed, "answers", number),
-        )
-        with self._reference.model() as model:
+        recipe = self.rollouts.recipe
+        answered = self.rollouts.draw(self.actor.policy, number)
+        with self.reference.model() as model:
             reference = scored(model, answered)
-        rewards = torch.tensor(self._reward.of(answered, number), device=reference.device)
-        rollout = make_rollout(self._actor, answered, reference, rewards, recipe)
-        work = Work(
-            generated=answered.tokens,
-            prompted=answered.read_tokens - answered.tokens,
-            scored=(2 + self._reward.reads) * answered.read_tokens,  # policy, reference, and a reward model
-            trained=recipe.passes * answered.read_tokens,
-            answers=len(answered),
-        )
-        self.log.add(
+        rewards = torch.tensor(self.rollouts.reward.of(answered, number), device=reference.device)
+        rollout = make_rollout(self.actor, answered, reference, rewards, recipe)
+        self.rollouts.note(
             number,
-            work,
+            answered,
+            scored=2 * answered.read_tokens,  # by policy and reference
+            trained=recipe.passes * answered.read_tokens,
             reward=rewards.mean().item(),
             kl=(rollout.log_probs - reference).sum(dim=1).mean().item(),
-            length=answered.tokens / len(answered),
+            length=answered.mean_length,
             value_error=(rollout.values - rollout.returns).square().mean().sqrt().item(),
         )
         return rollout
 
     def _minibatches(self, number: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(derive(self._seed, "minibatches", number))
-        rows = self._recipe.batch * self._recipe.samples
-        size = rows // self._recipe.minibatches
+        recipe = self.rollouts.recipe
+        generator = torch.Generator().manual_seed(derive(self.rollouts.seed, "minibatches", number))
+        rows = recipe.batch * recipe.samples
+        size = rows // recipe.minibatches
         order: list[list[int]] = []
-        for _ in range(self._recipe.passes):
+        for _ in range(recipe.passes):
             shuffled = torch.randperm(rows, generator=generator).tolist()
             order += [shuffled[place : place + size] for place in range(0, rows, size)]
         return order
@@ -244,15 +207,11 @@ def minibatch_loss(actor: ActorCritic, part: Rollout, recipe: PPO) -> Tensor:
     """Mean over the answers' tokens of the clipped surrogate and the weighted value loss of one minibatch."""
     log_probs, values, mask = actor(part.answered)
     width = mask.shape[1]  # a part of the rows may need fewer places than the whole rollout
-    old = replace(
-        part,
-        log_probs=part.log_probs[:, :width],
-        values=part.values[:, :width],
-        advantages=part.advantages[:, :width],
-        returns=part.returns[:, :width],
+    old_log_probs, old_values, advantages, returns = (
+        column[:, :width] for column in (part.log_probs, part.values, part.advantages, part.returns)
     )
-    surrogate = losses.clipped_surrogate_loss(log_probs, old.log_probs, old.advantages, clip=recipe.clip_ratio)
-    value = losses.clipped_value_loss(values, old.values, old.returns, clip=recipe.value_clip)
+    surrogate = losses.clipped_surrogate_loss(log_probs, old_log_probs, advantages, clip=recipe.clip_ratio)
+    value = losses.clipped_value_loss(values, old_values, returns, clip=recipe.value_clip)
     return ((surrogate + recipe.value_weight * value) * mask).sum() / mask.sum()
 
 

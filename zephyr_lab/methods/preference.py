@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -17,30 +17,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.core.shapes import RowNumbers
-from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TRAIN
 from zephyr_lab.losses.fast.pair_losses import NamedLoss, PairLoss, as_pair_loss, name_of
 from zephyr_lab.losses.kto import ResponseLogProbs, kto_loss, reference_point
 from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
-from zephyr_lab.methods.calling import (
-    Progress,
-    Run,
-    log_frame,
-    require_fit,
-    require_room,
-    require_trainable,
-    settings_by_keyword,
-)
-from zephyr_lab.methods.examples import PairExample, pair_examples
-from zephyr_lab.methods.held_out_pairs import answer_log_probs, pair_log_probs
-from zephyr_lab.methods.loop import train
+from zephyr_lab.methods.calling import Progress, Run, log_frame, require_room, settings_by_keyword
+from zephyr_lab.methods.examples import PairExample, read_pairs
+from zephyr_lab.methods.held_out_pairs import answer_log_probs, own_ranking, pair_log_probs
+from zephyr_lab.methods.loop import drawn_places, train
 from zephyr_lab.methods.optimizers import Schedule
-from zephyr_lab.methods.recipes.preference import Preference
+from zephyr_lab.methods.recipes.pairs import Preference
 from zephyr_lab.methods.rollouts import (
     Answered,
     Reference,
     adamw,
-    drawn_places,
     require_comparable,
     token_log_probs,
 )
@@ -68,24 +58,9 @@ class Batch:
         )
 
 
-@runtime_checkable
-class BatchLoss(Protocol):
-    """A loss as the loop calls it: of the policy's log-probabilities of a batch, and of the models where it asks."""
-
-    @property
-    def needs_reference(self) -> bool: ...
-
-    @property
-    def reads(self) -> int:
-        """Forward passes without a gradient that it makes over each batch."""
-        ...
-
-    def __call__(self, own: PairLogProbs, batch: Batch, policy: nn.Module, reference: Reference) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class OfPairs:
-    """A loss of each pair, on its own."""
+    """A loss of each pair, on its own. reads: forward passes without a gradient that a loss makes over each batch."""
 
     loss: NamedLoss
     reads: ClassVar[int] = 0
@@ -172,22 +147,9 @@ def train_preference(
     >>> float(log["loss"].iloc[0])
     1.0
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
-    run = Run.of("preference", checkpoints, progress, recipe=recipe, seed=seed)
+    run = Run.begin("preference", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
     form = loss if isinstance(loss, KTO) else OfPairs(as_pair_loss(loss))
-    found = splits.pairs(pairs)
-    examples, account = pair_examples(
-        tokenizer,
-        found.rows,
-        max_length=recipe.max_length,
-        max_prompt_length=recipe.max_prompt_length,
-        long_prompts=recipe.long_prompts,
-        equal_answers="set_aside",
-        system_turn=False,
-        numbers=found.numbers,
-    )
-    print(f"{TRAIN}: {found.line(account.line())}")
+    examples, account = read_pairs(recipe, tokenizer, pairs, name=TRAIN)
     require_room(max(example.longest for example in examples), model, reference)
     run.trains_on(examples, loss=repr(form) if isinstance(form, KTO) else name_of(form.loss.function))
     with without_dropout(model):
@@ -231,7 +193,7 @@ class Trainer:
         policy: nn.Module,
         reference: nn.Module | None,
         examples: Sequence[PairExample],
-        loss: BatchLoss,
+        loss: OfPairs | KTO,
     ) -> None:
         self._recipe, self._policy, self._examples, self._loss = recipe, policy, examples, loss
         self._reference = Reference(lambda: _start(policy, reference))
@@ -250,7 +212,7 @@ class Trainer:
     def batch_loss(self, step: int) -> Tensor:
         """Mean over the pairs of the step (KTO: over their answers), the SFT term added."""
         batch = self._batch(self._order[step])
-        log_probs, _ = token_log_probs(self._policy, _joined(batch.chosen, batch.rejected))
+        log_probs, _ = token_log_probs(self._policy, batch.chosen + batch.rejected)
         half = len(batch.chosen)
         summed = log_probs.sum(dim=1)
         own = PairLogProbs(summed[:half], summed[half:])
@@ -261,9 +223,8 @@ class Trainer:
 
     def work(self) -> dict[str, float]:
         """Tokens read with and without a gradient over the whole training."""
-        by_row = [2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in self._examples]
-        trained = float(sum(by_row[place] for batch in self._order for place in batch))
-        scored = float(sum(by_row)) if self._loss.needs_reference else 0.0
+        trained = float(sum(self._examples[place].tokens for batch in self._order for place in batch))
+        scored = float(sum(one.tokens for one in self._examples)) if self._loss.needs_reference else 0.0
         return {"tokens_trained": trained, "tokens_scored": scored + self._loss.reads * trained}
 
     def _batch(self, places: Sequence[int]) -> Batch:
@@ -290,33 +251,18 @@ def _start(policy: nn.Module, reference: nn.Module | None) -> AbstractContextMan
 
 
 def held_out(policy: PreTrainedModel, begun: PairLogProbs, examples: Sequence[PairExample]) -> dict[str, float]:
-    """Accuracies of the policy's own ranking (how often the chosen answer has the higher log-probability, whole or a
-    token; ties half), and how far both sides moved from `begun`, those of the start, in nats; means over pairs."""
+    """Accuracies of the policy's own ranking (`own_ranking`), and how far both sides moved from `begun`, those of the
+    start, in nats; means over pairs."""
     own = pair_log_probs(policy, examples, rows_at_once=ROWS_AT_ONCE)
-    chosen, rejected = (
-        torch.tensor([len(getattr(one, side)) for one in examples]) for side in ("chosen_ids", "rejected_ids")
-    )
+    ranking = own_ranking(own, examples)
     return {
-        "held_out_accuracy_sum": _share_higher(own.chosen, own.rejected),
-        "held_out_accuracy_mean": _share_higher(own.chosen / chosen, own.rejected / rejected),
+        "held_out_accuracy_sum": ranking["sum"],
+        "held_out_accuracy_mean": ranking["mean"],
         "held_out_moved_chosen": (own.chosen - begun.chosen).mean().item(),
         "held_out_moved_rejected": (own.rejected - begun.rejected).mean().item(),
-        "held_out_pairs": float(len(examples)),
+        "held_out_pairs": ranking["pairs"],
     }
-
-
-def _share_higher(chosen: Tensor, rejected: Tensor) -> float:
-    return ((torch.sign(chosen - rejected) + 1) / 2).mean().item()
 
 
 def _answered(places: Sequence[int], rows: Sequence[PairExample], answers: list[list[int]]) -> Answered:
     return Answered(list(places), [row.prompt_ids for row in rows], answers, [True] * len(answers))
-
-
-def _joined(first: Answered, second: Answered) -> Answered:
-    return Answered(
-        first.places + second.places,
-        first.prompts + second.prompts,
-        first.answers + second.answers,
-        first.finished + second.finished,
-    )

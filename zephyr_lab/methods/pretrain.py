@@ -19,7 +19,7 @@ from zephyr_lab.data.packing import document_positions, pack, predictable
 from zephyr_lab.data.splits import TRAIN, each_row
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.methods import loop
-from zephyr_lab.methods.calling import Progress, Run, log_frame, require_fit, require_trainable, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, settings_by_keyword
 from zephyr_lab.methods.optimizers import Schedule, muon_and_adamw
 from zephyr_lab.methods.recipes.pretrain import BaseTraining
 from zephyr_lab.models import tokenizer as tokenizers
@@ -27,7 +27,7 @@ from zephyr_lab.models.causal import causal_model, evaluating, own_random_number
 from zephyr_lab.models.packed_attention import require_apart
 
 PATH = "plain: logits of whole rows, at the vocabularies that are trained from nothing"
-SHOWN = 3  # unusable texts told in a line
+SHOWN = 3  # unusable texts that a line names
 
 
 @settings_by_keyword(BaseTraining)
@@ -61,20 +61,19 @@ def train_base(
     reads on from one document to the next or has fewer positions than a row, where no text is usable, and at the first
     loss that is not finite.
     """
-    run = Run.of("base", checkpoints, progress, recipe=recipe, seed=seed)
-    device = require_trainable(model)
-    require_fit(model, tokenizer)
+    run = Run.begin("base", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
+    device = device_of(model)
     _require_room(model, tokenizer, recipe.row_length)
     read, account = _usable(texts, "texts")
     run.trains_on(read)
     rows = packed_rows(tokenizer, read, length=recipe.row_length).to(device)
-    tests = (
-        None if held_out is None else packed_rows(tokenizer, _usable(held_out, "held out")[0], length=recipe.row_length)
-    )
-    order = reading_order(len(rows), recipe.steps * recipe.rows, seed=derive(seed, "order")).to(device)
+    tests = None
+    if held_out is not None:
+        tests = packed_rows(tokenizer, _usable(held_out, "held out")[0], length=recipe.row_length)
+    order = loop.drawn_places(len(rows), rounds=recipe.steps, at_once=recipe.rows, seed=derive(seed, "order"))
 
     def batch_loss(step: int) -> Tensor:
-        batch = rows[order[step * recipe.rows : (step + 1) * recipe.rows]]
+        batch = rows[order[step]]
         with own_random_numbers(device), torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             torch.manual_seed(derive(seed, "dropout", step))  # a resumed run draws as an unbroken one
             return packed_loss(model, tokenizer, batch)
@@ -103,13 +102,6 @@ def packed_rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, length:
     ids = tokenizers.content_ids(tokenizer, texts)
     end = tokenizer.eos_token_id
     return pack(ids, length=length, eos_id=end, pad_id=end if _pads(tokenizer) is None else _pads(tokenizer))
-
-
-def reading_order(rows: int, needed: int, *, seed: int) -> Tensor:
-    """`needed` row numbers: all rows in random order, then all in another, and so on."""
-    generator = torch.Generator().manual_seed(seed)
-    rounds = [torch.randperm(rows, generator=generator) for _ in range(-(-needed // rows))]
-    return torch.cat(rounds)[:needed]
 
 
 def packed_loss(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: TokenIds) -> Tensor:
@@ -161,16 +153,16 @@ def _require_room(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedToken
 
 
 def _usable(texts: Any, name: str) -> tuple[list[str], dict[str, float]]:
-    """The texts that can be read; prints which cannot. Raises ValueError where none can."""
+    """The texts that can be read, and their account; prints which cannot. Raises ValueError where none can."""
     read = list(each_row(texts))
-    faults = {number: fault for number, text in enumerate(read, start=1) if (fault := _fault(text)) is not None}
-    kept = [str(text) for number, text in enumerate(read, start=1) if number not in faults]
-    bad = [f"row {number}: {fault}" for number, fault in faults.items()]
+    faults = [_fault(text) for text in read]
+    kept = [str(text) for text, fault in zip(read, faults, strict=True) if fault is None]
+    bad = [f"row {number}: {fault}" for number, fault in enumerate(faults, start=1) if fault is not None]
     if not kept:
         raise ValueError(f"none of {len(bad)} {name} can be trained on" + (f": {bad[0]}" if bad else ""))
     if bad:
         print(f"{name}: {len(bad)} unusable: {'; '.join(bad[:SHOWN])}{'; ...' if len(bad) > SHOWN else ''}")
-    return kept, {"rows": float(len(kept) + len(bad)), "used": float(len(kept)), "unusable": float(len(bad))}
+    return kept, {"rows": float(len(read)), "used": float(len(kept)), "unusable": float(len(bad))}
 
 
 def _fault(text: object) -> str | None:
@@ -181,5 +173,5 @@ def _fault(text: object) -> str | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return f"holds {text[error.start]!r} at place {error.start}, which is no character"
+        return f"holds {text[error.start]!r} at position {error.start}, which is not a character"
     return None

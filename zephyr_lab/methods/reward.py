@@ -5,7 +5,6 @@ Bradley-Terry (Rafailov et al. 2023, eq. 2). Ids are ours, so that content which
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,21 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.reward_model import reward_model_loss
-from zephyr_lab.methods import trl_adapters
+from zephyr_lab.methods import optimizers, trl_adapters
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
     device_of,
     log_frame,
-    require_fit,
+    require_one_label,
     require_room,
-    require_trainable,
     settings_by_keyword,
 )
-from zephyr_lab.methods.examples import Account, PairExample, pair_examples
+from zephyr_lab.methods.examples import PairExample, read_pairs, read_splits
 from zephyr_lab.methods.recipes.limits import require_at_least
-from zephyr_lab.methods.recipes.reward import Reward
+from zephyr_lab.methods.recipes.pairs import Reward
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models.causal import causal_model, without_dropout
 
@@ -92,43 +89,29 @@ def train_reward(
     >>> round(float(log["loss"].iloc[0]), 4)  # ln 2: a head of zeros prefers nothing
     0.6931
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
+    run = Run.begin("reward model", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
     require_one_label(model)
-    run = Run.of("reward model", checkpoints, progress, recipe=recipe, seed=seed)
-    examples, account = read_examples(recipe, tokenizer, pairs, name=TRAIN)
+    by_split, accounts = read_splits(read_pairs, recipe, tokenizer, pairs, held_out)
     if most is not None:
         require_at_least(1, most=most)
-    examples = examples[:most]
-    kept, kept_account = ([], None) if held_out is None else read_examples(recipe, tokenizer, held_out, name=TEST)
+    examples, kept = by_split[TRAIN][:most], by_split.get(TEST, [])
     require_room(max(example.longest for example in [*examples, *kept]), model)
     run.trains_on(examples)
     with without_dropout(model), trl_adapters.own_forwards(model):
         trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
-        told = trl_adapters.run(trainer, run, callbacks=callbacks)
+        log = trl_adapters.run(trainer, run, callbacks=callbacks)
     model.eval()
-    read = sum(2 * len(one.prompt_ids) + len(one.chosen_ids) + len(one.rejected_ids) for one in examples)
     return log_frame(
-        told,
+        log,
         method="train_reward",
         recipe=recipe,
         seed=seed,
         path="plain: a reward model has no vocabulary to spare",
-        rows={TRAIN: asdict(account), **({} if kept_account is None else {TEST: asdict(kept_account)})},
+        rows=accounts,
         pairs=len(examples),
-        tokens_trained=read * recipe.epochs,
+        tokens_trained=recipe.epochs * sum(example.tokens for example in examples),
         held_out_metrics=measured(model, kept, rows_at_once=recipe.micro_batch) if kept else {},
     )
-
-
-def require_one_label(model: nn.Module) -> None:
-    """Raises ValueError, saying how to get one, for a model that does not give one number a text."""
-    inner = causal_model(model)
-    if not hasattr(inner, "score") or inner.config.num_labels != 1:
-        raise ValueError(
-            f"a reward model gives one number a text, got {type(inner).__name__}; make one of a causal LM by "
-            "models.reward.of_causal(model), or load it as a sequence classifier with num_labels=1"
-        )
 
 
 def make_trainer(
@@ -159,7 +142,7 @@ def make_trainer(
         train_dataset=_dataset(examples),
         eval_dataset=_dataset(held_out) if held_out else None,
         processing_class=padding_apart(tokenizer, [*examples, *held_out]),
-        optimizers=(trl_adapters.optimizer(recipe, model), None),
+        optimizers=(optimizers.muon_as_one(recipe, model), None),
     )
 
 
@@ -174,7 +157,7 @@ def padding_apart(tokenizer: PreTrainedTokenizerBase, examples: Sequence[PairExa
         return tokenizer
     free = next((id_ for id_ in range(len(tokenizer)) if id_ not in used), None)
     if free is None:
-        raise ValueError("the rows use every id of the tokenizer, so none can stand for padding; give it a pad_token")
+        raise ValueError("the rows use every id of the tokenizer, so none is free for padding; give it a pad_token")
     padded = copy.deepcopy(tokenizer)
     padded.pad_token = tokenizer.convert_ids_to_tokens(free)
     return padded
@@ -193,25 +176,6 @@ def measured(model: nn.Module, examples: Sequence[PairExample], *, rows_at_once:
         "reward_rejected": rejected.mean().item(),
         "pairs": float(len(examples)),
     }
-
-
-def read_examples(
-    recipe: Reward, tokenizer: PreTrainedTokenizerBase, pairs: Any, *, name: str
-) -> tuple[list[PairExample], Account]:
-    """The usable pairs as ids, and what was found in the rows, which is printed under `name`."""
-    found = splits.pairs(pairs)
-    examples, account = pair_examples(
-        tokenizer,
-        found.rows,
-        max_length=recipe.max_length,
-        max_prompt_length=recipe.max_prompt_length,
-        long_prompts=recipe.long_prompts,
-        equal_answers="set_aside",
-        system_turn=recipe.system_turn,
-        numbers=found.numbers,
-    )
-    print(f"{name}: {found.line(account.line())}")
-    return examples, account
 
 
 def _dataset(examples: Sequence[PairExample]) -> Dataset:

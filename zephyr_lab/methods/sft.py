@@ -1,4 +1,4 @@
-"""Supervised fine-tuning (SFT), Zephyr's first step: TRL's SFTTrainer on dialogues that somebody answered.
+"""Supervised fine-tuning (SFT), Zephyr's first step: TRL's SFTTrainer on dialogues.
 
 Tunstall et al. 2023, arXiv 2310.16944, section 3. Ids and labels are ours, the loss and the loop are TRL's.
 """
@@ -17,22 +17,12 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
-from zephyr_lab.data import splits
-from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
+from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.cross_entropy import next_token_losses
-from zephyr_lab.methods import trl_adapters
-from zephyr_lab.methods.calling import (
-    Progress,
-    Run,
-    device_of,
-    log_frame,
-    require_fit,
-    require_room,
-    require_trainable,
-    settings_by_keyword,
-)
-from zephyr_lab.methods.examples import IGNORED, Account, DialogueExample, dialogue_examples
-from zephyr_lab.methods.recipes.sft import SFT
+from zephyr_lab.methods import optimizers, trl_adapters
+from zephyr_lab.methods.calling import Progress, Run, device_of, log_frame, require_room, settings_by_keyword
+from zephyr_lab.methods.examples import IGNORED, DialogueExample, read_dialogues, read_splits
+from zephyr_lab.methods.recipes.training import SFT
 from zephyr_lab.models.packed_attention import require_apart
 
 Kind = TypeVar("Kind", bound=trl_adapters.StageSFTTrainer)
@@ -58,15 +48,13 @@ def train_sft(
     model: a causal language model of transformers on one device, whole or with peft adapters. dialogues: rows as TRL
     has them, {"messages": [...]} or prompt and completion; rows that cannot be used are counted and named, the others
     train. Settings: the fields of `SFT`, e.g. answers_only=True (loss on the assistant's tokens and their end, Zephyr's
-    objective), packed, epochs, batch, learning_rate.
-
-    held_out: dialogues that `evaluate_every` measures on. checkpoints: a folder to resume from after a kill. progress:
-    called with (step, steps, loss=...) instead of a bar. kind: another trainer than TRL's;
-    make_optimizer: another optimiser of the model (None: the recipe's).
+    objective), packed, epochs, batch, learning_rate. held_out: dialogues that `evaluate_every` measures on.
+    checkpoints: a folder to resume from after a kill. progress: called with (step, steps, loss=...) instead of a bar.
+    kind: another trainer than TRL's; make_optimizer: another optimiser of the model (None: the recipe's).
 
     The log has loss (nats, the mean over the step's labelled tokens before its update; a mixture's balancing loss,
-    weighted as its config has it, is added), learning_rate and grad_norm.
-    `log.attrs` has the settings and what was found in the rows.
+    weighted as its config has it, is added), learning_rate and grad_norm; `log.attrs` the settings and an account of
+    the rows.
 
     Raises ValueError where no row can be trained on, for a model on two devices, a tokenizer of another vocabulary, a
     model that reads on from one packed dialogue to the next, and at the first loss that is not finite.
@@ -79,16 +67,9 @@ def train_sft(
     >>> len(log), bool(log["loss"].iloc[-1] < log["loss"].iloc[0])
     (4, True)
     """
-    require_trainable(model)
-    require_fit(model, tokenizer)
-    run = Run.of("SFT", checkpoints, progress, recipe=recipe, seed=seed)
-    examples, accounts = {}, {}
-    for split, rows in ((TRAIN, dialogues), (TEST, held_out)):
-        if rows is not None:
-            found = splits.dialogues(rows)
-            examples[split], accounts[split] = read_examples(recipe, tokenizer, found)
-            print(f"{split}: {found.line(accounts[split].line())}")
-    require_room(max(len(example.input_ids) for given in examples.values() for example in given), model)
+    run = Run.begin("SFT", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
+    examples, accounts = read_splits(read_dialogues, recipe, tokenizer, dialogues, held_out)
+    require_room(max(example.longest for rows in examples.values() for example in rows), model)
     run.trains_on(examples[TRAIN])
     with trl_adapters.own_forwards(model), trl_adapters.settings_kept(model, tokenizer) as own:
         trainer = make_trainer(
@@ -110,21 +91,7 @@ def train_sft(
         seed=seed,
         path="lean: labelled positions alone meet the head",
         steps=trainer.state.global_step,
-        rows={split: asdict(account) for split, account in accounts.items()},
-    )
-
-
-def read_examples(
-    recipe: SFT, tokenizer: PreTrainedTokenizerBase, dialogues: Split[Messages]
-) -> tuple[list[DialogueExample], Account]:
-    """The dialogues as the recipe wants them, and what was found in them."""
-    return dialogue_examples(
-        tokenizer,
-        dialogues.rows,
-        max_length=recipe.max_length,
-        answers_only=recipe.answers_only,
-        system_turn=recipe.system_turn,
-        numbers=dialogues.numbers,
+        rows=accounts,
     )
 
 
@@ -147,7 +114,7 @@ def make_trainer(
     trl_adapters.score_labelled_positions_only()
     if recipe.packed:
         require_apart(model, recipe.max_length)
-    rows = {split: Dataset.from_list([asdict(example) for example in given]) for split, given in examples.items()}
+    rows = {split: Dataset.from_list([asdict(one) for one in of_split]) for split, of_split in examples.items()}
     trainer = kind(
         model=model,
         args=SFTConfig(
@@ -167,7 +134,7 @@ def make_trainer(
         train_dataset=rows[TRAIN],
         eval_dataset=rows.get(TEST),
         processing_class=tokenizer,
-        optimizers=(trl_adapters.optimizer(recipe, model) if make_optimizer is None else make_optimizer(model), None),
+        optimizers=(optimizers.muon_as_one(recipe, model) if make_optimizer is None else make_optimizer(model), None),
     )
     trl_adapters.require_all_tokens(rows[TRAIN], trainer)
     return trainer

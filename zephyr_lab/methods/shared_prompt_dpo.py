@@ -19,15 +19,13 @@ from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.losses.fast.pair_packing import PackedPairs, from_padded
 from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs, mean_log_probs
-from zephyr_lab.methods.pair_rows import require_answers
-from zephyr_lab.methods.pair_trainer import BATCH, PairLossTrainer
-from zephyr_lab.methods.trl_adapters import StageDPOTrainer
+from zephyr_lab.methods.pair_trainer import BATCH, PairLossTrainer, StageDPOTrainer, require_answers
 from zephyr_lab.models.causal import in_mode
 from zephyr_lab.models.lean_feed_forward import lean_feed_forward
 
 PLAIN = "train with StageDPOTrainer or TRL's own DPOTrainer (in a recipe shared_prompt = false)"
 IDS = {"prompt_ids", "chosen_ids", "rejected_ids"}
-# Settings of DPOConfig that TRL's own path knows and this one does not. All others are TRL's or are heeded here: a test
+# Settings of DPOConfig that TRL's own path knows and this one does not. All others are TRL's or are used here: a test
 # walks over every field.
 NEEDED = {
     "ld_alpha": None,
@@ -51,8 +49,8 @@ class SharedPromptDPOTrainer(PairLossTrainer):
 
     @functools.wraps(DPOTrainer.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = inspect.signature(DPOTrainer.__init__).bind(self, *args, **kwargs).arguments.get("args")
-        _require_settings(DPOConfig() if given is None else given)
+        settings = inspect.signature(DPOTrainer.__init__).bind(self, *args, **kwargs).arguments.get("args")
+        _require_settings(DPOConfig() if settings is None else settings)
         super().__init__(*args, **kwargs)
         if self._is_vision_dataset:
             raise _refusal("rows with images need more than ids")

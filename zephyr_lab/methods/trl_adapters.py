@@ -29,14 +29,11 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import DPOConfig, DPOTrainer, SFTTrainer
+from trl import SFTTrainer
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.methods import checkpoints
-from zephyr_lab.methods.joined_optimizers import JoinedOptimizers
+from zephyr_lab.methods import loop
 from zephyr_lab.methods.loop import Context, require_finite
-from zephyr_lab.methods.optimizers import muon_and_adamw
-from zephyr_lab.methods.pair_rows import require_answers
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.models import saved
 from zephyr_lab.models.causal import causal_model
@@ -49,20 +46,47 @@ LARGEST_POOL, FEWEST_POOLS = 50, 4
 WRITTEN = ("use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits", "router_aux_loss_coef")
 
 
+def shared_arguments(
+    *, device: torch.device, seed: int, folder: Path | None, checkpoint_every: int, log_every: int
+) -> dict[str, Any]:
+    """Arguments that all of TRL's trainers get here. `folder`: for checkpoints, None for none; device: the model's."""
+    on_cpu = device.type == "cpu"
+    return {
+        "output_dir": nowhere() if folder is None else str(folder),
+        "seed": trainer_seed(seed),
+        "weight_decay": 0.0,
+        "use_cpu": on_cpu,
+        "bf16": not on_cpu,
+        "gradient_checkpointing": False,
+        "use_cache": True,  # what the saved config says; the default would slow down every later generation
+        "dataloader_pin_memory": not on_cpu,
+        "logging_steps": log_every,
+        "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
+        "save_strategy": "no" if folder is None else "steps",
+        "save_steps": checkpoint_every,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
 def trainer_arguments(
     recipe: Training, *, device: torch.device, seed: int, folder: Path | None, held_out: int, measure_start: bool
 ) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig share. `folder`: for checkpoints, None for none; device: the model's.
+    """Arguments that SFTConfig, DPOConfig and RewardConfig share, see `shared_arguments`.
 
     held_out: rows of the held-out set, 0 where there is none: ValueError where `evaluate_every` asks for some.
     measure_start: evaluate held-out rows before the first step; a resumed run has done so already.
     """
     if recipe.evaluate_every and not held_out:
-        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; hand some over")
-    on_cpu = device.type == "cpu"
+        raise ValueError(f"evaluate_every is {recipe.evaluate_every}, and there are no held_out rows; pass some")
     return {
-        "output_dir": nowhere() if folder is None else str(folder),
-        "seed": trainer_seed(seed),
+        **shared_arguments(
+            device=device,
+            seed=seed,
+            folder=folder,
+            checkpoint_every=recipe.checkpoint_every,
+            log_every=recipe.log_every,
+        ),
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.micro_batch,
         "per_device_eval_batch_size": even_batch(held_out, most=recipe.micro_batch),
@@ -73,20 +97,9 @@ def trainer_arguments(
         "optim": "rmsprop" if recipe.optimizer == "rmsprop" else "adamw_torch",
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.clip,
-        "use_cpu": on_cpu,
-        "bf16": not on_cpu,
-        "gradient_checkpointing": False,
-        "use_cache": True,  # what the saved config says; the default would slow down every later generation
-        "dataloader_pin_memory": not on_cpu,
-        "logging_steps": recipe.log_every,
-        "logging_nan_inf_filter": False,  # on by default: a NaN is logged as the mean of the losses before it
-        "eval_on_start": measure_start and (folder is None or checkpoints.newest_complete(folder) is None),
+        "eval_on_start": measure_start and (folder is None or loop.newest_complete(folder) is None),
         "eval_strategy": "steps" if recipe.evaluate_every else "no",
         "eval_steps": recipe.evaluate_every or None,
-        "save_strategy": "no" if folder is None else "steps",
-        "save_steps": recipe.checkpoint_every,
-        "report_to": "none",
-        "disable_tqdm": True,
     }
 
 
@@ -114,23 +127,11 @@ def even_batch(rows: int, *, most: int) -> int:
     return dividing[-1] if 4 * dividing[-1] >= min(most, rows) else most
 
 
-def optimizer(recipe: Training, model: nn.Module) -> torch.optim.Optimizer | None:
-    """Muon with AdamW as one optimiser where the recipe asks for it; None leaves the trainer to its `optim`."""
-    if recipe.optimizer != "muon":
-        return None
-    return JoinedOptimizers(muon_and_adamw(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay))
+class EpochOrder(Sampler[int]):
+    """Numbers 0 to rows - 1 in an order that seed and epoch alone decide: a resumed epoch goes on where it stopped."""
 
-
-class LengthBuckets(Sampler[int]):
-    """Row numbers in random order, rows of like length side by side, so that a batch needs little padding.
-
-    Rows are shuffled, cut into four pools or more, of fifty batches at most, sorted by length within a pool and dealt
-    out as batches, which come in random order. Seed and epoch alone decide: a resumed epoch goes on where it stopped.
-    """
-
-    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
-        self._lengths = lengths
-        self._batch = batch
+    def __init__(self, rows: int, *, seed: int) -> None:
+        self._rows = rows
         self._seed = seed
         self._epoch = 0
 
@@ -139,12 +140,40 @@ class LengthBuckets(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return self._rows
+
+    def shuffled(self) -> tuple[list[int], random.Random]:
+        """All numbers in random order, and the generator that drew it."""
+        rng = random.Random(derive(self._seed, "order", self._epoch))
+        rows = list(range(self._rows))
+        rng.shuffle(rows)
+        return rows, rng
+
+
+class RandomOrder(EpochOrder):
+    """Row numbers in plain random order.
+
+    For data of two kinds: batches of like lengths (`LengthBuckets`) would be all of one kind.
+    """
 
     def __iter__(self) -> Iterator[int]:
-        rng = random.Random(derive(self._seed, "order", self._epoch))
-        rows = list(range(len(self._lengths)))
-        rng.shuffle(rows)
+        return iter(self.shuffled()[0])
+
+
+class LengthBuckets(EpochOrder):
+    """Row numbers in random order, rows of like length side by side, so that a batch needs little padding.
+
+    Rows are shuffled, cut into four pools or more, of fifty batches at most, sorted by length within a pool and dealt
+    out as batches, which come in random order.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch: int, seed: int) -> None:
+        super().__init__(len(lengths), seed=seed)
+        self._lengths = lengths
+        self._batch = batch
+
+    def __iter__(self) -> Iterator[int]:
+        rows, rng = self.shuffled()
         batches: list[list[int]] = []
         pool = self._batch * min(max(len(rows) // (self._batch * FEWEST_POOLS), 1), LARGEST_POOL)
         for start in range(0, len(rows), pool):
@@ -209,7 +238,7 @@ class StageTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir)
         newest = folder / f"checkpoint-{self.state.global_step}"
-        checkpoints.mark_complete(newest, self.state.global_step)
+        loop.mark_complete(newest, self.state.global_step)
         remove_others(folder, newest)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -221,30 +250,6 @@ class StageTrainer(Trainer):
 
 class StageSFTTrainer(StageTrainer, SFTTrainer):
     """TRL's SFTTrainer in a stage."""
-
-
-class StageDPOTrainer(StageTrainer, DPOTrainer):
-    """TRL's DPOTrainer in a stage, fed with ids: its own preparation takes texts only, and drops rows in silence.
-
-    Raises ValueError, when made, for rows whose answers have no token within the settings' `max_length`.
-    """
-
-    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
-        if {"prompt_ids", "chosen_ids", "rejected_ids"} <= set(dataset.column_names):
-            require_answers(dataset, max_length=args.max_length, truncation_mode=args.truncation_mode)
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """`dataset` with the reference's log-probabilities, in memory; a kill would leave the usual file behind."""
-        chosen, rejected = [], []
-        for rows in dataset.iter(batch_size):
-            batch = self.data_collator([dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)])
-            of_chosen, of_rejected = self.compute_ref_log_probs(
-                self.ref_model or self.model, self._prepare_inputs(batch)
-            )
-            chosen += of_chosen.tolist()
-            rejected += of_rejected.tolist()
-        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
 
 def run(
@@ -262,9 +267,9 @@ def run(
     newest = None
     if context.checkpoints is not None:
         folder = Path(trainer.args.output_dir)
-        newest = checkpoints.newest_complete(folder)
+        newest = loop.newest_complete(folder)
         remove_others(folder, newest)
-    if newest is not None and 0 < trainer.args.max_steps <= checkpoints.step_of(newest):
+    if newest is not None and 0 < trainer.args.max_steps <= loop.step_of(newest):
         trainer._load_from_checkpoint(str(newest))  # TRL would take one step more
         trainer.state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME))
     else:
@@ -273,9 +278,9 @@ def run(
     return [_timeless(row) for row in trainer.state.log_history if "train_runtime" not in row]
 
 
-def require_all_tokens(given: Dataset, trainer: Trainer) -> None:
+def require_all_tokens(rows: Dataset, trainer: Trainer) -> None:
     """Raises ValueError where the trainer's own preparation dropped rows or cut them: it would do so without a word."""
-    before, after = _tokens(given), _tokens(trainer.train_dataset)
+    before, after = _tokens(rows), _tokens(trainer.train_dataset)
     if after != before:
         raise ValueError(f"the trainer dropped {before - after} of {before} tokens while preparing the rows")
 
@@ -330,8 +335,9 @@ def settings_kept(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Itera
     They switch its cache on, and write the tokenizer's special tokens into both of its configurations.
     """
     inner = causal_model(model)
-    found = (inner.config, inner.config.get_text_config(), getattr(inner, "generation_config", None))
-    configs = [one for one in found if one is not None]
+    configs = [inner.config, inner.config.get_text_config()]
+    if getattr(inner, "generation_config", None) is not None:
+        configs.append(inner.generation_config)
     before = [{name: getattr(config, name, None) for name in WRITTEN} for config in configs]
     try:
         yield tokenizer if tokenizer.pad_token is not None else copy.deepcopy(tokenizer)

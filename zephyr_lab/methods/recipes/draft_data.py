@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes import limits
-from zephyr_lab.methods.recipes.world_data import NOISES
+from zephyr_lab.methods.recipes.data import NOISES
 
 CHAT = "chat"  # no specialty: the base target's own dialogues
 SPECIALTIES = ("math", "code", "clinic")  # of world.specialties

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes import limits
 from zephyr_lab.methods.recipes.evaluate import Evaluation
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.training import Staged, Training
+from zephyr_lab.methods.recipes.training import DSFTRecipe, Staged, Training
 
 DIVERGENCES = ("forward", "reverse")
 TOKENS = ("all", "answers", "answers_unshifted")

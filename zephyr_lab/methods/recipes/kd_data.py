@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from zephyr_lab.methods.recipes import limits
-from zephyr_lab.methods.recipes.world_data import NOISES
+from zephyr_lab.methods.recipes.data import NOISES
 
 KINDS = ("extraction", "reasoning", "qna", "summary")  # of the paper's e-commerce data
 

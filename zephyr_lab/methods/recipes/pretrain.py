@@ -1,9 +1,8 @@
-"""Settings of a base model's training, and its recipe as a stage: what text, what model, how long."""
+"""Settings of a base model's training, and the recipes of base models: trained on the world, or taken from the hub."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_at_least, require_positive, require_warmup, require_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +27,17 @@ class BaseTraining:
         require_at_least(
             1, rows=self.rows, row_length=self.row_length, steps=self.steps, checkpoint_every=self.checkpoint_every
         )
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
+        require_warmup(self.warmup, self.steps)
+        require_positive(learning_rate=self.learning_rate, clip=self.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(BaseTraining):
     """A Mistral from scratch on the text of the embedded world.
 
-    world: "tiny" or "large"; documents: how many the corpus has (read again from the start, in another order, where
-    `steps` ask for more); tokenizer_documents: how many of another corpus, the same for all seeds, the tokenizer sees.
-    hidden ... context: sizes, see `models.mistral.MistralShape`. device: "cpu" (float32) or "cuda" (bfloat16 autocast).
+    documents: how many the corpus has (read again from the start, in another order, where `steps` ask for more);
+    tokenizer_documents: how many of another corpus, the same for all seeds, the tokenizer sees. hidden ... context:
+    sizes, see `models.mistral.MistralShape`. device: "cpu" (float32) or "cuda" (bfloat16 autocast).
     """
 
     world: str
@@ -58,25 +55,17 @@ class Pretrain(BaseTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(
-            1,
-            documents=self.documents,
-            tokenizer_documents=self.tokenizer_documents,
-            entries=self.entries,
-            hidden=self.hidden,
-            layers=self.layers,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            ffn=self.ffn,
-            window=self.window,
-            context=self.context,
-        )
+        sizes = ("entries", "hidden", "layers", "heads", "kv_heads", "ffn", "window", "context")
+        for name in ("documents", "tokenizer_documents", *sizes):
+            require_at_least(1, **{name: getattr(self, name)})
         require_world(self.world)
         if self.row_length > self.context:
             raise ValueError(f"row_length {self.row_length} exceeds the model's context of {self.context} positions")
 
-    @property
-    def training(self) -> BaseTraining:
-        """The settings of the training alone."""
-        shared = {field.name for field in fields(BaseTraining)}
-        return BaseTraining(**{name: value for name, value in asdict(self).items() if name in shared})
+
+@dataclass(frozen=True, kw_only=True)
+class HubModel:
+    """A model of the hub by name ("owner/name") and revision (a commit, tag or branch)."""
+
+    model: str
+    revision: str

@@ -6,9 +6,16 @@ of a subclass is a knob that this method has beyond that. `Rollouts` is what a s
 
 from dataclasses import dataclass
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of, require_share
-from zephyr_lab.methods.recipes.training import DEVICES
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import (
+    require_at_least,
+    require_device,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_share,
+    require_warmup,
+    require_world,
+)
 from zephyr_lab.world.judge import OBJECTIVES
 
 LEARNED = "learned"
@@ -46,12 +53,9 @@ class OnAnswers:
             max_new_tokens=self.max_new_tokens,
             checkpoint_every=self.checkpoint_every,
         )
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
-        if self.beta < 0:
-            raise ValueError(f"beta must not be negative, got {self.beta}")
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must be from 0 to steps - 1 = {self.steps - 1}, got {self.warmup}")
+        require_positive(learning_rate=self.learning_rate, clip=self.clip)
+        require_not_negative(beta=self.beta)
+        require_warmup(self.warmup, self.steps)
         require_share(final_share=self.final_share)
 
 
@@ -61,8 +65,7 @@ class PolicyGradient(OnAnswers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 2:
-            raise ValueError(f"samples must be at least 2: answers to one prompt are compared, got {self.samples}")
+        require_at_least(2, samples=self.samples)  # answers to one prompt are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +89,14 @@ class PPO(OnAnswers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.passes < 1 or self.minibatches < 1 or (self.batch * self.samples) % self.minibatches:
+        require_at_least(1, passes=self.passes, minibatches=self.minibatches)
+        if (self.batch * self.samples) % self.minibatches:
             raise ValueError(
                 f"minibatches must divide the {self.batch * self.samples} answers of a rollout, got {self.minibatches}"
             )
-        if min(self.clip_ratio, self.value_clip) <= 0 or self.value_weight < 0:
-            raise ValueError("clip_ratio and value_clip must be positive, and value_weight not negative")
-        if not (0 <= self.discount <= 1 and 0 <= self.trace_decay <= 1):
-            raise ValueError(f"discount and trace_decay must be shares, got {self.discount} and {self.trace_decay}")
+        require_positive(clip_ratio=self.clip_ratio, value_clip=self.value_clip)
+        require_not_negative(value_weight=self.value_weight)
+        require_share(discount=self.discount, trace_decay=self.trace_decay)
 
     @property
     def updates(self) -> int:
@@ -115,12 +118,9 @@ class OnlineDPO(OnAnswers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 2:
-            raise ValueError(f"samples must be at least 2 to make a pair, got {self.samples}")
-        if self.judge_sd < 0:
-            raise ValueError(f"judge_sd must not be negative, got {self.judge_sd}")
-        if self.beta <= 0:
-            raise ValueError(f"beta must be positive, got {self.beta}")
+        require_at_least(2, samples=self.samples)  # to make a pair
+        require_not_negative(judge_sd=self.judge_sd)
+        require_positive(beta=self.beta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ class Rollouts(OnAnswers):
 
     start: folder inside the starting stage. world, prompts: which prompts, as the pairs' recipe has them. reward:
     "learned" (the input "reward"), or the judge's "quality" or "brief". keep: steps after which the policy is kept, as
-    "steps/N". device: "cpu" or "cuda".
+    "steps/N".
     """
 
     start: str
@@ -143,7 +143,7 @@ class Rollouts(OnAnswers):
         super().__post_init__()
         require_world(self.world)
         require_one_of("reward", self.reward, REWARDS)
-        require_one_of("device", self.device, DEVICES)
+        require_device(self.device)
         require_at_least(1, prompts=self.prompts)
         if any(not 1 <= step < self.steps for step in self.keep) or list(self.keep) != sorted(set(self.keep)):
             raise ValueError(f"keep must rise from 1 to steps - 1 = {self.steps - 1}, got {self.keep}")
@@ -175,3 +175,35 @@ class OnlineDPORecipe(Rollouts, OnlineDPO):
         super().__post_init__()
         if self.reward == LEARNED:
             raise ValueError("online DPO asks a judge: reward must be 'quality' or 'brief'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRewardPolicyGradient(PolicyGradientRecipe):
+    """RLOO or GRPO on a reward from a notebook.
+
+    own_reward: the text that `engine.own_code` made of the function. `reward` keeps the name of a judge's objective and
+    is not asked.
+    """
+
+    own_reward: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRewardPPO(PPORecipe):
+    """PPO on a reward from a notebook, as `OwnRewardPolicyGradient`."""
+
+    own_reward: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRewardOnlineDPO(OnlineDPORecipe):
+    """Online DPO on pairs labelled by a reward from a notebook, as `OwnRewardPolicyGradient`."""
+
+    own_reward: str
+
+
+OWN_REWARD: dict[type[Rollouts], type[Rollouts]] = {
+    PolicyGradientRecipe: OwnRewardPolicyGradient,
+    PPORecipe: OwnRewardPPO,
+    OnlineDPORecipe: OwnRewardOnlineDPO,
+}

@@ -1,18 +1,33 @@
-"""What the recipes of all trainings by a library's trainer share. Plain values, no torch."""
+"""What the recipes of all trainings by a library's trainer share, SFT's among them. Plain values, no torch."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from zephyr_lab.methods.recipes.limits import require_at_least, require_one_of
+from zephyr_lab.methods.recipes.limits import (
+    require_at_least,
+    require_device,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_share_below_1,
+)
 
+Settings = TypeVar("Settings")
 SCHEDULES = ("cosine", "linear", "constant")
 OPTIMIZERS = ("adamw", "muon", "rmsprop")
-DEVICES = ("cpu", "cuda")
+# Fields that say where, how fast and how talkative, not what is learned: no knobs.
+HOUSEKEEPING = frozenset({
+    "world", "start", "reward", "device", "log_every", "evaluate_every", "checkpoint_every", "keep", "keep_epochs",
+    "micro_batch", "system_turn", "sampled_prompts", "sampled_tokens", "other_reference", "shared_prompt",
+    "prompts", "algorithm",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Settings that training functions share, with defaults for a call of one's own; the lab's stand in settings.toml.
+    """Settings that training functions share, with defaults for a call of one's own; the lab's are in settings.toml.
 
     batch: rows of an optimiser step, `micro_batch` of them at once (0: as many as divide the batch, eight at most).
     learning_rate: the peak; warmup: share of all steps on the way up. clip: largest gradient norm. max_length: tokens
@@ -43,12 +58,9 @@ class Training:
         )
         require_at_least(0, evaluate_every=self.evaluate_every, micro_batch=self.micro_batch)
         require_at_least(2, max_length=self.max_length)
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup must be a share from 0 to below 1, got {self.warmup}")
-        if self.learning_rate <= 0 or self.clip <= 0:
-            raise ValueError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        require_share_below_1(warmup=self.warmup)
+        require_positive(learning_rate=self.learning_rate, clip=self.clip)
+        require_not_negative(weight_decay=self.weight_decay)
         if self.micro_batch == 0:
             object.__setattr__(self, "micro_batch", math.gcd(self.batch, 8))
         if self.batch % self.micro_batch:
@@ -65,8 +77,7 @@ class Staged:
     """What a training needs beyond its settings when it is a stage.
 
     start: folder inside the starting stage, "" for its final model, "epochs/1" for what it kept after one epoch.
-    keep_epochs: keep the model of each epoch beside the final one. device: "cpu" (float32) or "cuda" (bfloat16
-    autocast).
+    keep_epochs: keep the model of each epoch beside the final one.
     """
 
     start: str
@@ -75,4 +86,35 @@ class Staged:
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("device", self.device, DEVICES)
+        require_device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFT(Training):
+    """Supervised fine-tuning on dialogues (dSFT), Zephyr's first step.
+
+    answers_only: loss on the assistant's tokens (the paper's objective), or on all (what its code did). packed: rows
+    filled up with several dialogues that do not see each other.
+    """
+
+    answers_only: bool = True
+    packed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSFTRecipe(Staged, SFT):
+    """`SFT` as a stage."""
+
+
+def knobs(recipe: Any) -> tuple[str, ...]:
+    """Fields of a recipe that shape what is learned: what somebody who uses the method must set."""
+    return tuple(field.name for field in dataclasses.fields(recipe) if field.name not in HOUSEKEEPING)
+
+
+def settings_of(recipe: Any, kind: type[Settings]) -> Settings:
+    """The settings `kind` of a training function out of a stage's `recipe`, without what is the stage's own.
+
+    A stage's recipe may give the name of what the function takes as an object: `reward`, `loss`.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(recipe, name) for name in names})

@@ -1,4 +1,4 @@
-"""The recipe ledger of Zephyr: what the paper, its code at two dates and its two model cards set, field by field.
+"""The recipes of Zephyr by source: what the paper, its code at two dates and its two model cards set, field by field.
 
 Five named settings of the same two recipes. Where a source is silent its value is filled in from the nearest one, and
 the setting says so. Sources: arXiv 2310.16944 sections 4.3 and 4.4; alignment-handbook a0b8d49 (2023) and f0ffa0d
@@ -9,10 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.hub_data import HubPairs
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
-from zephyr_lab.methods.recipes.world_data import WorldPairs
+from zephyr_lab.methods.recipes.data import HubPairs, WorldPairs
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 
 Recipe = TypeVar("Recipe", DSFTRecipe, DDPORecipe, WorldPairs, HubPairs)
 
@@ -118,7 +117,7 @@ _RATIOS = ("batch", "learning_rate")  # of a size, not of a method: carried over
 
 
 def in_setting(name: str, part: str, ours: Recipe) -> Recipe:
-    """`ours`, a recipe that stands for the paper's `part` ("dsft", "ddpo", "pairs"), as setting `name` has it.
+    """`ours`, a recipe in place of the paper's `part` ("dsft", "ddpo", "pairs"), as setting `name` has it.
 
     The paper's setting is `ours` itself, whatever it says. Another touches the fields alone in which it differs from
     the paper: `batch` and `learning_rate` keep their ratio to the paper's (64 pairs against 32 double `ours.batch`);
@@ -147,23 +146,6 @@ def differing_fields(part: str) -> tuple[str, ...]:
     rows = [getattr(setting, part) for setting in SETTINGS.values()]
     names = [field.name for field in dataclasses.fields(rows[0])]
     return tuple(name for name in names if len({getattr(row, name) for row in rows}) > 1)
-
-
-def ledger() -> list[dict[str, str | int | float | bool]]:
-    """One row a field: {"field": "ddpo.beta", "paper": 0.1, ...}, then "differs", True where the sources disagree.
-
-    A value that its source does not state carries a trailing "*" as text ("1024*").
-    """
-    rows: list[dict[str, str | int | float | bool]] = []
-    for part, fields in (("dsft", DSFTFields), ("ddpo", DDPOFields), ("pairs", PairsFields)):
-        for field in dataclasses.fields(fields):
-            name = f"{part}.{field.name}"
-            row: dict[str, str | int | float | bool] = {"field": name}
-            for label, setting in SETTINGS.items():
-                value = getattr(getattr(setting, part), field.name)
-                row[label] = f"{value}*" if name in setting.filled_in else value
-            rows.append(row | {"differs": field.name in differing_fields(part)})
-    return rows
 
 
 def _whole_batch(name: str, batch: float) -> int:

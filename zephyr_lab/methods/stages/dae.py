@@ -12,9 +12,9 @@ from zephyr_lab.methods import dae, distillation, process, trl_adapters
 from zephyr_lab.methods.dae import EXPERT, GENERAL, Teachers, flagged_rows, train_dae
 from zephyr_lab.methods.distillation import Collator, batch
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.kd import DAERecipe
 from zephyr_lab.methods.stages import kd
+from zephyr_lab.methods.trl_adapters import RandomOrder
 from zephyr_lab.models import saved
 from zephyr_lab.models.causal import evaluating
 

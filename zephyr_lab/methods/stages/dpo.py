@@ -1,7 +1,7 @@
 """dDPO as a stage: the policy and the pairs of its inputs, `train_dpo`, and what the models do on held-out pairs."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from zephyr_lab.engine import own_code
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.methods import process
 from zephyr_lab.methods.calling import log_rows
-from zephyr_lab.methods.dpo import LN_2_TOLERANCE, LN_2_TOLERANCE_ELSEWHERE, StartsAtLn2, read_examples, train_dpo
-from zephyr_lab.methods.examples import PairExample, counts
+from zephyr_lab.methods.dpo import StartsAtLn2, train_dpo
+from zephyr_lab.methods.examples import PairExample, counts, read_pairs
 from zephyr_lab.methods.held_out_pairs import pair_log_probs, pair_metrics, sampled_metrics
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
+from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.trl_adapters import KeepEpochs
 from zephyr_lab.models import saved
 
@@ -34,7 +34,7 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
 
     `inputs["reference"]`, where given, takes the place of the policy's start as the reference; unlike weights are
     refused unless the recipe allows them. Writes the model with its tokenizer to `out`, log.json (a row a log; "eval_"
-    marks held-out pairs), rows.json (what was found in the pairs), held_out.json (a row each for the start, the kept
+    marks held-out pairs), rows.json (an account of the pairs), held_out.json (a row each for the start, the kept
     epochs and the final model) and epochs/N where the recipe keeps them. Metrics: steps; rows, used, and a count for
     each finding in the training pairs; generation_calls during training; the final row of held_out.json.
 
@@ -50,12 +50,12 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     if not recipe.other_reference:
         require_same_weights(policy, reference)
     if not recipe.other_reference and not isinstance(recipe, OwnLossDPO):
-        callbacks.append(StartsAtLn2(LN_2_TOLERANCE.get(device.type, LN_2_TOLERANCE_ELSEWHERE)))
+        callbacks.append(StartsAtLn2.on(policy))
     kept = context.checkpoints / "epochs" if recipe.keep_epochs else None
     if kept is not None:
         callbacks.append(KeepEpochs(kept))
     pairs = {split: pair_rows(inputs["pairs"], split) for split in (TRAIN, TEST)}
-    examples, _ = read_examples(recipe, tokenizer, pairs[TEST])
+    examples, _ = read_pairs(recipe, tokenizer, pairs[TEST])
     held_out = HeldOut.against(reference, examples, recipe, seed=seed)
     measured = [held_out.row(START, policy)]
     with counting_generation(policy) as generated:
@@ -85,7 +85,7 @@ def build(recipe: DDPORecipe, *, seed: int, inputs: dict[str, Path], out: Path, 
     files.write_json(out / "rows.json", log.attrs["rows"])
     return {
         "steps": float(log.attrs["steps"]),
-        "generation_calls": float(generated.calls),
+        "generation_calls": float(generated()),
         **counts(log.attrs["rows"][TRAIN]),
         **{f"held_out_{name}": value for name, value in measured[-1].items() if name != "model"},
     }
@@ -124,24 +124,18 @@ class HeldOut:
         return {"model": name, **pair_metrics(log_probs, self.reference_log_probs, beta=self.recipe.beta), **sampled}
 
 
-@dataclass
-class GenerationCalls:
-    """Forward passes that continued a text from its cache."""
-
-    calls: int = 0
-
-
 @contextmanager
-def counting_generation(model: nn.Module) -> Iterator[GenerationCalls]:
+def counting_generation(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Counts forward passes of `model` with a cache: every way of generating text makes them, and no training does."""
-    counted = GenerationCalls()
+    calls = 0
 
     def count(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        counted.calls += bool(kwargs.get("use_cache")) or kwargs.get("past_key_values") is not None
+        nonlocal calls
+        calls += bool(kwargs.get("use_cache")) or kwargs.get("past_key_values") is not None
 
     hook = model.register_forward_pre_hook(count, with_kwargs=True)
     try:
-        yield counted
+        yield lambda: calls
     finally:
         hook.remove()
 

@@ -22,7 +22,7 @@ from zephyr_lab.data.splits import TEST, TRAIN, stage_rows
 from zephyr_lab.engine import own_code
 from zephyr_lab.methods.recipes import draft_data as recipes
 from zephyr_lab.methods.recipes.draft_data import CHAT, GENERAL, LABEL
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.scoring import representation_shift
 from zephyr_lab.world import answers, catalogue, specialties
 from zephyr_lab.world.answers import answer

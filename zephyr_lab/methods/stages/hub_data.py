@@ -3,26 +3,22 @@
 The files have the layouts that `world_data` writes for the world, so the trainings do not tell the two apart.
 """
 
-import json
 import random
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files
-from zephyr_lab.core.rows import BadRow
+from zephyr_lab.core.rows import BadRow, Row
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data import schemas
-from zephyr_lab.data.filters import counts_for, named_rules, run_rules
-from zephyr_lab.data.filters_answers import learn_forms
+from zephyr_lab.data.file_steps import write_rows
 from zephyr_lab.data.hub import Hub
 from zephyr_lab.data.pairs import Binarisation, Pair, binarise, pair_row
-from zephyr_lab.data.schemas import dialogue_row
 from zephyr_lab.data.sources import Source, usable
-from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
-
-TRAIN, TEST = "train", "test"
+from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs
+from zephyr_lab.methods.stages.world_data import filtered
 
 
 def build_dialogues(
@@ -34,21 +30,14 @@ def build_dialogues(
     """
     del inputs, context
     source = Hub(recipe.id, recipe.revision)
-    found: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for split, theirs, count in ((TRAIN, recipe.train, recipe.rows), (TEST, recipe.test, recipe.held_out)):
         drawn, unusable = _draw(source, theirs, schemas.dialogue, count, derive(seed, "dialogues", split))
-        rules = named_rules(recipe.filters, forms=learn_forms(_answers(drawn))) if recipe.filters else []
-        counts, kept = counts_for(rules), []
-        for verdict in run_rules(drawn, rules):
-            counts.add(verdict)
-            if verdict.kept:
-                kept.append(dialogue_row(verdict.dialogue, verdict.texts))
-        if not kept:
-            raise ValueError(f"the filters {', '.join(recipe.filters)} keep none of {len(drawn)} dialogues")
-        _write(out / f"{split}.jsonl", kept)
-        found[split] = asdict(counts) | {"unusable": len(unusable)}
-    files.write_json(out / "filters.json", found)
-    return {name: float(found[TRAIN][name]) for name in ("rows", "kept", "unusable")}
+        kept, counts[split] = filtered(drawn, recipe.filters)
+        counts[split]["unusable"] = len(unusable)
+        write_rows(out / f"{split}.jsonl", kept)
+    files.write_json(out / "filters.json", counts)
+    return {name: float(counts[TRAIN][name]) for name in ("rows", "kept", "unusable")}
 
 
 def build_pairs(
@@ -61,24 +50,24 @@ def build_pairs(
     `build_dialogues`.
     """
     del inputs, context
-    wanted = recipe.rows + recipe.held_out
     source = Hub(recipe.id, recipe.revision)
+    wanted = recipe.rows + recipe.held_out
     drawn, unusable = _draw(source, recipe.split, schemas.scored_prompt, wanted, derive(seed, "pairs"))
-    how = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected)
-    outcomes = list(binarise(drawn, how, seed=derive(seed, "binarise")))
-    made = [one for one in outcomes if isinstance(one, Pair)]
-    kept = [pair for pair in made if pair.score_chosen <= recipe.most_chosen]
+    rules = Binarisation(chosen=recipe.chosen, rejected=recipe.rejected)
+    outcomes = list(binarise(drawn, rules, seed=derive(seed, "binarise")))
+    pairs = [one for one in outcomes if isinstance(one, Pair)]
+    kept = [pair for pair in pairs if pair.score_chosen <= recipe.most_chosen]
     held_out = kept[: recipe.held_out]
     asked = {pair.prompt.messages for pair in held_out}
     train = [pair for pair in kept[recipe.held_out :] if pair.prompt.messages not in asked]
     if not train:
         raise ValueError(f"{source.name} gave {len(kept)} pairs, none beyond the {recipe.held_out} held out")
-    _write(out / f"{TRAIN}.jsonl", map(pair_row, train))
-    _write(out / f"{TEST}.jsonl", map(pair_row, held_out))
+    write_rows(out / f"{TRAIN}.jsonl", map(pair_row, train))
+    write_rows(out / f"{TEST}.jsonl", map(pair_row, held_out))
     return {
         "prompts": float(len(drawn)),
         "pairs": float(len(train)),
-        "no_pair": float(len(drawn) - len(made)),
+        "no_pair": float(len(drawn) - len(pairs)),
         "unusable": float(len(unusable)),
         "score_chosen": sum(pair.score_chosen for pair in train) / len(train),
         "score_rejected": sum(pair.score_rejected for pair in train) / len(train),
@@ -88,15 +77,9 @@ def build_pairs(
     }
 
 
-def _draw(source: Source, split: str, read: Any, count: int, seed: int) -> tuple[list[Any], list[BadRow]]:
+def _draw(
+    source: Source, split: str, read: Callable[[Row], Any], count: int, seed: int
+) -> tuple[list[Any], list[BadRow]]:
     """`count` usable rows in random order, all where there are fewer, and the unusable ones."""
     good, bad = usable(source, split, read)
     return random.Random(seed).sample(good, min(count, len(good))), bad
-
-
-def _answers(dialogues: Iterable[schemas.Dialogue]) -> Iterable[str]:
-    return (text for dialogue in dialogues for _, text in dialogue.answers())
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    files.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -17,7 +17,7 @@ from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.inspection import AttentionMaps, KVCache, Probe
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.models import saved
 from zephyr_lab.models.tokenizer import content_ids, decode
 from zephyr_lab.world import catalogue, facts, judge

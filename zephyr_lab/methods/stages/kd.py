@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows
 from zephyr_lab.engine import own_code
-from zephyr_lab.methods import distillation, process, stack_muon, trl_adapters
+from zephyr_lab.methods import distillation, optimizers, process, trl_adapters
 from zephyr_lab.methods.calling import log_rows
 from zephyr_lab.methods.distillation import KeepSteps
 from zephyr_lab.methods.examples import counts
@@ -25,9 +25,9 @@ from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.on_policy_kd import train_on_policy_kd
 from zephyr_lab.methods.own_kd import train_own_kd
-from zephyr_lab.methods.random_order import RandomOrder
 from zephyr_lab.methods.recipes.kd import DoseRecipe, KDRecipe, OnPolicyKDRecipe, OwnLossKD
 from zephyr_lab.methods.stages import sft
+from zephyr_lab.methods.trl_adapters import RandomOrder
 from zephyr_lab.models import saved
 
 STEPS = "steps"
@@ -74,7 +74,7 @@ def build_dose(
         out=out,
         context=context,
         kind=KINDS[recipe.order],
-        make_optimizer=partial(stack_muon.optimizer, recipe),
+        make_optimizer=partial(optimizers.muon_for_stacks, recipe),
         callbacks=keeping(recipe.keep_steps, context),
     )
     copy_steps(context, out)

@@ -21,7 +21,7 @@ from zephyr_lab.data.schemas import Dialogue, dialogue_row, message_list, prompt
 from zephyr_lab.data.sources import Folder, usable
 from zephyr_lab.data.splits import TEST, TRAIN, preference, row_messages, stage_rows
 from zephyr_lab.methods.recipes import kd_data as recipes
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.world import answers, completions, dialogues
 from zephyr_lab.world.completions import Procedural
 from zephyr_lab.world.judge import RubricJudge

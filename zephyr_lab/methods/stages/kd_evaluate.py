@@ -22,7 +22,7 @@ from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.evaluate import PAIRS
 from zephyr_lab.methods.recipes.kd import DIALOGUES, START, KDEvaluation
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.methods.stages import evaluate
 from zephyr_lab.methods.stages.evaluate import HOT, NEAR_GREEDY
 from zephyr_lab.models import saved

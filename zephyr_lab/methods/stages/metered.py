@@ -8,9 +8,9 @@ from pathlib import Path
 from zephyr_lab.data.splits import TRAIN, dialogue_rows, pair_rows
 from zephyr_lab.methods.examples import dialogue_examples, pair_examples
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
-from zephyr_lab.methods.recipes.dpo import DDPORecipe
-from zephyr_lab.methods.recipes.sft import DSFTRecipe
+from zephyr_lab.methods.process import metered
+from zephyr_lab.methods.recipes.pairs import DDPORecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe
 from zephyr_lab.methods.stages import dpo, sft
 from zephyr_lab.models import saved
 

@@ -3,15 +3,14 @@
 A control of KD: the student then sees what the teacher would say, and not how likely it finds everything else.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.data.chat import encode_prompts
+from zephyr_lab.data.file_steps import write_rows
 from zephyr_lab.data.splits import TEST, TRAIN, Messages, dialogue_rows
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.methods import process
@@ -28,17 +27,16 @@ def build(recipe: OwnAnswers, *, seed: int, inputs: dict[str, Path], out: Path, 
     """
     process.prepare()
     device = process.pick_device(recipe.device)
-    place = inputs["teacher"] / recipe.teacher
-    teacher, tokenizer = saved.load_model(place).to(device), saved.load_chat_tokenizer(place)
-    unfinished = {}
-    for done, split in enumerate((TRAIN, TEST), start=1):
+    folder = inputs["teacher"] / recipe.teacher
+    teacher, tokenizer = saved.load_model(folder).to(device), saved.load_chat_tokenizer(folder)
+    metrics = {}
+    for number, split in enumerate((TRAIN, TEST), start=1):
         asked = dialogue_rows(inputs["dialogues"], split).rows
-        answered, unfinished[split] = answer(recipe, teacher, tokenizer, asked, seed=derive(seed, "answers", split))
-        rows = [json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in answered]
-        files.write_text(out / f"{split}.jsonl", "".join(rows))
-        context.progress(done, 2)
+        answered, unfinished = answer(recipe, teacher, tokenizer, asked, seed=derive(seed, "answers", split))
+        write_rows(out / f"{split}.jsonl", ({"messages": messages} for messages in answered))
+        context.progress(number, 2)
         if split == TRAIN:
-            metrics = {"rows": float(len(answered)), "unfinished": float(unfinished[split])}
+            metrics = {"rows": float(len(answered)), "unfinished": float(unfinished)}
     return metrics
 
 

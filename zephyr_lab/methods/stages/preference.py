@@ -1,4 +1,4 @@
-"""`train_preference` as a stage: the loss by the recipe's name for it, and what became of held-out pairs."""
+"""`train_preference` as a stage: the loss by the recipe's name for it, and its effect on held-out pairs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +8,12 @@ from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.losses.fast import pair_losses
 from zephyr_lab.losses.fast.pair_losses import PairLoss
 from zephyr_lab.methods import process
-from zephyr_lab.methods.examples import pair_examples
+from zephyr_lab.methods.examples import read_pairs
 from zephyr_lab.methods.held_out_pairs import pair_log_probs
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
 from zephyr_lab.methods.preference import KTO, ROWS_AT_ONCE, held_out, train_preference
-from zephyr_lab.methods.recipes.preference import FamilyRecipe, Preference
-from zephyr_lab.methods.stages.plain_settings import settings_of
+from zephyr_lab.methods.recipes.pairs import FamilyRecipe, Preference
+from zephyr_lab.methods.recipes.training import settings_of
 from zephyr_lab.models import saved
 
 BY_NAME: dict[str, Callable[[FamilyRecipe], PairLoss | KTO]] = {
@@ -38,20 +37,9 @@ def build(recipe: FamilyRecipe, *, seed: int, inputs: dict[str, Path], out: Path
     start = inputs["policy"] / recipe.start
     policy = saved.load_model(start).to(process.pick_device(recipe.device))
     tokenizer = saved.load_chat_tokenizer(start)
-    kept = pair_rows(inputs["pairs"], TEST)
-    examples, account = pair_examples(
-        tokenizer,
-        kept.rows,
-        max_length=recipe.max_length,
-        max_prompt_length=recipe.max_prompt_length,
-        long_prompts=recipe.long_prompts,
-        equal_answers="set_aside",
-        system_turn=False,
-        numbers=kept.numbers,
-    )
-    print(f"test: {kept.line(account.line())}")
+    examples, _ = read_pairs(recipe, tokenizer, pair_rows(inputs["pairs"], TEST), name=TEST)
     begun = pair_log_probs(policy, examples, rows_at_once=ROWS_AT_ONCE)
-    with metered() as cost:
+    with process.metered() as cost:
         log = train_preference(
             policy,
             tokenizer,

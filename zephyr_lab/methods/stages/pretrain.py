@@ -1,8 +1,9 @@
-"""A base model of the embedded world as a stage: its tokenizer and a Mistral, both from nothing."""
+"""Base models as stages: a tokenizer and a Mistral from nothing on the embedded world, or a model of the hub."""
 
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import PreTrainedTokenizerFast
 
 from zephyr_lab.core import files
@@ -11,13 +12,15 @@ from zephyr_lab.core.shapes import TokenIds
 from zephyr_lab.methods import process
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.pretrain import packed_loss, packed_rows, train_base
-from zephyr_lab.methods.recipes.pretrain import Pretrain
-from zephyr_lab.methods.recipes.worlds import require_world
+from zephyr_lab.methods.recipes.limits import require_world
+from zephyr_lab.methods.recipes.pretrain import BaseTraining, HubModel, Pretrain
+from zephyr_lab.methods.recipes.training import settings_of
 from zephyr_lab.models import mistral, saved
 from zephyr_lab.models import tokenizer as tokenizers
 from zephyr_lab.world import corpus
 
 HELD_OUT_DOCUMENTS = 500
+FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")  # of a hub's model: no pickles, which can run code
 
 
 def build(recipe: Pretrain, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
@@ -25,16 +28,16 @@ def build(recipe: Pretrain, *, seed: int, inputs: dict[str, Path], out: Path, co
 
     loss: mean over the last tenth of the steps; held_out_loss: on documents of another seed; both in nats a token.
     """
-    del inputs  # a base stands on nothing
+    del inputs  # a base starts from nothing
     process.prepare()
     device = process.pick_device(recipe.device)
     tokenizer = train_tokenizer(recipe)
-    model = mistral.build(shape(recipe), tokenizer, seed=derive(seed, "weights")).to(device)
+    model = mistral.build(settings_of(recipe, mistral.MistralShape), tokenizer, seed=derive(seed, "weights")).to(device)
     log = train_base(
         model,
         tokenizer,
         texts(recipe, seed=derive(seed, "text"), documents=recipe.documents),
-        recipe=recipe.training,
+        recipe=settings_of(recipe, BaseTraining),
         seed=seed,
         checkpoints=context.checkpoints,
         progress=context.progress,
@@ -46,19 +49,6 @@ def build(recipe: Pretrain, *, seed: int, inputs: dict[str, Path], out: Path, co
     with torch.inference_mode():
         held_out_loss = packed_loss(model, tokenizer, held_out(recipe, tokenizer).to(device)).item()
     return {"loss": sum(last) / len(last), "held_out_loss": held_out_loss}
-
-
-def shape(recipe: Pretrain) -> mistral.MistralShape:
-    """The model's sizes, as the recipe gives them."""
-    return mistral.MistralShape(
-        hidden=recipe.hidden,
-        layers=recipe.layers,
-        heads=recipe.heads,
-        kv_heads=recipe.kv_heads,
-        ffn=recipe.ffn,
-        window=recipe.window,
-        context=recipe.context,
-    )
 
 
 def train_tokenizer(recipe: Pretrain) -> PreTrainedTokenizerFast:
@@ -76,3 +66,13 @@ def held_out(recipe: Pretrain, tokenizer: PreTrainedTokenizerFast) -> TokenIds:
 def texts(recipe: Pretrain, *, seed: int, documents: int) -> list[str]:
     """Documents of the recipe's world."""
     return corpus.documents(seed, documents, size=require_world(recipe.world))
+
+
+def build_hub_model(
+    recipe: HubModel, *, seed: int, inputs: dict[str, Path], out: Path, context: Context
+) -> dict[str, float]:
+    """Download the model unless the cache has it, and write a reference to its commit to `out`."""
+    del seed, inputs, context
+    snapshot = snapshot_download(recipe.model, revision=recipe.revision, allow_patterns=list(FILES))
+    saved.refer(out, model=recipe.model, commit=Path(snapshot).name)
+    return {}

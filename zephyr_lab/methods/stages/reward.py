@@ -7,10 +7,9 @@ from zephyr_lab.data.splits import TEST, TRAIN, pair_rows
 from zephyr_lab.methods import process
 from zephyr_lab.methods.calling import log_rows
 from zephyr_lab.methods.loop import Context
-from zephyr_lab.methods.meter import metered
-from zephyr_lab.methods.recipes.reward import Reward, RewardRecipe
+from zephyr_lab.methods.recipes.pairs import Reward, RewardRecipe
+from zephyr_lab.methods.recipes.training import settings_of
 from zephyr_lab.methods.reward import train_reward
-from zephyr_lab.methods.stages.plain_settings import settings_of
 from zephyr_lab.models import reward as reward_models
 from zephyr_lab.models import saved
 
@@ -26,7 +25,7 @@ def build(recipe: RewardRecipe, *, seed: int, inputs: dict[str, Path], out: Path
     start = inputs["start"] / recipe.start
     tokenizer = saved.load_chat_tokenizer(start)
     model = reward_models.from_causal(start, pad_id=tokenizer.pad_token_id).to(process.pick_device(recipe.device))
-    with metered() as cost:
+    with process.metered() as cost:
         log = train_reward(
             model,
             tokenizer,
@@ -39,13 +38,13 @@ def build(recipe: RewardRecipe, *, seed: int, inputs: dict[str, Path], out: Path
             progress=context.progress,
         )
     saved.save(model, tokenizer, out)
-    found = log.attrs["held_out_metrics"]
+    held_out = log.attrs["held_out_metrics"]
     files.write_json(out / "log.json", log_rows(log))
-    files.write_json(out / "held_out.json", found)
+    files.write_json(out / "held_out.json", held_out)
     return {
         "steps": float(log["step"].iloc[-1]),
         "pairs": float(log.attrs["pairs"]),
         "tokens_trained": float(log.attrs["tokens_trained"]),
-        **{f"held_out_{name}": value for name, value in found.items()},
+        **{f"held_out_{name}": value for name, value in held_out.items()},
         **cost.metrics(),
     }
