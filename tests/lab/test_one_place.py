@@ -15,22 +15,13 @@ import pytest
 from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import (
-    Lab,
-    base,
-    draft_stages,
-    family_lab,
-    kd_stages,
-    kv_bytes,
-    rlhf_stages,
-    sweeps,
-    zephyr_stages,
-)
+from zephyr_lab.lab import Lab, base, draft_stages, kd_stages, kv_bytes, zephyr_stages
 from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
 from zephyr_lab.lab.draft_stages import STAGE_1, Part
 from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
-from zephyr_lab.lab.rlhf_stages import Scene
 from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, RewardStudy, StepArms
+from zephyr_lab.lab.teaching import rlhf_stages, sweeps, teaching_lab
+from zephyr_lab.lab.teaching.rlhf_stages import Scene
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
 from zephyr_lab.teaching import toy_settings
@@ -177,9 +168,9 @@ TINY = {
     ("teaching", "sweep"): read("teaching", "sweep", sweeps.Grids),
     ("teaching", "reward_study"): read("teaching", "reward_study", RewardStudy),
     ("teaching", "family_world"): simpo,
-    ("teaching", "family_terms"): read("teaching", "family_terms", family_lab.FamilyTerms),
-    ("teaching", "family_tuned"): read("teaching", "family_tuned", family_lab.FamilyTuned),
-    ("teaching", "family_sweep"): read("teaching", "family_sweep", family_lab.FamilyGrids),
+    ("teaching", "family_terms"): read("teaching", "family_terms", teaching_lab.FamilyTerms),
+    ("teaching", "family_tuned"): read("teaching", "family_tuned", teaching_lab.FamilyTuned),
+    ("teaching", "family_sweep"): read("teaching", "family_sweep", teaching_lab.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
     ("overview", "world_tour"): read("overview", "world_tour", WorldTour),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from zephyr_lab.losses.fast import pair_losses
-from zephyr_lab.teaching import family_slopes
+from zephyr_lab.teaching import questions, toy_figures
 
 LOSSES = {
     name: lambda policy, reference, loss=loss: loss.function(policy, reference)
@@ -18,7 +18,7 @@ LOSSES = {
 
 
 def test_the_pulls_are_the_derivatives_by_hand():
-    lines = family_slopes.slopes(LOSSES).set_index(["series", "x"])["y"]
+    lines = questions.slopes(LOSSES).set_index(["series", "x"])["y"]
     at = 4.0
     lost, won = 1 / (1 + math.exp(0.5 * at)), 1 / (1 + math.exp(-0.5 * at))
     assert lines["DPO", at] == pytest.approx(lost / 0.5)
@@ -27,7 +27,7 @@ def test_the_pulls_are_the_derivatives_by_hand():
 
 
 def test_the_figure_has_a_line_a_loss_and_one_at_nothing():
-    lines = family_slopes.slopes(LOSSES)
-    (ax,) = family_slopes.picture(lines).axes
+    lines = questions.slopes(LOSSES)
+    (ax,) = toy_figures.slopes(lines).axes
     assert len(ax.get_lines()) == 4
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["DPO", "cDPO", "IPO"]

@@ -14,7 +14,7 @@ from zephyr_lab.teaching.toy import Table, ToyNumbers
 Loss = Callable[[Table], ToyNumbers]
 
 
-def bottom(loss: Loss, start: Table, *, evaluations: int = 1000) -> Table:
+def minimise(loss: Loss, start: Table, *, evaluations: int = 1000) -> Table:
     """log-probabilities at the minimum of a smooth loss that has one, by L-BFGS from the policy `start`."""
     logits = start.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS(

@@ -1,5 +1,7 @@
 """The three questions of newcomers to DPO, each as numbers that answer it exactly on the toy."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,9 +12,12 @@ from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.log_probs import PairLogProbs
 from zephyr_lab.losses.mean_log_probs import PairLengths, mean_log_probs
 from zephyr_lab.teaching import toy
-from zephyr_lab.teaching.descent import bottom, log_spaced, path
+from zephyr_lab.teaching.descent import log_spaced, minimise, path
 from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers
 
+MARGINS = (-4.0, 16.0)  # nats: from a pair that is lost to one that is far apart
+POINTS = 101
+PairLoss = Callable[[PairLogProbs, PairLogProbs], torch.Tensor]
 RATE = 16.0  # of descent on rewards, as in the toy's runs
 SUM, MEAN = "sum of log-probs", "mean of log-probs"
 RIGHT, TURNED, ADDED = "as it should be", "chosen and rejected swapped", "reference added, not subtracted"
@@ -32,7 +37,7 @@ def trained_on_means(toys: Toy, tokens: torch.Tensor) -> Table:
         ours, theirs = (mean_log_probs(toy.every_pair(table), sizes) for table in (policy, toys.reference))
         return _expected(dpo_loss(ours, theirs, beta=toys.beta), shares)
 
-    return bottom(loss, toys.reference)
+    return minimise(loss, toys.reference)
 
 
 def point_of_means(toys: Toy, tokens: torch.Tensor) -> Table:
@@ -117,6 +122,20 @@ def which_way_round(toys: Toy, *, steps: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def slopes(losses: Mapping[str, PairLoss]) -> pd.DataFrame:
+    """-d loss / d margin over the margin h, a line a loss, each divided by its own pull at h = 0: columns series, x, y.
+
+    losses: by name a function of (policy, reference) of which the margin h alone decides. Above 0 the pair is pulled
+    further apart, below 0 together again.
+    """
+    grid = torch.linspace(*MARGINS, POINTS, dtype=torch.float64)
+    parts = []
+    for series, loss in losses.items():
+        pull, at_start = _pull(loss, grid), _pull(loss, torch.zeros(1, dtype=torch.float64))
+        parts.append(pd.DataFrame({"series": series, "x": grid.numpy(), "y": (pull / at_start).numpy()}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def _dpo(toys: Toy, policy: Table, against: Table, shares: PairTable) -> ToyNumbers:
     return _expected(dpo_loss(toy.every_pair(policy), toy.every_pair(against), beta=toys.beta), shares)
 
@@ -146,3 +165,11 @@ def _point_of_one(reference: np.ndarray, rewards: np.ndarray, tokens: np.ndarray
 
 def _centred(table: Table) -> Table:
     return table - table.mean(-1, keepdim=True)
+
+
+def _pull(loss: PairLoss, margins: torch.Tensor) -> torch.Tensor:
+    """-d loss / d margin, the margin given to the chosen response alone."""
+    chosen = margins.clone().requires_grad_(True)
+    nothing = torch.zeros_like(margins)
+    losses = loss(PairLogProbs(chosen, nothing), PairLogProbs(nothing, nothing))
+    return -torch.autograd.grad(losses.sum(), chosen)[0]

@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from zephyr_lab.lab import toy_figures, toy_scores
+from zephyr_lab.lab.teaching import toy_scores
 from zephyr_lab.scoring.intervals import t_interval
+from zephyr_lab.teaching import toy_figures
 
 MEASURED = {"DPO": {"lost, %": [10.0, 30.0], "KL": [1e-12, 3e-12]}}
 

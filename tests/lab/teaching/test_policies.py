@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import reward_figures
-from zephyr_lab.lab.policy_points import KL, QUALITY, WINS, Points, Pool, steps_taken
-from zephyr_lab.lab.rlhf_stages import FINAL
+from zephyr_lab.lab.teaching import reward_figures
+from zephyr_lab.lab.teaching.policies import KL, QUALITY, WINS, Points, Pool, steps_taken
+from zephyr_lab.lab.teaching.rlhf_stages import FINAL
 from zephyr_lab.reporting.claims import Part
 
 SEEDS, START = 3, "start"

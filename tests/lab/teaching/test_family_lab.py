@@ -8,10 +8,11 @@ import pytest
 from zephyr_lab.core import files, session
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import Lab, family_lab, sweeps
-from zephyr_lab.lab import sampled_answers as sampled
-from zephyr_lab.lab.family_lab import FamilyTerms, FamilyTuned
-from zephyr_lab.lab.sampled_answers import SampledAnswers
+from zephyr_lab.lab import Lab
+from zephyr_lab.lab.teaching import policies as sampled
+from zephyr_lab.lab.teaching import sweeps, teaching_lab
+from zephyr_lab.lab.teaching.policies import SampledAnswers
+from zephyr_lab.lab.teaching.teaching_lab import FamilyTerms, FamilyTuned
 from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import t_interval
 
@@ -84,14 +85,14 @@ def test_the_log_is_a_loss_a_step_of_every_seed(lab, monkeypatch, tmp_path):
     for place, folder in enumerate(folders):
         folder.mkdir()
         files.write_json(folder / "losses.json", [0.7 + place, 0.6])
-    monkeypatch.setattr(family_lab, "get_many", lambda stages: folders)
+    monkeypatch.setattr(teaching_lab, "get_many", lambda stages: folders)
     log = lab.ipo(start, pairs).log()
     assert log.to_dict("list") == {"seed": [0, 0, 1, 1], "step": [1, 2, 1, 2], "loss": [0.7, 0.6, 1.7, 0.6]}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_settings_are_the_winners_of_the_committed_sweep(profile, lab):
-    best = sweeps.winners(sweeps.committed(profile, family_lab.SWEEP))
+    best = sweeps.winners(sweeps.committed(profile, teaching_lab.SWEEP))
     tuned = asdict(Lab("teaching", profile, 1).sizes("family_tuned", FamilyTuned))
     assert all(tuned[loss] == values for loss, values in best.items())
 

@@ -13,8 +13,8 @@ import pandas as pd
 from zephyr_lab.core import files, paths, provenance, session
 from zephyr_lab.engine.scheduler import StageFailed, get, get_many
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import rlhf_stages
-from zephyr_lab.lab.rlhf_stages import PAPER, Model
+from zephyr_lab.lab.teaching import rlhf_stages
+from zephyr_lab.lab.teaching.rlhf_stages import PAPER, Model
 
 SEED = 100  # no table's
 START, FILE = "start", "sweep.json"
