@@ -87,12 +87,27 @@ def simpo(profile):
     return lab.simpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).stage(SEED)
 
 
+def scene(profile, **more):
+    return Scene(begun=rlhf_stages.start(profile, SEED), prompts=rlhf_stages.pairs(profile, SEED), **more)
+
+
+def on_pairs(method):
+    """A stage that learns from the pairs."""
+    return lambda profile: method(
+        profile, SEED, begun=rlhf_stages.start(profile, SEED), data=rlhf_stages.pairs(profile, SEED)
+    )
+
+
 def rloo(profile):
-    return rlhf_stages.policy_gradient(profile, SEED)
+    return rlhf_stages.policy_gradient(profile, SEED, scene(profile))
 
 
 def ppo(profile):
-    return rlhf_stages.ppo(profile, SEED, Scene(reward_model=rlhf_stages.reward(profile, SEED)))
+    return rlhf_stages.ppo(profile, SEED, scene(profile, reward_model=on_pairs(rlhf_stages.reward)(profile)))
+
+
+def online_dpo(profile):
+    return rlhf_stages.online_dpo(profile, SEED, scene(profile))
 
 
 def frontier(profile, **which):
@@ -100,7 +115,8 @@ def frontier(profile, **which):
 
 
 def best_of_n(profile):
-    return rlhf_stages.best_of_n(profile, SEED, reward_model=rlhf_stages.reward(profile, SEED))
+    begun, reward = rlhf_stages.start(profile, SEED), on_pairs(rlhf_stages.reward)(profile)
+    return rlhf_stages.best_of_n(profile, SEED, begun=begun, reward_model=reward)
 
 
 # What is read from each table of a profile of the world: a stage, or settings of a study.
@@ -156,8 +172,8 @@ TINY = {
     ("teaching", "runs"): read("teaching", "runs", toy_settings.Runs),
     ("teaching", "family"): read("teaching", "family", toy_settings.Trials),
     ("teaching", "poor_pairs"): of(rlhf_stages.pairs, table="poor_pairs"),
-    ("teaching", "judge"): of(rlhf_stages.online_dpo),
-    ("teaching", "reward"): of(rlhf_stages.reward),
+    ("teaching", "judge"): online_dpo,
+    ("teaching", "reward"): on_pairs(rlhf_stages.reward),
     ("teaching", "rollouts"): rloo,
     ("teaching", "ppo"): ppo,
     ("teaching", "tuned"): rlhf_stages.tuned,
@@ -170,7 +186,7 @@ TINY = {
     ("teaching", "family_world"): simpo,
     ("teaching", "family_terms"): read("teaching", "family_terms", teaching_lab.FamilyTerms),
     ("teaching", "family_tuned"): read("teaching", "family_tuned", teaching_lab.FamilyTuned),
-    ("teaching", "family_sweep"): read("teaching", "family_sweep", teaching_lab.FamilyGrids),
+    ("teaching", "family_sweep"): read("teaching", "family_sweep", sweeps.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
     ("overview", "world_tour"): read("overview", "world_tour", WorldTour),

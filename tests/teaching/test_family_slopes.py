@@ -5,7 +5,7 @@ import math
 import pytest
 
 from zephyr_lab.losses.fast import pair_losses
-from zephyr_lab.teaching import questions, toy_figures
+from zephyr_lab.teaching import pictures, questions
 
 LOSSES = {
     name: lambda policy, reference, loss=loss: loss.function(policy, reference)
@@ -28,6 +28,6 @@ def test_the_pulls_are_the_derivatives_by_hand():
 
 def test_the_figure_has_a_line_a_loss_and_one_at_nothing():
     lines = questions.slopes(LOSSES)
-    (ax,) = toy_figures.slopes(lines).axes
+    (ax,) = pictures.slopes(lines).axes
     assert len(ax.get_lines()) == 4
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["DPO", "cDPO", "IPO"]

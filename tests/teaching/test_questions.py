@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zephyr_lab.teaching import questions, toy, toy_figures
+from zephyr_lab.teaching import pictures, questions, toy
 from zephyr_lab.teaching.toy import Toy
 
 TOYS = toy.draw([0], prompts=2, answers=4, beta=0.5)
@@ -64,9 +64,9 @@ def test_the_loss_cannot_tell_which_way_round_and_the_objective_can():
 
 
 def test_each_figure_draws_its_frame():
-    drawn = toy_figures.sum_or_mean(questions.sum_or_mean(TOYS, TOKENS))
+    drawn = pictures.sum_or_mean(questions.sum_or_mean(TOYS, TOKENS))
     assert [ax.get_title() for ax in drawn.axes] == [questions.SUM, questions.MEAN]
     by_beta, by_step = questions.rewards_of_the_optimum(TOYS, [0.1, 1.0]), questions.rewards_on_the_way(TOYS, steps=5)
-    left, right = toy_figures.chosen_rewards(by_beta, by_step).axes
+    left, right = pictures.chosen_rewards(by_beta, by_step).axes
     assert len(left.get_lines()) == 4 and len(right.get_lines()) == 3  # with the line at zero
-    assert len(toy_figures.which_way_round(questions.which_way_round(TOYS, steps=5)).axes) == 2
+    assert len(pictures.which_way_round(questions.which_way_round(TOYS, steps=5)).axes) == 2

@@ -92,7 +92,7 @@ def test_the_log_is_a_loss_a_step_of_every_seed(lab, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_settings_are_the_winners_of_the_committed_sweep(profile, lab):
-    best = sweeps.winners(sweeps.committed(profile, teaching_lab.SWEEP))
+    best = sweeps.winners(sweeps.committed(profile, sweeps.FAMILY))
     tuned = asdict(Lab("teaching", profile, 1).sizes("family_tuned", FamilyTuned))
     assert all(tuned[loss] == values for loss, values in best.items())
 
@@ -116,7 +116,7 @@ def test_answers_are_means_and_differences_paired_by_seed():
     assert gain["value"] == pytest.approx(1.0) and gain["high"] - gain["low"] == pytest.approx(0.0, abs=1e-9)
     part = Part("m", "higher", 0.1, "", arms=("DPO", "start"), measure="true reward")
     assert ANSWERS.effect("X", part)["value"] == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="no answers of an arm named 'PPO'; there are start, DPO"):
+    with pytest.raises(ValueError, match="no arm named 'PPO'; there are start, DPO"):
         ANSWERS.values("PPO")
 
 

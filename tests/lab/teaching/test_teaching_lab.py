@@ -153,6 +153,6 @@ def test_a_sweep_tries_the_methods_of_its_grids(lab, start, monkeypatch):
 def test_the_page_of_words_names_nothing_that_does_not_exist():
     text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
     kinds = {"teaching": TeachingLab, "reached": Points, "pool": Pool, "costs": Costs}
-    used = set(re.findall(rf"\b({'|'.join(kinds)})\.(\w+)", text))
+    used = set(re.findall(rf"(?<![.\w])({'|'.join(kinds)})\.(\w+)", text))
     assert len(used) > 15
     assert [f"{name}.{word}" for name, word in sorted(used) if not hasattr(kinds[name], word)] == ["reached.parameters"]

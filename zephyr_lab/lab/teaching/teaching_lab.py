@@ -1,4 +1,4 @@
-"""The words for RLHF beside DPO: reward models, policy gradients, what an arm reaches at what distance.
+"""The words for RLHF and the DPO family: reward models, policy gradients, losses, what an arm reaches at what distance.
 
 lab = Lab("teaching", profile, seeds)
 start, pairs = lab.sft(lab.base(), lab.dialogues()), lab.pairs()
@@ -6,29 +6,35 @@ reward = lab.reward_model(start, pairs)
 ppo = lab.ppo(start, pairs, reward=reward)         # answers the prompts of the pairs, climbs the learned reward
 rloo = lab.rloo(start, pairs, reward="quality")    # climbs the judge's points themselves
 reached = lab.frontier({"dSFT": start, "PPO": ppo, "RLOO": rloo}, against="dSFT")
+arms = {"dSFT": start, "DPO": lab.family_dpo(start, pairs), "IPO": lab.ipo(start, pairs, tau=0.1)}
+lab.sampled(arms, against="dSFT").differences({"IPO - DPO": ("IPO", "DPO")})
 
-Learning rate and beta of each method are those that the sweep found (papers/teaching/settings.toml, [tuned]); a keyword
-wins over them. All trainings meter their tokens, seconds and memory, and keep some policies on the way.
+Learning rate and beta of each method are those that its sweep found ([tuned] and [family_tuned] of
+papers/teaching/settings.toml); a keyword wins over them. RLHF's trainings meter their tokens, seconds and memory, and
+keep some policies on the way. One loop trains every loss of the family on the same pairs, in the same order, so that a
+difference is the loss's.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from zephyr_lab.core import settings
+from zephyr_lab.core import files, settings
 from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.arms import Arm, Rows, record
-from zephyr_lab.lab.laboratory import given
+from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.teaching import policies, rlhf_stages, sweeps
-from zephyr_lab.lab.teaching.policies import Points, Pool
+from zephyr_lab.lab.teaching.policies import Points, Pool, SampledAnswers
 from zephyr_lab.lab.teaching.rlhf_stages import PAPER, Model, Scene
-from zephyr_lab.lab.teaching.teaching_lab import FamilyLab
 from zephyr_lab.lab.training_costs import Costs
+from zephyr_lab.lab.zephyr_stages import changed
+from zephyr_lab.methods.recipes.preference import FamilyRecipe
 from zephyr_lab.methods.recipes.reward import RewardRecipe
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.world.objectives import OBJECTIVES
@@ -36,16 +42,31 @@ from zephyr_lab.world.objectives import OBJECTIVES
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-from dataclasses import dataclass
-
-from zephyr_lab.core import files
-from zephyr_lab.lab.laboratory import Laboratory
-from zephyr_lab.lab.teaching.policies import SampledAnswers
-from zephyr_lab.lab.zephyr_stages import changed
-from zephyr_lab.methods.recipes.preference import FamilyRecipe
-
-SWEEP = "comparison"  # of papers/teaching/sweep.json
+BY_VERB = ("start", "loss", "strength", "second")  # fields of FamilyRecipe that a verb sets, by its own keywords
+JUDGES = f"{', '.join(map(repr, OBJECTIVES))} or a function of (prompt, answer)"
+Kind = TypeVar("Kind", bound=Arm)
 Reward = Arm | str | Callable[..., float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyTerms:
+    """What single arms add. sft_weight: of the SFT term, where one is added; smoothing: cDPO's; gamma: SimPO's."""
+
+    sft_weight: float
+    smoothing: float
+    gamma: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyTuned:
+    """(learning rate, strength) of each loss, as its sweep found them (papers/teaching/sweep.json)."""
+
+    dpo: tuple[float, float]
+    ipo: tuple[float, float]
+    cdpo: tuple[float, float]
+    kto: tuple[float, float]
+    orpo: tuple[float, float]
+    simpo: tuple[float, float]
 
 
 class RewardModel(Arm):
@@ -58,8 +79,25 @@ class RewardModel(Arm):
         return reward.load(self.folder(seed))
 
 
-class TeachingLab(FamilyLab):
-    """A laboratory with these words beside those of `Lab`."""
+class FamilyArm(Arm):
+    """A model that the family's loop trained, under every seed."""
+
+    def log(self) -> pd.DataFrame:
+        """The loss of every step of all seeds, each before its update: columns seed, step, loss."""
+        folders = get_many([self.stage(seed) for seed in range(self.seeds)])
+        return pd.DataFrame(
+            {"seed": seed, "step": step, "loss": loss}
+            for seed, folder in enumerate(folders)
+            for step, loss in enumerate(files.read_json(folder / "losses.json"), start=1)
+        )
+
+
+class TeachingLab(Laboratory):
+    """A laboratory with these words beside those of `Lab`.
+
+    start: the policy's start, which is also the reference where the method has one. `changes`: fields of the method's
+    recipe, e.g. learning_rate=1e-4; a value of None is the setting's.
+    """
 
     def pairs(self, *, table: str = "pairs", **changes: Any) -> Rows:
         """Preference pairs of the world, in every profile: only there is the true reward known.
@@ -84,9 +122,8 @@ class TeachingLab(FamilyLab):
         changes = given(**changes)
 
         def of(seed: int) -> Stage:
-            return rlhf_stages.judged_pairs(
-                self.profile, seed, objective=objective, data=_world(pairs.of(seed)), **changes
-            )
+            data = _of_world(pairs.of(seed))
+            return rlhf_stages.judged_pairs(self.profile, seed, objective=objective, data=data, **changes)
 
         return self._rows("pairs", of, {"objective": objective, **changes})
 
@@ -95,9 +132,9 @@ class TeachingLab(FamilyLab):
         return self._rows("dialogues", lambda seed: rlhf_stages.part_of_dialogues(self.profile, seed), {})
 
     def tuned_dpo(self, start: Arm, pairs: Rows, **changes: Any) -> Arm:
-        """dDPO of `start`, which is also the reference, at the sweep's learning rate and beta; each epoch is kept.
+        """dDPO of `start` at the sweep's learning rate and beta; each epoch is kept. `dpo` is Zephyr's recipe instead.
 
-        Not `dpo`, which is Zephyr's recipe. `changes`: fields of `DDPORecipe`, e.g. beta=0.3, keep_epochs=False.
+        `changes`: fields of `DDPORecipe`, e.g. beta=0.3, keep_epochs=False.
         """
         return self._on_rows("tuned dDPO", rlhf_stages.dpo, start, pairs, changes)
 
@@ -107,8 +144,7 @@ class TeachingLab(FamilyLab):
         return self._on_rows("longer dSFT", rlhf_stages.longer_sft, start, dialogues, changes)
 
     def sft_on_chosen(self, start: Arm, pairs: Rows, **changes: Any) -> Arm:
-        """dSFT of `start` continued on the chosen answers of `pairs` for about DPO's compute, at the sweep's rate; each
-        epoch is kept. `changes`: fields of `DSFTRecipe`."""
+        """As `longer_sft`, on the chosen answers of `pairs`."""
         return self._on_rows("SFT on chosen", rlhf_stages.sft_on_chosen, start, pairs, changes)
 
     def reward_model(self, start: Arm, pairs: Rows, /, **changes: Any) -> RewardModel:
@@ -116,8 +152,7 @@ class TeachingLab(FamilyLab):
 
         `changes`: fields of `RewardRecipe`, e.g. pairs=64 for the first 64 of them, epochs=1.
         """
-        arm = self._on_rows("reward model", rlhf_stages.reward, start, pairs, changes)
-        return RewardModel(**{field.name: getattr(arm, field.name) for field in dataclasses.fields(Arm)})
+        return _as(RewardModel, self._on_rows("reward model", rlhf_stages.reward, start, pairs, changes))
 
     def rloo(self, start: Arm, prompts: Rows, *, reward: Reward, **changes: Any) -> Arm:
         """RLOO: `start` answers the prompts of pairs, several times each, and learns from what beats the others' mean.
@@ -131,9 +166,8 @@ class TeachingLab(FamilyLab):
 
     def grpo(self, start: Arm, prompts: Rows, *, reward: Reward, **changes: Any) -> Arm:
         """GRPO at RLOO's settings: advantages are divided by their group's deviation. Arguments as `rloo`."""
-        return self._on_answers(
-            "GRPO", rlhf_stages.policy_gradient, start, prompts, reward, {"algorithm": "grpo", **changes}
-        )
+        changes = {"algorithm": "grpo", **changes}
+        return self._on_answers("GRPO", rlhf_stages.policy_gradient, start, prompts, reward, changes)
 
     def ppo(self, start: Arm, prompts: Rows, *, reward: Reward, **changes: Any) -> Arm:
         """PPO with a value head, one answer a prompt, as many answers a step as RLOO.
@@ -149,8 +183,50 @@ class TeachingLab(FamilyLab):
         e.g. judge_sd=0.0.
         """
         if isinstance(reward, Arm):
-            raise ValueError(f"online DPO asks a judge: reward must be {_judges()}, got {reward!r}")
+            raise ValueError(f"online DPO asks a judge: reward must be {JUDGES}, got {reward!r}")
         return self._on_answers("online DPO", rlhf_stages.online_dpo, start, prompts, reward, changes)
+
+    def family_dpo(self, start: Arm, pairs: Rows, *, beta: float | None = None, **changes: Any) -> FamilyArm:
+        """DPO on the loop of the family, beside which its other losses stand. `dpo` is Zephyr's own recipe.
+
+        `changes`, here and for the other losses: fields of `FamilyRecipe`, e.g. learning_rate=1e-4, epochs=1,
+        sft_weight=0.2 for an added term of fine-tuning on the chosen answers.
+        """
+        return self._family("DPO", "dpo", start, pairs, {"beta": beta}, changes)
+
+    def ipo(self, start: Arm, pairs: Rows, *, tau: float | None = None, **changes: Any) -> FamilyArm:
+        """IPO: a squared distance of the margin from 1 / (2 tau)."""
+        return self._family("IPO", "ipo", start, pairs, {"tau": tau}, changes)
+
+    def cdpo(
+        self,
+        start: Arm,
+        pairs: Rows,
+        *,
+        beta: float | None = None,
+        label_smoothing: float | None = None,
+        **changes: Any,
+    ) -> FamilyArm:
+        """cDPO: DPO that takes a share `label_smoothing` of the labels to be wrong."""
+        own = {"beta": beta, "label_smoothing": label_smoothing}
+        smoothing = self._terms.smoothing if label_smoothing is None else label_smoothing
+        return self._family("cDPO", "cdpo", start, pairs, own, changes, second=smoothing)
+
+    def kto(self, start: Arm, pairs: Rows, *, beta: float | None = None, **changes: Any) -> FamilyArm:
+        """KTO: single answers, the chosen ones desirable and the rejected ones not."""
+        return self._family("KTO", "kto", start, pairs, {"beta": beta}, changes)
+
+    def orpo(self, start: Arm, pairs: Rows, *, weight: float | None = None, **changes: Any) -> FamilyArm:
+        """ORPO: fine-tuning on the chosen answers and, with `weight`, the odds ratio; it has no reference."""
+        return self._family("ORPO", "orpo", start, pairs, {"weight": weight}, changes)
+
+    def simpo(
+        self, start: Arm, pairs: Rows, *, beta: float | None = None, gamma: float | None = None, **changes: Any
+    ) -> FamilyArm:
+        """SimPO: means over tokens and a margin `gamma` that is asked for; it has no reference."""
+        own = {"beta": beta, "gamma": gamma}
+        margin = self._terms.gamma if gamma is None else gamma
+        return self._family("SimPO", "simpo", start, pairs, own, changes, second=margin)
 
     def frontier(self, arms: Mapping[str, Arm], *, against: str, reward: Arm | None = None) -> Points:
         """Measure every policy that the arms' trainings left: true reward and KL to the start at temperature 1.
@@ -159,27 +235,44 @@ class TeachingLab(FamilyLab):
         reward model whose reward is measured too. Trains and asks what is missing; a measure depends on nothing else
         that is asked.
         """
-        if against not in arms:
-            raise ValueError(f"against must be the start's name, one of {', '.join(arms)}; got {against!r}")
+        _require_start(arms, against)
         self._require(*arms.values(), *([] if reward is None else [_reward_model(reward)]))
         measured: dict[str, list[Stage]] = {}
-        taken: dict[str, dict[str, int]] = {}
+        steps: dict[str, dict[str, int]] = {}
         for name, arm in arms.items():
-            of_seed = [self._kept(arm.of(seed), final_only=name == against) for seed in range(self.seeds)]
+            models = [arm.of(seed) for seed in range(self.seeds)]
+            left = [{rlhf_stages.FINAL: one} if name == against else rlhf_stages.kept(one) for one in models]
             measured[name] = [
                 rlhf_stages.frontier(
-                    self.profile,
-                    seed,
-                    models,
-                    reference=arms[against].of(seed),
+                    self.profile, seed, of_seed, reference=arms[against].of(seed),
                     reward_model=None if reward is None else reward.stage(seed),
                 )
-                for seed, models in enumerate(of_seed)
-            ]
-            taken[name] = {point: policies.steps_taken(one.stage, point) for point, one in of_seed[0].items()}
-        get_many([stage for stages in measured.values() for stage in stages])
+                for seed, of_seed in enumerate(left)
+            ]  # fmt: skip
+            steps[name] = {point: policies.steps_taken(one.stage, point) for point, one in left[0].items()}
+        get_many([stage for of_arm in measured.values() for stage in of_arm])
         record(arms)
-        return Points.of(measured, taken, against)
+        return Points.of(measured, steps, against)
+
+    def sampled(self, arms: Mapping[str, Arm], *, against: str) -> SampledAnswers:
+        """Let every arm answer the same held-out questions once, at temperature 1; train what is missing.
+
+        against: the name of the start among `arms`, to which KL is measured. Raises ValueError where it is none of
+        them, or a model from on the way of a training.
+        """
+        _require_start(arms, against)
+        if arms[against].of(0).folder:
+            raise ValueError(f"KL is measured to the final model of a training, got {arms[against]!r}")
+        self._require(*arms.values())
+
+        def asked(arm: Arm, seed: int) -> tuple[Model, Stage]:
+            final = {rlhf_stages.FINAL: arm.of(seed)}
+            return arm.of(seed), rlhf_stages.frontier(self.profile, seed, final, reference=arms[against].of(seed))
+
+        stages = {name: [asked(arm, seed) for seed in range(self.seeds)] for name, arm in arms.items()}
+        get_many([stage for of_arm in stages.values() for _, stage in of_arm])
+        record(arms)
+        return SampledAnswers.of(stages)
 
     def best_of_n(self, start: Arm, *, reward: Arm, **changes: Any) -> Pool:
         """Many answers of `start` to each held-out question, with true and learned reward: the best of n without any
@@ -210,18 +303,41 @@ class TeachingLab(FamilyLab):
         methods: by the name in [tuned], how an arm is made with learning_rate= and, where the method has one, beta=.
         See `sweeps.committed` for the columns. Raises ValueError where `methods` are not those of the grids.
         """
-        grids = settings.load(PAPER, self.profile, "sweep", sweeps.Grids)
-        if set(methods) != set(grids.trials):
-            raise ValueError(f"a sweep tries {', '.join(grids.trials)}; got {', '.join(methods)}")
+
+        def arm(method: str, values: tuple[float, ...]) -> Arm:
+            return methods[method](**dict(zip(("learning_rate", "beta"), values, strict=False)))
+
+        return self._sweep(sweeps.COMPARISON, self.sizes("sweep", sweeps.Grids).trials, arm, methods, again)
+
+    def family_sweep(self, losses: Mapping[str, Callable[[float, float], Arm]], *, again: bool) -> pd.DataFrame:
+        """As `sweep`, behind [family_tuned] and over the grids of [family_sweep].
+
+        losses: by the name in the grids, how an arm is made of a learning rate and a strength (the column beta).
+        """
+        trials = self.sizes("family_sweep", sweeps.FamilyGrids).trials
+        return self._sweep(sweeps.FAMILY, trials, lambda loss, values: losses[loss](*values), losses, again)
+
+    @property
+    def _terms(self) -> FamilyTerms:
+        return self.sizes("family_terms", FamilyTerms)
+
+    def _sweep(
+        self,
+        name: str,
+        trials: Mapping[str, list[tuple[float, ...]]],
+        arm: Callable[[str, tuple[float, ...]], Arm],
+        methods: Mapping[str, Any],
+        again: bool,
+    ) -> pd.DataFrame:
+        if set(methods) != set(trials):
+            raise ValueError(f"a sweep tries {', '.join(trials)}; got {', '.join(methods)}")
         if not again:
-            return sweeps.committed(self.profile, SWEEP)
-        trials = [
-            sweeps.Trial(method, values, methods[method](**knobs).of(sweeps.SEED).stage)
-            for method, tried in grids.trials.items()
+            return sweeps.committed(self.profile, name)
+        return sweeps.run(self.profile, name, [
+            sweeps.Trial(method, values, arm(method, values).of(sweeps.SEED).stage)
+            for method, tried in trials.items()
             for values in tried
-            for knobs in [dict(zip(("learning_rate", "beta"), values, strict=False))]
-        ]
-        return sweeps.run(self.profile, SWEEP, trials)
+        ])  # fmt: skip
 
     def _on_rows(
         self, method: str, build: Callable[..., Stage], start: Arm, rows: Rows, changes: Mapping[str, Any]
@@ -254,200 +370,15 @@ class TeachingLab(FamilyLab):
         elif reward in OBJECTIVES:
             changes["reward"] = reward
         else:
-            raise ValueError(f"reward must be a reward model, {_judges()}, got {reward!r}")
+            raise ValueError(f"reward must be a reward model, {JUDGES}, got {reward!r}")
 
         def of(seed: int) -> Model:
             learned = reward.of(seed).stage if isinstance(reward, Arm) else None
-            asked = _world(prompts.of(seed))
+            asked = _of_world(prompts.of(seed))
             scene = Scene(begun=start.of(seed), prompts=asked, reward_model=learned, own_reward=own)
             return Model(build(self.profile, seed, scene, **changes))
 
         return self._arm(method, of, {"on": climbed, **shown})
-
-    @staticmethod
-    def _kept(model: Model, *, final_only: bool) -> dict[str, Model]:
-        return {rlhf_stages.FINAL: model} if final_only else rlhf_stages.kept(model)
-
-
-def _judges() -> str:
-    return f"{', '.join(map(repr, OBJECTIVES))} or a function of (prompt, answer)"
-
-
-def _reward_model(arm: Arm) -> Arm:
-    """`arm`, or ValueError where it is another kind of model."""
-    if not isinstance(arm.stage(0).recipe, RewardRecipe):
-        raise ValueError(f"reward must be a reward model (lab.reward_model), got {arm!r}")
-    return arm
-
-
-def _world(stage: Stage) -> Stage:
-    """`stage`, or ValueError where it makes no pairs of the world."""
-    if not isinstance(stage.recipe, WorldPairs):
-        raise ValueError(
-            f"prompts are those of the world's preference pairs (lab.pairs()), got {type(stage.recipe).__name__}"
-        )
-    return stage
-
-
-def _of_prompt_and_answer(function: Callable[..., float]) -> Callable[..., float]:
-    """`function`, or ValueError where it cannot be called on a prompt and an answer."""
-    try:
-        inspect.signature(function).bind("prompt", "answer")
-    except TypeError as error:
-        raise ValueError(
-            f"a reward is a function of (prompt, answer) that gives one number, got "
-            f"{getattr(function, '__name__', function)}{inspect.signature(function)}"
-        ) from error
-    return function
-
-
-SWEEP = "family"  # of papers/teaching/sweep.json
-BY_VERB = ("start", "loss", "strength", "second")  # fields that a verb sets, by its own keywords
-
-
-@dataclass(frozen=True, kw_only=True)
-class FamilyTerms:
-    """What single arms add. sft_weight: of the SFT term, where one is added; smoothing: cDPO's; gamma: SimPO's."""
-
-    sft_weight: float
-    smoothing: float
-    gamma: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class FamilyTuned:
-    """(learning rate, strength) of each loss, as its sweep found them (papers/teaching/sweep.json)."""
-
-    dpo: tuple[float, float]
-    ipo: tuple[float, float]
-    cdpo: tuple[float, float]
-    kto: tuple[float, float]
-    orpo: tuple[float, float]
-    simpo: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FamilyGrids:
-    """Learning rates that all losses are tried at, and the strengths of each (equally many)."""
-
-    rates: tuple[float, ...]
-    dpo: tuple[float, ...]
-    ipo: tuple[float, ...]
-    cdpo: tuple[float, ...]
-    kto: tuple[float, ...]
-    orpo: tuple[float, ...]
-    simpo: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        sweeps.require_equal_counts(self.trials)
-
-    @property
-    def trials(self) -> dict[str, list[tuple[float, ...]]]:
-        """(rate, strength) of each trial, by loss."""
-        losses = [field.name for field in dataclasses.fields(self) if field.name != "rates"]
-        return {loss: [(rate, strength) for rate in self.rates for strength in getattr(self, loss)] for loss in losses}
-
-
-class FamilyArm(Arm):
-    """A model that the family's loop trained, under every seed."""
-
-    def log(self) -> pd.DataFrame:
-        """The loss of every step of all seeds, each before its update: columns seed, step, loss."""
-        folders = get_many([self.stage(seed) for seed in range(self.seeds)])
-        return pd.DataFrame(
-            {"seed": seed, "step": step, "loss": loss}
-            for seed, folder in enumerate(folders)
-            for step, loss in enumerate(files.read_json(folder / "losses.json"), start=1)
-        )
-
-
-class FamilyLab(Laboratory):
-    """A laboratory with these words beside those of `Lab`.
-
-    start: the policy's start, which is also the reference where the loss has one. `changes`: fields of `FamilyRecipe`,
-    e.g. learning_rate=1e-4, epochs=1, sft_weight=0.2 for an added term of fine-tuning on the chosen answers.
-    """
-
-    def family_dpo(self, start: Arm, pairs: Rows, *, beta: float | None = None, **changes: Any) -> FamilyArm:
-        """DPO on the loop of the family, beside which its other losses stand. `dpo` is Zephyr's own recipe."""
-        return self._family("DPO", "dpo", start, pairs, {"beta": beta}, changes)
-
-    def ipo(self, start: Arm, pairs: Rows, *, tau: float | None = None, **changes: Any) -> FamilyArm:
-        """IPO: a squared distance of the margin from 1 / (2 tau)."""
-        return self._family("IPO", "ipo", start, pairs, {"tau": tau}, changes)
-
-    def cdpo(
-        self,
-        start: Arm,
-        pairs: Rows,
-        *,
-        beta: float | None = None,
-        label_smoothing: float | None = None,
-        **changes: Any,
-    ) -> FamilyArm:
-        """cDPO: DPO that thinks a share `label_smoothing` of the labels wrong."""
-        own = {"beta": beta, "label_smoothing": label_smoothing}
-        smoothing = self._terms.smoothing if label_smoothing is None else label_smoothing
-        return self._family("cDPO", "cdpo", start, pairs, own, changes, second=smoothing)
-
-    def kto(self, start: Arm, pairs: Rows, *, beta: float | None = None, **changes: Any) -> FamilyArm:
-        """KTO: single answers, the chosen ones desirable and the rejected ones not."""
-        return self._family("KTO", "kto", start, pairs, {"beta": beta}, changes)
-
-    def orpo(self, start: Arm, pairs: Rows, *, weight: float | None = None, **changes: Any) -> FamilyArm:
-        """ORPO: fine-tuning on the chosen answers and, with `weight`, the odds ratio; it knows no reference."""
-        return self._family("ORPO", "orpo", start, pairs, {"weight": weight}, changes)
-
-    def simpo(
-        self, start: Arm, pairs: Rows, *, beta: float | None = None, gamma: float | None = None, **changes: Any
-    ) -> FamilyArm:
-        """SimPO: means over tokens and a margin `gamma` that is asked for; it knows no reference."""
-        own = {"beta": beta, "gamma": gamma}
-        margin = self._terms.gamma if gamma is None else gamma
-        return self._family("SimPO", "simpo", start, pairs, own, changes, second=margin)
-
-    def sampled(self, arms: Mapping[str, Arm], *, against: str) -> SampledAnswers:
-        """Let every arm answer the same held-out questions once, at temperature 1; train what is missing.
-
-        against: the name of the start among `arms`, to which KL is measured. Raises ValueError where it is none of
-        them, or a model from on the way of a training.
-        """
-        if against not in arms:
-            raise ValueError(f"against must be the start's name, one of {', '.join(arms)}; got {against!r}")
-        if arms[against].of(0).folder:
-            raise ValueError(f"KL is measured to the final model of a training, got {arms[against]!r}")
-        self._require(*arms.values())
-        asked = {
-            name: [
-                (arm.of(seed), self._answered(seed, arm.of(seed), arms[against].of(seed))) for seed in range(self.seeds)
-            ]
-            for name, arm in arms.items()
-        }
-        get_many([stage for of_arm in asked.values() for _, stage in of_arm])
-        record(arms)
-        return SampledAnswers.of(asked)
-
-    def family_sweep(self, losses: Mapping[str, Callable[[float, float], Arm]], *, again: bool) -> pd.DataFrame:
-        """The committed sweep behind [family_tuned], or, `again`, one that is run now over the grids of [family_sweep].
-
-        losses: by the name in the grids, how an arm is made of a learning rate and a strength. Columns as
-        `sweeps.committed` (beta: the strength). Raises ValueError where `losses` are not those of the grids.
-        """
-        grids = self.sizes("family_sweep", FamilyGrids)
-        if set(losses) != set(grids.trials):
-            raise ValueError(f"a sweep tries {', '.join(grids.trials)}; got {', '.join(losses)}")
-        if not again:
-            return sweeps.committed(self.profile, SWEEP)
-        trials = [
-            sweeps.Trial(loss, values, losses[loss](*values).of(sweeps.SEED).stage)
-            for loss, tried in grids.trials.items()
-            for values in tried
-        ]
-        return sweeps.run(self.profile, SWEEP, trials)
-
-    @property
-    def _terms(self) -> FamilyTerms:
-        return self.sizes("family_terms", FamilyTerms)
 
     def _family(
         self,
@@ -480,9 +411,38 @@ class FamilyLab(Laboratory):
             build = "zephyr_lab.methods.stages.preference:build"
             return Model(Stage("family", build, changed(recipe, changes), seed=seed, inputs=inputs))
 
-        arm = self._arm(method, of, {**given(**own), **changes})
-        return FamilyArm(**{field.name: getattr(arm, field.name) for field in dataclasses.fields(Arm)})
+        return _as(FamilyArm, self._arm(method, of, {**given(**own), **changes}))
 
-    def _answered(self, seed: int, policy: Model, start: Model) -> Stage:
-        stage = rlhf_stages.frontier(self.profile, seed, {"final": policy})
-        return dataclasses.replace(stage, inputs={**stage.inputs, "reference": start.stage})
+
+def _as(kind: type[Kind], arm: Arm) -> Kind:
+    return kind(arm.method, arm.profile, arm.seeds, arm.of, arm.changes)
+
+
+def _require_start(arms: Mapping[str, Arm], against: str) -> None:
+    if against not in arms:
+        raise ValueError(f"against must be the start's name, one of {', '.join(arms)}; got {against!r}")
+
+
+def _reward_model(arm: Arm) -> Arm:
+    """`arm`, or ValueError where it is another kind of model."""
+    if not isinstance(arm.stage(0).recipe, RewardRecipe):
+        raise ValueError(f"reward must be a reward model (lab.reward_model), got {arm!r}")
+    return arm
+
+
+def _of_world(stage: Stage) -> Stage:
+    """`stage`, or ValueError where it makes no pairs of the world."""
+    if not isinstance(stage.recipe, WorldPairs):
+        kind = type(stage.recipe).__name__
+        raise ValueError(f"prompts are those of the world's preference pairs (lab.pairs()), got {kind}")
+    return stage
+
+
+def _of_prompt_and_answer(function: Callable[..., float]) -> Callable[..., float]:
+    """`function`, or ValueError where it cannot be called on a prompt and an answer."""
+    try:
+        inspect.signature(function).bind("prompt", "answer")
+    except TypeError as error:
+        name = f"{getattr(function, '__name__', function)}{inspect.signature(function)}"
+        raise ValueError(f"a reward is a function of (prompt, answer) that gives one number, got {name}") from error
+    return function
