@@ -1,4 +1,4 @@
-"""Three ways down a loss of policies: to the bottom, step by step as training goes, and by the natural gradient.
+"""Three ways down a loss of policies: to the minimum, step by step as training goes, and by the natural gradient.
 
 A loss takes a table of log-probabilities and gives one number a toy; toys do not touch one another, so all are
 descended at once. Policies are kept as logits and normalised where they are used.

@@ -39,12 +39,11 @@ def ipo(toy: Toy, policy: Table, shares: PairTable, *, tau: float) -> ToyNumbers
 
 def cdpo(toy: Toy, policy: Table, shares: PairTable, *, label_smoothing: float) -> ToyNumbers:
     """Expected cDPO loss, shape (toy,); beta is the toy's."""
-    return expected(
-        toy,
-        policy,
-        shares,
-        lambda ours, theirs: cdpo_loss(ours, theirs, beta=toy.beta, label_smoothing=label_smoothing),
-    )
+
+    def loss(ours: PairLogProbs, theirs: PairLogProbs) -> PairScores:
+        return cdpo_loss(ours, theirs, beta=toy.beta, label_smoothing=label_smoothing)
+
+    return expected(toy, policy, shares, loss)
 
 
 def orpo(toy: Toy, policy: Table, shares: PairTable, *, weight: float) -> ToyNumbers:
@@ -66,8 +65,8 @@ def kto(toy: Toy, policy: Table, shares: PairTable, *, beta: float) -> ToyNumber
     desirable = torch.tensor([True, False])[:, None].expand(2, policy[0].numel()).reshape(-1)
     points = kl(policy, toy.reference).detach()
     losses = []
-    for place, point in enumerate(points):
-        both = (table[place].flatten().repeat(2) for table in (policy, toy.reference))
+    for index, point in enumerate(points):
+        both = (table[index].flatten().repeat(2) for table in (policy, toy.reference))
         losses.append(kto_loss(ResponseLogProbs(*both), desirable, point, beta=beta))
     return (torch.stack(losses) * marked.flatten(1)).sum(1)
 
@@ -101,7 +100,7 @@ def expected(toy: Toy, policy: Table, shares: PairTable, loss: PairLoss) -> ToyN
 def _per_toy(losses: PairScores, shares: PairTable) -> ToyNumbers:
     """Losses of all ordered pairs, weighted by their shares and summed for each toy.
 
-    An answer against itself has no share; where a table has values without bound, its loss is not looked at.
+    An answer against itself has no share; its loss, which can be infinite, does not count.
     """
     return torch.where(shares.flatten(1) > 0, losses.view(len(shares), -1) * shares.flatten(1), 0.0).sum(1)
 
@@ -119,8 +118,7 @@ def penalised(toy: Toy, policy: Table) -> Table:
 
 def rloo_over_all_draws(toy: Toy, policy: Table) -> ToyNumbers:
     """RLOO's surrogate loss in expectation over all groups of two draws, shape (toy,): its gradient is exact."""
-    answers = policy.shape[-1]
-    square = (*policy.shape, answers)
+    square = (*policy.shape, policy.shape[-1])
 
     def first(table: Table) -> Tensor:
         return table[..., :, None].expand(square)
@@ -164,14 +162,14 @@ def sampled_rloo(toy: Toy, *, draws: int, samples: int, rate: float, seed: int) 
     """The policy after RLOO on `draws` answers in all, of which a step takes `samples` to every prompt.
 
     The rate falls linearly to 0. Logits move by the plain gradient, scaled by the number of prompts; each toy draws
-    from a generator of its own. Raises ValueError for fewer than two samples a prompt, and for draws that are no whole
-    number of steps.
+    from a generator of its own. Raises ValueError for fewer than two samples a prompt, and for draws that are not a
+    whole number of steps.
     """
     toys, prompts, answers = toy.rewards.shape
     if draws % (prompts * samples):
         raise ValueError(f"draws must be a whole multiple of prompts x samples = {prompts * samples}, got {draws}")
     steps = draws // (prompts * samples)
-    generators = [torch.Generator().manual_seed(seeding.derive(seed, "rloo", place)) for place in range(toys)]
+    generators = [torch.Generator().manual_seed(seeding.derive(seed, "rloo", index)) for index in range(toys)]
     logits = toy.reference.clone()
     for step in range(steps):
         policy = logits.log_softmax(-1)

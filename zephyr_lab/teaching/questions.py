@@ -45,8 +45,19 @@ def point_of_means(toys: Toy, tokens: torch.Tensor) -> Table:
 
     Means make beta log(pi / pi_ref) / tokens equal to r + c, so an answer twice as long is moved twice as far.
     """
-    tables = zip(toys.reference.numpy(), toys.rewards.numpy(), tokens.numpy(), strict=True)
-    return torch.from_numpy(np.stack([_point_of_one(*table, beta=toys.beta) for table in tables]))
+
+    def point(reference: np.ndarray, rewards: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        def at(constant: float) -> np.ndarray:
+            return reference + tokens * (rewards + constant) / toys.beta
+
+        def excess(constant: float) -> float:
+            return float(np.exp(at(constant)).sum() - 1)
+
+        # every term is at most pi_ref with c = -(largest r), at least with c = -(smallest r)
+        return at(brentq(excess, -rewards.max(), -rewards.min(), xtol=1e-14))
+
+    prompts = zip(*(table.flatten(0, 1).numpy() for table in (toys.reference, toys.rewards, tokens)), strict=True)
+    return torch.from_numpy(np.stack([point(*prompt) for prompt in prompts])).view(toys.rewards.shape)
 
 
 def sum_or_mean(toys: Toy, tokens: torch.Tensor) -> pd.DataFrame:
@@ -58,10 +69,9 @@ def sum_or_mean(toys: Toy, tokens: torch.Tensor) -> pd.DataFrame:
     parts = []
     for series, policy in ((SUM, toy.optimum(toys)), (MEAN, trained_on_means(toys, tokens))):
         read = toy.implicit_rewards(toys, policy)
-        columns = {"x": _centred(toys.rewards), "y": _centred(read), "tokens": tokens}
-        parts.append(
-            pd.DataFrame({"series": series} | {name: table.flatten().numpy() for name, table in columns.items()})
-        )
+        tables = {"x": _centred(toys.rewards), "y": _centred(read), "tokens": tokens}
+        columns = {name: table.flatten().numpy() for name, table in tables.items()}
+        parts.append(pd.DataFrame({"series": series, **columns}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -73,10 +83,9 @@ def rewards_of_the_optimum(toys: Toy, betas: list[float]) -> pd.DataFrame:
     """
     rows = []
     for beta in betas:
-        given = Toy(toys.rewards, toys.reference, beta)
-        shares, read = toy.outcome_shares(given), toy.implicit_rewards(given, toy.optimum(given))
-        for series, of in (("chosen", -1), ("rejected", -2)):
-            rows.append({"series": series, "x": beta, "y": float((shares.sum(of) * read).sum((1, 2)).mean())})
+        priced = Toy(toys.rewards, toys.reference, beta)
+        means = _mean_rewards(priced, toy.optimum(priced), toy.outcome_shares(priced))
+        rows += [{"series": series, "x": beta, "y": value} for series, value in means.items()]
     return pd.DataFrame(rows)
 
 
@@ -88,10 +97,9 @@ def rewards_on_the_way(toys: Toy, *, steps: int) -> pd.DataFrame:
         return _dpo(toys, policy, toys.reference, shares)
 
     for step, policy in path(loss, toys.reference, rate=RATE / toys.beta**2, at=log_spaced(steps, count=30)).items():
-        read = toy.implicit_rewards(toys, policy)
-        chosen, rejected = (float((shares.sum(of) * read).sum((1, 2)).mean()) for of in (-1, -2))
-        values = {"chosen": chosen, "rejected": rejected, "margin": chosen - rejected}
-        rows += [{"series": series, "x": step, "y": value} for series, value in values.items()]
+        means = _mean_rewards(toys, policy, shares)
+        means["margin"] = means["chosen"] - means["rejected"]
+        rows += [{"series": series, "x": step, "y": value} for series, value in means.items()]
     return pd.DataFrame(rows)
 
 
@@ -104,21 +112,15 @@ def which_way_round(toys: Toy, *, steps: int) -> pd.DataFrame:
         ADDED: (-toys.reference, shares),
     }
     rows = []
-    for series, (against, given) in slips.items():
+    for series, (against, labels) in slips.items():
 
-        def loss(policy: Table, against: Table = against, given: PairTable = given) -> ToyNumbers:
-            return _dpo(toys, policy, against, given)
+        def loss(policy: Table, against: Table = against, labels: PairTable = labels) -> ToyNumbers:
+            return _dpo(toys, policy, against, labels)
 
         way = path(loss, toys.reference, rate=RATE / toys.beta**2, at=log_spaced(steps, count=30))
-        rows += [
-            {
-                "series": series,
-                "x": step,
-                "loss": float(loss(policy).mean()),
-                "objective": float(toy.objective(toys, policy).mean()),
-            }
-            for step, policy in way.items()
-        ]
+        for step, policy in way.items():
+            numbers = {"loss": loss(policy), "objective": toy.objective(toys, policy)}
+            rows.append({"series": series, "x": step} | {name: float(one.mean()) for name, one in numbers.items()})
     return pd.DataFrame(rows)
 
 
@@ -136,6 +138,12 @@ def slopes(losses: Mapping[str, PairLoss]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def _mean_rewards(toys: Toy, policy: Table, shares: PairTable) -> dict[str, float]:
+    """Mean implicit reward of chosen and of rejected answers, over prompts and toys."""
+    read = toy.implicit_rewards(toys, policy)
+    return {name: float((shares.sum(of) * read).sum((1, 2)).mean()) for name, of in (("chosen", -1), ("rejected", -2))}
+
+
 def _dpo(toys: Toy, policy: Table, against: Table, shares: PairTable) -> ToyNumbers:
     return _expected(dpo_loss(toy.every_pair(policy), toy.every_pair(against), beta=toys.beta), shares)
 
@@ -147,20 +155,6 @@ def _expected(losses: torch.Tensor, shares: PairTable) -> ToyNumbers:
 def _pair_lengths(tokens: torch.Tensor) -> PairLengths:
     pairs: PairLogProbs = toy.every_pair(tokens.double())
     return PairLengths(pairs.chosen.long(), pairs.rejected.long())
-
-
-def _point_of_one(reference: np.ndarray, rewards: np.ndarray, tokens: np.ndarray, *, beta: float) -> np.ndarray:
-    def at(constant: float, prompt: int) -> np.ndarray:
-        return reference[prompt] + tokens[prompt] * (rewards[prompt] + constant) / beta
-
-    def excess(constant: float, prompt: int) -> float:
-        return float(np.exp(at(constant, prompt)).sum() - 1)
-
-    # every term is at most pi_ref with c = -(largest r), at least with c = -(smallest r)
-    constants = [
-        brentq(excess, -row.max(), -row.min(), args=(prompt,), xtol=1e-14) for prompt, row in enumerate(rewards)
-    ]
-    return np.stack([at(constant, prompt) for prompt, constant in enumerate(constants)])
 
 
 def _centred(table: Table) -> Table:
