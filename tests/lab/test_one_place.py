@@ -125,6 +125,7 @@ TINY = {
     ("zephyr", "probe"): of(base.probe_stage),
     ("zephyr", "dialogues"): of(zephyr_stages.dialogues),
     ("zephyr", "dsft"): of(zephyr_stages.dsft),
+    ("zephyr", "preferences"): of(zephyr_stages.pairs),
     ("zephyr", "pairs"): of(zephyr_stages.pairs),
     ("zephyr", "close_pairs"): of(zephyr_stages.pairs, table="close_pairs"),
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
@@ -140,6 +141,11 @@ TINY = {
     ("kd_dae", "same_size_teacher"): teacher(kd_stages.same_size_teacher),
     ("kd_dae", "upcycle"): teacher(kd_stages.upcycled),
     ("kd_dae", "larger_teacher"): teacher(kd_stages.larger_teacher),
+    ("kd_dae", "training"): of(kd_stages.sft),
+    ("kd_dae", "fine_tuning"): of(kd_stages.sft),
+    ("kd_dae", "steps"): of(kd_stages.sft),
+    ("kd_dae", "kd_losses"): of(kd_stages.kd),
+    ("kd_dae", "domain_steps"): of(kd_stages.dae, start=START),
     ("kd_dae", "expert_dialogues"): teacher(kd_stages.expert_dialogues),
     ("kd_dae", "expert_sft"): teacher(kd_stages.expert_sft),
     ("kd_dae", "expert_pairs"): teacher(kd_stages.expert_pairs),
@@ -160,6 +166,7 @@ TINY = {
     ("eda", "pool"): of(draft_stages.pool, MATH),
     ("eda", "regeneration"): regenerated,
     ("eda", "row_scores"): row_scores,
+    ("eda", "draft"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
     ("eda", "stage_1"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
     ("eda", "stage_2"): drafts,
     ("eda", "arms"): read("eda", "arms", DraftArms),
@@ -197,7 +204,12 @@ TINY = {
 HUB = {
     ("kd_dae", "expert_base"): lambda profile: kd_stages.expert_sft(profile).inputs["base"],
     ("teaching", "pairs"): of(rlhf_stages.pairs),
-    **{("eda", f"pool_{name}"): of(draft_stages.pool, name) for name in (CHAT, *SPECIALTIES)},
+    **{
+        ("eda", f"{table}_{name}"): of(draft_stages.pool, name)
+        for name in (CHAT, *SPECIALTIES)
+        for table in ("questions", "pool")
+    },
+    ("eda", "questions"): of(draft_stages.pool, CHAT),
 }
 TRAINED_HERE = [
     ("kd_dae", "teacher_dialogues"), ("kd_dae", "upcycle"), ("eda", "tuning_data"), ("eda", "tuning"), ("eda", "pool"),
@@ -214,8 +226,7 @@ GPU = {
 # Fields that their recipes allow one value alone beside the others of the table.
 ONE_VALUE = {
     ("kd_dae", "on_policy_kd", "packed"), ("kd_dae", "on_policy_kd", "tokens"),
-    ("eda", "stage_1", "kind"), ("eda", "stage_1", "hidden"), ("eda", "stage_1", "layers"),
-    ("eda", "stage_2", "kind"), ("eda", "stage_2", "hidden"), ("eda", "stage_2", "layers"),
+    ("eda", "draft", "kind"), ("eda", "draft", "hidden"), ("eda", "draft", "layers"),
     ("eda", "scores", "timed"),
     *(("eda", table, f"tree_{name}") for table in ("scores", "speed") for name in ("top", "depth", "nodes")),
 }  # fmt: skip
