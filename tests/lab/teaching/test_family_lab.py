@@ -9,9 +9,8 @@ from zephyr_lab.core import files, session
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import Lab
-from zephyr_lab.lab.teaching import policies as sampled
 from zephyr_lab.lab.teaching import sweeps, teaching_lab
-from zephyr_lab.lab.teaching.policies import SampledAnswers
+from zephyr_lab.lab.teaching.policies import ON_PAIRS, Points
 from zephyr_lab.lab.teaching.teaching_lab import FamilyTerms, FamilyTuned
 from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import t_interval
@@ -97,15 +96,16 @@ def test_settings_are_the_winners_of_the_committed_sweep(profile, lab):
     assert all(tuned[loss] == values for loss, values in best.items())
 
 
-ANSWERS = SampledAnswers(pd.DataFrame([
-    {"seed": seed, "model": model, "kl": 0.5, "quality": level + 0.1 * seed, "words": 9.0, "questions": 160, **more}
+MEASURED = pd.DataFrame([
+    {"seed": seed, "model": model, "point": "final", "kl": 0.5, "quality": level + 0.1 * seed, "words": 9.0, **more}
     for model, level, more in (
         ("start", 5.0, {}),
         ("DPO", 6.0, {"held_out_accuracy_mean": 0.8, "held_out_moved_chosen": -1.0, "held_out_moved_rejected": -3.0,
                       "held_out_pairs": 180}),
     )
     for seed in range(3)
-]))  # fmt: skip
+])  # fmt: skip
+ANSWERS = Points(MEASURED, MEASURED[["model"]], "start", 160, 1000.0)
 
 
 def test_answers_are_means_and_differences_paired_by_seed():
@@ -121,7 +121,7 @@ def test_answers_are_means_and_differences_paired_by_seed():
 
 
 def test_what_training_measured_on_pairs_is_there_for_the_arms_that_measured_it():
-    table = ANSWERS.means(*sampled.ON_PAIRS)
+    table = ANSWERS.means(*ON_PAIRS)
     assert set(table["row"]) == {"DPO"} and set(table["n"]) == {180}
     assert table["value"].tolist() == pytest.approx([80.0, -1.0, -3.0])
-    assert ANSWERS.named({"ours": "DPO"}).arms == ["ours"]
+    assert ANSWERS.named({"ours": "DPO"}).arms == ["start", "ours"]

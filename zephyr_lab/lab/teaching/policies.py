@@ -1,10 +1,8 @@
 """Where policies stand between reward and KL, measured on one answer at temperature 1 to each held-out question.
 
 The objective of RLHF is a mean over answers drawn from the policy, so true reward, KL to the start and words are
-measured on draws. `Points`: a training leaves policies on its way, an arm is thus a curve of true reward against KL,
-and two arms are compared where both have been. `SampledAnswers`: final policies alone, with what their training
-measured on held-out pairs. `Pool`: many answers of one model, for the best of n. A number is one a seed; differences
-are paired by seed.
+measured on draws. A training leaves policies on its way: an arm is thus a curve of true reward against KL, and two arms
+are compared where both have been. A number is one a seed; differences are paired by seed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,70 +37,16 @@ COUNTS = (2, 4, 8, 16)  # n of best-of-n
 
 
 @dataclass(frozen=True)
-class SampledAnswers(ValuesBySeed):
-    """What final policies answered, in means: a row an arm and seed.
-
-    Columns of `frame`: seed, model (the arm), quality (the true reward, 1 to 10), kl (to the start, nats an answer),
-    words, those of `ON_PAIRS` where the training measured them, and questions and held_out_pairs, which they are means
-    over.
-    """
-
-    frame: pd.DataFrame
-
-    @classmethod
-    def of(cls, asked: Mapping[str, Sequence[tuple[Model, Stage]]]) -> "SampledAnswers":
-        """From finished stages: by arm the policy and its `frontier` stage of each seed."""
-        rows = []
-        for arm, by_seed in asked.items():
-            for seed, (policy, stage) in enumerate(by_seed):
-                (row,) = files.read_json(get(stage) / "frontier.json")
-                rows.append({
-                    "seed": seed, "model": arm, "kl": max(row["kl"], 0.0), "quality": float(np.mean(row["quality"])),
-                    "words": float(np.mean(row["words"])), "questions": len(row["quality"]), **_on_pairs(policy),
-                })  # fmt: skip
-        return cls(pd.DataFrame(rows))
-
-    @property
-    def measures(self) -> Mapping[str, Measure]:
-        """What claims.toml can name of the answers."""
-        return {
-            "true reward": QUALITY,
-            "KL": KL,
-            "words": WORDS,
-            "held-out pairs ranked right": RANKED,
-            "log-prob of chosen": MOVED_CHOSEN,
-            "log-prob of rejected": MOVED_REJECTED,
-        }
-
-    def values(self, arm: str, measure: Measure = QUALITY) -> pd.Series:
-        """The measure of one arm, a value a seed; empty where its training did not measure it.
-
-        Raises ValueError for an arm that was not asked.
-        """
-        own = self.frame[self.frame["model"] == _known(arm, self.arms)]
-        if measure.column not in own:
-            return pd.Series(dtype=float)
-        return measure.scale * own.set_index("seed")[measure.column].dropna().astype(float).sort_index()
-
-    def named(self, names: Mapping[str, str]) -> "SampledAnswers":
-        """Some arms under other names, in that order: `names` gives each new name its arm."""
-        return replace(self, frame=_renamed(self.frame, names, self.arms))
-
-    def count(self, measure: Measure) -> int:
-        """The questions that each value is a mean over, or the held-out pairs."""
-        return int(self.frame["held_out_pairs" if measure in ON_PAIRS else "questions"].max())
-
-
-@dataclass(frozen=True)
 class Points(ValuesBySeed):
     """Measured policies of some arms, those on the way of a training among them.
 
     frame: a row a seed, arm and policy: seed, model (the arm), point ("steps/N", "epochs/N" or "final"), step (rollouts
     or epochs taken), kl (to the start, nats an answer), means over answers of quality (the true reward, 1 to 10),
     brief (that less half a point a word), learned (log-odds; NaN without a reward model), words, tokens, finished, and
-    win (% of questions answered better than the start of the same seed does, ties half). answers: a row an answer:
-    seed, model, point, question, text, quality, learned. start: the arm that KL and wins are against. questions: what
-    each number is a mean over. parameters: of the start.
+    win (% of questions answered better than the start of the same seed does, ties half); of a final policy also what
+    its training measured on held_out_pairs, where it did (columns of `ON_PAIRS`). answers: a row an answer: seed,
+    model, point, question, text, quality, learned. start: the arm that KL and wins are against. questions: what each
+    number is a mean over. parameters: of the start.
     """
 
     frame: pd.DataFrame
@@ -112,22 +56,22 @@ class Points(ValuesBySeed):
     parameters: float
 
     @classmethod
-    def of(
-        cls, measured: Mapping[str, Sequence[Stage]], steps: Mapping[str, Mapping[str, int]], start: str
-    ) -> "Points":
-        """From finished `frontier` stages, by arm one a seed; steps: by arm and point, the steps taken."""
+    def of(cls, measured: Mapping[str, Sequence[tuple[Model, Stage]]], start: str) -> "Points":
+        """From finished `frontier` stages: by arm, for each seed, the model that was trained and its stage."""
         rows, answers = [], []
-        for seed in range(len(measured[start])):
-            begun = files.read_json(get(measured[start][seed]) / "frontier.json")[-1]
-            for arm, stages in measured.items():
-                for row in files.read_json(get(stages[seed]) / "frontier.json"):
+        for seed, (_, first) in enumerate(measured[start]):
+            begun = files.read_json(get(first) / "frontier.json")[-1]
+            for arm, of_arm in measured.items():
+                model, stage = of_arm[seed]
+                for row in files.read_json(get(stage) / "frontier.json"):
                     point = {"seed": seed, "model": arm, "point": row["model"]}
-                    rows.append({**point, "step": steps[arm][row["model"]], **_means(row, begun)})
+                    numbers = _means(row, begun) | (_on_pairs(model) if row["model"] == FINAL else {})
+                    rows.append({**point, "step": steps_taken(model.stage, row["model"]), **numbers})
                     answers.append(pd.DataFrame({
                         **point, "question": range(len(row["text"])), "text": row["text"], "quality": row["quality"],
                         "learned": row.get("learned", np.nan),
                     }))  # fmt: skip
-        first = measured[start][0]
+        first = measured[start][0][1]
         questions, parameters = 2 * first.recipe.questions, metrics(first)["parameters"]
         return cls(pd.DataFrame(rows), pd.concat(answers, ignore_index=True), start, questions, parameters)
 
@@ -141,7 +85,14 @@ class Points(ValuesBySeed):
     @property
     def measures(self) -> Mapping[str, Measure]:
         """What claims.toml can name of the policies."""
-        return {"true reward": QUALITY, "KL": KL, "words": WORDS}
+        return {
+            "true reward": QUALITY,
+            "KL": KL,
+            "words": WORDS,
+            "held-out pairs ranked right": RANKED,
+            "log-prob of chosen": MOVED_CHOSEN,
+            "log-prob of rejected": MOVED_REJECTED,
+        }
 
     @property
     def seeds(self) -> int:
@@ -149,24 +100,32 @@ class Points(ValuesBySeed):
         return len(self.values(self.start))
 
     def values(self, arm: str, measure: Measure = QUALITY, *, point: str = FINAL) -> pd.Series:
-        """The measure of one policy of an arm, by default its final one, a value a seed.
+        """The measure of one policy of an arm, by default its final one, a value a seed; empty where its training did
+        not measure it.
 
         Raises ValueError for an arm or a policy that was not measured.
         """
-        own = self._of(_known(arm, self.arms))
+        self._require(arm)
+        own = self._of(arm)
         policy = own[own["point"] == point]
         if policy.empty:
             raise ValueError(f"{arm!r} left no policy {point!r}; it left {', '.join(own['point'].unique())}")
-        return measure.scale * policy.set_index("seed")[measure.column].astype(float).sort_index()
+        if measure.column not in policy:
+            return pd.Series(dtype=float)
+        return measure.scale * policy.set_index("seed")[measure.column].dropna().astype(float).sort_index()
 
     def count(self, measure: Measure) -> int:
-        """The questions that each value is a mean over."""
-        return self.questions
+        """The questions that each value is a mean over, or the held-out pairs."""
+        return int(self.frame["held_out_pairs"].max()) if measure in ON_PAIRS else self.questions
 
     def named(self, names: Mapping[str, str]) -> "Points":
         """Some arms under other names, in that order: `names` gives each new name its arm. The start keeps its own."""
+        self._require(*names.values())
         names = {self.start: self.start, **names}
-        frame, answers = (_renamed(one, names, self.arms) for one in (self.frame, self.answers))
+        frame, answers = (
+            pd.concat([one[one["model"] == arm].assign(model=name) for name, arm in names.items()], ignore_index=True)
+            for one in (self.frame, self.answers)
+        )
         return replace(self, frame=frame, answers=answers)
 
     def curve(self, arm: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -237,6 +196,11 @@ class Points(ValuesBySeed):
         table = own.round({"learned": 2}).rename(columns=names).set_index(["question", "policy"])
         return table.loc[rows, list(names.values())[2:]].reset_index()
 
+    def _require(self, *arms: str) -> None:
+        for arm in arms:
+            if arm not in self.arms:
+                raise ValueError(f"no arm named {arm!r}; there are {', '.join(self.arms)}")
+
     def _of(self, arm: str) -> pd.DataFrame:
         return self.frame[self.frame["model"] == arm]
 
@@ -294,18 +258,6 @@ def steps_taken(stage: Stage, point: str) -> int:
         recipe = stage.recipe
         return recipe.epochs if isinstance(recipe, Training) else getattr(recipe, "steps", 0)
     return int(point.rpartition("/")[2])
-
-
-def _known(arm: str, arms: Sequence[str]) -> str:
-    """`arm`, or ValueError where it is none of `arms`."""
-    if arm not in arms:
-        raise ValueError(f"no arm named {arm!r}; there are {', '.join(arms)}")
-    return arm
-
-
-def _renamed(frame: pd.DataFrame, names: Mapping[str, str], arms: Sequence[str]) -> pd.DataFrame:
-    parts = [frame[frame["model"] == _known(arm, arms)].assign(model=name) for name, arm in names.items()]
-    return pd.concat(parts, ignore_index=True)
 
 
 def _on_pairs(policy: Model) -> dict[str, float]:

@@ -17,7 +17,7 @@ difference is the loss's.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,8 +29,8 @@ from zephyr_lab.engine.scheduler import get_many
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.laboratory import Laboratory, given
-from zephyr_lab.lab.teaching import policies, rlhf_stages, sweeps
-from zephyr_lab.lab.teaching.policies import Points, Pool, SampledAnswers
+from zephyr_lab.lab.teaching import rlhf_stages, sweeps
+from zephyr_lab.lab.teaching.policies import Points, Pool
 from zephyr_lab.lab.teaching.rlhf_stages import PAPER, Model, Scene
 from zephyr_lab.lab.training_costs import Costs
 from zephyr_lab.lab.zephyr_stages import changed
@@ -237,42 +237,18 @@ class TeachingLab(Laboratory):
         """
         _require_start(arms, against)
         self._require(*arms.values(), *([] if reward is None else [_reward_model(reward)]))
-        measured: dict[str, list[Stage]] = {}
-        steps: dict[str, dict[str, int]] = {}
-        for name, arm in arms.items():
-            models = [arm.of(seed) for seed in range(self.seeds)]
-            left = [{rlhf_stages.FINAL: one} if name == against else rlhf_stages.kept(one) for one in models]
-            measured[name] = [
-                rlhf_stages.frontier(
-                    self.profile, seed, of_seed, reference=arms[against].of(seed),
-                    reward_model=None if reward is None else reward.stage(seed),
-                )
-                for seed, of_seed in enumerate(left)
-            ]  # fmt: skip
-            steps[name] = {point: policies.steps_taken(one.stage, point) for point, one in left[0].items()}
-        get_many([stage for of_arm in measured.values() for stage in of_arm])
-        record(arms)
-        return Points.of(measured, steps, against)
+        return self._measured(arms, against, [against], None if reward is None else reward.stage)
 
-    def sampled(self, arms: Mapping[str, Arm], *, against: str) -> SampledAnswers:
-        """Let every arm answer the same held-out questions once, at temperature 1; train what is missing.
+    def sampled(self, arms: Mapping[str, Arm], *, against: str) -> Points:
+        """As `frontier`, of the arms' final policies alone, with what their trainings measured on held-out pairs.
 
-        against: the name of the start among `arms`, to which KL is measured. Raises ValueError where it is none of
-        them, or a model from on the way of a training.
+        Raises ValueError where the start is none of the arms, or a model from on the way of a training.
         """
         _require_start(arms, against)
         if arms[against].of(0).folder:
             raise ValueError(f"KL is measured to the final model of a training, got {arms[against]!r}")
         self._require(*arms.values())
-
-        def asked(arm: Arm, seed: int) -> tuple[Model, Stage]:
-            final = {rlhf_stages.FINAL: arm.of(seed)}
-            return arm.of(seed), rlhf_stages.frontier(self.profile, seed, final, reference=arms[against].of(seed))
-
-        stages = {name: [asked(arm, seed) for seed in range(self.seeds)] for name, arm in arms.items()}
-        get_many([stage for of_arm in stages.values() for _, stage in of_arm])
-        record(arms)
-        return SampledAnswers.of(stages)
+        return self._measured(arms, against, list(arms), None)
 
     def best_of_n(self, start: Arm, *, reward: Arm, **changes: Any) -> Pool:
         """Many answers of `start` to each held-out question, with true and learned reward: the best of n without any
@@ -338,6 +314,22 @@ class TeachingLab(Laboratory):
             for method, tried in trials.items()
             for values in tried
         ])  # fmt: skip
+
+    def _measured(
+        self, arms: Mapping[str, Arm], against: str, final: Sequence[str], reward: Callable[[int], Stage] | None
+    ) -> Points:
+        """final: the arms of which the final policy alone is measured. reward: the reward model of a seed."""
+
+        def asked(name: str, seed: int) -> tuple[Model, Stage]:
+            model = arms[name].of(seed)
+            left = {rlhf_stages.FINAL: model} if name in final else rlhf_stages.kept(model)
+            start, learned = arms[against].of(seed), None if reward is None else reward(seed)
+            return model, rlhf_stages.frontier(self.profile, seed, left, reference=start, reward_model=learned)
+
+        measured = {name: [asked(name, seed) for seed in range(self.seeds)] for name in arms}
+        get_many([stage for of_arm in measured.values() for _, stage in of_arm])
+        record(arms)
+        return Points.of(measured, against)
 
     def _on_rows(
         self, method: str, build: Callable[..., Stage], start: Arm, rows: Rows, changes: Mapping[str, Any]
