@@ -94,5 +94,5 @@ def adam_path(loss: Loss, start: Table, *, rate: float, at: Iterable[int]) -> di
 
 def log_spaced(last: int, *, count: int) -> list[int]:
     """About `count` whole steps from 1 to `last`, evenly spread on a log scale, and 0 before them."""
-    spread = {round(math.exp(math.log(last) * place / (count - 1))) for place in range(count)}
+    spread = {round(math.exp(math.log(last) * index / (count - 1))) for index in range(count)}
     return [0, *sorted(spread)]

@@ -56,7 +56,7 @@ def _tokens(rows: int, positions: int, prompt: int) -> dict[str, Array]:
 RESPONSE_LOG_PROB = Exercise(response_log_prob, (_tokens(2, 5, 2), _tokens(3, 7, 3)), {
     "when logits and tokens of the same position are paired; the logits at a position predict the token after it":
         lambda logits, ids, mask: (_picked(_log_softmax(logits), ids) * mask).sum(1),
-    "with the mean over tokens in place of the sum":
+    "with the mean over tokens instead of the sum":
         lambda logits, ids, mask: response_log_prob(logits, ids, mask) / mask[:, 1:].sum(1),
     "when prompt and padding are counted too":
         lambda logits, ids, mask: _picked(_log_softmax(logits[:, :-1]), ids[:, 1:]).sum(1),
@@ -98,7 +98,7 @@ BEST_POLICY = Exercise(best_policy, (_table(2, 3, 0.5), _table(3, 4, 2.0)), {
     "without the reference": lambda rewards, reference, beta: _log_softmax(rewards / beta),
     "with rewards multiplied by beta instead of divided":
         lambda rewards, reference, beta: _log_softmax(reference + rewards * beta),
-    "as probabilities; log-probabilities are asked for": lambda **inputs: np.exp(best_policy(**inputs)),
+    "as probabilities; log-probabilities are expected": lambda **inputs: np.exp(best_policy(**inputs)),
 })  # fmt: skip
 
 # --- DPO and IPO ---
@@ -190,7 +190,7 @@ CLIPPED_LOSS = Exercise(
         _ratios((0.9, -0.9, 0.3, -0.1), (-0.5, -2.0, 1.5, 1.0), 0.1),
     ),
     {
-        "with max in place of min": lambda **inputs: -np.maximum(*_products(**inputs)),
+        "with max instead of min": lambda **inputs: -np.maximum(*_products(**inputs)),
         "from the clipped ratio alone; the smaller of both products counts": lambda **inputs: -_products(**inputs)[1],
         "without clipping": lambda **inputs: -_products(**inputs)[0],
         "with the sign left out: PPO climbs, a loss is descended": lambda **inputs: -clipped_loss(**inputs),

@@ -36,7 +36,7 @@ def check(exercise: str, answer: Any) -> Verdict:
     if exercise not in EXERCISES:
         raise ValueError(f"no exercise named {exercise!r}; known: {', '.join(EXERCISES)}")
     if not callable(answer):
-        return Verdict(exercise, False, f"a function is asked for, got {type(answer).__name__}.")
+        return Verdict(exercise, False, f"expected a function, got {type(answer).__name__}.")
     wrong = None
     for inputs in EXERCISES[exercise].inputs:
         wrong = wrong or _wrong(EXERCISES[exercise], answer, inputs)
@@ -57,7 +57,7 @@ def _wrong(exercise: Exercise, answer: Callable[..., Any], inputs: Mapping[str, 
         return _error(error)
     for name, value in inputs.items():
         if isinstance(value, np.ndarray) and not torch.equal(tensors[name], _tensor(value)):
-            return f"it changes its argument {name} in place; work on a copy, for others use it too."
+            return f"it changes its argument {name} in place; work on a copy: others use it too."
     expected = torch.from_numpy(np.asarray(exercise.solution(**inputs)))
     return _wrong_form(got, expected) or _wrong_values(exercise, got.detach(), expected, inputs)
 
@@ -74,15 +74,17 @@ def _wrong_form(got: Any, expected: Tensor) -> str | None:
     if got is None or got is Ellipsis:
         return "still open: it returns nothing; replace the ... and return a tensor."
     if not isinstance(got, Tensor):
-        return f"it returns {_article(type(got).__name__)}; a tensor is asked for."
+        return f"it returns {_article(type(got).__name__)}; expected a tensor."
     if got.shape != expected.shape:
-        return f"the shape is {tuple(got.shape)}, asked for is {tuple(expected.shape)}{_reduced(got, expected)}."
+        return f"the shape is {tuple(got.shape)}, expected {tuple(expected.shape)}{_reduced(got, expected)}."
     if got.dtype != expected.dtype:
-        return f"the dtype is {got.dtype}, asked for is {expected.dtype}: compute with what is given, convert nothing."
-    strange = ~torch.isfinite(got)
-    if strange.any():
+        return (
+            f"the dtype is {got.dtype}, expected {expected.dtype}: compute in the dtype of the inputs, convert nothing."
+        )
+    not_finite = ~torch.isfinite(got)
+    if not_finite.any():
         kind = "NaN" if got.isnan().any() else "infinite"
-        return f"{int(strange.sum())} of {got.numel()} values are {kind}."
+        return f"{int(not_finite.sum())} of {got.numel()} values are {kind}."
     return None
 
 
