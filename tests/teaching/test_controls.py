@@ -37,8 +37,8 @@ def test_the_live_sliders_move_value_and_picture():
     assert bytes(shown.value).startswith(b"\x89PNG") and (printed.value, shown.value) != before
 
 
-def test_the_runner_gets_the_twin_and_a_person_the_sliders(monkeypatch):
-    monkeypatch.setenv("ZEPHYR_LAB_RECORD", "somewhere")
+def test_the_runner_gets_the_twin_and_a_person_the_sliders(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZEPHYR_LAB_RECORD", str(tmp_path / "events.jsonl"))
     assert isinstance(controls.play(), controls.Twin)
     monkeypatch.delenv("ZEPHYR_LAB_RECORD")
     assert type(controls.play()).__name__ == "VBox"
