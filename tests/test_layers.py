@@ -125,10 +125,10 @@ def test_imports_point_downwards():
 
 
 def test_an_arrow_up_or_sideways_would_be_seen():
-    up = ("zephyr_lab.core.paths", "zephyr_lab.lab.sweeps")
+    up = ("zephyr_lab.core.paths", "zephyr_lab.lab.teaching.sweeps")
     sideways = ("zephyr_lab.losses.dpo", "zephyr_lab.models.mistral")
-    down = ("zephyr_lab.lab.sweeps", "zephyr_lab.core.paths")
-    inside = ("zephyr_lab.lab.sweeps", "zephyr_lab.lab.base")
+    down = ("zephyr_lab.lab.teaching.sweeps", "zephyr_lab.core.paths")
+    inside = ("zephyr_lab.lab.teaching.sweeps", "zephyr_lab.lab.base")
     assert upward_arrows([up, sideways, down, inside]) == [" -> ".join(up), " -> ".join(sideways)]
 
 

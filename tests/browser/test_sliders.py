@@ -7,7 +7,7 @@ import pytest
 
 from site_project import code, markdown, notebook, shown, write_project, write_run
 from zephyr_lab.reporting.site import builder
-from zephyr_lab.teaching import controls, explorer
+from zephyr_lab.teaching import controls
 
 pytestmark = pytest.mark.browser
 
@@ -37,13 +37,13 @@ def test_in_jupyterlab_a_moved_slider_moves_value_and_picture(lab, visit, tmp_pa
 
     value, picture = page.locator(".zl-value"), page.locator(".widget-image, img.jupyter-widgets").first
     value.wait_for(timeout=TIMEOUT)
-    assert value.inner_text() == explorer.explore(0.5, 0.0, 100).caption
+    assert value.inner_text() == controls.explore(0.5, 0.0, 100).caption
     before = picture.get_attribute("src")
     handle = page.get_by_role("slider").first  # beta, which starts at 0.5
     handle.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    expected = explorer.explore(2.0, 0.0, 100).caption
+    expected = controls.explore(2.0, 0.0, 100).caption
     expect(value).to_have_text(expected, timeout=TIMEOUT)
     expect(picture).not_to_have_attribute("src", before, timeout=TIMEOUT)
     page.screenshot(path=tmp_path / "sliders.png")
@@ -64,17 +64,17 @@ def test_on_a_page_of_the_report_the_twin_moves_without_a_network(visit, tmp_pat
     frame = visit.page.frame_locator(".zl-frame iframe")
     value = frame.locator("p.value")
     value.wait_for()
-    assert value.inner_text() == explorer.explore(0.5, 0.0, 100).caption
+    assert value.inner_text() == controls.explore(0.5, 0.0, 100).caption
     before = frame.locator("rect.bar").evaluate_all("bars => bars.map(bar => bar.getAttribute('height'))")
     assert len(before) == 15
     frame.get_by_label("beta").focus()
     for _ in range(3):
         visit.page.keyboard.press("ArrowRight")
-    assert value.inner_text() == explorer.explore(2.0, 0.0, 100).caption
+    assert value.inner_text() == controls.explore(2.0, 0.0, 100).caption
     after = frame.locator("rect.bar").evaluate_all("bars => bars.map(bar => bar.getAttribute('height'))")
     assert after != before
     frame.get_by_label("share of wrong labels").press("End")
     frame.get_by_label("preferences").press("End")
-    assert value.inner_text() == explorer.explore(2.0, 0.4, 3000).caption
+    assert value.inner_text() == controls.explore(2.0, 0.4, 3000).caption
     visit.page.screenshot(path=tmp_path / "twin.png")
     assert (visit.outside, visit.errors) == ([], [])

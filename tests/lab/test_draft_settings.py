@@ -9,7 +9,7 @@ from zephyr_lab.lab import draft_stages
 from zephyr_lab.lab.draft_stages import PAPER, TargetSettings
 from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
 from zephyr_lab.methods.recipes.draft import DraftRecipe
-from zephyr_lab.methods.recipes.draft_data import CHAT, HubQuestions
+from zephyr_lab.methods.recipes.draft_data import CHAT
 from zephyr_lab.methods.recipes.pretrain import HubModel
 from zephyr_lab.models.draft_shape import DraftShape, matching_rank, trained_share
 from zephyr_lab.reporting import published
@@ -21,7 +21,7 @@ STAGES = ("stage_1", "stage_2")
 def stage(name, profile="paper"):
     of_one_arm = {"arms": ("a",), "parts": ("all",), "ranks": (0,), "starts": ("new",), "data": ("data 0",)}
     of_target = {"target_folder": "", "draft_folder": "", "system_turn": False}
-    return settings.load(PAPER, profile, name, DraftRecipe, **of_one_arm, **of_target)
+    return settings.load(PAPER, profile, ("draft", name), DraftRecipe, **of_one_arm, **of_target)
 
 
 def shape(profile, hidden, entries):
@@ -81,9 +81,9 @@ def test_targets_and_data_are_the_published_ones():
         assert published.exhibit(PAPER, table).caption.endswith(getattr(targets, name).split("/")[1])
     assert targets.clinic.endswith("Meditron3-Qwen2.5-7B")
     assert "Qwen2.5-7B" in read("stage1")["model"] and targets.chat == "Qwen/Qwen2.5-7B"
-    chats = settings.load(PAPER, "paper", "pool_chat", HubQuestions)
+    chats = draft_stages.pool("paper", 0, CHAT).recipe
     assert chats.id in read("stage1")["data"] and f"{chats.rows:,} dialogues" in read("stage1")["data"]
-    questions = settings.load(PAPER, "paper", "pool_math", HubQuestions)
+    questions = draft_stages.pool("paper", 0, MATH).recipe
     assert questions.id.split("/")[1] in read("stage2")["data"] and f"{questions.rows:,}" in read("stage2")["data"]
     model = draft_stages.target("paper", 0, MATH).stage
     assert isinstance(model.recipe, HubModel) and model.recipe.model == targets.math
@@ -91,7 +91,7 @@ def test_targets_and_data_are_the_published_ones():
 
 @pytest.mark.parametrize(("name", "table"), [(MATH, "math_t0"), (CODE, "code_t0"), (CLINIC, "medical")])
 def test_benchmarks_are_those_of_the_table(name, table):
-    asked = settings.load(PAPER, "paper", f"pool_{name}", HubQuestions).benchmarks
+    asked = draft_stages.pool("paper", 0, name).recipe.benchmarks
     if name == CLINIC:
         assert set(asked) <= set(published.wide(PAPER, table)["benchmark"])
     else:

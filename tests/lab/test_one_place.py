@@ -15,22 +15,13 @@ import pytest
 from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import (
-    Lab,
-    base,
-    draft_stages,
-    family_lab,
-    kd_stages,
-    kv_bytes,
-    rlhf_stages,
-    sweeps,
-    zephyr_stages,
-)
+from zephyr_lab.lab import Lab, base, draft_stages, kd_stages, kv_bytes, zephyr_stages
 from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
 from zephyr_lab.lab.draft_stages import STAGE_1, Part
 from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
-from zephyr_lab.lab.rlhf_stages import Scene
 from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, RewardStudy, StepArms
+from zephyr_lab.lab.teaching import rlhf_stages, sweeps, teaching_lab
+from zephyr_lab.lab.teaching.rlhf_stages import Scene
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
 from zephyr_lab.teaching import toy_settings
@@ -96,12 +87,27 @@ def simpo(profile):
     return lab.simpo(lab.sft(lab.base(), lab.dialogues()), lab.pairs()).stage(SEED)
 
 
+def scene(profile, **more):
+    return Scene(begun=rlhf_stages.start(profile, SEED), prompts=rlhf_stages.pairs(profile, SEED), **more)
+
+
+def on_pairs(method):
+    """A stage that learns from the pairs."""
+    return lambda profile: method(
+        profile, SEED, begun=rlhf_stages.start(profile, SEED), data=rlhf_stages.pairs(profile, SEED)
+    )
+
+
 def rloo(profile):
-    return rlhf_stages.policy_gradient(profile, SEED)
+    return rlhf_stages.policy_gradient(profile, SEED, scene(profile))
 
 
 def ppo(profile):
-    return rlhf_stages.ppo(profile, SEED, Scene(reward_model=rlhf_stages.reward(profile, SEED)))
+    return rlhf_stages.ppo(profile, SEED, scene(profile, reward_model=on_pairs(rlhf_stages.reward)(profile)))
+
+
+def online_dpo(profile):
+    return rlhf_stages.online_dpo(profile, SEED, scene(profile))
 
 
 def frontier(profile, **which):
@@ -109,7 +115,8 @@ def frontier(profile, **which):
 
 
 def best_of_n(profile):
-    return rlhf_stages.best_of_n(profile, SEED, reward_model=rlhf_stages.reward(profile, SEED))
+    begun, reward = rlhf_stages.start(profile, SEED), on_pairs(rlhf_stages.reward)(profile)
+    return rlhf_stages.best_of_n(profile, SEED, begun=begun, reward_model=reward)
 
 
 # What is read from each table of a profile of the world: a stage, or settings of a study.
@@ -118,6 +125,7 @@ TINY = {
     ("zephyr", "probe"): of(base.probe_stage),
     ("zephyr", "dialogues"): of(zephyr_stages.dialogues),
     ("zephyr", "dsft"): of(zephyr_stages.dsft),
+    ("zephyr", "preferences"): of(zephyr_stages.pairs),
     ("zephyr", "pairs"): of(zephyr_stages.pairs),
     ("zephyr", "close_pairs"): of(zephyr_stages.pairs, table="close_pairs"),
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
@@ -133,6 +141,11 @@ TINY = {
     ("kd_dae", "same_size_teacher"): teacher(kd_stages.same_size_teacher),
     ("kd_dae", "upcycle"): teacher(kd_stages.upcycled),
     ("kd_dae", "larger_teacher"): teacher(kd_stages.larger_teacher),
+    ("kd_dae", "training"): of(kd_stages.sft),
+    ("kd_dae", "fine_tuning"): of(kd_stages.sft),
+    ("kd_dae", "steps"): of(kd_stages.sft),
+    ("kd_dae", "kd_losses"): of(kd_stages.kd),
+    ("kd_dae", "domain_steps"): of(kd_stages.dae, start=START),
     ("kd_dae", "expert_dialogues"): teacher(kd_stages.expert_dialogues),
     ("kd_dae", "expert_sft"): teacher(kd_stages.expert_sft),
     ("kd_dae", "expert_pairs"): teacher(kd_stages.expert_pairs),
@@ -153,6 +166,7 @@ TINY = {
     ("eda", "pool"): of(draft_stages.pool, MATH),
     ("eda", "regeneration"): regenerated,
     ("eda", "row_scores"): row_scores,
+    ("eda", "draft"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
     ("eda", "stage_1"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
     ("eda", "stage_2"): drafts,
     ("eda", "arms"): read("eda", "arms", DraftArms),
@@ -165,8 +179,8 @@ TINY = {
     ("teaching", "runs"): read("teaching", "runs", toy_settings.Runs),
     ("teaching", "family"): read("teaching", "family", toy_settings.Trials),
     ("teaching", "poor_pairs"): of(rlhf_stages.pairs, table="poor_pairs"),
-    ("teaching", "judge"): of(rlhf_stages.online_dpo),
-    ("teaching", "reward"): of(rlhf_stages.reward),
+    ("teaching", "judge"): online_dpo,
+    ("teaching", "reward"): on_pairs(rlhf_stages.reward),
     ("teaching", "rollouts"): rloo,
     ("teaching", "ppo"): ppo,
     ("teaching", "tuned"): rlhf_stages.tuned,
@@ -177,9 +191,9 @@ TINY = {
     ("teaching", "sweep"): read("teaching", "sweep", sweeps.Grids),
     ("teaching", "reward_study"): read("teaching", "reward_study", RewardStudy),
     ("teaching", "family_world"): simpo,
-    ("teaching", "family_terms"): read("teaching", "family_terms", family_lab.FamilyTerms),
-    ("teaching", "family_tuned"): read("teaching", "family_tuned", family_lab.FamilyTuned),
-    ("teaching", "family_sweep"): read("teaching", "family_sweep", family_lab.FamilyGrids),
+    ("teaching", "family_terms"): read("teaching", "family_terms", teaching_lab.FamilyTerms),
+    ("teaching", "family_tuned"): read("teaching", "family_tuned", teaching_lab.FamilyTuned),
+    ("teaching", "family_sweep"): read("teaching", "family_sweep", sweeps.FamilyGrids),
     ("teaching", "kv_cache"): kv_bytes.stage,
     ("teaching", "sft"): read("teaching", "sft", rlhf_stages.SFTSettings),
     ("overview", "world_tour"): read("overview", "world_tour", WorldTour),
@@ -190,7 +204,12 @@ TINY = {
 HUB = {
     ("kd_dae", "expert_base"): lambda profile: kd_stages.expert_sft(profile).inputs["base"],
     ("teaching", "pairs"): of(rlhf_stages.pairs),
-    **{("eda", f"pool_{name}"): of(draft_stages.pool, name) for name in (CHAT, *SPECIALTIES)},
+    **{
+        ("eda", f"{table}_{name}"): of(draft_stages.pool, name)
+        for name in (CHAT, *SPECIALTIES)
+        for table in ("questions", "pool")
+    },
+    ("eda", "questions"): of(draft_stages.pool, CHAT),
 }
 TRAINED_HERE = [
     ("kd_dae", "teacher_dialogues"), ("kd_dae", "upcycle"), ("eda", "tuning_data"), ("eda", "tuning"), ("eda", "pool"),
@@ -207,8 +226,7 @@ GPU = {
 # Fields that their recipes allow one value alone beside the others of the table.
 ONE_VALUE = {
     ("kd_dae", "on_policy_kd", "packed"), ("kd_dae", "on_policy_kd", "tokens"),
-    ("eda", "stage_1", "kind"), ("eda", "stage_1", "hidden"), ("eda", "stage_1", "layers"),
-    ("eda", "stage_2", "kind"), ("eda", "stage_2", "hidden"), ("eda", "stage_2", "layers"),
+    ("eda", "draft", "kind"), ("eda", "draft", "hidden"), ("eda", "draft", "layers"),
     ("eda", "scores", "timed"),
     *(("eda", table, f"tree_{name}") for table in ("scores", "speed") for name in ("top", "depth", "nodes")),
 }  # fmt: skip

@@ -113,17 +113,17 @@ def raises_in_its_third_line(chosen, rejected):
 
 
 BROKEN = {
-    "no function": (torch.zeros(3), "a function is asked for, got Tensor."),
+    "no function": (torch.zeros(3), "expected a function, got Tensor."),
     "ellipsis": (lambda chosen, rejected: ..., "still open"),
-    "a float": (lambda chosen, rejected: 0.5, "it returns a float; a tensor is asked for."),
-    "shape": (lambda chosen, rejected: torch.zeros(2, dtype=torch.float64), r"the shape is (2,), asked for is (3,)."),
+    "a float": (lambda chosen, rejected: 0.5, "it returns a float; expected a tensor."),
+    "shape": (lambda chosen, rejected: torch.zeros(2, dtype=torch.float64), r"the shape is (2,), expected (3,)."),
     "a mean": (
         lambda chosen, rejected: torch.sigmoid(chosen - rejected).mean(),
-        "the shape is (), asked for is (3,) (one number for each, not their mean).",
+        "the shape is (), expected (3,) (one number for each, not their mean).",
     ),
     "dtype": (
         lambda chosen, rejected: torch.sigmoid(chosen - rejected).float(),
-        "the dtype is torch.float32, asked for is torch.float64: compute with what is given, convert nothing.",
+        "the dtype is torch.float32, expected torch.float64: compute in the dtype of the inputs, convert nothing.",
     ),
     "NaN": (lambda chosen, rejected: (chosen - rejected) * math.nan, "3 of 3 values are NaN."),
     "infinite": (lambda chosen, rejected: chosen / 0.0, "3 of 3 values are infinite."),
@@ -133,7 +133,7 @@ BROKEN = {
     "endless recursion": (lambda **given: BROKEN["endless recursion"][0](**given), "it stops with RecursionError"),
     "changes what it is given": (
         lambda chosen, rejected: torch.sigmoid(chosen.sub_(rejected)),
-        "it changes its argument chosen in place; work on a copy, for others use it too.",
+        "it changes its argument chosen in place; work on a copy: others use it too.",
     ),
     "other values": (lambda chosen, rejected: torch.sigmoid(chosen - rejected) ** 2, "values are off by up to 0."),
     "a tensor that needs a gradient": (
@@ -144,7 +144,7 @@ BROKEN = {
         lambda chosen, rejected: torch.from_numpy(
             EXERCISES["preference_chance"].solution(**EXERCISES["preference_chance"].inputs[0])
         ),
-        "the shape is (3,), asked for is (4,).",
+        "the shape is (3,), expected (4,).",
     ),
 }
 
@@ -164,6 +164,6 @@ def test_the_line_of_an_error_is_the_student_s():
 
 
 def test_an_answer_that_is_missing_is_open_and_an_unknown_exercise_an_error():
-    assert exercises.overview({})[0].message == "a function is asked for, got NoneType."
+    assert exercises.overview({})[0].message == "expected a function, got NoneType."
     with pytest.raises(ValueError, match="no exercise named 'grpo'; known: response_log_prob, preference_chance"):
         exercises.check("grpo", None)

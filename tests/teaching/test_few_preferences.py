@@ -47,7 +47,7 @@ def test_without_comparisons_a_penalised_reward_is_zero_and_a_heavier_penalty_sh
 
 
 def test_what_is_held_out_is_drawn_apart_and_counts_add_up():
-    train, held_out = few.split_preferences(TOYS, 50, held_out=0.2, seed=0, noise=0.0)
+    train, held_out = few.split_preferences(TOYS, 50, held_out=0.2, seed=0)
     assert train.sum((1, 2, 3)).tolist() == [40, 40]
     assert held_out.sum((1, 2, 3)).tolist() == [10, 10]
 
@@ -89,7 +89,7 @@ def test_the_loss_of_preferences_is_a_mean_over_them():
     [
         (lambda: few.fit_rewards(COUNTS, penalty=0.0), "penalty must be positive, got 0"),
         (
-            lambda: few.split_preferences(TOYS, 2, held_out=0.1, seed=0, noise=0.0),
+            lambda: few.split_preferences(TOYS, 2, held_out=0.1, seed=0),
             r"2 preferences with a share of 0\.1 held out leave one part empty",
         ),
     ],

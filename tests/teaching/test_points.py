@@ -97,7 +97,7 @@ def test_the_losses_lead_to_the_derived_point_wherever_they_start(name, start):
     shares = toy.outcome_shares(TOYS)
     loss, point, knobs = LOSSES_AND_POINTS[name]
     begin = TOYS.reference if start == "reference" else (-TOYS.rewards).log_softmax(-1)
-    reached = descent.bottom(lambda p: loss(TOYS, p, shares, **knobs), begin)
+    reached = descent.minimise(lambda p: loss(TOYS, p, shares, **knobs), begin)
     assert toy.kl(point(TOYS, **knobs), reached).max() < 1e-10
 
 

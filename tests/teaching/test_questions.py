@@ -1,10 +1,13 @@
 """The three questions: derived points are reached, and each plot shows what its sentence says."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from zephyr_lab.teaching import question_figures, questions, toy
+from zephyr_lab.losses.fast import pair_losses
+from zephyr_lab.teaching import pictures, questions, toy
 from zephyr_lab.teaching.toy import Toy
 
 TOYS = toy.draw([0], prompts=2, answers=4, beta=0.5)
@@ -64,9 +67,35 @@ def test_the_loss_cannot_tell_which_way_round_and_the_objective_can():
 
 
 def test_each_figure_draws_its_frame():
-    drawn = question_figures.sum_or_mean(questions.sum_or_mean(TOYS, TOKENS))
+    drawn = pictures.sum_or_mean(questions.sum_or_mean(TOYS, TOKENS))
     assert [ax.get_title() for ax in drawn.axes] == [questions.SUM, questions.MEAN]
     by_beta, by_step = questions.rewards_of_the_optimum(TOYS, [0.1, 1.0]), questions.rewards_on_the_way(TOYS, steps=5)
-    left, right = question_figures.chosen_rewards(by_beta, by_step).axes
+    left, right = pictures.chosen_rewards(by_beta, by_step).axes
     assert len(left.get_lines()) == 4 and len(right.get_lines()) == 3  # with the line at zero
-    assert len(question_figures.which_way_round(questions.which_way_round(TOYS, steps=5)).axes) == 2
+    assert len(pictures.which_way_round(questions.which_way_round(TOYS, steps=5)).axes) == 2
+
+
+LOSSES = {
+    name: lambda policy, reference, loss=loss: loss.function(policy, reference)
+    for name, loss in {
+        "DPO": pair_losses.dpo(beta=0.5),
+        "cDPO": pair_losses.cdpo(beta=0.5, label_smoothing=0.1),
+        "IPO": pair_losses.ipo(tau=0.1),
+    }.items()
+}
+
+
+def test_the_pulls_are_the_derivatives_by_hand():
+    lines = questions.slopes(LOSSES).set_index(["series", "x"])["y"]
+    at = 4.0
+    lost, won = 1 / (1 + math.exp(0.5 * at)), 1 / (1 + math.exp(-0.5 * at))
+    assert lines["DPO", at] == pytest.approx(lost / 0.5)
+    assert lines["cDPO", at] == pytest.approx((0.9 * lost - 0.1 * won) / (0.9 * 0.5 - 0.1 * 0.5))
+    assert lines["IPO", at] == pytest.approx((5.0 - at) / 5.0)  # 1 / (2 tau) = 5
+
+
+def test_the_figure_has_a_line_a_loss_and_one_at_nothing():
+    lines = questions.slopes(LOSSES)
+    (ax,) = pictures.slopes(lines).axes
+    assert len(ax.get_lines()) == 4
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["DPO", "cDPO", "IPO"]

@@ -1,6 +1,6 @@
 """Arms of which each seed gives one number, and the verbs that compare them, paired by seed.
 
-`policy_points.Points` and `sampled_answers.SampledAnswers` are such: both hold what policies drew at temperature 1.
+`teaching.policies.Points` is such: what policies drew at temperature 1.
 """
 
 from abc import ABC, abstractmethod

@@ -221,7 +221,7 @@ def _drafts(
     recipe = settings.load(
         PAPER,
         profile,
-        section,
+        ("draft", section),
         DraftRecipe,
         arms=tuple(arms),
         parts=tuple(arm.part for arm in arms.values()),
@@ -255,7 +255,8 @@ def _role_of(stage: Stage, roles: Mapping[str, Stage]) -> str:
 def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
     """Dialogues of a specialty by the table `section`; in hub profiles a table for each target, `section`_`name`."""
     if profile in HUB_PROFILES:
-        recipe = settings.load(PAPER, profile, f"{section}_{name}", HubQuestions)
+        tables = ("questions", f"questions_{name}", f"{section}_{name}")
+        recipe = settings.load(PAPER, profile, tables, HubQuestions)
         return Stage(section, "zephyr_lab.methods.stages.draft_data:build_hub", recipe, seed=seed)
     drawn = settings.load(PAPER, profile, section, SpecialtyDialogues, specialty=name)
     return Stage(section, "zephyr_lab.methods.stages.draft_data:build_dialogues", drawn, seed=seed)

@@ -43,6 +43,14 @@ from zephyr_lab.methods.recipes.training import DSFTRecipe
 PAPER = "kd_dae"
 MODEL = "model"  # the name of whoever is asked
 TEACHER_SEED = 0  # of teachers and expert: one of each a profile
+# Tables of settings.toml that trainings share.
+TRAINED = ("training", "fine_tuning", "steps")
+OF_DOMAIN = ("training", "domain_steps")
+DISTILLED = {
+    "kd": (*TRAINED, "kd_losses"),
+    "on_policy_kd": ("training", "fine_tuning", "kd_losses"),
+    "scale_kd": ("training", "fine_tuning", "kd_losses"),
+}
 
 # --- data: each stage holds train.jsonl and test.jsonl ----------------------------------------------------------------
 
@@ -142,7 +150,7 @@ def domain_expert(profile: str, **changes: Any) -> Stage:
     Good in the domain, average elsewhere.
     """
     start = Model(expert_sft(profile))
-    recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe, start=start.folder)
+    recipe = settings.load(PAPER, profile, ("training", "expert_ddpo"), DDPORecipe, start=start.folder)
     return Stage(
         "expert",
         "zephyr_lab.methods.stages.dpo:build",
@@ -155,7 +163,7 @@ def domain_expert(profile: str, **changes: Any) -> Stage:
 def expert_sft(profile: str, **changes: Any) -> Stage:
     """The expert before DPO: its base trained on e-commerce dialogues. Changes: `DSFTRecipe`."""
     start = Model(_hub_model(profile, "expert_base", {})) if profile in HUB_PROFILES else base(profile)
-    recipe = settings.load(PAPER, profile, "expert_sft", DSFTRecipe, start=start.folder)
+    recipe = settings.load(PAPER, profile, (*TRAINED, "expert_sft"), DSFTRecipe, start=start.folder)
     return Stage(
         "expert_sft",
         "zephyr_lab.methods.stages.sft:build",
@@ -191,7 +199,7 @@ def sft(
     Steps and batches are those of `kd`. Changes: `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
     """
     student = as_model(start or base(profile))
-    recipe = settings.load(PAPER, profile, "sft", DSFTRecipe, start=student.folder)
+    recipe = settings.load(PAPER, profile, (*TRAINED, "sft"), DSFTRecipe, start=student.folder)
     return Stage(
         "sft",
         "zephyr_lab.methods.stages.sft:build",
@@ -311,7 +319,7 @@ def dae(
         folders["general"] = general.folder
         inputs["general"] = general.stage
     inputs["dialogues"] = data or mixed_dialogues(profile, seed)
-    recipe = changed(settings.load(PAPER, profile, "dae", DAERecipe, **folders), changes)
+    recipe = changed(settings.load(PAPER, profile, (*OF_DOMAIN, "dae"), DAERecipe, **folders), changes)
     return Stage("dae", "zephyr_lab.methods.stages.dae:build", recipe, seed=seed, inputs=inputs)
 
 
@@ -322,7 +330,7 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
     alone. Batch, steps and schedule are DAE's. Changes: `DoseRecipe`. Model(stage, "steps/10") is the one after 10.
     """
     student = as_model(start)
-    recipe = settings.load(PAPER, profile, "tuned", DoseRecipe, start=student.folder)
+    recipe = settings.load(PAPER, profile, (*OF_DOMAIN, "tuned"), DoseRecipe, start=student.folder)
     return Stage(
         "tuned",
         "zephyr_lab.methods.stages.kd:build_dose",
@@ -388,7 +396,9 @@ def _distilled(
     changes: Mapping[str, Any],
 ) -> Stage:
     learns, teaches = as_model(start or base(profile)), as_model(teacher or same_size_teacher(profile))
-    recipe = settings.load(PAPER, profile, name, kind, start=learns.folder, teacher=teaches.folder)
+    recipe = settings.load(
+        PAPER, profile, (*DISTILLED[name], name), kind, start=learns.folder, teacher=teaches.folder
+    )  # fmt: skip
     return Stage(
         name,
         f"zephyr_lab.methods.{build}",
@@ -410,7 +420,7 @@ def _data(section: str, build: str, kind: type, profile: str, seed: int, changes
 def _teacher(
     profile: str, section: str, build: str, kind: type[DSFTRecipe], start: Model, changes: Mapping[str, Any]
 ) -> Stage:
-    recipe = settings.load(PAPER, profile, section, kind, start=start.folder)
+    recipe = settings.load(PAPER, profile, (*TRAINED, section), kind, start=start.folder)
     return Stage(
         section,
         f"zephyr_lab.methods.{build}",

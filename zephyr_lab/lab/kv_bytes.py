@@ -8,7 +8,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab.base import base_stage
 from zephyr_lab.lab.numbers import Known
-from zephyr_lab.lab.rlhf_stages import PAPER
+from zephyr_lab.lab.teaching.rlhf_stages import PAPER
 from zephyr_lab.methods.recipes.inspection import KVCache
 
 CLAIM = "S1-27"

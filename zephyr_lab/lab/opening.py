@@ -6,7 +6,7 @@ from typing import Literal, overload
 from zephyr_lab.lab.eda_lab import EDALab
 from zephyr_lab.lab.kd_lab import KDLab
 from zephyr_lab.lab.laboratory import Laboratory
-from zephyr_lab.lab.teaching_lab import TeachingLab
+from zephyr_lab.lab.teaching.teaching_lab import TeachingLab
 
 LABORATORIES = {
     "zephyr": Laboratory,

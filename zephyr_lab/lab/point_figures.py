@@ -50,23 +50,20 @@ def _grid(ax: Axes, grid: pd.DataFrame) -> None:
     """Ours filled with bars, published hollow and dashed in the same hue; the legend says of what the bars are."""
     rows = list(dict.fromkeys(grid["row"]))
     styles = looks(rows)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for kind, line in grid[grid["row"] == row].groupby("kind", sort=False):
             quoted = kind == "quoted"
             x = line["metric"].str.extract(r"(\d+)", expand=False).astype(float)
             if not quoted:
-                x = x + (place - (len(rows) - 1) / 2) * _STEP_ASIDE
+                x = x + (index - (len(rows) - 1) / 2) * _STEP_ASIDE
                 ax.vlines(x, line["low"], line["high"], color=styles[row].colour, linewidth=1.0)
             ax.plot(
-                x,
-                line["value"],
-                color=styles[row].colour,
+                x, line["value"], color=styles[row].colour, linewidth=1.2,
                 marker="D" if quoted else styles[row].marker,
                 markerfacecolor="white" if quoted else styles[row].colour,
                 linestyle=(0, (4, 1.5)) if quoted else "-",
-                linewidth=1.2,
                 label=f"{row}, published" if quoted else row,
-            )
+            )  # fmt: skip
     ours = grid[grid["kind"] == "retrained"]
     ax.set_xlabel("dDPO epochs")
     ax.set_ylabel("score, 1 to 10")
@@ -74,10 +71,5 @@ def _grid(ax: Axes, grid: pd.DataFrame) -> None:
     ax.grid(color="0.93", linewidth=0.6)
     ax.set_axisbelow(True)
     # below the axes: the lines of one profile leave another corner free than those of the next
-    ax.legend(
-        title=f"bars: {'; '.join(dict.fromkeys(ours['interval']))}",
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.2),
-        ncols=2,
-        title_fontsize=7,
-    )
+    title = f"bars: {'; '.join(dict.fromkeys(ours['interval']))}"
+    ax.legend(title=title, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, title_fontsize=7)

@@ -52,7 +52,7 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
     `changes`: fields of the recipe (`WorldPairs`, `HubPairs`), e.g. rejected="worst".
     """
     module, kind = _data(profile, WorldPairs, HubPairs)
-    recipe = in_setting(setting, "pairs", settings.load("zephyr", profile, table, kind))
+    recipe = in_setting(setting, "pairs", settings.load("zephyr", profile, ("preferences", table), kind))
     return Stage("pairs", f"{module}:build_pairs", changed(recipe, changes), seed=seed)
 
 

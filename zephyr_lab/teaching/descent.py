@@ -1,4 +1,4 @@
-"""Three ways down a loss of policies: to the bottom, step by step as training goes, and by the natural gradient.
+"""Three ways down a loss of policies: to the minimum, step by step as training goes, and by the natural gradient.
 
 A loss takes a table of log-probabilities and gives one number a toy; toys do not touch one another, so all are
 descended at once. Policies are kept as logits and normalised where they are used.
@@ -14,7 +14,7 @@ from zephyr_lab.teaching.toy import Table, ToyNumbers
 Loss = Callable[[Table], ToyNumbers]
 
 
-def bottom(loss: Loss, start: Table, *, evaluations: int = 1000) -> Table:
+def minimise(loss: Loss, start: Table, *, evaluations: int = 1000) -> Table:
     """log-probabilities at the minimum of a smooth loss that has one, by L-BFGS from the policy `start`."""
     logits = start.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS(
@@ -94,5 +94,5 @@ def adam_path(loss: Loss, start: Table, *, rate: float, at: Iterable[int]) -> di
 
 def log_spaced(last: int, *, count: int) -> list[int]:
     """About `count` whole steps from 1 to `last`, evenly spread on a log scale, and 0 before them."""
-    spread = {round(math.exp(math.log(last) * place / (count - 1))) for place in range(count)}
+    spread = {round(math.exp(math.log(last) * index / (count - 1))) for index in range(count)}
     return [0, *sorted(spread)]

@@ -1,7 +1,7 @@
 """Checks of the exercises in notebook 44: what is wrong with an answer, in one sentence, and never an exception.
 
-An answer is a function. It is called on two small inputs in float64 and compared with a solution written here in numpy;
-the wrong values that a usual slip would give are known, so a check can name the slip.
+An answer is a function. It is called on two small inputs in float64 and compared with the solution in
+`exercise_answers`; the wrong values that a usual slip would give are known, so a check can name the slip.
 """
 
 import traceback
@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zephyr_lab.teaching import exercise_answers as right
-
-Arrays = Mapping[str, Any]
+from zephyr_lab.teaching.exercise_answers import EXERCISES, Exercise
 
 
 @dataclass(frozen=True)
@@ -30,27 +28,6 @@ class Verdict:
         return f"{'done' if self.passed else 'not yet'}  {self.exercise}: {self.message}"
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """inputs: arguments by name, two sets; solution and slips: functions of the same arguments, in numpy."""
-
-    inputs: tuple[Arrays, Arrays]
-    solution: Callable[..., np.ndarray]
-    slips: Mapping[str, Callable[..., np.ndarray]]
-
-
-EXERCISES: dict[str, Exercise] = {
-    "response_log_prob": Exercise(right.TOKENS, right.response_log_prob, right.RESPONSE_SLIPS),
-    "preference_chance": Exercise(right.REWARD_PAIRS, right.preference_chance, right.CHANCE_SLIPS),
-    "best_policy": Exercise(right.TABLES, right.best_policy, right.BEST_SLIPS),
-    "dpo_loss": Exercise(right.LOG_PROBS, right.dpo_loss, right.DPO_SLIPS),
-    "ipo_loss": Exercise(right.IPO_LOG_PROBS, right.ipo_loss, right.IPO_SLIPS),
-    "rloo_advantages": Exercise(right.GROUPS, right.rloo_advantages, right.RLOO_SLIPS),
-    "clipped_loss": Exercise(right.RATIOS, right.clipped_loss, right.CLIPPED_SLIPS),
-    "kl_estimate": Exercise(right.DRAWS, right.kl_estimate, right.KL_SLIPS),
-}
-
-
 def check(exercise: str, answer: Any) -> Verdict:
     """The verdict on `answer`, a function; whatever it does or returns, nothing is raised but for an unknown exercise.
 
@@ -59,7 +36,7 @@ def check(exercise: str, answer: Any) -> Verdict:
     if exercise not in EXERCISES:
         raise ValueError(f"no exercise named {exercise!r}; known: {', '.join(EXERCISES)}")
     if not callable(answer):
-        return Verdict(exercise, False, f"a function is asked for, got {type(answer).__name__}.")
+        return Verdict(exercise, False, f"expected a function, got {type(answer).__name__}.")
     wrong = None
     for inputs in EXERCISES[exercise].inputs:
         wrong = wrong or _wrong(EXERCISES[exercise], answer, inputs)
@@ -71,16 +48,16 @@ def overview(answers: Mapping[str, Any]) -> list[Verdict]:
     return [check(name, answers.get(name)) for name in EXERCISES]
 
 
-def _wrong(exercise: Exercise, answer: Callable[..., Any], inputs: Arrays) -> str | None:
+def _wrong(exercise: Exercise, answer: Callable[..., Any], inputs: Mapping[str, Any]) -> str | None:
     """One sentence on what is wrong with `answer` on `inputs`; None where nothing is."""
-    given = {name: _tensor(value) for name, value in inputs.items()}
+    tensors = {name: _tensor(value) for name, value in inputs.items()}
     try:
-        got = answer(**given)
+        got = answer(**tensors)
     except (Exception, SystemExit) as error:
         return _error(error)
     for name, value in inputs.items():
-        if isinstance(value, np.ndarray) and not torch.equal(given[name], _tensor(value)):
-            return f"it changes its argument {name} in place; work on a copy, for others use it too."
+        if isinstance(value, np.ndarray) and not torch.equal(tensors[name], _tensor(value)):
+            return f"it changes its argument {name} in place; work on a copy: others use it too."
     expected = torch.from_numpy(np.asarray(exercise.solution(**inputs)))
     return _wrong_form(got, expected) or _wrong_values(exercise, got.detach(), expected, inputs)
 
@@ -97,29 +74,30 @@ def _wrong_form(got: Any, expected: Tensor) -> str | None:
     if got is None or got is Ellipsis:
         return "still open: it returns nothing; replace the ... and return a tensor."
     if not isinstance(got, Tensor):
-        return f"it returns {_article(type(got).__name__)}; a tensor is asked for."
+        return f"it returns {_article(type(got).__name__)}; expected a tensor."
     if got.shape != expected.shape:
-        return f"the shape is {tuple(got.shape)}, asked for is {tuple(expected.shape)}{_reduced(got, expected)}."
+        return f"the shape is {tuple(got.shape)}, expected {tuple(expected.shape)}{_reduced(got, expected)}."
     if got.dtype != expected.dtype:
-        return f"the dtype is {got.dtype}, asked for is {expected.dtype}: compute with what is given, convert nothing."
-    strange = ~torch.isfinite(got)
-    if strange.any():
+        return (
+            f"the dtype is {got.dtype}, expected {expected.dtype}: compute in the dtype of the inputs, convert nothing."
+        )
+    not_finite = ~torch.isfinite(got)
+    if not_finite.any():
         kind = "NaN" if got.isnan().any() else "infinite"
-        return f"{int(strange.sum())} of {got.numel()} values are {kind}."
+        return f"{int(not_finite.sum())} of {got.numel()} values are {kind}."
     return None
 
 
-def _wrong_values(exercise: Exercise, got: Tensor, expected: Tensor, inputs: Arrays) -> str | None:
+def _wrong_values(exercise: Exercise, got: Tensor, expected: Tensor, inputs: Mapping[str, Any]) -> str | None:
     if torch.allclose(got, expected, rtol=1e-6, atol=1e-9):
         return None
     for slip, wrong in exercise.slips.items():
         value = np.asarray(wrong(**inputs))
         if value.shape == got.shape and np.allclose(got.numpy(), value, rtol=1e-6, atol=1e-9):
             return f"these are the values that one gets {slip}."
-    worst = int((got - expected).abs().argmax())
-    place = tuple(int(one) for one in np.unravel_index(worst, got.shape))
-    at = f" at place {place}" if place else ""
-    return f"values are off by up to {(got - expected).abs().max().item():.3g}{at}."
+    off = (got - expected).abs()
+    position = tuple(int(one) for one in np.unravel_index(int(off.argmax()), got.shape))
+    return f"values are off by up to {off.max().item():.3g}{f' at position {position}' if position else ''}."
 
 
 def _tensor(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What happens when preferences are few: overfitting, a penalty on rewards, and early stopping, kept apart.
+"""Few preferences: overfitting, a penalty on rewards, and early stopping, each by itself.
 
 DPO and a reward model with the closed-form optimum are one thing here: with r = beta log(pi / pi_ref) both losses are
 equal, so a rate of beta^2 times DPO's keeps them together at every step.
@@ -15,7 +15,7 @@ from zephyr_lab.teaching.toy import PairTable, Table, Toy, ToyNumbers, sample_pr
 STOPS = 20  # steps at which a training may be stopped early
 
 
-def split_preferences(toy: Toy, count: int, *, held_out: float, seed: int, noise: float) -> tuple[PairTable, PairTable]:
+def split_preferences(toy: Toy, count: int, *, held_out: float, seed: int) -> tuple[PairTable, PairTable]:
     """`count` preferences of each toy as counts: those to train on, and the share `held_out` of them to choose by.
 
     Raises ValueError where one part would be empty.
@@ -23,8 +23,7 @@ def split_preferences(toy: Toy, count: int, *, held_out: float, seed: int, noise
     kept = round(count * held_out)
     if not 0 < kept < count:
         raise ValueError(f"{count} preferences with a share of {held_out} held out leave one part empty")
-    train = sample_preferences(toy, count - kept, seed=seed, noise=noise)
-    return train, sample_preferences(toy, kept, seed=seed + 1_000_003, noise=noise)
+    return sample_preferences(toy, count - kept, seed=seed), sample_preferences(toy, kept, seed=seed + 1_000_003)
 
 
 def shares(counts: PairTable) -> PairTable:
@@ -34,20 +33,16 @@ def shares(counts: PairTable) -> PairTable:
 
 def dpo_path(toy: Toy, counts: PairTable, *, rate: float, at: list[int]) -> dict[int, Table]:
     """Policies on DPO's way from the reference, by gradient descent on `counts`."""
-    given = shares(counts)
-    return path(lambda policy: methods.dpo(toy, policy, given), toy.reference, rate=rate, at=at)
+    return path(lambda policy: preference_loss(toy, policy, counts), toy.reference, rate=rate, at=at)
 
 
 def reward_path(toy: Toy, counts: PairTable, *, rate: float, at: list[int]) -> dict[int, Table]:
     """Optimal policies (eq. 4) of the reward model on its way from 0, at the rate that DPO's `rate` stands for."""
-    given = shares(counts)
-    rewards = path(
-        lambda table: methods.reward_model(table, given),
-        torch.zeros_like(toy.rewards),
-        rate=rate * toy.beta**2,
-        at=at,
-        normalise=False,
-    )
+
+    def loss(rewards: Table) -> ToyNumbers:
+        return methods.reward_model(rewards, shares(counts))
+
+    rewards = path(loss, torch.zeros_like(toy.rewards), rate=rate * toy.beta**2, at=at, normalise=False)
     return {step: best_for(toy, table) for step, table in rewards.items()}
 
 
@@ -86,8 +81,7 @@ def preference_loss(toy: Toy, policy: Table, counts: PairTable) -> ToyNumbers:
 
 def chosen_by(toy: Toy, policies: list[Table], held_out: PairTable) -> Table:
     """For each toy, the policy with the smallest DPO loss on the counted preferences `held_out`."""
-    losses = torch.stack([preference_loss(toy, policy, held_out) for policy in policies])
-    return best_by(losses, policies)[0]
+    return best_by(torch.stack([preference_loss(toy, policy, held_out) for policy in policies]), policies)[0]
 
 
 def best_by(losses: torch.Tensor, policies: list[Table]) -> tuple[Table, torch.Tensor]:

@@ -55,10 +55,12 @@ def cdpo(toy: Toy, *, label_smoothing: float) -> Table:
     more no s meets all q at once, and these are the conditions of the closest (maximum likelihood) one.
     """
 
+    def conditions(scores: Array, chance: Array, pair: Array) -> Array:
+        return (pair * (chance - expit(scores[:, None] - scores[None, :]))).sum(1)
+
     def point(one: OneToy) -> Array:
         smoothed = (1 - label_smoothing) * one.chances + label_smoothing * (1 - one.chances)
-        scores = [_balanced(smoothed[x], one.pairs[x], expit) for x in range(len(one.reference))]
-        return _normalised(one.reference + np.stack(scores) / toy.beta)
+        return _normalised(one.reference + _scores(conditions, smoothed, one.pairs) / toy.beta)
 
     return _each(toy, point)
 
@@ -75,8 +77,7 @@ def simpo(toy: Toy, *, beta: float, gamma: float) -> Table:
         return (pair * (chance * expit(gamma - d) - (1 - chance) * expit(gamma + d))).sum(1)
 
     def point(one: OneToy) -> Array:
-        scores = [_solved(conditions, one.chances[x], one.pairs[x]) for x in range(len(one.chances))]
-        return _normalised(np.stack(scores) / beta)
+        return _normalised(_scores(conditions, one.chances, one.pairs) / beta)
 
     return _each(toy, point)
 
@@ -87,10 +88,12 @@ def orpo(toy: Toy, *, weight: float) -> Table:
     With o = log(pi / (1 - pi)) and D(y) the share of y among chosen answers, for each y:
     D(y) + weight * sum over z of w (p - sigmoid(o_y - o_z)) / (1 - pi_y) = nu pi_y, pi summing to 1. Weight 0 gives D.
     """
-    return _each(
-        toy,
-        lambda one: np.stack([_orpo_prompt(one.chances[x], one.pairs[x], weight) for x in range(len(one.chances))]),
-    )
+
+    def point(one: OneToy) -> Array:
+        prompts = zip(one.chances, one.pairs, strict=True)
+        return np.stack([_orpo_prompt(chances, pairs, weight) for chances, pairs in prompts])
+
+    return _each(toy, point)
 
 
 def kto(toy: Toy, *, beta: float) -> Table:
@@ -117,14 +120,10 @@ def _each(toy: Toy, point: Callable[[OneToy], Array]) -> Table:
 
 
 def _kto_point(one: OneToy, beta: float) -> Array:
-    won = 2 * (one.pairs * one.chances).sum(-1)
-    lost = 2 * (one.pairs * (1 - one.chances)).sum(-1)
-    surplus = won - lost
+    surplus = 2 * (one.pairs * one.chances).sum(-1) - 2 * (one.pairs * (1 - one.chances)).sum(-1)
     winners = surplus > 0
-    start = np.log(np.where(winners, surplus, 1.0))
-    policy = np.where(winners, start, -np.inf)
-    policy = policy - _log_sum_exp(policy)
-    prompts = len(one.reference)
+    log_surplus = np.log(np.where(winners, surplus, 1.0))
+    policy = _normalised(np.where(winners, log_surplus, -np.inf))
 
     def unpack(unknown: Array) -> tuple[Array, Array, float]:
         table = np.full(one.reference.shape, -np.inf)
@@ -134,15 +133,15 @@ def _kto_point(one: OneToy, beta: float) -> Array:
     def conditions(unknown: Array) -> Array:
         table, multipliers, z = unpack(unknown)
         ratio = np.where(winners, table - one.reference, 0.0)
-        slope = np.log(np.where(winners, surplus, 1.0)) + _log_slope(beta * (ratio - z))
+        slope = log_surplus + _log_slope(beta * (ratio - z))
         stationary = (slope - multipliers[:, None] - np.where(winners, table, 0.0))[winners]
         sums = np.exp(table).sum(-1) - 1
         divergence = (np.exp(table) * ratio).sum(-1).mean() - z
         return np.concatenate([stationary, sums, [divergence]])
 
     z = float((np.exp(policy) * np.where(winners, policy - one.reference, 0.0)).sum(-1).mean())
-    found = root(conditions, np.concatenate([policy[winners], np.zeros(prompts), [z]]), tol=1e-13)
-    return unpack(_accepted(found.x, conditions))[0]
+    begin = np.concatenate([policy[winners], np.zeros(len(one.reference)), [z]])
+    return unpack(_accepted(root(conditions, begin, tol=1e-13).x, conditions))[0]
 
 
 def _orpo_prompt(chances: Array, pairs: Array, weight: float) -> Array:
@@ -162,22 +161,17 @@ def _orpo_prompt(chances: Array, pairs: Array, weight: float) -> Array:
     return _accepted(solution, lambda unknown: conditions(unknown, weight))[:-1]
 
 
-def _balanced(chances: Array, pairs: Array, model: Callable[[Array], Array]) -> Array:
-    """Scores s with sum over z of w (p - model(s_y - s_z)) = 0 for each y, mean 0."""
+def _scores(conditions: Callable[[Array, Array, Array], Array], chances: Array, pairs: Array) -> Array:
+    """Scores of each prompt's answers that meet `conditions`, of which there is one too many (they sum to 0): the last
+    gives way to "the mean score is 0"."""
 
-    def conditions(scores: Array, chance: Array, pair: Array) -> Array:
-        return (pair * (chance - model(scores[:, None] - scores[None, :]))).sum(1)
+    def solved(chance: Array, pair: Array) -> Array:
+        def square(scores: Array) -> Array:
+            return np.append(conditions(scores, chance, pair)[:-1], scores.mean())
 
-    return _solved(conditions, chances, pairs)
+        return _accepted(root(square, np.zeros(len(chance)), tol=1e-13).x, square)
 
-
-def _solved(conditions: Callable[[Array, Array, Array], Array], chances: Array, pairs: Array) -> Array:
-    """The root of conditions that are one too many (they sum to 0): the last gives way to "the mean score is 0"."""
-
-    def square(scores: Array) -> Array:
-        return np.append(conditions(scores, chances, pairs)[:-1], scores.mean())
-
-    return _accepted(root(square, np.zeros(len(chances)), tol=1e-13).x, square)
+    return np.stack([solved(*prompt) for prompt in zip(chances, pairs, strict=True)])
 
 
 def _accepted(solution: Array, conditions: Callable[[Array], Array]) -> Array:
@@ -188,12 +182,8 @@ def _accepted(solution: Array, conditions: Callable[[Array], Array]) -> Array:
 
 
 def _normalised(logits: Array) -> Array:
-    return logits - _log_sum_exp(logits)
-
-
-def _log_sum_exp(logits: Array) -> Array:
     largest = logits.max(-1, keepdims=True)
-    return largest + np.log(np.exp(logits - largest).sum(-1, keepdims=True))
+    return logits - (largest + np.log(np.exp(logits - largest).sum(-1, keepdims=True)))
 
 
 def _log_slope(values: Array) -> Array:

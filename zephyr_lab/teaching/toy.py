@@ -48,8 +48,11 @@ def draw(seeds: Sequence[int], *, prompts: int, answers: int, beta: float) -> To
     """
     if prompts < 1 or answers < 2:
         raise ValueError(f"a toy needs a prompt and two answers, got {prompts} and {answers}")
-    tables = [_normal(seed, prompts, answers) for seed in seeds]
-    rewards, logits = (torch.stack([pair[place] for pair in tables]) for place in (0, 1))
+    tables = []
+    for seed in seeds:  # a generator each: a toy is the same, whatever other seeds are drawn beside it
+        generator = torch.Generator().manual_seed(seeding.derive(seed, "toy"))
+        tables.append(torch.randn(2, prompts, answers, generator=generator, dtype=torch.float64))
+    rewards, logits = torch.stack(tables, dim=1)
     return Toy(rewards, logits.log_softmax(-1), beta)
 
 
@@ -124,29 +127,29 @@ def pair_shares(toy: Toy) -> PairTable:
 def outcome_shares(toy: Toy, *, noise: float = 0.0) -> PairTable:
     """Chance that a preference is "first answer chosen, second rejected"; sums to 1 over prompts and answers.
 
-    `noise`: share of labels that are turned round. Raises ValueError where it is outside [0, 0.5).
+    `noise`: share of labels that are swapped. Raises ValueError where it is outside [0, 0.5).
     """
     if not 0 <= noise < 0.5:
-        raise ValueError(f"noise must be in [0, 0.5), got {noise} (a share of labels turned round)")
+        raise ValueError(f"noise must be in [0, 0.5), got {noise} (a share of swapped labels)")
     chances = preference_chances(toy)
     chances = (1 - noise) * chances + noise * (1 - chances)
-    # a pair comes in either order with equal chance, and both orders tell of the same two answers
+    # a pair comes in either order with equal chance, and both orders are of the same two answers
     return 2 * pair_shares(toy) * chances / toy.rewards.shape[-2]
 
 
-def sample_preferences(toy: Toy, count: int, *, seed: int, noise: float = 0.0) -> PairTable:
+def sample_preferences(toy: Toy, count: int, *, seed: int) -> PairTable:
     """How often each outcome came among `count` preferences drawn from each toy: whole numbers as floats.
 
     Raises ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    shares = outcome_shares(toy, noise=noise).flatten(1)
+    shares = outcome_shares(toy).flatten(1)
     counts = torch.zeros_like(shares)
-    for place, row in enumerate(shares):  # a generator each: a toy's preferences do not hang on how many toys there are
-        generator = torch.Generator().manual_seed(seeding.derive(seed, "preferences", place))
+    for index, row in enumerate(shares):  # a generator each: a toy's preferences do not depend on how many there are
+        generator = torch.Generator().manual_seed(seeding.derive(seed, "preferences", index))
         drawn = torch.multinomial(row, count, replacement=True, generator=generator)
-        counts[place] = torch.bincount(drawn, minlength=len(row))
+        counts[index] = torch.bincount(drawn, minlength=len(row))
     return counts.view(*toy.rewards.shape, -1)
 
 
@@ -155,10 +158,3 @@ def every_pair(policy: Table) -> PairLogProbs:
     shape = (*policy.shape, policy.shape[-1])
     chosen, rejected = policy[..., :, None].expand(shape), policy[..., None, :].expand(shape)
     return PairLogProbs(chosen.reshape(-1), rejected.reshape(-1))
-
-
-def _normal(seed: int, prompts: int, answers: int) -> tuple[Tensor, Tensor]:
-    """Rewards and reference logits of one toy: the same for a seed, whatever other seeds are drawn beside it."""
-    generator = torch.Generator().manual_seed(seeding.derive(seed, "toy"))
-    drawn = torch.randn(2, prompts, answers, generator=generator, dtype=torch.float64)
-    return drawn[0], drawn[1]

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ToySize:
-    """The toys themselves: one a seed, prompts x answers, and the beta of RLHF and DPO."""
+    """One toy a seed: arguments of `toy.draw`."""
 
     prompts: int
     answers: int
     beta: float
-
-    def __post_init__(self) -> None:
-        if self.prompts < 1 or self.answers < 2 or self.beta <= 0:
-            raise ValueError(f"a toy needs a prompt, two answers and a positive beta, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ import pytest
 from zephyr_lab.core import files, session
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import Lab, family_lab, sweeps
-from zephyr_lab.lab import sampled_answers as sampled
-from zephyr_lab.lab.family_lab import FamilyTerms, FamilyTuned
-from zephyr_lab.lab.sampled_answers import SampledAnswers
+from zephyr_lab.lab import Lab
+from zephyr_lab.lab.teaching import sweeps, teaching_lab
+from zephyr_lab.lab.teaching.policies import ON_PAIRS, Points
+from zephyr_lab.lab.teaching.teaching_lab import FamilyTerms, FamilyTuned
 from zephyr_lab.reporting.claims import Part
 from zephyr_lab.scoring.intervals import t_interval
 
@@ -84,27 +84,28 @@ def test_the_log_is_a_loss_a_step_of_every_seed(lab, monkeypatch, tmp_path):
     for place, folder in enumerate(folders):
         folder.mkdir()
         files.write_json(folder / "losses.json", [0.7 + place, 0.6])
-    monkeypatch.setattr(family_lab, "get_many", lambda stages: folders)
+    monkeypatch.setattr(teaching_lab, "get_many", lambda stages: folders)
     log = lab.ipo(start, pairs).log()
     assert log.to_dict("list") == {"seed": [0, 0, 1, 1], "step": [1, 2, 1, 2], "loss": [0.7, 0.6, 1.7, 0.6]}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_settings_are_the_winners_of_the_committed_sweep(profile, lab):
-    best = sweeps.winners(sweeps.committed(profile, family_lab.SWEEP))
+    best = sweeps.winners(sweeps.committed(profile, sweeps.FAMILY))
     tuned = asdict(Lab("teaching", profile, 1).sizes("family_tuned", FamilyTuned))
     assert all(tuned[loss] == values for loss, values in best.items())
 
 
-ANSWERS = SampledAnswers(pd.DataFrame([
-    {"seed": seed, "model": model, "kl": 0.5, "quality": level + 0.1 * seed, "words": 9.0, "questions": 160, **more}
+MEASURED = pd.DataFrame([
+    {"seed": seed, "model": model, "point": "final", "kl": 0.5, "quality": level + 0.1 * seed, "words": 9.0, **more}
     for model, level, more in (
         ("start", 5.0, {}),
         ("DPO", 6.0, {"held_out_accuracy_mean": 0.8, "held_out_moved_chosen": -1.0, "held_out_moved_rejected": -3.0,
                       "held_out_pairs": 180}),
     )
     for seed in range(3)
-]))  # fmt: skip
+])  # fmt: skip
+ANSWERS = Points(MEASURED, MEASURED[["model"]], "start", 160, 1000.0)
 
 
 def test_answers_are_means_and_differences_paired_by_seed():
@@ -115,12 +116,12 @@ def test_answers_are_means_and_differences_paired_by_seed():
     assert gain["value"] == pytest.approx(1.0) and gain["high"] - gain["low"] == pytest.approx(0.0, abs=1e-9)
     part = Part("m", "higher", 0.1, "", arms=("DPO", "start"), measure="true reward")
     assert ANSWERS.effect("X", part)["value"] == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="no answers of an arm named 'PPO'; there are start, DPO"):
+    with pytest.raises(ValueError, match="no arm named 'PPO'; there are start, DPO"):
         ANSWERS.values("PPO")
 
 
 def test_what_training_measured_on_pairs_is_there_for_the_arms_that_measured_it():
-    table = ANSWERS.means(*sampled.ON_PAIRS)
+    table = ANSWERS.means(*ON_PAIRS)
     assert set(table["row"]) == {"DPO"} and set(table["n"]) == {180}
     assert table["value"].tolist() == pytest.approx([80.0, -1.0, -3.0])
-    assert ANSWERS.named({"ours": "DPO"}).arms == ["ours"]
+    assert ANSWERS.named({"ours": "DPO"}).arms == ["start", "ours"]

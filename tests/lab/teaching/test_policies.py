@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import reward_figures
-from zephyr_lab.lab.policy_points import KL, QUALITY, WINS, Points, Pool, steps_taken
-from zephyr_lab.lab.rlhf_stages import FINAL
+from zephyr_lab.lab.teaching.policies import KL, QUALITY, WINS, Points, Pool, steps_taken
+from zephyr_lab.lab.teaching.rlhf_stages import FINAL
 from zephyr_lab.reporting.claims import Part
+from zephyr_lab.teaching import pictures
 
 SEEDS, START = 3, "start"
 REACH = {"steep": (2.0, 1.0), "far": (1.0, 2.0), "plain": (1.0, 1.0)}  # points a nat, and up to which KL
@@ -123,9 +123,9 @@ def test_steps_are_those_of_the_policy_or_of_the_whole_training():
 
 def test_figures_draw_every_arm():
     reached = points()
-    drawn = reward_figures.reward_over_kl(reached.over_kl(), dotted=["far"])
+    drawn = pictures.reward_over_kl(reached.over_kl(), dotted=["far"])
     gains = {arm: list(reached.difference(arm, START)) for arm in REACH}
-    costs = reward_figures.gain_by_cost(gains, {arm: [1.0, 2.0, 3.0] for arm in REACH}, names=list(REACH))
+    costs = pictures.gain_by_cost(gains, {arm: [1.0, 2.0, 3.0] for arm in REACH}, names=list(REACH))
     for figure in (drawn, costs):
         assert {text.get_text() for text in figure.legends[0].get_texts()} == set(REACH)
         assert figure.encode("png")

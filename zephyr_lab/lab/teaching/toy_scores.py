@@ -19,20 +19,17 @@ Measured = Mapping[str, Sequence[float]]  # quantity -> a number a toy, as `teac
 Setting = int | float  # a step, a count, the value of a knob
 
 
-def table(
-    rows: Mapping[str, Measured], *, n: int | Mapping[str, int], only: Sequence[str] = (), zero_below: float = 0.0
-) -> pd.DataFrame:
+def table(rows: Mapping[str, Measured], *, n: int, only: Sequence[str] = (), zero_below: float = 0.0) -> pd.DataFrame:
     """Tidy frame of what was measured: a row of it a key of `rows`, a metric a quantity, or those of `only`.
 
-    n: what a toy's number is a mean over, one for all or by metric. What is nearer to 0 than `zero_below` is written as
-    0: rounding of double precision, which differs between machines. Empty for one toy, which has no interval.
+    n: what a toy's number is a mean over. What is nearer to 0 than `zero_below` is written as 0: rounding of double
+    precision, which differs between machines. Empty for one toy, which has no interval.
     """
     lines = []
     for row, quantities in rows.items():
         for metric in only or quantities:
             values = [0.0 if abs(value) < zero_below else value for value in quantities[metric]]
-            count = n if isinstance(n, int) else n[metric]
-            lines += seed_means.number(row, metric, values, n=count, source=SOURCE)
+            lines += seed_means.number(row, metric, values, n=n, source=SOURCE)
     return tables.frame(lines)
 
 
@@ -49,17 +46,15 @@ def way(series: str, points: Mapping[Setting, ArrayLike], *, scale: float = 1.0)
 def geometric_way(series: str, points: Mapping[Setting, ArrayLike], *, scale: float = 1.0) -> pd.DataFrame:
     """As `way` for a log scale: geometric means, t intervals of the logarithms, `FLOOR` in place of what is smaller."""
     logs = seed_means.curve(series, list(points), list(np.log(np.maximum(_by_toy(points), FLOOR))), kind="retrained")
-    ends = ["y", "low", "high"]
-    return logs.assign(**(scale * np.exp(logs[ends])))
+    return logs.assign(**(scale * np.exp(logs[["y", "low", "high"]])))
 
 
 def mean_points(series: str, trials: Mapping[Setting, Measured], *, x: str, y: str) -> pd.DataFrame:
     """Means over toys of two quantities, a point a setting: columns series, value (the setting), x, y."""
-    means = [
+    return pd.DataFrame(
         {"series": series, "value": value, "x": float(np.mean(measured[x])), "y": float(np.mean(measured[y]))}
         for value, measured in trials.items()
-    ]
-    return pd.DataFrame(means)
+    )
 
 
 def _by_toy(points: Mapping[Setting, ArrayLike]) -> np.ndarray:

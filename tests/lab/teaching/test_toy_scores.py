@@ -3,14 +3,15 @@
 import pandas as pd
 import pytest
 
-from zephyr_lab.lab import toy_figures, toy_scores
+from zephyr_lab.lab.teaching import toy_scores
 from zephyr_lab.scoring.intervals import t_interval
+from zephyr_lab.teaching import pictures
 
 MEASURED = {"DPO": {"lost, %": [10.0, 30.0], "KL": [1e-12, 3e-12]}}
 
 
 def test_a_number_is_a_mean_with_the_t_interval_over_toys():
-    row = toy_scores.table(MEASURED, n={"lost, %": 8, "KL": 4}).set_index("metric").loc["lost, %"]
+    row = toy_scores.table(MEASURED, n=8).set_index("metric").loc["lost, %"]
     low, high = t_interval([10.0, 30.0])
     assert row["value"] == pytest.approx(20.0)
     assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
@@ -48,13 +49,13 @@ def test_points_are_means_of_two_quantities():
 
 def test_the_figures_show_every_series():
     lines = pd.concat([toy_scores.geometric_way(name, {10: [0.1, 0.2], 100: [0.2, 0.3]}) for name in ("a", "b")])
-    picture = toy_figures.few_preferences(lines, lines, lines[lines["series"] == "a"], ringed="b")
+    picture = pictures.few_preferences(lines, lines, lines[lines["series"] == "a"], ringed="b")
     left, middle, right = picture.axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["a", "b"]
     assert [text.get_text() for text in middle.get_legend().get_texts()] == ["a", "b"]
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["a"]
-    assert toy_figures.convergence(lines).axes[0].get_yscale() == "log"
+    assert pictures.convergence(lines).axes[0].get_yscale() == "log"
     points = toy_scores.mean_points("IPO", {0.1: {"r": [1.0, 2.0], "kl": [0.2, 0.4]}}, x="kl", y="r")
-    frontiers = toy_figures.frontiers(points, points, points, count=60)
+    frontiers = pictures.frontiers(points, points, points, count=60)
     assert {text.get_text() for text in frontiers.legends[0].get_texts()} == {"optimum, any beta", "IPO"}
-    assert len(toy_figures.later(lines[lines["series"] == "a"]).axes[0].get_lines()) == 1
+    assert len(pictures.later(lines[lines["series"] == "a"]).axes[0].get_lines()) == 1

@@ -9,9 +9,10 @@ import torch
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine.stages import key
-from zephyr_lab.lab import Lab, rlhf_stages, sweeps, zephyr_stages
-from zephyr_lab.lab.policy_points import Points, Pool
-from zephyr_lab.lab.teaching_lab import TeachingLab
+from zephyr_lab.lab import Lab, zephyr_stages
+from zephyr_lab.lab.teaching import rlhf_stages, sweeps
+from zephyr_lab.lab.teaching.policies import Points, Pool
+from zephyr_lab.lab.teaching.teaching_lab import TeachingLab
 from zephyr_lab.lab.training_costs import Costs
 from zephyr_lab.methods.recipes.rollouts import OwnRewardPolicyGradient, OwnRewardPPO
 
@@ -152,6 +153,6 @@ def test_a_sweep_tries_the_methods_of_its_grids(lab, start, monkeypatch):
 def test_the_page_of_words_names_nothing_that_does_not_exist():
     text = (paths.notebooks_dir() / "VOCABULARY.md").read_text(encoding="utf-8")
     kinds = {"teaching": TeachingLab, "reached": Points, "pool": Pool, "costs": Costs}
-    used = set(re.findall(rf"\b({'|'.join(kinds)})\.(\w+)", text))
+    used = set(re.findall(rf"(?<![.\w])({'|'.join(kinds)})\.(\w+)", text))
     assert len(used) > 15
     assert [f"{name}.{word}" for name, word in sorted(used) if not hasattr(kinds[name], word)] == ["reached.parameters"]

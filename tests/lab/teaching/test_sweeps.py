@@ -6,7 +6,7 @@ import pytest
 
 from zephyr_lab.core import settings
 from zephyr_lab.core.profiles import PROFILES
-from zephyr_lab.lab import rlhf_stages, sweeps
+from zephyr_lab.lab.teaching import rlhf_stages, sweeps
 
 
 def sweep_table():

@@ -1,6 +1,6 @@
 """Sweeps: equally many trials a method, judged by the true reward on questions and a seed that no table uses.
 
-What a sweep found stands in papers/teaching/sweep.json with where it was made; settings.toml holds each method's best.
+What a sweep found is in papers/teaching/sweep.json, with where it was made; settings.toml holds each method's best.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ import pandas as pd
 from zephyr_lab.core import files, paths, provenance, session
 from zephyr_lab.engine.scheduler import StageFailed, get, get_many
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import rlhf_stages
-from zephyr_lab.lab.rlhf_stages import PAPER, Model
+from zephyr_lab.lab.teaching import rlhf_stages
+from zephyr_lab.lab.teaching.rlhf_stages import PAPER, Model
 
+COMPARISON, FAMILY = "comparison", "family"  # the sweeps of sweep.json
 SEED = 100  # no table's
 START, FILE = "start", "sweep.json"
 COLUMNS = ("method", "learning_rate", "beta", "reward", "kl")
@@ -59,38 +60,66 @@ class Grids:
     @property
     def trials(self) -> dict[str, list[tuple[float, ...]]]:
         """(rate, beta), or (rate,) for a method without beta, of each trial, by method."""
-        found: dict[str, list[tuple[float, ...]]] = {}
+        trials: dict[str, list[tuple[float, ...]]] = {}
         for field in fields(rlhf_stages.Tuned):
             rates = getattr(self, f"{field.name}_rates")
             betas = getattr(self, f"{field.name}_betas", None)
-            found[field.name] = [(r,) for r in rates] if betas is None else [(r, b) for r in rates for b in betas]
-        return found
+            trials[field.name] = [(r,) for r in rates] if betas is None else [(r, b) for r in rates for b in betas]
+        return trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyGrids:
+    """Learning rates that all losses are tried at, and the strengths of each (equally many)."""
+
+    rates: tuple[float, ...]
+    dpo: tuple[float, ...]
+    ipo: tuple[float, ...]
+    cdpo: tuple[float, ...]
+    kto: tuple[float, ...]
+    orpo: tuple[float, ...]
+    simpo: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require_equal_counts(self.trials)
+
+    @property
+    def trials(self) -> dict[str, list[tuple[float, ...]]]:
+        """(rate, strength) of each trial, by loss."""
+        losses = [field.name for field in fields(self) if field.name != "rates"]
+        return {loss: [(rate, strength) for rate in self.rates for strength in getattr(self, loss)] for loss in losses}
 
 
 def require_equal_counts(trials: Mapping[str, list[tuple[float, ...]]]) -> None:
     """Raises ValueError unless every method has the same number of trials: more tries find a better best."""
     counts = {method: len(values) for method, values in trials.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{method} {count}" for method, count in counts.items())
-        raise ValueError(f"every method must have the same number of trials, got {told}")
+        listed = ", ".join(f"{method} {count}" for method, count in counts.items())
+        raise ValueError(f"every method must have the same number of trials, got {listed}")
 
 
 def run(profile: str, name: str, trials: list[Trial]) -> pd.DataFrame:
     """Train and judge the trials now; a frame as `committed` gives it, and tables/teaching/sweep_NAME.json.
 
-    A training that was halted at a loss that is no number is a trial too: it has no score, and counts as diverged.
+    A training that stopped at a NaN loss is a trial too: it has no score, and counts as diverged.
     """
-    halted = _train(trials)
+    stopped = _train(trials)
     models = {START: rlhf_stages.start(profile, SEED)}
-    models |= {trial.label: Model(trial.stage) for trial in trials if trial.label not in halted}
+    models |= {trial.label: Model(trial.stage) for trial in trials if trial.label not in stopped}
     folder = get(rlhf_stages.frontier(profile, SEED, models, validation=True))
-    found = {row["model"]: row for row in files.read_json(folder / "frontier.json")}
-    scores = {label: (float(np.mean(row["quality"])), float(row["kl"])) for label, row in found.items()}
+    rows = {row["model"]: row for row in files.read_json(folder / "frontier.json")}
+    scores = {
+        label: (round(float(np.mean(row["quality"])), DECIMALS), round(float(row["kl"]), DECIMALS))
+        for label, row in rows.items()
+    }
     table = {
         "seed": SEED,
-        "questions": len(found[START]["quality"]),
-        "start": round(scores[START][0], DECIMALS),
-        "trials": [_row(trial, scores.get(trial.label)) for trial in trials],
+        "questions": len(rows[START]["quality"]),
+        "start": scores[START][0],
+        "trials": [
+            dict(zip(COLUMNS, (trial.method, *_two(trial.values), *scores.get(trial.label, (None, None))), strict=True))
+            for trial in trials
+        ],
         "provenance": provenance.describe(),
     }
     path = session.current().build / "tables" / PAPER / f"sweep_{name}.json"
@@ -102,26 +131,26 @@ def run(profile: str, name: str, trials: list[Trial]) -> pd.DataFrame:
 def committed(profile: str, name: str) -> pd.DataFrame:
     """The sweep that the profile's settings rest on; without a row where none was run for it.
 
-    Columns method, learning_rate, beta, reward (true, at T = 1), kl, gain over the start, diverged (no number, or worse
-    than the start), best (of its method).
+    Columns method, learning_rate, beta, reward (true, at T = 1), kl, gain over the start, diverged (NaN, or worse than
+    the start), best (of its method).
     """
     path = paths.papers_dir() / PAPER / FILE
     session.read_file(path if path.is_file() else None, name=f"papers/{PAPER}/{FILE}")
-    kept = files.read_json(path).get(profile, {}).get(name) if path.is_file() else None
-    return frame(kept or {"start": 0.0, "trials": []})
+    table = files.read_json(path).get(profile, {}).get(name) if path.is_file() else None
+    return frame(table or {"start": 0.0, "trials": []})
 
 
 def frame(table: Mapping[str, Any]) -> pd.DataFrame:
-    """The frame of `committed` from a sweep as it is kept."""
-    found = pd.DataFrame(table["trials"], columns=list(COLUMNS))
-    found[list(COLUMNS[1:])] = found[list(COLUMNS[1:])].astype(float)
-    found["gain"] = found["reward"] - table["start"]
-    found["diverged"] = ~(found["gain"] >= 0)
-    found["best"] = False
-    for _, own in found.groupby("method", sort=False):
+    """The frame of `committed` from a sweep as its file has it."""
+    trials = pd.DataFrame(table["trials"], columns=list(COLUMNS))
+    trials[list(COLUMNS[1:])] = trials[list(COLUMNS[1:])].astype(float)
+    trials["gain"] = trials["reward"] - table["start"]
+    trials["diverged"] = ~(trials["gain"] >= 0)
+    trials["best"] = False
+    for _, own in trials.groupby("method", sort=False):
         if own["reward"].notna().any():
-            found.loc[own["reward"].idxmax(), "best"] = True
-    return found
+            trials.loc[own["reward"].idxmax(), "best"] = True
+    return trials
 
 
 def shown(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -147,38 +176,30 @@ def shown(sweep: pd.DataFrame) -> pd.DataFrame:
 def winners(sweep: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """(rate, beta), or (rate,), of each method's best trial."""
     best = sweep[sweep["best"]]
-    return {
-        row["method"]: tuple(value for value in (row["learning_rate"], row["beta"]) if not pd.isna(value))
-        for _, row in best.iterrows()
-    }
+    values = zip(best["method"], best["learning_rate"], best["beta"], strict=True)
+    return {method: (rate,) if pd.isna(beta) else (rate, beta) for method, rate, beta in values}
 
 
-def differing(sweep: pd.DataFrame, given: Mapping[str, tuple[float, ...]]) -> int:
-    """How many methods are `given` other values than the sweep found best; 0 for a sweep without a row."""
-    return sum(tuple(given[method]) != values for method, values in winners(sweep).items())
+def differing(sweep: pd.DataFrame, settings: Mapping[str, tuple[float, ...]]) -> int:
+    """How many methods `settings` gives other values than the sweep found best; 0 for a sweep without a row."""
+    return sum(tuple(settings[method]) != values for method, values in winners(sweep).items())
+
+
+def _two(values: tuple[float, ...]) -> tuple[float | None, ...]:
+    """Rate and beta; None for a beta that the method does not have."""
+    return (*values, None)[:2]
 
 
 def _train(trials: list[Trial]) -> set[str]:
-    """Trains all; the labels of those that were halted."""
+    """Trains all; the labels of those that stopped at a NaN loss."""
     try:
         get_many([trial.stage for trial in trials])
         return set()
-    except StageFailed:  # one by one, so that a halted one is known by name
-        halted = set()
+    except StageFailed:  # one by one, so that each failed trial is known by name
+        stopped = set()
         for trial in trials:
             try:
                 get(trial.stage)
             except StageFailed:
-                halted.add(trial.label)
-        return halted
-
-
-def _row(trial: Trial, score: tuple[float, float] | None) -> dict[str, Any]:
-    reward, kl = score or (None, None)
-    return {
-        "method": trial.method,
-        "learning_rate": trial.values[0],
-        "beta": trial.values[1] if len(trial.values) > 1 else None,
-        "reward": None if reward is None else round(reward, DECIMALS),
-        "kl": None if kl is None else round(kl, DECIMALS),
-    }
+                stopped.add(trial.label)
+        return stopped
