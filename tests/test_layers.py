@@ -128,7 +128,7 @@ def test_an_arrow_up_or_sideways_would_be_seen():
     up = ("zephyr_lab.core.paths", "zephyr_lab.lab.sweeps")
     sideways = ("zephyr_lab.losses.dpo", "zephyr_lab.models.mistral")
     down = ("zephyr_lab.lab.sweeps", "zephyr_lab.core.paths")
-    inside = ("zephyr_lab.lab.sweeps", "zephyr_lab.lab.base")
+    inside = ("zephyr_lab.lab.sweeps", "zephyr_lab.lab.arms")
     assert upward_arrows([up, sideways, down, inside]) == [" -> ".join(up), " -> ".join(sideways)]
 
 

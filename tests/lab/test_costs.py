@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from zephyr_lab.core import session
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import costs, costs_figures
+from zephyr_lab.lab import costs
 from zephyr_lab.lab.arms import Arm
 from zephyr_lab.lab.zephyr_stages import Model
 
@@ -51,10 +51,10 @@ def test_without_the_file_there_are_none(tmp_path, monkeypatch):
 
 
 def test_the_picture_has_a_dot_a_contender():
-    picture = costs_figures.speed_ups(costs.ratios(FOUND))
+    picture = costs.speed_ups(costs.ratios(FOUND))
     (ax,) = picture.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["short: plain"]
-    assert "no benchmark is committed here" in costs_figures.speed_ups([]).texts[0].get_text()
+    assert "no benchmark is committed here" in costs.speed_ups([]).texts[0].get_text()
 
 
 def test_the_closest_contender_of_each_benchmark_is_said():

@@ -10,16 +10,18 @@ import torch
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import SCORE, Lab, acceptance_lengths, answers, choices, laboratory, run_epochs
-from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
+from zephyr_lab.lab import SCORE, Lab, answers, choices, laboratory
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.claims import sentence
-from zephyr_lab.lab.drafts import Draft
-from zephyr_lab.lab.eda_lab import EDALab
-from zephyr_lab.lab.kd_lab import KDLab
+from zephyr_lab.lab.eda import acceptance_lengths
+from zephyr_lab.lab.eda.acceptance_lengths import AcceptanceLengths
+from zephyr_lab.lab.eda.drafts import Draft
+from zephyr_lab.lab.eda.laboratory import EDALab
+from zephyr_lab.lab.kd_dae.laboratory import KDLab
 from zephyr_lab.lab.laboratory import Laboratory
+from zephyr_lab.lab.zephyr import run_epochs
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.reporting import claims as registry

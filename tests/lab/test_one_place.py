@@ -15,28 +15,29 @@ import pytest
 from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import (
-    Lab,
-    base,
-    draft_stages,
-    family_lab,
-    kd_stages,
-    kv_bytes,
-    rlhf_stages,
-    sweeps,
-    zephyr_stages,
-)
-from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
-from zephyr_lab.lab.draft_stages import STAGE_1, Part
-from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
+from zephyr_lab.lab import Lab, family_lab, rlhf_stages, sweeps, zephyr_stages
+from zephyr_lab.lab.eda import stages as draft_stages
+from zephyr_lab.lab.eda.laboratory import CloseLook, DraftArms
+from zephyr_lab.lab.eda.stages import STAGE_1, Part
+from zephyr_lab.lab.kd_dae import stages as kd_stages
+from zephyr_lab.lab.overview import skills
 from zephyr_lab.lab.rlhf_stages import Scene
-from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, RewardStudy, StepArms
+from zephyr_lab.lab.sizes import (
+    AblationArms,
+    AlignmentArms,
+    Filtering,
+    PreferencePairs,
+    RewardStudy,
+    StepArms,
+    WorldTour,
+)
+from zephyr_lab.lab.teaching import kv_bytes
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
 from zephyr_lab.teaching import toy_settings
 
 PAPERS = ("zephyr", "kd_dae", "eda", "teaching", "overview")
-START = Model(base.base_stage("tiny"))
+START = Model(zephyr_stages.base_stage("tiny"))
 SEED = 0
 MATH = SPECIALTIES[0]
 
@@ -114,8 +115,8 @@ def best_of_n(profile):
 
 # What is read from each table of a profile of the world: a stage, or settings of a study.
 TINY = {
-    ("zephyr", "base"): of(base.base_stage),
-    ("zephyr", "probe"): of(base.probe_stage),
+    ("zephyr", "base"): of(zephyr_stages.base_stage),
+    ("zephyr", "probe"): of(skills.probe_stage),
     ("zephyr", "dialogues"): of(zephyr_stages.dialogues),
     ("zephyr", "dsft"): of(zephyr_stages.dsft),
     ("zephyr", "pairs"): of(zephyr_stages.pairs),

@@ -11,8 +11,8 @@ from zephyr_lab.core import paths, session
 from zephyr_lab.engine.stages import key
 from zephyr_lab.lab import Lab, rlhf_stages, sweeps, zephyr_stages
 from zephyr_lab.lab.policy_points import Points, Pool
+from zephyr_lab.lab.teaching.training_costs import Costs
 from zephyr_lab.lab.teaching_lab import TeachingLab
-from zephyr_lab.lab.training_costs import Costs
 from zephyr_lab.methods.recipes.own_reward import OwnRewardPolicyGradient, OwnRewardPPO
 
 

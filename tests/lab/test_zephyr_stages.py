@@ -7,8 +7,7 @@ import pytest
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import zephyr_stages
-from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model
 from zephyr_lab.methods.recipes import zephyr_settings
 from zephyr_lab.methods.recipes.hub_data import HubPairs
 

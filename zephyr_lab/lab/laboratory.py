@@ -23,7 +23,7 @@ from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.choices import Choices
 from zephyr_lab.lab.claims import Claims
-from zephyr_lab.lab.run_epochs import RunEpochs
+from zephyr_lab.lab.zephyr.run_epochs import RunEpochs
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.worlds import require_world
 from zephyr_lab.reporting import tables
@@ -42,8 +42,8 @@ class Laboratory:
     """One paper at one profile, under seeds 0 to `seeds` - 1; nothing is trained before it is asked for.
 
     The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words
-    (`kd_lab.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory serve in
-    another of the same profile.
+    (`kd_dae.laboratory.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory
+    serve in another of the same profile.
 
     notebook: whose run this is, for its record; a second laboratory of a notebook needs none. own: knobs of the
     notebook's parameters; where one is given (not None), what is saved goes to build/<profile>/own/, beside the

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
-from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.zephyr_stages import Model, changed
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model, changed
 from zephyr_lab.methods.recipes.own_reward import OWN_REWARD
 from zephyr_lab.methods.recipes.reward import RewardRecipe
 from zephyr_lab.methods.recipes.rlhf import BestOfN, Frontier, JudgedPairs

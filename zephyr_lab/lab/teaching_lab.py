@@ -28,7 +28,7 @@ from zephyr_lab.lab.family_lab import FamilyLab
 from zephyr_lab.lab.laboratory import given
 from zephyr_lab.lab.policy_points import Points, Pool
 from zephyr_lab.lab.rlhf_stages import PAPER, Model, Scene
-from zephyr_lab.lab.training_costs import Costs
+from zephyr_lab.lab.teaching.training_costs import Costs
 from zephyr_lab.methods.recipes.reward import RewardRecipe
 from zephyr_lab.methods.recipes.world_data import WorldPairs
 from zephyr_lab.world.objectives import OBJECTIVES

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.dpo import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation
 from zephyr_lab.methods.recipes.hub_data import HubDialogues, HubPairs
+from zephyr_lab.methods.recipes.hub_model import HubModel
 from zephyr_lab.methods.recipes.multiple_choice import MultipleChoice
 from zephyr_lab.methods.recipes.own_functions import OwnFilter, OwnRubric, OwnWorldPairs
 from zephyr_lab.methods.recipes.pair_accuracy import PairAccuracy
+from zephyr_lab.methods.recipes.pretrain import Pretrain
 from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.methods.recipes.world_data import WorldDialogues, WorldPairs
@@ -218,3 +219,16 @@ def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:
             raise ValueError(f"{kind} has no field {name!r}; it has {', '.join(known)}")
     typed = {name: settings.of_type(known[name], value, kind) for name, value in changes.items()}
     return dataclasses.replace(recipe, **typed)
+
+
+HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
+
+
+def base_stage(profile: str, seed: int = 0) -> Stage:
+    """The base model of `profile`. `seed` decides text and weights; a model of the hub is the same for all seeds."""
+    if profile in HUB_PROFILES:
+        return Stage(
+            "base", "zephyr_lab.methods.stages.hub_model:build", settings.load("zephyr", profile, "base", HubModel)
+        )
+    recipe = settings.load("zephyr", profile, "base", Pretrain)
+    return Stage("base", "zephyr_lab.methods.stages.pretrain:build", recipe, seed=seed)

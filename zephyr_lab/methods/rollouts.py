@@ -116,7 +116,7 @@ class Work:
     answers: int = 0
 
     def metrics(self) -> dict[str, float]:
-        """{"tokens_generated": ..., ...}; FLOPs are counted from these (`lab.training_costs`)."""
+        """{"tokens_generated": ..., ...}; FLOPs are counted from these (`lab.teaching.training_costs`)."""
         return {f"tokens_{name}" if name != "answers" else "answers": float(n) for name, n in asdict(self).items()}
 
 

@@ -35,7 +35,7 @@ def packages() -> dict[str, tuple[str, list[Described]]]:
 
 
 def _functions(package: str) -> Iterator[Described]:
-    for path in sorted((ROOT / package).glob("*.py")):
+    for path in sorted((ROOT / package).glob("**/*.py" if package == "lab" else "*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         module = f"{package.replace('/', '.')}.{path.stem}"
         for node in tree.body:

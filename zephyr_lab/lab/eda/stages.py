@@ -1,0 +1,257 @@
+"""Aligning drafts (EDA) as stages: targets, data, drafts, acceptance lengths, the paper's recipes with named changes.
+
+Settings come from papers/eda/settings.toml. A target is the chat model, a specialist fine-tuned from it, the dDPO
+model, or a model of the hub where the profile names one.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zephyr_lab.core import settings
+from zephyr_lab.engine.stages import Stage
+from zephyr_lab.lab import zephyr_stages
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model, changed
+from zephyr_lab.methods.recipes.draft import DraftRecipe
+from zephyr_lab.methods.recipes.draft_data import (
+    CHAT,
+    SPECIALTIES,
+    HubQuestions,
+    OwnScores,
+    Regeneration,
+    RowScores,
+    Selection,
+    SpecialtyDialogues,
+)
+from zephyr_lab.methods.recipes.draft_lossless import DraftLossless
+from zephyr_lab.methods.recipes.draft_scores import PROMPTS, TARGET, DraftScores
+from zephyr_lab.methods.recipes.hub_model import HubModel
+from zephyr_lab.methods.recipes.sft import DSFTRecipe
+
+PAPER = "eda"
+DPO = "dDPO"  # aligned with human preferences instead of fine-tuned to a domain
+STAGE_1 = "stage 1"  # the name of a draft that is made for a target, not adapted to it
+
+
+@dataclass(frozen=True)
+class Part:
+    """One way to train a draft: what trains (`models.draft_shape.PARTS`), on which dialogues, from which start, and
+    LoRA's rank (0 for other parts)."""
+
+    part: str
+    data: Stage
+    start: str
+    rank: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings:
+    """Models of the hub that serve as targets, by name; "" where the target is trained here. revision: of all."""
+
+    chat: str
+    math: str
+    code: str
+    clinic: str
+    revision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedSettings:
+    """How time is measured, where it differs from [scores]: fields of `DraftScores`; see there."""
+
+    loop_prompts: int
+    loop_length: int
+    extra_layers: int
+    samples: int
+    tree_top: int
+    tree_depth: int
+    tree_nodes: int
+    rows_at_once: int
+
+
+def target(profile: str, seed: int, name: str) -> Model:
+    """The target `name`: "chat", a specialty, or "dDPO". Raises ValueError for any other."""
+    if name == DPO:
+        return Model(zephyr_stages.ddpo(profile, seed))
+    if name not in (CHAT, *SPECIALTIES):
+        raise ValueError(f"no target named {name!r}; known: {', '.join((CHAT, *SPECIALTIES, DPO))}")
+    named = settings.load(PAPER, profile, "targets", TargetSettings)
+    if model := getattr(named, name):
+        return Model(
+            Stage("target", "zephyr_lab.methods.stages.hub_model:build", HubModel(model=model, revision=named.revision))
+        )
+    if name == CHAT:
+        return Model(zephyr_stages.dsft(profile, seed))
+    start = target(profile, seed, CHAT)
+    tuning = settings.load(PAPER, profile, "tuning", DSFTRecipe, start=start.folder)
+    inputs = {"base": start.stage, "dialogues": _dialogues(profile, seed, name, "tuning_data")}
+    return Model(Stage("target", "zephyr_lab.methods.stages.sft:build", tuning, seed=seed, inputs=inputs))
+
+
+def targets(profile: str) -> tuple[str, ...]:
+    """The tuned targets of a profile: three specialists, and the dDPO model where it stems from the chat target.
+
+    A chat target of the hub has another vocabulary than Zephyr's models, so no draft of it fits them.
+    """
+    trained_here = not settings.load(PAPER, profile, "targets", TargetSettings).chat
+    return (*SPECIALTIES, DPO) if trained_here else SPECIALTIES
+
+
+def pool(profile: str, seed: int, name: str) -> Stage:
+    """The prompts of a target's domain, mixed with general ones, with the answers of a data set; and held-out prompts.
+
+    The dDPO model answers what the chat model answers.
+    """
+    return _dialogues(profile, seed, CHAT if name == DPO else name, "pool")
+
+
+def original(profile: str, seed: int, name: str) -> Stage:
+    """Dialogues with a data set's answers: the pool's; in hub profiles general conversations, as in the paper.
+
+    For the chat target, and so for the draft that is made for it: the dialogues of dSFT.
+    """
+    if profile in HUB_PROFILES:
+        return pool(profile, seed, CHAT)
+    return zephyr_stages.dialogues(profile, seed) if name == CHAT else pool(profile, seed, name)
+
+
+def regenerated(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Stage:
+    """The dialogues of `data` answered by the target itself; `changes`: fields of `Regeneration`."""
+    recipe = settings.load(PAPER, profile, "regeneration", Regeneration, folder=target.folder)
+    build = "zephyr_lab.methods.stages.draft_regenerate:build"
+    inputs = {TARGET: target.stage, "pool": data}
+    return Stage("regenerated", build, changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+def row_scores(profile: str, *, base: Model, target: Model, draft: Model, data: Stage) -> Stage:
+    """What the rows of `data` can be selected by: the shift from `base` to `target`, and the draft's loss."""
+    folders = {"base_folder": base.folder, "target_folder": target.folder, "draft_folder": draft.folder}
+    recipe = settings.load(PAPER, profile, "row_scores", RowScores, **folders)
+    inputs = {"base": base.stage, TARGET: target.stage, "draft": draft.stage, "data": data}
+    return Stage("row_scores", "zephyr_lab.methods.stages.draft_row_scores:build", recipe, inputs=inputs)
+
+
+def own_scores(scores: Stage, rule: str) -> Stage:
+    """`scores` with the values of a rule of one's own, as `engine.own_code.captured` made it, in place of the shift."""
+    build = "zephyr_lab.methods.stages.draft_own_scores:build"
+    return Stage("own_scores", build, OwnScores(rule=rule), inputs={"scores": scores})
+
+
+def selected(seed: int, *, data: Stage, scores: Stage, rule: str, share: float) -> Stage:
+    """A share of the rows of `data`, by a rule of `recipes.draft_data.RULES` on their scores."""
+    recipe = Selection(rule=rule, share=share)
+    inputs = {"data": data, "scores": scores}
+    return Stage("selected", "zephyr_lab.methods.stages.draft_selection:build", recipe, seed=seed, inputs=inputs)
+
+
+def stage_1(profile: str, seed: int) -> Model:
+    """The draft made for the chat target, on a data set's answers with the chat target's features."""
+    return new_draft(profile, seed, target=target(profile, seed, CHAT), data=original(profile, seed, CHAT))
+
+
+def new_draft(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Model:
+    """A draft made for `target` from nothing; `changes`: fields of `DraftRecipe`."""
+    arms = {STAGE_1: Part("all", data, "new")}
+    return Model(_drafts(profile, seed, arms, section="stage_1", target=target, draft=None, **changes), STAGE_1)
+
+
+def adapted(profile: str, seed: int, arms: Mapping[str, Part], *, target: Model, draft: Model, **changes: Any) -> Stage:
+    """`draft` adapted to `target` in several arms by one worker, each in a folder of its name; `changes`: fields of
+    `DraftRecipe`."""
+    return _drafts(profile, seed, arms, section="stage_2", target=target, draft=draft, **changes)
+
+
+def scores(
+    profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage, **changes: Any
+) -> Stage:
+    """Acceptance lengths of `drafts` beside `target` on the held-out prompts of `asked`.
+
+    `changes`: fields of `DraftScores`, e.g. lengths=(4,).
+    """
+    roles = _roles("drafts", (draft.stage for draft in drafts.values()))
+    recipe = settings.load(
+        PAPER,
+        profile,
+        "scores",
+        DraftScores,
+        drafts=tuple(drafts),
+        inputs=tuple(_role_of(draft.stage, roles) for draft in drafts.values()),
+        folders=tuple(draft.folder for draft in drafts.values()),
+        target_folder=target.folder,
+        split="test",
+        system_turn=target.system_turn,
+    )
+    inputs = {**roles, TARGET: target.stage, PROMPTS: asked}
+    build = "zephyr_lab.methods.stages.draft_scores:build"
+    return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+def timed(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage) -> Stage:
+    """As `scores`, on few prompts, with the time that decoding takes with each draft and without."""
+    table = settings.load(PAPER, profile, "speed", SpeedSettings)
+    return scores(
+        profile, seed, drafts, target=target, asked=asked, timed=True, prompts=table.loop_prompts, **vars(table)
+    )
+
+
+def lossless(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage) -> Stage:
+    """What `target` answers with a draft and without, compared; `drafts`: that one, by its name."""
+    (draft,) = drafts.values()
+    folders = {"target_folder": target.folder, "draft_folder": draft.folder}
+    recipe = settings.load(PAPER, profile, "lossless", DraftLossless, **folders)
+    inputs = {TARGET: target.stage, "draft": draft.stage, PROMPTS: asked}
+    return Stage("lossless", "zephyr_lab.methods.stages.draft_lossless:build", recipe, seed=seed, inputs=inputs)
+
+
+def _drafts(
+    profile: str,
+    seed: int,
+    arms: Mapping[str, Part],
+    *,
+    section: str,
+    target: Model,
+    draft: Model | None,
+    **changes: Any,
+) -> Stage:
+    roles = _roles("data", (arm.data for arm in arms.values()))
+    recipe = settings.load(
+        PAPER,
+        profile,
+        section,
+        DraftRecipe,
+        arms=tuple(arms),
+        parts=tuple(arm.part for arm in arms.values()),
+        ranks=tuple(arm.rank for arm in arms.values()),
+        starts=tuple(arm.start for arm in arms.values()),
+        data=tuple(_role_of(arm.data, roles) for arm in arms.values()),
+        target_folder=target.folder,
+        draft_folder=draft.folder if draft else "",
+        system_turn=target.system_turn,
+    )
+    inputs = {TARGET: target.stage, **roles}
+    if draft:
+        inputs["draft"] = draft.stage
+    build = "zephyr_lab.methods.stages.draft:build"
+    return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
+
+
+def _roles(word: str, stages: Iterable[Stage]) -> dict[str, Stage]:
+    """Unlike stages by role, "<word> 0" and on, in the order in which they come."""
+    unlike: list[Stage] = []
+    for stage in stages:
+        if stage not in unlike:
+            unlike.append(stage)
+    return {f"{word} {place}": stage for place, stage in enumerate(unlike)}
+
+
+def _role_of(stage: Stage, roles: Mapping[str, Stage]) -> str:
+    return next(role for role, one in roles.items() if one == stage)
+
+
+def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
+    """Dialogues of a specialty by the table `section`; in hub profiles a table for each target, `section`_`name`."""
+    if profile in HUB_PROFILES:
+        recipe = settings.load(PAPER, profile, f"{section}_{name}", HubQuestions)
+        return Stage(section, "zephyr_lab.methods.stages.draft_hub_data:build", recipe, seed=seed)
+    drawn = settings.load(PAPER, profile, section, SpecialtyDialogues, specialty=name)
+    return Stage(section, "zephyr_lab.methods.stages.draft_data:build_dialogues", drawn, seed=seed)
