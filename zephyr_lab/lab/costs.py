@@ -13,7 +13,8 @@ from zephyr_lab.core import files, paths, session
 from zephyr_lab.engine import store
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import answer_scores as scores
+from zephyr_lab.lab import seed_means
+from zephyr_lab.lab.answer_scores import SOURCE
 from zephyr_lab.lab.arms import Arm
 from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.picture import Picture
@@ -46,7 +47,7 @@ def measured(arms: Mapping[str, Arm]) -> pd.DataFrame:
         steps = [_steps(stage) for stage in of_arm]
         a_step = [1000 * seconds / count for seconds, count in zip(spent, steps, strict=True)]
         for metric, values in ((SECONDS, spent), (STEPS, steps), (A_STEP, a_step)):
-            rows += scores.counted(name, metric, values, n=int(steps[0]))
+            rows += seed_means.number(name, metric, values, n=int(steps[0]), source=SOURCE)
     return tables.frame(rows)
 
 

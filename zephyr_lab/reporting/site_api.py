@@ -17,7 +17,7 @@ PACKAGES = {
     "data": "Filters, preference pairs, chat templates",
     "lab": "The words of notebooks",
 }
-WORDS = {"Laboratory", "Arm", "Rows", "Answers", "Claims"}  # of lab/, whose methods a notebook calls
+WORDS = {"Laboratory", "Arm", "Rows", "ComparedArms", "Answers", "Claims"}  # of lab/, whose methods a notebook calls
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_tau_is_the_ratio_of_sums_of_each_seed():
     answers = asked({"a": 2.0})
     assert list(answers.values("a")["math"]) == pytest.approx([2.0, 2.01, 2.02])
     assert list(answers.values("a", Tau("", 0, length=3))["math"]) == pytest.approx([1.6, 1.608, 1.616])
-    with pytest.raises(ValueError, match="no scores of a draft named 'x'; there are a"):
+    with pytest.raises(ValueError, match="no arm named 'x'; there are a"):
         answers.values("x")
     with pytest.raises(ValueError, match="temperature must be 0"):
         Tau("", 2)

@@ -49,7 +49,7 @@ def run(tmp_path, *seeds):
 def test_arms_are_the_start_and_every_epoch(tmp_path):
     epochs = run(tmp_path, {}, {})
     assert epochs.arms == [THE_START, "after epoch 1", "after epoch 2", "after epoch 3"]
-    with pytest.raises(ValueError, match="no model 'after epoch 4' in this run; there are the start, "):
+    with pytest.raises(ValueError, match="no arm named 'after epoch 4'; there are the start, "):
         epochs.values("after epoch 4", RANKED[0])
 
 

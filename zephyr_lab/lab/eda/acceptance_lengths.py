@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from zephyr_lab.lab import seed_means
+from zephyr_lab.lab.compared_arms import ComparedArms, Lines, joined
 from zephyr_lab.lab.seed_means import SOURCE
 from zephyr_lab.methods.recipes.draft_scores import CANDIDATES, DRAWN, GREEDY
 from zephyr_lab.reporting import tables
@@ -47,7 +48,7 @@ IN_THE_LOOP = ("chain", "tree")
 
 
 @dataclass(frozen=True)
-class AcceptanceLengths:
+class AcceptanceLengths(ComparedArms):
     """How much of what drafts proposed their targets accepted. frame: a row an arm, seed, set of held-out prompts,
     rule, draft length, prompt and sample; loop: what the decoding loop counted, a row a prompt (may be empty).
 
@@ -58,23 +59,19 @@ class AcceptanceLengths:
 
     frame: pd.DataFrame
     loop: pd.DataFrame = field(default_factory=pd.DataFrame)
+    default = GREEDY_TAU
 
     def __or__(self, other: "AcceptanceLengths") -> "AcceptanceLengths":
         """Both askings. Raises ValueError where both have an arm of one name on the same prompts."""
         twice = [place for place in other._places if place in self._places]
         if twice:
             raise ValueError(f"both have {twice[0][0]!r} on the prompts of {twice[0][1]}; name one of them otherwise")
-        return AcceptanceLengths(_joined([self.frame, other.frame]), _joined([self.loop, other.loop]))
+        return AcceptanceLengths(joined([self.frame, other.frame]), joined([self.loop, other.loop]))
 
     @property
     def measures(self) -> Mapping[str, Tau]:
         """What claims.toml can name of acceptance lengths."""
         return MEASURES
-
-    @property
-    def arms(self) -> list[str]:
-        """The names of the arms, in the order they were asked."""
-        return list(dict.fromkeys(self.frame["model"]))
 
     @property
     def prompts(self) -> list[str]:
@@ -92,19 +89,17 @@ class AcceptanceLengths:
 
     def named(self, names: Mapping[str, str | Sequence[str]]) -> "AcceptanceLengths":
         """Some arms under other names: `names` gives each new name its arm, or several on unlike prompts."""
-        old = [(new, [arms] if isinstance(arms, str) else arms) for new, arms in names.items()]
-        for _, arms in old:
-            for arm in arms:
-                self._require(arm)
-        renamed = [
-            _joined([one[one["model"].isin(arms)].assign(model=new) for new, arms in old]) if len(one) else one
-            for one in (self.frame, self.loop)
-        ]
-        measured = [(new, place) for new, arms in old for arm, place in self._places if arm in arms]
+        old = {new: [arms] if isinstance(arms, str) else arms for new, arms in names.items()}
+        self.require(*(arm for arms in old.values() for arm in arms))
+        measured = [(new, prompts) for new, arms in old.items() for arm, prompts in self._places if arm in arms]
         twice = [one for one in measured if measured.count(one) > 1]
         if twice:
             raise ValueError(f"{twice[0][0]!r} would be two arms on the prompts of {twice[0][1]}")
-        return AcceptanceLengths(*renamed)
+        return self._with({
+            name: joined(frame[frame["model"].isin(arms)].assign(model=new) for new, arms in old.items())
+            for name, frame in self._frames().items()
+            if len(frame)
+        })  # fmt: skip
 
     def means(self, *measures: Tau, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame: each measure (greedy tau) of each arm, with its interval. Where an arm was asked on several
@@ -133,22 +128,22 @@ class AcceptanceLengths:
     def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Tau) -> pd.DataFrame:
         """Tidy frame of first arm - second arm, paired by seed: `pairs` names each row. A line for each set of prompts
         that both were asked, its name in the metric where there are several; none for one seed."""
-        lines: list[dict[str, Any]] = []
-        for row, (ours, theirs) in pairs.items():
+        lines: Lines = []
+        for row, arms in pairs.items():
             for measure in measures or (GREEDY_TAU,):
-                values = self.difference(ours, theirs, measure)
+                values = self.difference(*arms, measure)
                 for name in values:
                     metric = _metric(measure, name, list(values), measures)
-                    lines += seed_means.number(row, metric, list(values[name]), n=self._count(ours, [name]))
+                    lines += seed_means.number(row, metric, list(values[name]), n=self._count(arms[0], [name]))
         return tables.frame(lines)
 
     def mean_differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Tau) -> pd.DataFrame:
         """As `differences`, of each seed's mean over all prompts that both were asked."""
-        lines: list[dict[str, Any]] = []
-        for row, (ours, theirs) in pairs.items():
+        lines: Lines = []
+        for row, arms in pairs.items():
             for measure in measures or (GREEDY_TAU,):
-                values = self.difference(ours, theirs, measure)
-                n = self._count(ours, list(values))
+                values = self.difference(*arms, measure)
+                n = self._count(arms[0], list(values))
                 lines += seed_means.number(row, measure.metric, list(values.mean(axis=1)), n=n)
         return tables.frame(lines)
 
@@ -182,7 +177,7 @@ class AcceptanceLengths:
 
     def rows(self, arm: str, measure: Tau = GREEDY_TAU) -> pd.DataFrame:
         """The rows that a measure of one arm is taken over: an answer each. Raises ValueError for an unknown arm."""
-        self._require(arm)
+        self.require(arm)
         own = self.frame[self.frame["model"] == arm]
         length = own["length"].iloc[0] if measure.length is None else measure.length
         return own[(own["rule"] == RULES[measure.temperature]) & (own["length"] == length)]
@@ -196,7 +191,7 @@ class AcceptanceLengths:
     def by_length(self, arm: str, *measures: Tau) -> pd.DataFrame:
         """Lines for `figures.curves`: the measures of an arm over the draft's length, and beside each what one rate of
         acceptance would give, that of the first drafted token (more exactly, the rate of the shortest draft)."""
-        self._require(arm)
+        self.require(arm)
         lengths = sorted(set(self.frame[self.frame["model"] == arm]["length"]))
         lines = []
         for measure in measures:
@@ -215,7 +210,7 @@ class AcceptanceLengths:
         Greedy, both must be equal (see `loop_differences`); sampled, the loop draws answers of its own. A tree is
         counted alone: greedy, or with its likeliest tokens as candidates.
         """
-        lines: list[dict[str, Any]] = []
+        lines: Lines = []
         for (arm, name), counted in self.loop.groupby(["model", "prompts"], sort=False):
             prompts = counted["prompt"].nunique()
             exact = self.on(name).frame
@@ -246,12 +241,8 @@ class AcceptanceLengths:
 
     def _asked(self, arm: str) -> list[str]:
         """The prompts that an arm was asked."""
-        self._require(arm)
+        self.require(arm)
         return [prompts for name, prompts in self._places if name == arm]
-
-    def _require(self, arm: str) -> None:
-        if arm not in self.arms:
-            raise ValueError(f"no scores of a draft named {arm!r}; there are {', '.join(self.arms)}")
 
     def _count(self, arm: str, prompts: Sequence[str]) -> int:
         """How many held-out prompts a seed's number is taken over."""
@@ -300,8 +291,3 @@ def _metric(measure: Tau, prompts: str, asked: Sequence[str], measures: Sequence
     if len(asked) < 2:
         return measure.metric
     return prompts if len(measures) < 2 else f"{measure.metric}, {prompts}"
-
-
-def _joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()

@@ -6,18 +6,17 @@ before the model learns from it, so its first epoch is on pairs that were not se
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 
 from zephyr_lab.core import files
 from zephyr_lab.data.splits import TEST, TRAIN
-from zephyr_lab.engine.scheduler import get_many
+from zephyr_lab.engine.scheduler import get, get_many
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab import zephyr_stages as stages
 from zephyr_lab.lab.arms import Arm
-from zephyr_lab.reporting import tables
-from zephyr_lab.reporting.claims import Part
+from zephyr_lab.lab.by_seed import ValuesBySeed
 
 THE_START = "the start"
 ALL_HELD_OUT = "held out"  # beside TRAIN and TEST, which leave out pairs of equal texts
@@ -54,7 +53,7 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class RunEpochs:
+class RunEpochs(ValuesBySeed):
     """One run under every seed. Its arms are the model at the start and after each epoch.
 
     frame: a row a seed and arm. train, test: accuracy of the implicit reward on the training pairs and on the held-out
@@ -68,9 +67,9 @@ class RunEpochs:
 
     @classmethod
     def of(cls, run: Arm) -> "RunEpochs":
-        """The epochs of a finished or unfinished run: it is trained, and its models rank the pairs, where missing.
+        """The epochs of a run: it is trained, and its models rank the pairs, where missing.
 
-        Raises TypeError for an arm that is no dDPO, ValueError for a run as it stood before its end.
+        Raises TypeError for an arm that is no dDPO, ValueError for a run as it was before its end.
         """
         if run.of(0).folder:
             raise ValueError(
@@ -84,59 +83,28 @@ class RunEpochs:
             split: min(int(row["pairs"]) for rows in accuracies for row in rows if row["split"] == split)
             for split in (TRAIN, TEST)
         }
-        rows = files.read_json(get_many(trained[:1])[0] / "rows.json")
-        used = int(rows[TEST]["used"])
+        used = int(files.read_json(get(trained[0]) / "rows.json")[TEST]["used"])
         sampled = min(trained[0].recipe.sampled_prompts, used)
         return cls(pd.concat(frames, ignore_index=True), {**pairs, ALL_HELD_OUT: used, SAMPLED: sampled})
 
     @property
-    def arms(self) -> list[str]:
-        """ "the start", "after epoch 1", ...: what claims.toml can compare."""
-        return list(dict.fromkeys(self.frame["model"]))
-
-    @property
     def measures(self) -> Mapping[str, EpochMeasure]:
-        """What claims.toml can name of the arms."""
+        """What claims.toml can name of the arms: "the start", "after epoch 1", ..."""
         return MEASURES
 
     def values(self, arm: str, measure: EpochMeasure) -> pd.Series:
-        """The measure of one arm, by seed. Raises ValueError for an arm that the run has not."""
-        if arm not in self.arms:
-            raise ValueError(f"no model {arm!r} in this run; there are {', '.join(self.arms)}")
+        """The measure of one arm, by seed. Raises ValueError for an arm that the run does not have."""
+        self.require(arm)
         return self.frame[self.frame["model"] == arm].set_index("seed")[measure.column].astype(float)
+
+    def count(self, measure: EpochMeasure) -> int:
+        """How many pairs or prompts each value is a mean over."""
+        return self.counts[measure.over]
 
     def means(self, *measures: EpochMeasure, start: str | None = THE_START) -> pd.DataFrame:
         """Tidy frame of measures, a row an arm. start: what the first arm is called in it; None leaves it out."""
-        names = {THE_START: start} if start is not None else {}
-        return tables.frame(
-            line
-            for arm in (self.arms if start is not None else self.arms[1:])
-            for measure in measures
-            for line in seed_means.number(
-                names.get(arm, arm), measure.metric, list(self.values(arm, measure)), n=self.counts[measure.over]
-            )
-        )
-
-    def difference(self, ours: str, theirs: str, measure: EpochMeasure) -> pd.Series:
-        """The measure of one arm less that of another, by seed."""
-        return self.values(ours, measure) - self.values(theirs, measure)
-
-    def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: EpochMeasure) -> pd.DataFrame:
-        """Tidy frame of first arm - second arm, paired by seed: `pairs` names each row."""
-        return tables.frame(
-            line
-            for row, (ours, theirs) in pairs.items()
-            for measure in measures
-            for line in seed_means.number(
-                row, measure.metric, list(self.difference(ours, theirs, measure)), n=self.counts[measure.over]
-            )
-        )
-
-    def effect(self, claim: str, part: Part) -> dict[str, Any]:
-        """One part of a claim: its first arm less its second."""
-        measure = MEASURES[part.measure]
-        values = list(self.difference(*part.arms, measure))
-        return seed_means.effect(claim, part.metric, values, n=self.counts[measure.over])
+        table = super().means(*measures, arms=self.arms if start is not None else self.arms[1:])
+        return table if start is None else table.replace({"row": {THE_START: start}})
 
     def curves(self, names: Mapping[str, str]) -> pd.DataFrame:
         """Accuracy on TRAIN and TEST after each epoch, as `figures.curves` draws it: `names` gives each its line.
@@ -153,22 +121,18 @@ class RunEpochs:
         )
 
 
-def _read(seed: int, trained: Any, ranked: Any) -> pd.DataFrame:
+def _read(seed: int, trained: Path, ranked: Path) -> pd.DataFrame:
     """The rows of one seed: held_out.json of the run, accuracy.json of its ranking."""
     held_out = pd.DataFrame(files.read_json(trained / "held_out.json"))
     accuracy = pd.DataFrame(files.read_json(ranked / "accuracy.json"))
-    by_split = accuracy.pivot(index="model", columns="split", values="accuracy")
-    epochs = len(held_out) - 1
-    known = {"start": THE_START, "final": f"after epoch {epochs}"}
-    names = [known.get(name, f"after epoch {name.removeprefix('epochs/')}") for name in held_out["model"]]
-    splits = {
-        split: [0.5 if name == "start" else by_split.loc[name, split] for name in held_out["model"]]
-        for split in (TRAIN, TEST)
-    }
+    by_split = accuracy.pivot(index="split", columns="model", values="accuracy").assign(start=0.5)
+    models = list(held_out["model"])
+    shown = {"start": THE_START, "final": f"after epoch {len(models) - 1}"}
+    splits = {split: by_split.loc[split, models].to_numpy() for split in (TRAIN, TEST)}
     return held_out.assign(
         seed=seed,
-        model=names,
+        model=[shown.get(name, f"after epoch {name.removeprefix('epochs/')}") for name in models],
         **splits,
-        gap=pd.Series(splits[TRAIN]) - pd.Series(splits[TEST]),
+        gap=splits[TRAIN] - splits[TEST],
         rejected_less_chosen=held_out["log_prob_rejected"] - held_out["log_prob_chosen"],
     )
