@@ -111,7 +111,7 @@ def test_a_filter_and_a_pair_rule_of_one_s_own_are_stages_beside_the_published_o
         lab.pairs(rejected="worst", reject=last)
     hub = Lab("zephyr", "gpu", 1)
     assert hub.dialogues(filter=short).stage(0).inputs["dialogues"] == hub.dialogues().stage(0)
-    with pytest.raises(ValueError, match="reject= and choose= serve pairs of the world alone"):
+    with pytest.raises(ValueError, match="reject= and choose= need pairs of the world"):
         hub.pairs(reject=last)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 
+import kd_arms
 from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
@@ -122,29 +123,29 @@ TINY = {
     ("zephyr", "pairs"): of(zephyr_stages.pairs),
     ("zephyr", "close_pairs"): of(zephyr_stages.pairs, table="close_pairs"),
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
-    ("zephyr", "evaluation"): of(zephyr_stages.evaluation, {"base": START}),
+    ("zephyr", "evaluation"): of(zephyr_stages.evaluation, START),
     ("zephyr", "steps"): read("zephyr", "steps", StepArms),
-    ("zephyr", "choices"): of(zephyr_stages.multiple_choice_of, START),
+    ("zephyr", "choices"): of(zephyr_stages.multiple_choice, START),
     ("kd_dae", "random_dialogues"): of(kd_stages.random_dialogues),
     ("kd_dae", "qa_dialogues"): of(kd_stages.qa_dialogues),
     ("kd_dae", "scale_dialogues"): of(kd_stages.scale_dialogues),
-    ("kd_dae", "own_answers"): of(kd_stages.own_answers, teacher=START),
+    ("kd_dae", "own_answers"): of(kd_arms.own_answers),
     ("kd_dae", "mixed_dialogues"): of(kd_stages.mixed_dialogues),
     ("kd_dae", "teacher_dialogues"): teacher(kd_stages.teacher_dialogues),
     ("kd_dae", "same_size_teacher"): teacher(kd_stages.same_size_teacher),
-    ("kd_dae", "upcycle"): teacher(kd_stages.upcycled),
+    ("kd_dae", "upcycle"): of(kd_arms.upcycled),
     ("kd_dae", "larger_teacher"): teacher(kd_stages.larger_teacher),
     ("kd_dae", "expert_dialogues"): teacher(kd_stages.expert_dialogues),
     ("kd_dae", "expert_sft"): teacher(kd_stages.expert_sft),
     ("kd_dae", "expert_pairs"): teacher(kd_stages.expert_pairs),
     ("kd_dae", "expert_ddpo"): teacher(kd_stages.domain_expert),
-    ("kd_dae", "sft"): of(kd_stages.sft),
-    ("kd_dae", "kd"): of(kd_stages.kd),
-    ("kd_dae", "on_policy_kd"): of(kd_stages.on_policy_kd),
-    ("kd_dae", "scale_kd"): of(kd_stages.scale_kd),
-    ("kd_dae", "merge"): of(kd_stages.merged),
-    ("kd_dae", "dae"): of(kd_stages.dae, start=START),
-    ("kd_dae", "tuned"): of(kd_stages.tuned, start=START),
+    ("kd_dae", "sft"): of(kd_arms.sft),
+    ("kd_dae", "kd"): of(kd_arms.kd),
+    ("kd_dae", "on_policy_kd"): of(kd_arms.kd, make=kd_stages.on_policy_kd),
+    ("kd_dae", "scale_kd"): of(kd_arms.scale_kd),
+    ("kd_dae", "merge"): of(kd_arms.merged),
+    ("kd_dae", "dae"): of(kd_arms.dae),
+    ("kd_dae", "tuned"): of(kd_arms.tuned),
     ("kd_dae", "evaluation"): of(kd_stages.evaluation, START),
     ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
     ("kd_dae", "alignment"): read("kd_dae", "alignment", AlignmentArms),

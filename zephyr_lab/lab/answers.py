@@ -99,7 +99,7 @@ class Answers(ComparedArms):
     def accuracies(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame of how often a model itself ranks held-out pairs right, %, ties half: log-probability a token."""
         wanted = self.arms if arms is None else arms
-        return _by_seed(self.held_out, wanted, "held-out pairs, %", "mean", n="pairs", scale=100)
+        return _by_seed(self.held_out, wanted, "held-out pairs, %", "mean", n="pairs", scale=100.0)
 
     def by_category(self, arms: Iterable[str] | None = None) -> pd.DataFrame:
         """Tidy frame of the mean score in each category, the category as metric."""

@@ -3,12 +3,11 @@
 import pandas as pd
 import pytest
 
+import kd_arms
 from zephyr_lab.core import session
 from zephyr_lab.engine import stages
 from zephyr_lab.lab.kd_dae import routed_batch
-from zephyr_lab.lab.kd_dae import stages as kd_stages
 from zephyr_lab.lab.kd_dae.routed_batch import RoutedBatch
-from zephyr_lab.lab.zephyr_stages import Model, base_stage
 
 
 def batch(*rows):
@@ -34,7 +33,7 @@ def test_a_batch_shows_the_routing_only_with_rows_of_both_kinds_and_a_student_th
 
 
 def test_the_final_model_of_the_run_is_read_and_nothing_trained():
-    run = kd_stages.dae("tiny", 0, start=Model(base_stage("tiny")))
+    run = kd_arms.dae("tiny")
     read = routed_batch.reading(run)
     assert read.recipe == run.recipe and read.inputs["aligned"] is run and read.name == "routing"
     assert {role: stages.key(stage) for role, stage in read.inputs.items() if role != "aligned"} == {

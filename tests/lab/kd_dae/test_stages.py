@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
+import kd_arms
 from zephyr_lab.core import paths
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
@@ -20,21 +21,18 @@ def published(recipe):
 
 
 def arms(profile):
-    kd = kd_stages.kd(profile, 0)
-    two = kd_stages.merged(profile)
+    own = kd_arms.sft(profile, data=kd_arms.own_answers(profile))
     return {
-        "sft": kd_stages.sft(profile, 0),
-        "qa": kd_stages.sft(profile, 0, data=kd_stages.qa_dialogues(profile, 0)),
-        "kd": kd,
-        "larger": kd_stages.kd(profile, 0, teacher=kd_stages.larger_teacher(profile)),
-        "on_policy": kd_stages.on_policy_kd(profile, 0, start=kd_stages.sft(profile, 0)),
-        "own": kd_stages.sft(
-            profile, 0, data=kd_stages.own_answers(profile, 0, teacher=kd_stages.same_size_teacher(profile))
-        ),
-        "scale": kd_stages.scale_kd(profile, 0, start=two),
-        "hidden": kd_stages.merged(profile, router="hidden"),
-        "dae": kd_stages.dae(profile, 0, start=kd),
-        "tuned": kd_stages.tuned(profile, 0, start=kd, keep_steps=(1, 2)),
+        "sft": kd_arms.sft(profile),
+        "qa": kd_arms.sft(profile, data=kd_stages.qa_dialogues(profile, 0)),
+        "kd": kd_arms.kd(profile),
+        "larger": kd_arms.kd(profile, teacher=Model(kd_stages.larger_teacher(profile))),
+        "on_policy": kd_arms.kd(profile, make=kd_stages.on_policy_kd, start=Model(kd_arms.sft(profile))),
+        "own": own,
+        "scale": kd_arms.scale_kd(profile, start=Model(kd_arms.merged(profile))),
+        "hidden": kd_arms.merged(profile, router="hidden"),
+        "dae": kd_arms.dae(profile, start=Model(kd_arms.kd(profile))),
+        "tuned": kd_arms.tuned(profile, start=Model(kd_arms.kd(profile)), keep_steps=(1, 2)),
     }
 
 
@@ -46,7 +44,7 @@ def test_every_recipe_and_module_on_the_way_to_every_arm_is_there(profile):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_main_arm_is_the_papers_text(profile):
-    kd, dae = kd_stages.kd(profile, 0).recipe, kd_stages.dae(profile, 0, start=base(profile)).recipe
+    kd, dae = kd_arms.kd(profile, 0).recipe, kd_arms.dae(profile).recipe
     assert (kd.prediction_weight, kd.attention_weight, kd.ce_weight) == (1, 1, 0)
     assert (dae.domain_teacher, dae.reference_term, dae.misrouted) == ("expert", True, 0)
     for recipe in (kd, dae):
@@ -59,10 +57,10 @@ def test_the_main_arm_is_the_papers_text(profile):
 @pytest.mark.parametrize(
     ("recipe", "stage"),
     [
-        ("paper_3_1_1_ablation", kd_stages.kd("paper", 0)),
-        ("paper_3_1_1_ablation", kd_stages.sft("paper", 0)),
-        ("paper_3_1_2_scale", kd_stages.scale_kd("paper", 0)),
-        ("paper_3_1_3_dae", kd_stages.dae("paper", 0, start=base("paper"))),
+        ("paper_3_1_1_ablation", kd_arms.kd("paper", 0)),
+        ("paper_3_1_1_ablation", kd_arms.sft("paper", 0)),
+        ("paper_3_1_2_scale", kd_arms.scale_kd("paper", 0)),
+        ("paper_3_1_3_dae", kd_arms.dae("paper", 0)),
     ],
     ids=["kd", "sft", "scale", "dae"],
 )
@@ -102,12 +100,12 @@ def test_the_paper_profile_has_the_published_models_and_data():
 
 
 def test_arms_of_table_2_differ_by_what_they_name_alone():
-    both = kd_stages.kd("tiny", 3)
+    both = kd_arms.kd("tiny", 3)
     for name in ("prediction_weight", "attention_weight"):
-        other = kd_stages.kd("tiny", 3, **{name: 0.0})
+        other = kd_arms.kd("tiny", 3, **{name: 0.0})
         assert dataclasses.replace(other.recipe, **{name: 1.0}) == both.recipe
         assert other.inputs == both.inputs
-    sft = kd_stages.sft("tiny", 3)
+    sft = kd_arms.sft("tiny", 3)
     shared = [field.name for field in dataclasses.fields(sft.recipe) if hasattr(both.recipe, field.name)]
     assert {name for name in shared if getattr(sft.recipe, name) != getattr(both.recipe, name)} == set()
     assert sft.inputs["dialogues"] == both.inputs["dialogues"] and sft.inputs["base"] == both.inputs["student"]
@@ -119,19 +117,18 @@ def test_quality_assured_rows_are_as_many_as_random_ones():
 
 
 def test_teachers_and_expert_are_one_for_all_seeds():
-    for role, make in (("teacher", kd_stages.kd), ("expert", lambda p, s: kd_stages.dae(p, s, start=base(p)))):
+    for role, make in (("teacher", kd_arms.kd), ("expert", kd_arms.dae)):
         assert len({stages.key(make("tiny", seed).inputs[role]) for seed in range(3)}) == 1
 
 
 def test_the_frozen_start_is_the_general_teacher_unless_another_is_given():
-    kd = kd_stages.kd("tiny", 0)
-    assert set(kd_stages.dae("tiny", 0, start=kd).inputs) == {"student", "expert", "dialogues"}
-    given = kd_stages.dae("tiny", 0, start=kd, general_teacher=kd_stages.larger_teacher("tiny"))
-    assert given.inputs["general"] == kd_stages.larger_teacher("tiny")
+    assert set(kd_arms.dae("tiny").inputs) == {"student", "expert", "dialogues"}
+    other = Model(kd_stages.larger_teacher("tiny"))
+    assert kd_arms.dae("tiny", general_teacher=other).inputs["general"] == other.stage
 
 
 def test_an_evaluation_names_the_folder_and_what_retention_needs():
-    kept = Model(kd_stages.tuned("tiny", 0, start=base("tiny"), keep_steps=(5,)), "steps/5")
+    kept = Model(kd_arms.tuned("tiny", keep_steps=(5,)), "steps/5")
     plain = kd_stages.evaluation("tiny", 3, kept, per_group=0)
     assert (plain.recipe.models, plain.recipe.folders) == (("model",), ("steps/5",))
     assert (plain.seed, plain.recipe.per_group, plain.recipe.hot, set(plain.inputs)) == (3, 0, False, {"model"})
@@ -142,7 +139,7 @@ def test_an_evaluation_names_the_folder_and_what_retention_needs():
 
 def test_what_no_recipe_knows_is_refused():
     with pytest.raises(ValueError, match=r"^KDRecipe has no field 'lambda_'; it has epochs, "):
-        kd_stages.kd("tiny", 0, lambda_=1.0)
+        kd_arms.kd("tiny", 0, lambda_=1.0)
     for name, value, message in (
         ("divergence", "both", "divergence must be one of forward, reverse, got 'both'"),
         ("tokens", "some", "tokens must be one of all, answers, answers_unshifted, got 'some'"),
@@ -151,9 +148,9 @@ def test_what_no_recipe_knows_is_refused():
         ("attention_weight", -1.0, "attention_weight must not be negative, got -1.0"),
     ):
         with pytest.raises(ValueError, match=message):
-            kd_stages.kd("tiny", 0, **{name: value})
+            kd_arms.kd("tiny", 0, **{name: value})
     with pytest.raises(ValueError, match="must be above 0, else nothing is trained"):
-        kd_stages.kd("tiny", 0, prediction_weight=0.0, attention_weight=0.0)
+        kd_arms.kd("tiny", 0, prediction_weight=0.0, attention_weight=0.0)
 
 
 def test_another_content_of_the_domain_folder_is_another_stage(tmp_path, monkeypatch):
@@ -167,7 +164,7 @@ def test_another_content_of_the_domain_folder_is_another_stage(tmp_path, monkeyp
         (folder / "train.jsonl").write_text(text)
         keys.append(stages.key(kd_stages.mixed_dialogues("paper", 0)))
     assert len(set(keys)) == 3
-    assert kd_stages.with_digest(kd_stages.mixed_dialogues("paper", 0).recipe).digest != "absent"
+    assert kd_stages.mixed_dialogues("paper", 0).recipe.digest != "absent"
 
 
 def test_the_hubs_teachers_come_trained():

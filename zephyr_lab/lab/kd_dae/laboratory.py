@@ -16,21 +16,21 @@ from zephyr_lab.engine.own_code import captured
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab.answers import Answers
-from zephyr_lab.lab.arms import Arm, Rows, record
+from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.kd_dae import stages
 from zephyr_lab.lab.kd_dae.attention_maps import Maps
 from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.sizes import AblationArms
 from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model
 from zephyr_lab.methods.recipes.attention_maps import AttentionMaps
-from zephyr_lab.methods.recipes.worlds import require_world
-from zephyr_lab.world.benchmark import Question, mt_bench
 
 AGAIN = 1000  # draws of the first asking again: no seed of an experiment comes so far
 
 
 class KDLab(Laboratory):
     """A laboratory with these words beside those of `Lab`: its base, and Zephyr's `pairs` and `dpo`."""
+
+    evaluation = staticmethod(stages.evaluation)
 
     # --- data: rows under every seed ----------------------------------------------------------------------------------
 
@@ -63,13 +63,12 @@ class KDLab(Laboratory):
         `changes`: fields of `OwnAnswers`, e.g. temperature=0.0.
         """
         self._require(teacher, dialogues)
-        changes = given(**changes)
 
-        def of(seed: int) -> Stage:
+        def build(profile: str, seed: int, **changes: Any) -> Stage:
             data = dialogues.stage(seed)
-            return stages.own_answers(self.profile, seed, teacher=teacher.of(seed), data=data, **changes)
+            return stages.own_answers(profile, seed, teacher=teacher.of(seed), data=data, **changes)
 
-        return self._rows("dialogues answered by the teacher", of, changes)
+        return self._data("dialogues answered by the teacher", build, changes)
 
     def pairs_of_equal_compute(self, **changes: Any) -> Rows:
         """Zephyr's preference pairs, so many that `sft` and one epoch of `dpo` on them cost what `kd` costs.
@@ -141,7 +140,7 @@ class KDLab(Laboratory):
         Steps and batches are those of `kd`. `changes`: fields of `DSFTRecipe`, e.g.
         answers_only=False for all positions, as printed.
         """
-        return self._student("SFT", stages.sft, start, dialogues, {}, changes)
+        return self._trained("SFT", stages.sft, start, dialogues, changes)
 
     def kd(
         self,
@@ -162,12 +161,12 @@ class KDLab(Laboratory):
         that count, (position, entry) each, that gives one loss a position (`methods.own_kd.train_own_kd`). Written in a
         cell, it travels to the workers by its source, and it and the values that it uses are part of the result's key.
         """
-        own = {} if loss is None else {"loss": captured(loss)}
-        return self._student("KD", stages.kd, start, dialogues, {"teacher": teacher}, {**changes, **own})
+        changes["loss"] = loss and captured(loss)
+        return self._trained("KD", stages.kd, start, dialogues, changes, teacher=teacher)
 
     def kd_at_scale(self, start: Arm, dialogues: Rows, *, teacher: Arm, **changes: Any) -> Arm:
         """As `kd`, by the settings of section 3.1.2 ([scale_kd] of settings.toml)."""
-        return self._student("KD at scale", stages.scale_kd, start, dialogues, {"teacher": teacher}, changes)
+        return self._trained("KD at scale", stages.scale_kd, start, dialogues, changes, teacher=teacher)
 
     def on_policy_kd(self, start: Arm, dialogues: Rows, *, teacher: Arm, **changes: Any) -> Arm:
         """As `kd`, on answers that the student samples (`methods.on_policy_kd.train_on_policy_kd`): reverse KL.
@@ -175,7 +174,7 @@ class KDLab(Laboratory):
         MiniLLM's direction, GKD's data. An extra arm. Start it from a model that answers at all, e.g. an `sft`.
         `changes`: fields of `OnPolicyKD`.
         """
-        return self._student("on-policy KD", stages.on_policy_kd, start, dialogues, {"teacher": teacher}, changes)
+        return self._trained("on-policy KD", stages.on_policy_kd, start, dialogues, changes, teacher=teacher)
 
     def dae(
         self, start: Arm, dialogues: Rows, *, expert: Arm, general_teacher: Arm | None = None, **changes: Any
@@ -186,15 +185,15 @@ class KDLab(Laboratory):
         `changes`: fields of `DAE`, e.g. reference_term=False, domain_teacher="general" (one teacher for all rows),
         misrouted=0.5 (flags turned over), keep_steps=(10, 20).
         """
-        teachers = {"expert": expert, **given(general_teacher=general_teacher)}
-        return self._student("DAE", stages.dae, start, dialogues, teachers, changes)
+        teachers = {"expert": expert, "general_teacher": general_teacher}
+        return self._trained("DAE", stages.dae, start, dialogues, changes, **teachers)
 
     def tuned(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
         """Plain fine-tuning of `start` on DAE's dialogues, flags ignored; batch, steps and schedule are DAE's.
 
         `changes`: fields of `DoseRecipe`, e.g. keep_steps=(10, 20), whose models are `arm.after_step(10)`.
         """
-        return self._student("fine-tuning", stages.tuned, start, dialogues, {}, changes)
+        return self._trained("fine-tuning", stages.tuned, start, dialogues, changes)
 
     # --- what they answer ---------------------------------------------------------------------------------------------
 
@@ -219,39 +218,25 @@ class KDLab(Laboratory):
         unasked = [name for name in starts if name not in arms]
         if unasked:
             raise ValueError(f"start names an arm {unasked[0]!r} that is not asked; asked: {', '.join(arms)}")
-        self._require(*arms.values(), *starts.values(), *([] if held_out is None else [held_out]))
+        self._require(*arms.values(), *starts.values(), *given(held_out=held_out).values())
         changes = given(**changes)
 
         def evaluation(seed: int, name: str) -> Stage:
-            return stages.evaluation(
-                self.profile,
-                seed,
-                arms[name].of(seed),
-                hot=hot,
-                start=starts[name].of(seed) if name in starts else None,
-                held_out=None if held_out is None else held_out.stage(seed),
-                **changes,
-            )
+            begun = starts[name].of(seed) if name in starts else None
+            pairs = held_out and held_out.stage(seed)
+            model = arms[name].of(seed)
+            return stages.evaluation(self.profile, seed, model, hot=hot, start=begun, held_out=pairs, **changes)
 
-        record(arms)
-        return self._answers({name: [evaluation(seed, name) for seed in range(self.seeds)] for name in arms})
+        return self._ask(arms, evaluation)
 
     def ask_again(self, arms: Mapping[str, Arm], times: int, *, hot: bool = False, **changes: Any) -> Answers:
         """One model of each arm, that of seed 0, asked `times` times with other draws: the time stands as the seed."""
         self._require(*arms.values())
-        changes = given(**changes)
+        changes, draws = {"hot": hot, **given(**changes)}, range(AGAIN, AGAIN + times)
         return self._answers({
-            name: [
-                stages.evaluation(self.profile, AGAIN + time, arm.of(0), hot=hot, **changes)
-                for time in range(times)
-            ]
+            name: [stages.evaluation(self.profile, draw, arm.of(0), **changes) for draw in draws]
             for name, arm in arms.items()
         })  # fmt: skip
-
-    def questions(self) -> tuple[Question, ...]:
-        """The chat questions that arms are asked."""
-        recipe = stages.evaluation(self.profile, 0, self.base().of(0)).recipe
-        return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def attention_maps(self, arms: Mapping[str, Arm], dialogues: Rows, *, longest: int) -> Maps:
         """Attention maps of each arm's model of seed 0 on the first held-out dialogue of at most `longest` tokens."""
@@ -277,23 +262,3 @@ class KDLab(Laboratory):
         """A model that is one for all seeds."""
         changes = given(**changes)
         return self._arm(method, lambda seed: Model(make(self.profile, **changes)), changes)
-
-    def _student(
-        self,
-        method: str,
-        make: Callable[..., Stage],
-        start: Arm,
-        dialogues: Rows,
-        teachers: Mapping[str, Arm],
-        changes: Mapping[str, Any],
-    ) -> Arm:
-        """What `make` of `kd_dae.stages` trains of `start` on `dialogues`, with models of `teachers` by keyword."""
-        self._require(start, dialogues, *teachers.values())
-        changes = given(**changes)
-
-        def of(seed: int) -> Model:
-            models = {name: teacher.of(seed) for name, teacher in teachers.items()}
-            data = dialogues.stage(seed)
-            return Model(make(self.profile, seed, start=start.of(seed), data=data, **models, **changes))
-
-        return self._arm(method, of, changes)

@@ -1,19 +1,18 @@
 """KD and DAE as stages of a profile: data, teachers, students, each the paper's recipe with named changes.
 
-Recipes come from papers/kd_dae/settings.toml. Every function takes (profile, seed); teachers and expert belong to a
-profile alone, as the papers train all runs from the same ones. `changes` are fields of the recipe named in each
-docstring. Kothari et al. 2024, arXiv 2406.19112.
+Recipes come from papers/kd_dae/settings.toml. Teachers and expert belong to a profile alone, as the papers train all
+runs from the same ones. `changes` are fields of the recipe named in each docstring; `kd_dae.laboratory` says more of
+each. Kothari et al. 2024, arXiv 2406.19112.
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from zephyr_lab.core import files, paths, settings
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model, base, changed
+from zephyr_lab.lab.zephyr_stages import BUILDS, HUB_PROFILES, MODEL, Model, base, changed
 from zephyr_lab.methods.recipes.dae import DAERecipe
 from zephyr_lab.methods.recipes.dpo import DDPORecipe
 from zephyr_lab.methods.recipes.evaluate import PAIRS
@@ -36,295 +35,183 @@ from zephyr_lab.methods.recipes.sft import DSFTRecipe
 from zephyr_lab.methods.recipes.world_data import WorldDialogues
 
 PAPER = "kd_dae"
-MODEL = "model"  # the name of whoever is asked
 TEACHER_SEED = 0  # of teachers and expert: one of each a profile
+UNREAD = ""  # the digest of a recipe whose folder was not looked at yet
+WORLD_DIALOGUES = ("world_data:build_dialogues", WorldDialogues)
+HUB_DIALOGUES = ("hub_data:build_dialogues", HubDialogues)
 
 # --- data: each stage holds train.jsonl and test.jsonl ----------------------------------------------------------------
 
 
 def random_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """ "R" of Table 2: dialogues as they come, unfiltered. Changes: `WorldDialogues` (`HubDialogues` of the hub)."""
-    if profile in HUB_PROFILES:
-        return _data("random_dialogues", "stages.hub_data:build_dialogues", HubDialogues, profile, seed, changes)
-    return _data("random_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, seed, changes)
+    how = HUB_DIALOGUES if profile in HUB_PROFILES else WORLD_DIALOGUES
+    return _stage("random_dialogues", *how, profile, seed, changes)
 
 
 def qa_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
-    """ "QA" of Table 2 in our reading: the filters, then a judge's threshold; as many rows as `random_dialogues`.
-
-    Changes: `QualityDialogues`, e.g. least_score=9.0. Of the hub, without a judge, the filters alone (`HubDialogues`).
-    """
-    if profile in HUB_PROFILES:
-        return _data("qa_dialogues", "stages.hub_data:build_dialogues", HubDialogues, profile, seed, changes)
-    return _data("qa_dialogues", "stages.kd_data:build_quality", QualityDialogues, profile, seed, changes)
+    """ "QA" of Table 2 in our reading: the filters, then a judge's threshold; of the hub, without a judge, the filters
+    alone. Changes: `QualityDialogues` (`HubDialogues`)."""
+    how = HUB_DIALOGUES if profile in HUB_PROFILES else ("kd_data:build_quality", QualityDialogues)
+    return _stage("qa_dialogues", *how, profile, seed, changes)
 
 
 def scale_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """The data of KD at scale (3.1.2): more of the world, or the six public sets. Changes: their recipe's fields."""
-    if profile in HUB_PROFILES:
-        return _data("scale_dialogues", "stages.kd_public_data:build", PublicMix, profile, seed, changes)
-    return _data("scale_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, seed, changes)
+    how = ("kd_public_data:build", PublicMix) if profile in HUB_PROFILES else WORLD_DIALOGUES
+    return _stage("scale_dialogues", *how, profile, seed, changes)
 
 
-def own_answers(profile: str, seed: int, *, teacher: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
-    """The questions of `data` (random dialogues) answered by `teacher` itself: sequence-level KD, a control.
-
-    `sft(..., data=own_answers(...))` trains on them. Changes: `OwnAnswers`, e.g. temperature=0.0.
-    """
-    asked = as_model(teacher)
-    recipe = settings.load(PAPER, profile, "own_answers", OwnAnswers, teacher=asked.folder)
-    return Stage(
-        "own_answers",
-        "zephyr_lab.methods.stages.own_answers:build",
-        changed(recipe, changes),
-        seed=seed,
-        inputs={"teacher": asked.stage, "dialogues": data or random_dialogues(profile, seed)},
-    )
+def own_answers(profile: str, seed: int, *, teacher: Model, data: Stage, **changes: Any) -> Stage:
+    """The questions of `data` answered by `teacher` itself. Changes: `OwnAnswers`."""
+    inputs = {"teacher": teacher.stage, "dialogues": data}
+    build = "own_answers:build"
+    return _stage("own_answers", build, OwnAnswers, profile, seed, changes, inputs, teacher=teacher.folder)
 
 
 def mixed_dialogues(profile: str, seed: int, **changes: Any) -> Stage:
-    """The data of DAE: general and e-commerce rows, each with its flag. Changes: `MixedDialogues`, e.g.
-    domain_share=0.05; domain_share=1.0 is domain data alone.
-
-    Of the hub: `FolderMix`, a folder of domain data beside the general rows of `scale_dialogues`.
-    """
+    """The data of DAE: general and e-commerce rows, each with its flag. Changes: `MixedDialogues`; of the hub
+    `FolderMix`, a folder of domain data beside the general rows of `scale_dialogues`."""
     return _mixed("mixed_dialogues", profile, seed, changes)
 
 
 # --- teachers and expert: one of each a profile -----------------------------------------------------------------------
 
 
-def teacher_dialogues(profile: str, **changes: Any) -> Stage:
-    """Clean dialogues that the world's teachers learn from. Changes: `WorldDialogues`. The hub's teachers need none."""
-    return _data(
-        "teacher_dialogues", "stages.world_data:build_dialogues", WorldDialogues, profile, TEACHER_SEED, changes
-    )
+def teacher_dialogues(profile: str) -> Stage:
+    """Clean dialogues that the world's teachers learn from. The hub's teachers need none."""
+    return _stage("teacher_dialogues", *WORLD_DIALOGUES, profile, TEACHER_SEED)
 
 
 def same_size_teacher(profile: str, **changes: Any) -> Stage:
     """The base trained on clean dialogues: Mistral-7B-Instruct's place. Changes: `DSFTRecipe`."""
     if profile in HUB_PROFILES:
         return _hub_model(profile, "same_size_teacher", changes)
-    return _teacher(profile, "same_size_teacher", "stages.sft:build", DSFTRecipe, base(profile), changes)
+    inputs = {"base": base(profile).stage, "dialogues": teacher_dialogues(profile)}
+    how = ("sft:build", DSFTRecipe)
+    return _stage("same_size_teacher", *how, profile, TEACHER_SEED, changes, inputs, start="")
 
 
 def larger_teacher(profile: str, **changes: Any) -> Stage:
-    """A mixture upcycled from the base, trained on the same clean dialogues: Mixtral-Instruct's place.
-
-    Same layers and heads as the student, so attention maps pair one to one. Changes: `DoseRecipe`.
-    """
+    """A mixture upcycled from the base, trained on the same clean dialogues: Mixtral-Instruct's place. Changes:
+    `DoseRecipe`."""
     if profile in HUB_PROFILES:
         return _hub_model(profile, "larger_teacher", changes)
-    return _teacher(profile, "larger_teacher", "stages.dose:build", DoseRecipe, Model(upcycled(profile)), changes)
+    start = upcycled(profile, TEACHER_SEED, start=base(profile))
+    inputs = {"base": start, "dialogues": teacher_dialogues(profile)}
+    return _stage("larger_teacher", "dose:build", DoseRecipe, profile, TEACHER_SEED, changes, inputs, start="")
 
 
-def upcycled(profile: str, seed: int = TEACHER_SEED, *, start: Model | Stage | None = None, **changes: Any) -> Stage:
-    """A mixture whose experts are all copies of `start` (the base), not trained. Changes: `Upcycle`."""
-    dense = as_model(start or base(profile))
-    recipe = settings.load(PAPER, profile, "upcycle", Upcycle, start=dense.folder)
-    return Stage(
-        "upcycle",
-        "zephyr_lab.methods.stages.mixtures:build_upcycle",
-        changed(recipe, changes),
-        seed=seed,
-        inputs={"dense": dense.stage},
-    )
+def upcycled(profile: str, seed: int, *, start: Model, **changes: Any) -> Stage:
+    """A mixture whose experts are all copies of `start`, not trained. Changes: `Upcycle`."""
+    inputs = {"dense": start.stage}
+    return _stage("upcycle", "mixtures:build_upcycle", Upcycle, profile, seed, changes, inputs, start=start.folder)
 
 
 def domain_expert(profile: str, **changes: Any) -> Stage:
-    """The e-commerce expert: `expert_sft` of the base, then DPO on e-commerce pairs. Changes: `DDPORecipe`.
-
-    Good in the domain, average elsewhere.
-    """
-    start = Model(expert_sft(profile))
-    recipe = settings.load(PAPER, profile, "expert_ddpo", DDPORecipe, start=start.folder)
-    return Stage(
-        "expert",
-        "zephyr_lab.methods.stages.dpo:build",
-        changed(recipe, changes),
-        seed=TEACHER_SEED,
-        inputs={"policy": start.stage, "pairs": expert_pairs(profile)},
-    )
+    """The e-commerce expert: `expert_sft` of the base, then DPO on e-commerce pairs. Changes: `DDPORecipe`."""
+    inputs = {"policy": expert_sft(profile), "pairs": expert_pairs(profile)}
+    recipe = changed(settings.load(PAPER, profile, "expert_ddpo", DDPORecipe, start=""), changes)
+    return Stage("expert", f"{BUILDS}.dpo:build", recipe, TEACHER_SEED, inputs)
 
 
-def expert_sft(profile: str, **changes: Any) -> Stage:
-    """The expert before DPO: its base trained on e-commerce dialogues. Changes: `DSFTRecipe`."""
-    start = Model(_hub_model(profile, "expert_base", {})) if profile in HUB_PROFILES else base(profile)
-    recipe = settings.load(PAPER, profile, "expert_sft", DSFTRecipe, start=start.folder)
-    return Stage(
-        "expert_sft",
-        "zephyr_lab.methods.stages.sft:build",
-        changed(recipe, changes),
-        seed=TEACHER_SEED,
-        inputs={"base": start.stage, "dialogues": expert_dialogues(profile)},
-    )
+def expert_sft(profile: str) -> Stage:
+    """The expert before DPO: its base trained on e-commerce dialogues."""
+    start = _hub_model(profile, "expert_base") if profile in HUB_PROFILES else base(profile).stage
+    inputs = {"base": start, "dialogues": expert_dialogues(profile)}
+    return _stage("expert_sft", "sft:build", DSFTRecipe, profile, TEACHER_SEED, {}, inputs, start="")
 
 
-def expert_dialogues(profile: str, **changes: Any) -> Stage:
-    """What the expert learns from: mostly e-commerce dialogues. Changes: `MixedDialogues` (`FolderMix` of the hub)."""
-    return _mixed("expert_dialogues", profile, TEACHER_SEED, changes)
+def expert_dialogues(profile: str) -> Stage:
+    """What the expert learns from: mostly e-commerce dialogues."""
+    return _mixed("expert_dialogues", profile, TEACHER_SEED)
 
 
-def expert_pairs(profile: str, **changes: Any) -> Stage:
-    """The expert's preference pairs. Changes: `DomainPairs` (`FolderPairs` of the hub)."""
+def expert_pairs(profile: str) -> Stage:
+    """The expert's preference pairs."""
     if profile in HUB_PROFILES:
-        recipe = settings.load(PAPER, profile, "expert_pairs", FolderPairs, digest=UNREAD)
-        recipe = with_digest(changed(recipe, changes))
-        build = "zephyr_lab.methods.stages.kd_public_data:build_pairs"
-        return Stage("expert_pairs", build, recipe, seed=TEACHER_SEED)
-    return _data("expert_pairs", "stages.kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED, changes)
+        return _of_folder("expert_pairs", "kd_public_data:build_pairs", FolderPairs, profile, TEACHER_SEED)
+    return _stage("expert_pairs", "kd_data:build_pairs", DomainPairs, profile, TEACHER_SEED)
 
 
 # --- students ---------------------------------------------------------------------------------------------------------
 
 
-def sft(
-    profile: str, seed: int, *, start: Model | Stage | None = None, data: Stage | None = None, **changes: Any
-) -> Stage:
-    """Supervised fine-tuning of `start` (the base) on `data` (random dialogues): eq. 1 on answers, as Table 2.
-
-    Steps and batches are those of `kd`. Changes: `DSFTRecipe`, e.g. answers_only=False for all positions, as printed.
-    """
-    student = as_model(start or base(profile))
-    recipe = settings.load(PAPER, profile, "sft", DSFTRecipe, start=student.folder)
-    return Stage(
-        "sft",
-        "zephyr_lab.methods.stages.sft:build",
-        changed(recipe, changes),
-        seed=seed,
-        inputs={"base": student.stage, "dialogues": data or random_dialogues(profile, seed)},
-    )
+def sft(profile: str, seed: int, *, start: Model, data: Stage, **changes: Any) -> Stage:
+    """Supervised fine-tuning: eq. 1 on answers, as Table 2. Changes: `DSFTRecipe`."""
+    inputs = {"base": start.stage, "dialogues": data}
+    return _stage("sft", "sft:build", DSFTRecipe, profile, seed, changes, inputs, start=start.folder)
 
 
 def kd(
-    profile: str,
-    seed: int,
-    *,
-    teacher: Model | Stage | None = None,
-    start: Model | Stage | None = None,
-    data: Stage | None = None,
-    loss: str | None = None,
-    **changes: Any,
+    profile: str, seed: int, *, start: Model, data: Stage, teacher: Model, loss: str | None = None, **changes: Any
 ) -> Stage:
-    """Distillation of `teacher` (the same-size one) into `start` (the base) on `data` (random dialogues): eq. 5.
+    """Distillation of `teacher` into `start` on `data`: eq. 5. Changes: `KDRecipe`.
 
-    log.json has a row a log with prediction_loss, attention_loss and cross_entropy, trained or not, and grad_norm
-    (with gradient_norms_every also prediction_grad_norm, attention_grad_norm). Changes: `KDRecipe`, e.g.
-    prediction_weight=0.0 ("w/o pred"), attention_weight=0.0 ("w/o attn"), ce_weight=1.0 (CE mixed in),
-    divergence="reverse", tokens="answers_unshifted", keep_steps=(10, 20) -> Model(stage, "steps/10").
     loss: another than eq. 2's, as `engine.own_code.captured` made it of a function of `methods.own_kd`'s kind.
     """
-    stage = _distilled("kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+    stage = _distilled("kd", "kd:build", KDRecipe, profile, seed, start, data, teacher, changes)
     if loss is None:
         return stage
     own = OwnLossKD(**dataclasses.asdict(stage.recipe), own_loss=loss)
-    return dataclasses.replace(stage, build="zephyr_lab.methods.stages.own_kd:build", recipe=own)
+    return dataclasses.replace(stage, build=f"{BUILDS}.own_kd:build", recipe=own)
 
 
-def on_policy_kd(
-    profile: str,
-    seed: int,
-    *,
-    teacher: Model | Stage | None = None,
-    start: Model | Stage | None = None,
-    data: Stage | None = None,
-    **changes: Any,
-) -> Stage:
-    """As `kd`, on answers that the student samples as it learns: reverse KL (MiniLLM's direction, GKD's data).
-
-    An extra arm. Start it from a model that answers at all, e.g. an `sft`. Changes: `OnPolicyKDRecipe`.
-    """
-    return _distilled(
-        "on_policy_kd", "stages.on_policy_kd:build", OnPolicyKDRecipe, profile, seed, teacher, start, data, changes
-    )
+def on_policy_kd(profile: str, seed: int, *, start: Model, data: Stage, teacher: Model, **changes: Any) -> Stage:
+    """As `kd`, on answers that the student samples as it learns. Changes: `OnPolicyKDRecipe`."""
+    how = ("on_policy_kd:build", OnPolicyKDRecipe)
+    return _distilled("on_policy_kd", *how, profile, seed, start, data, teacher, changes)
 
 
-def scale_kd(
-    profile: str,
-    seed: int,
-    *,
-    teacher: Model | Stage | None = None,
-    start: Model | Stage | None = None,
-    data: Stage | None = None,
-    **changes: Any,
-) -> Stage:
-    """KD at scale (3.1.2): `kd` of the larger teacher on `scale_dialogues`. Changes: `KDRecipe`.
-
-    start: the base for Flip-7B-alpha's place, `merged(profile, seed)` for Flip-2x7B-alpha's.
-    """
-    teacher = teacher or larger_teacher(profile)
-    data = data or scale_dialogues(profile, seed)
-    return _distilled("scale_kd", "stages.kd:build", KDRecipe, profile, seed, teacher, start, data, changes)
+def scale_kd(profile: str, seed: int, *, start: Model, data: Stage, teacher: Model, **changes: Any) -> Stage:
+    """KD at scale (3.1.2): as `kd`, by its own settings. Changes: `KDRecipe`."""
+    return _distilled("scale_kd", "kd:build", KDRecipe, profile, seed, start, data, teacher, changes)
 
 
 def merged(
     profile: str,
-    seed: int = 0,
+    seed: int,
     *,
-    first: Model | Stage | None = None,
-    second: Model | Stage | None = None,
+    first: Model,
+    second: Model,
     prompts: tuple[Stage, Stage] | None = None,
     **changes: Any,
 ) -> Stage:
-    """The 2x student: a mixture of two dense models, not trained. Both default to the base, whose function it keeps.
-
-    prompts: two stages of dialogues, the first model's and the second's, needed for router="hidden" alone (general
-    and e-commerce ones otherwise). Changes: `Merge`, e.g. router="hidden", shared="mean".
-    """
-    one, two = as_model(first or base(profile)), as_model(second or base(profile))
-    recipe = settings.load(PAPER, profile, "merge", Merge, first=one.folder, second=two.folder)
+    """A mixture of two dense models, not trained. prompts: dialogues of the first and of the second model, which
+    router="hidden" needs (random and e-commerce ones by default). Changes: `Merge`."""
+    recipe = settings.load(PAPER, profile, "merge", Merge, first=first.folder, second=second.folder)
     recipe = changed(recipe, changes)
-    inputs = {"first": one.stage, "second": two.stage}
+    inputs = {"first": first.stage, "second": second.stage}
     if recipe.router == "hidden":
         general, domain = prompts or (random_dialogues(profile, seed), expert_dialogues(profile))
         inputs |= {"first_prompts": general, "second_prompts": domain}
-    return Stage("merge", "zephyr_lab.methods.stages.mixtures:build_merge", recipe, seed=seed, inputs=inputs)
+    return Stage("merge", f"{BUILDS}.mixtures:build_merge", recipe, seed, inputs)
 
 
 def dae(
     profile: str,
     seed: int,
     *,
-    start: Model | Stage,
-    expert: Model | Stage | None = None,
-    general_teacher: Model | Stage | None = None,
-    data: Stage | None = None,
+    start: Model,
+    data: Stage,
+    expert: Model,
+    general_teacher: Model | None = None,
     **changes: Any,
 ) -> Stage:
-    """Domain alignment of `start` from `expert` (the profile's) on flagged `data` (`mixed_dialogues`): eq. 6.
-
-    General rows follow `general_teacher`, by default the frozen start itself, as printed. log.json: domain_loss,
-    general_loss (per token of their own rows) and grad_norm beside the trained loss. Changes: `DAERecipe`, e.g.
-    reference_term=False, domain_teacher="general" (one teacher for all rows), misrouted=0.5 (flags turned over),
-    keep_steps=(10, 20).
-    """
-    student, domain = as_model(start), as_model(expert or domain_expert(profile))
-    folders = {"start": student.folder, "expert": domain.folder, "general": ""}
-    inputs = {"student": student.stage, "expert": domain.stage}
-    if general_teacher is not None:
-        general = as_model(general_teacher)
-        folders["general"] = general.folder
-        inputs["general"] = general.stage
-    inputs["dialogues"] = data or mixed_dialogues(profile, seed)
-    recipe = changed(settings.load(PAPER, profile, "dae", DAERecipe, **folders), changes)
-    return Stage("dae", "zephyr_lab.methods.stages.dae:build", recipe, seed=seed, inputs=inputs)
+    """Domain alignment of `start` from `expert` on flagged `data`: eq. 6. General rows follow `general_teacher`, by
+    default the frozen start itself, as printed. Changes: `DAERecipe`."""
+    general = {} if general_teacher is None else {"general": general_teacher.stage}
+    inputs = {"student": start.stage, "expert": expert.stage, **general, "dialogues": data}
+    folders = {"start": start.folder, "expert": expert.folder}
+    folders["general"] = "" if general_teacher is None else general_teacher.folder
+    return _stage("dae", "dae:build", DAERecipe, profile, seed, changes, inputs, **folders)
 
 
-def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None = None, **changes: Any) -> Stage:
-    """Plain fine-tuning of `start` on DAE's data, flags ignored, with the models of `keep_steps` kept: a dose curve.
-
-    data: `mixed_dialogues(profile, seed)` for mixed fine-tuning (the default), with domain_share=1.0 for the domain
-    alone. Batch, steps and schedule are DAE's. Changes: `DoseRecipe`. Model(stage, "steps/10") is the one after 10.
-    """
-    student = as_model(start)
-    recipe = settings.load(PAPER, profile, "tuned", DoseRecipe, start=student.folder)
-    return Stage(
-        "tuned",
-        "zephyr_lab.methods.stages.dose:build",
-        changed(recipe, changes),
-        seed=seed,
-        inputs={"base": student.stage, "dialogues": data or mixed_dialogues(profile, seed)},
-    )
+def tuned(profile: str, seed: int, *, start: Model, data: Stage, **changes: Any) -> Stage:
+    """Plain fine-tuning of `start` on DAE's data, flags ignored; batch, steps and schedule are DAE's. Changes:
+    `DoseRecipe`."""
+    inputs = {"base": start.stage, "dialogues": data}
+    return _stage("tuned", "dose:build", DoseRecipe, profile, seed, changes, inputs, start=start.folder)
 
 
 # --- what they answer -------------------------------------------------------------------------------------------------
@@ -333,125 +220,94 @@ def tuned(profile: str, seed: int, *, start: Model | Stage, data: Stage | None =
 def evaluation(
     profile: str,
     seed: int,
-    model: Model | Stage,
+    model: Model,
     *,
     hot: bool = False,
-    start: Model | Stage | None = None,
+    start: Model | None = None,
     held_out: Stage | None = None,
     **changes: Any,
 ) -> Stage:
-    """General and domain questions asked of one model, whatever an experiment calls it: arms of notebooks share it.
+    """General and domain questions asked of one model, so that notebooks share it; seed decides the draws.
 
-    seed decides the draws. hot: also the run at one temperature. start: the model from which the divergence is
-    measured, on held-out random dialogues. held_out: pairs on whose test split the model's own ranking is measured.
-    Changes: `KDEvaluation`, e.g. per_group=0 for no domain question.
+    hot: also the run at one temperature. start: the model from which the divergence is measured, on held-out random
+    dialogues. held_out: pairs on whose test split the model's own ranking is measured. Changes: `KDEvaluation`.
     """
-    asked = as_model(model)
-    inputs, folder = {MODEL: asked.stage}, ""
+    inputs = {MODEL: model.stage}
     if start is not None:
-        folder = as_model(start).folder
-        inputs |= {START: as_model(start).stage, DIALOGUES: random_dialogues(profile, seed)}
+        inputs |= {START: start.stage, DIALOGUES: random_dialogues(profile, seed)}
     if held_out is not None:
         inputs[PAIRS] = held_out
-    recipe = settings.load(
-        PAPER,
-        profile,
-        "evaluation",
-        KDEvaluation,
-        models=(MODEL,),
-        folders=(asked.folder,),
-        system_turns=(asked.system_turn,),
-        hot=hot,
-        start=folder,
-    )
-    build = "zephyr_lab.methods.stages.kd_evaluate:build"
-    return Stage("kd_evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
+    fields = {**model.asked, "hot": hot, "start": "" if start is None else start.folder}
+    recipe = changed(settings.load(PAPER, profile, "evaluation", KDEvaluation, **fields), changes)
+    return Stage("kd_evaluation", f"{BUILDS}.kd_evaluate:build", recipe, seed, inputs)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _distilled(
-    name: str,
+def _stage(
+    section: str,
     build: str,
-    kind: type[KDRecipe] | type[OnPolicyKDRecipe],
+    kind: type,
     profile: str,
     seed: int,
-    teacher: Model | Stage | None,
-    start: Model | Stage | None,
-    data: Stage | None,
+    changes: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Stage] | None = None,
+    **fields: Any,
+) -> Stage:
+    """The stage of a table of the settings; `fields` are those of its recipe that the table does not hold."""
+    recipe = changed(settings.load(PAPER, profile, section, kind, **fields), changes or {})
+    return Stage(section, f"{BUILDS}.{build}", recipe, seed, inputs or {})
+
+
+def _distilled(
+    section: str,
+    build: str,
+    kind: type,
+    profile: str,
+    seed: int,
+    start: Model,
+    data: Stage,
+    teacher: Model,
     changes: Mapping[str, Any],
 ) -> Stage:
-    learns, teaches = as_model(start or base(profile)), as_model(teacher or same_size_teacher(profile))
-    recipe = settings.load(PAPER, profile, name, kind, start=learns.folder, teacher=teaches.folder)
-    return Stage(
-        name,
-        f"zephyr_lab.methods.{build}",
-        changed(recipe, changes),
-        seed=seed,
-        inputs={
-            "student": learns.stage,
-            "teacher": teaches.stage,
-            "dialogues": data or random_dialogues(profile, seed),
-        },
-    )
+    inputs = {"student": start.stage, "teacher": teacher.stage, "dialogues": data}
+    folders = {"start": start.folder, "teacher": teacher.folder}
+    return _stage(section, build, kind, profile, seed, changes, inputs, **folders)
 
 
-def _data(section: str, build: str, kind: type, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
-    recipe = changed(settings.load(PAPER, profile, section, kind), changes)
-    return Stage(section, f"zephyr_lab.methods.{build}", recipe, seed=seed)
-
-
-def _teacher(
-    profile: str, section: str, build: str, kind: type[DSFTRecipe], start: Model, changes: Mapping[str, Any]
-) -> Stage:
-    recipe = settings.load(PAPER, profile, section, kind, start=start.folder)
-    return Stage(
-        section,
-        f"zephyr_lab.methods.{build}",
-        changed(recipe, changes),
-        seed=TEACHER_SEED,
-        inputs={"base": start.stage, "dialogues": teacher_dialogues(profile)},
-    )
-
-
-def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any]) -> Stage:
+def _mixed(section: str, profile: str, seed: int, changes: Mapping[str, Any] | None = None) -> Stage:
     """General and e-commerce rows by the settings of `section`; of the hub, a folder beside the general rows."""
     if profile in HUB_PROFILES:
-        recipe = settings.load(PAPER, profile, section, FolderMix, digest=UNREAD)
-        recipe = with_digest(changed(recipe, changes))
-        build = "zephyr_lab.methods.stages.kd_public_data:build_mix"
-        return Stage(section, build, recipe, seed=seed, inputs={"general": scale_dialogues(profile, seed)})
-    return _data(section, "stages.kd_data:build_mixed", MixedDialogues, profile, seed, changes)
+        inputs = {"general": scale_dialogues(profile, seed)}
+        return _of_folder(section, "kd_public_data:build_mix", FolderMix, profile, seed, changes, inputs)
+    return _stage(section, "kd_data:build_mixed", MixedDialogues, profile, seed, changes)
 
 
-def _hub_model(profile: str, section: str, changes: Mapping[str, Any]) -> Stage:
-    recipe = changed(settings.load(PAPER, profile, section, HubModel), changes)
-    return Stage(section, "zephyr_lab.methods.stages.hub_model:build", recipe)
+def _hub_model(profile: str, section: str, changes: Mapping[str, Any] | None = None) -> Stage:
+    return _stage(section, "hub_model:build", HubModel, profile, 0, changes)
 
 
-def as_model(model: Model | Stage) -> Model:
-    """A stage stands for its final model."""
-    return model if isinstance(model, Model) else Model(model)
+def _of_folder(
+    section: str,
+    build: str,
+    kind: type,
+    profile: str,
+    seed: int,
+    changes: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Stage] | None = None,
+) -> Stage:
+    """A stage of a user's folder below the data folder; its recipe knows the folder's contents as they are now."""
+    stage = _stage(section, build, kind, profile, seed, changes, inputs, digest=UNREAD)
+    recipe = dataclasses.replace(stage.recipe, digest=digest_of(stage.recipe.folder))
+    return dataclasses.replace(stage, recipe=recipe)
 
 
-Recipe = TypeVar("Recipe", FolderMix, FolderPairs)
-UNREAD = ""  # the digest of a recipe whose folder was not looked at yet
-
-
-def with_digest(recipe: Recipe) -> Recipe:
-    """`recipe` with the digest of its folder as it is now; "absent" where there is none, and its build will say so."""
-    return dataclasses.replace(recipe, digest=_digest(recipe.folder))
-
-
-def _digest(name: str) -> str:
+def digest_of(folder: str) -> str:
+    """Digest of the files of a folder below the data folder; "absent" where there is none, as its build will say."""
     data = paths.data_dir()
-    folder = None if data is None else data / name
-    if folder is None or not folder.is_dir():
+    if data is None or not (data / folder).is_dir():
         return "absent"
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return hashlib.sha256("\n".join(_line(path, folder) for path in found).encode()).hexdigest()
-
-
-def _line(path: Path, folder: Path) -> str:
-    return f"{path.relative_to(folder).as_posix()} {files.sha256(path)}"
+    listed = sorted(path for path in (data / folder).rglob("*") if path.is_file())
+    lines = (f"{path.relative_to(data / folder).as_posix()} {files.sha256(path)}" for path in listed)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
