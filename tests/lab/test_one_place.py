@@ -19,7 +19,7 @@ from zephyr_lab.engine import stages
 from zephyr_lab.lab import Lab, family_lab, rlhf_stages, sweeps, zephyr_stages
 from zephyr_lab.lab.eda import stages as draft_stages
 from zephyr_lab.lab.eda.laboratory import CloseLook, DraftArms
-from zephyr_lab.lab.eda.stages import STAGE_1, Part
+from zephyr_lab.lab.eda.stages import STAGE_1
 from zephyr_lab.lab.kd_dae import stages as kd_stages
 from zephyr_lab.lab.overview import skills
 from zephyr_lab.lab.rlhf_stages import Scene
@@ -67,22 +67,28 @@ def regenerated(profile):
     )
 
 
+def stage_1(profile):
+    lab = Lab("eda", profile, 1)
+    return lab.draft(lab.target(CHAT), lab.original(CHAT)).of(SEED)
+
+
 def row_scores(profile):
-    models = {"base": draft_stages.target(profile, SEED, CHAT), "draft": draft_stages.stage_1(profile, SEED)}
-    return draft_stages.row_scores(profile, target=math_target(profile), data=regenerated(profile), **models)
+    models = {"base": draft_stages.target(profile, SEED, CHAT), "target": math_target(profile)}
+    return draft_stages.row_scores(profile, data=regenerated(profile), **models, draft=stage_1(profile))
 
 
 def drafts(profile):
-    arms = {"as it is": Part("none", draft_stages.original(profile, SEED, MATH), "draft")}
-    draft = draft_stages.stage_1(profile, SEED)
-    return draft_stages.adapted(profile, SEED, arms, target=math_target(profile), draft=draft)
+    lab = Lab("eda", profile, 1)
+    draft = lab.draft(lab.target(CHAT), lab.original(CHAT))
+    arms = lab.adapt(draft, lab.target(MATH), {"as it is": lab.part("none", lab.original(MATH))})
+    return arms["as it is"].stage(SEED)
 
 
 def beside_math(measure, **changes):
     """A stage that measures the chat target's draft beside the math target."""
 
     def made(profile, **more):
-        arms, asked = {STAGE_1: draft_stages.stage_1(profile, SEED)}, draft_stages.pool(profile, SEED, MATH)
+        arms, asked = {STAGE_1: stage_1(profile)}, draft_stages.pool(profile, SEED, MATH)
         return measure(profile, SEED, arms, target=math_target(profile), asked=asked, **changes, **more)
 
     return made
@@ -155,7 +161,7 @@ TINY = {
     ("eda", "pool"): of(draft_stages.pool, MATH),
     ("eda", "regeneration"): regenerated,
     ("eda", "row_scores"): row_scores,
-    ("eda", "stage_1"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
+    ("eda", "stage_1"): lambda profile: stage_1(profile).stage,
     ("eda", "stage_2"): drafts,
     ("eda", "arms"): read("eda", "arms", DraftArms),
     ("eda", "scores"): beside_math(draft_stages.scores),

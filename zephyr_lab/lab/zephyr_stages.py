@@ -25,6 +25,7 @@ from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
 BUILDS = "zephyr_lab.methods.stages"
+Step = tuple[str, str, type]  # table of settings.toml, build function below `BUILDS`, recipe
 MODEL = "model"  # the name under which a stage asks its one model
 
 
@@ -49,8 +50,8 @@ class Model:
 def base_stage(profile: str, seed: int = 0) -> Stage:
     """The base model of `profile`. `seed` decides text and weights; a model of the hub is the same for all seeds."""
     if profile in HUB_PROFILES:
-        return Stage("base", f"{BUILDS}.hub_model:build", settings.load("zephyr", profile, "base", HubModel))
-    return Stage("base", f"{BUILDS}.pretrain:build", settings.load("zephyr", profile, "base", Pretrain), seed=seed)
+        return stage("zephyr", ("base", "hub_model:build", HubModel), profile)
+    return stage("zephyr", ("base", "pretrain:build", Pretrain), profile, seed)
 
 
 def base(profile: str, number: int = 0) -> Model:
@@ -61,8 +62,7 @@ def base(profile: str, number: int = 0) -> Model:
 def dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """The dialogues of dSFT; `changes`: fields of the recipe (`WorldDialogues`, `HubDialogues`), e.g. filters=()."""
     module, kind = ("hub_data", HubDialogues) if profile in HUB_PROFILES else ("world_data", WorldDialogues)
-    recipe = changed(settings.load("zephyr", profile, "dialogues", kind), changes)
-    return Stage("dialogues", f"{BUILDS}.{module}:build_dialogues", recipe, seed=seed)
+    return stage("zephyr", ("dialogues", f"{module}:build_dialogues", kind), profile, seed, changes)
 
 
 def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs", **changes: Any) -> Stage:
@@ -164,9 +164,8 @@ def pair_accuracy(run: Stage) -> Stage:
 def multiple_choice(profile: str, seed: int, model: Model, **changes: Any) -> Stage:
     """The multiple-choice sets asked of one model; `seed` decides nothing. `changes`: fields of `MultipleChoice`, e.g.
     questions=20."""
-    recipe = settings.load("zephyr", profile, "choices", MultipleChoice, models=(MODEL,), folders=(model.folder,))
-    build = f"{BUILDS}.multiple_choice:build"
-    return Stage("choices", build, changed(recipe, changes), seed, {MODEL: model.stage})
+    step, folders = ("choices", "multiple_choice:build", MultipleChoice), (model.folder,)
+    return stage("zephyr", step, profile, seed, changes, {MODEL: model.stage}, models=(MODEL,), folders=folders)
 
 
 def evaluation(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:
@@ -174,9 +173,27 @@ def evaluation(profile: str, seed: int, model: Model, *, held_out: Stage | None 
 
     `held_out`: pairs on whose test split the model's own ranking is measured too. `changes`: fields of `Evaluation`.
     """
-    recipe = settings.load("zephyr", profile, "evaluation", Evaluation, **model.asked)
     inputs = {MODEL: model.stage} | ({} if held_out is None else {PAIRS: held_out})
-    return Stage("evaluation", f"{BUILDS}.evaluate:build", changed(recipe, changes), seed, inputs)
+    return stage("zephyr", ("evaluation", "evaluate:build", Evaluation), profile, seed, changes, inputs, **model.asked)
+
+
+def stage(
+    paper: str,
+    step: Step,
+    profile: str,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Stage] | None = None,
+    /,
+    *,
+    name: str = "",
+    **fields: Any,
+) -> Stage:
+    """The stage of a table of a paper's settings, called as the table or by its own `name`; `fields` are those of its
+    recipe that the table does not hold."""
+    table, build, kind = step
+    recipe = changed(settings.load(paper, profile, table, kind, **fields), changes or {})
+    return Stage(name or table, f"{BUILDS}.{build}", recipe, seed, inputs or {})
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from zephyr_lab.core import settings
+from zephyr_lab.lab import Lab
 from zephyr_lab.lab.eda import stages as draft_stages
 from zephyr_lab.lab.eda.laboratory import CloseLook, DraftArms
 from zephyr_lab.lab.eda.stages import PAPER, TargetSettings
@@ -106,7 +107,8 @@ def test_decoding_is_as_read():
     assert loop.tree_top == int(re.search(r"top-(\d+)", text)[1])
     assert loop.tree_depth == int(re.search(r"up to (\d+) levels", text)[1])
     target, asked = draft_stages.target("paper", 0, MATH), draft_stages.pool("paper", 0, MATH)
-    drafts = {"draft": draft_stages.stage_1("paper", 0)}
+    lab = Lab("eda", "paper", 1)
+    drafts = {"draft": lab.draft(lab.target(CHAT), lab.original(CHAT)).of(0)}
     scores = draft_stages.scores("paper", 0, drafts, target=target, asked=asked).recipe
     assert scores.lengths[0] + 1 == int(re.search(r"at most (\d+) tokens", text)[1])
     assert scores.max_new_tokens == int(re.search(r"(\d+) for the draft run", read("evaluation")["max_new_tokens"])[1])

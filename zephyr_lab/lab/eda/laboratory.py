@@ -14,7 +14,7 @@ answers = lab.accept({"old": draft.beside(math), **drafts})    # trains what is 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,7 @@ from zephyr_lab.lab.eda.acceptance_lengths import AcceptanceLengths
 from zephyr_lab.lab.eda.draft_costs import Speed
 from zephyr_lab.lab.eda.drafts import Draft, ScoredRows, Target, prompts_of
 from zephyr_lab.lab.eda.same_answers import SameAnswers
+from zephyr_lab.lab.eda.stages import Part
 from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import RULES, SHIFT_TOP
@@ -65,16 +66,6 @@ class CloseLook:
     tree_top: int
     tree_depth: int
     tree_nodes: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """One way to adapt a draft, as `EDALab.part` names it."""
-
-    part: str
-    data: Rows
-    start: str
-    rank: int
 
 
 class EDALab(Laboratory):
@@ -150,13 +141,9 @@ class EDALab(Laboratory):
 
         prompts: whose held-out prompts it is asked; by default the target's.
         """
-        self._require(target, dialogues)
-        changes = given(**changes)
-
-        def of(seed: int) -> Model:
-            return stages.new_draft(self.profile, seed, target=target.of(seed), data=dialogues.stage(seed), **changes)
-
-        return self._draft(stages.STAGE_1, cache(of), target, prompts_of(target, prompts), changes)
+        parts = {stages.STAGE_1: self.part("all", dialogues, start="new")}
+        (draft,) = self._trained_drafts(None, target, parts, prompts, changes).values()
+        return replace(draft, changes=given(**changes))
 
     def part(self, part: str, data: Rows, *, start: str = "draft", rank: int = 0) -> Part:
         """One way to adapt a draft, an arm of `adapt`: what trains, and on which dialogues.
@@ -178,25 +165,8 @@ class EDALab(Laboratory):
         trains alone in a call of its own. `changes`: fields of `DraftRecipe` for all of them, e.g. steps=100,
         keep_at=(). prompts: whose held-out prompts they are asked; by default the target's.
         """
-        self._require(draft, target)
-        changes, asked = given(**changes), prompts_of(target, prompts)
-
-        @cache
-        def trained(seed: int) -> Stage:
-            arms = {
-                name: stages.Part(one.part, one.data.stage(seed), one.start, one.rank) for name, one in parts.items()
-            }
-            return stages.adapted(self.profile, seed, arms, target=target.of(seed), draft=draft.of(seed), **changes)
-
-        def of(name: str) -> Callable[[int], Model]:
-            return cache(lambda seed: Model(trained(seed), name))
-
-        return {
-            name: self._draft(
-                name, of(name), target, asked, {"part": one.part, "start": one.start, **given(rank=one.rank or None)}
-            )
-            for name, one in parts.items()
-        }
+        self._require(draft)
+        return self._trained_drafts(draft, target, parts, prompts, changes)
 
     def accept(self, *arms: Mapping[str, Draft], **changes: Any) -> AcceptanceLengths:
         """Measure under every seed how much of what each draft proposes its target accepts; train what is missing.
@@ -207,14 +177,12 @@ class EDALab(Laboratory):
         """
         asked = [one for drafts in arms for one in self._asked(drafts)]
         changes = given(**changes)
-        made = [
-            [one.stage(stages.scores, self.profile, seed, **changes) for seed in range(self.seeds)] for one in asked
-        ]
-        get_many([stage for of_one in made for stage in of_one])
+        measured = [self._measured(one, stages.scores, **changes) for one in asked]
+        get_many([stage for of_one in measured for stage in of_one])
         for drafts in arms:
             record(drafts)
         answers = AcceptanceLengths(pd.DataFrame(columns=["model", "prompts"]))
-        for one, of_one in zip(asked, made, strict=True):
+        for one, of_one in zip(asked, measured, strict=True):
             answers |= AcceptanceLengths(*(one.named(_read(of_one, file)) for file in ("scores", "loop")))
         return answers
 
@@ -226,46 +194,66 @@ class EDALab(Laboratory):
         asked = self._asked(drafts)
         if len(asked) != 1:
             raise ValueError(f"drafts are timed beside one target on its prompts, got {len(asked)}")
-        made = [asked[0].stage(stages.timed, self.profile, seed) for seed in range(self.seeds)]
-        written = [files.read_json(folder / "speed.json") for folder in get_many(made)]
+        measured = self._measured(asked[0], stages.timed)
+        written = [files.read_json(folder / "speed.json") for folder in get_many(measured)]
         timings, costs = (asked[0].named(_by_seed(one[key] for one in written)) for key in ("timings", "costs"))
-        return Speed(timings, costs, "cpu_seconds" if made[0].recipe.device == "cpu" else "seconds")
+        return Speed(timings, costs, "cpu_seconds" if measured[0].recipe.device == "cpu" else "seconds")
 
     def same_answers(self, drafts: Mapping[str, Draft]) -> SameAnswers:
         """What each draft's target answers with the draft and without, greedily and by drawing."""
-        made = {
-            name: [one.stage(stages.lossless, self.profile, seed) for seed in range(self.seeds)]
+        measured = {
+            name: self._measured(one, stages.lossless)
             for name, draft in drafts.items()
             for one in self._asked({name: draft})
         }
-        get_many([stage for of_one in made.values() for stage in of_one])
+        get_many([stage for of_one in measured.values() for stage in of_one])
         counts = [
             {"seed": seed, "model": name, **metrics(stage)}
-            for name, of_one in made.items()
+            for name, of_one in measured.items()
             for seed, stage in enumerate(of_one)
         ]
-        sampled = [_read(of_one, "sampled").assign(model=name) for name, of_one in made.items()]
+        sampled = [_read(of_one, "sampled").assign(model=name) for name, of_one in measured.items()]
         return SameAnswers(pd.DataFrame(counts), pd.concat(sampled, ignore_index=True))
 
     def _dialogues(self, of: Callable[[int], Stage], changes: Mapping[str, Any]) -> Rows:
         return self._rows("dialogues", cache(of), changes)
 
-    def _draft(
-        self, name: str, of: Callable[[int], Model], target: Arm, prompts: str, changes: Mapping[str, Any]
-    ) -> Draft:
-        of(0)  # an unknown setting is named here, not when the drafts are asked
-        return Draft("draft", self.profile, self.seeds, of, changes, target=target, prompts=prompts, name=name)
+    def _trained_drafts(
+        self,
+        draft: Draft | None,
+        target: Arm,
+        parts: Mapping[str, Part],
+        prompts: str | None,
+        changes: Mapping[str, Any],
+    ) -> dict[str, Draft]:
+        """Drafts that one worker trains for `target`: from `draft`, or new ones."""
+        self._require(target)
+        changes, asked = given(**changes), prompts_of(target, prompts)
+
+        @cache
+        def trained(seed: int) -> Stage:
+            old = draft and draft.of(seed)
+            return stages.trained(self.profile, seed, parts, target=target.of(seed), draft=old, **changes)
+
+        def arm(name: str, part: Part) -> Draft:
+            of = cache(lambda seed: Model(trained(seed), name))
+            of(0)  # an unknown setting is named here, not when the drafts are asked
+            shown = {"part": part.part, "start": part.start, **given(rank=part.rank or None)}
+            return Draft("draft", self.profile, self.seeds, of, shown, target=target, prompts=asked, name=name)
+
+        return {name: arm(name, part) for name, part in parts.items()}
+
+    def _measured(self, asked: "_Asked", make: Callable[..., Stage], **changes: Any) -> list[Stage]:
+        return [asked.stage(make, self.profile, seed, **changes) for seed in range(self.seeds)]
 
     def _asked(self, drafts: Mapping[str, Draft]) -> list["_Asked"]:
         """The drafts by the target and the prompts that they are asked with."""
         self._require(*drafts.values(), *(draft.target for draft in drafts.values()))
         asked: list[_Asked] = []
         for name, draft in drafts.items():
-            fitting = [one for one in asked if one.fits(draft)]
-            if not fitting:
-                fitting = [_Asked(draft.target, draft.prompts, {})]
-                asked += fitting
-            fitting[0].add(name, draft)
+            if not any(one.fits(draft) for one in asked):
+                asked.append(_Asked(draft.target, draft.prompts, {}))
+            next(one for one in asked if one.fits(draft)).add(name, draft)
         return asked
 
 

@@ -6,12 +6,14 @@ model, or a model of the hub where the profile names one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
-from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model, changed
+from zephyr_lab.lab.arms import Rows
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model, stage
 from zephyr_lab.methods.recipes.draft import DraftRecipe
 from zephyr_lab.methods.recipes.draft_data import (
     CHAT,
@@ -31,6 +33,7 @@ from zephyr_lab.methods.recipes.sft import DSFTRecipe
 PAPER = "eda"
 DPO = "dDPO"  # aligned with human preferences instead of fine-tuned to a domain
 STAGE_1 = "stage 1"  # the name of a draft that is made for a target, not adapted to it
+_stage = partial(stage, PAPER)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Part:
     LoRA's rank (0 for other parts)."""
 
     part: str
-    data: Stage
+    data: Rows
     start: str
     rank: int = 0
 
@@ -77,15 +80,14 @@ def target(profile: str, seed: int, name: str) -> Model:
         raise ValueError(f"no target named {name!r}; known: {', '.join((CHAT, *SPECIALTIES, DPO))}")
     named = settings.load(PAPER, profile, "targets", TargetSettings)
     if model := getattr(named, name):
-        return Model(
-            Stage("target", "zephyr_lab.methods.stages.hub_model:build", HubModel(model=model, revision=named.revision))
-        )
+        recipe = HubModel(model=model, revision=named.revision)
+        return Model(Stage("target", f"{zephyr_stages.BUILDS}.hub_model:build", recipe))
     if name == CHAT:
         return Model(zephyr_stages.dsft(profile, seed))
     start = target(profile, seed, CHAT)
-    tuning = settings.load(PAPER, profile, "tuning", DSFTRecipe, start=start.folder)
     inputs = {"base": start.stage, "dialogues": _dialogues(profile, seed, name, "tuning_data")}
-    return Model(Stage("target", "zephyr_lab.methods.stages.sft:build", tuning, seed=seed, inputs=inputs))
+    step = ("tuning", "sft:build", DSFTRecipe)
+    return Model(_stage(step, profile, seed, {}, inputs, name="target", start=start.folder))
 
 
 def targets(profile: str) -> tuple[str, ...]:
@@ -117,48 +119,55 @@ def original(profile: str, seed: int, name: str) -> Stage:
 
 def regenerated(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Stage:
     """The dialogues of `data` answered by the target itself; `changes`: fields of `Regeneration`."""
-    recipe = settings.load(PAPER, profile, "regeneration", Regeneration, folder=target.folder)
-    build = "zephyr_lab.methods.stages.draft_regenerate:build"
-    inputs = {TARGET: target.stage, "pool": data}
-    return Stage("regenerated", build, changed(recipe, changes), seed=seed, inputs=inputs)
+    step, inputs = ("regeneration", "draft_regenerate:build", Regeneration), {TARGET: target.stage, "pool": data}
+    return _stage(step, profile, seed, changes, inputs, name="regenerated", folder=target.folder)
 
 
-def row_scores(profile: str, *, base: Model, target: Model, draft: Model, data: Stage) -> Stage:
-    """What the rows of `data` can be selected by: the shift from `base` to `target`, and the draft's loss."""
-    folders = {"base_folder": base.folder, "target_folder": target.folder, "draft_folder": draft.folder}
-    recipe = settings.load(PAPER, profile, "row_scores", RowScores, **folders)
-    inputs = {"base": base.stage, TARGET: target.stage, "draft": draft.stage, "data": data}
-    return Stage("row_scores", "zephyr_lab.methods.stages.draft_row_scores:build", recipe, inputs=inputs)
+def row_scores(profile: str, *, data: Stage, **models: Model) -> Stage:
+    """What the rows of `data` can be selected by. models: base=, target=, draft=: the shift from the first to the
+    second, and the draft's loss beside the second."""
+    folders = {f"{role}_folder": model.folder for role, model in models.items()}
+    inputs = {**{role: model.stage for role, model in models.items()}, "data": data}
+    return _stage(("row_scores", "draft_row_scores:build", RowScores), profile, 0, {}, inputs, **folders)
 
 
 def own_scores(scores: Stage, rule: str) -> Stage:
     """`scores` with the values of a rule of one's own, as `engine.own_code.captured` made it, in place of the shift."""
-    build = "zephyr_lab.methods.stages.draft_own_scores:build"
+    build = f"{zephyr_stages.BUILDS}.draft_own_scores:build"
     return Stage("own_scores", build, OwnScores(rule=rule), inputs={"scores": scores})
 
 
 def selected(seed: int, *, data: Stage, scores: Stage, rule: str, share: float) -> Stage:
     """A share of the rows of `data`, by a rule of `recipes.draft_data.RULES` on their scores."""
-    recipe = Selection(rule=rule, share=share)
-    inputs = {"data": data, "scores": scores}
-    return Stage("selected", "zephyr_lab.methods.stages.draft_selection:build", recipe, seed=seed, inputs=inputs)
+    build = f"{zephyr_stages.BUILDS}.draft_selection:build"
+    return Stage("selected", build, Selection(rule=rule, share=share), seed, {"data": data, "scores": scores})
 
 
-def stage_1(profile: str, seed: int) -> Model:
-    """The draft made for the chat target, on a data set's answers with the chat target's features."""
-    return new_draft(profile, seed, target=target(profile, seed, CHAT), data=original(profile, seed, CHAT))
-
-
-def new_draft(profile: str, seed: int, *, target: Model, data: Stage, **changes: Any) -> Model:
-    """A draft made for `target` from nothing; `changes`: fields of `DraftRecipe`."""
-    arms = {STAGE_1: Part("all", data, "new")}
-    return Model(_drafts(profile, seed, arms, section="stage_1", target=target, draft=None, **changes), STAGE_1)
-
-
-def adapted(profile: str, seed: int, arms: Mapping[str, Part], *, target: Model, draft: Model, **changes: Any) -> Stage:
-    """`draft` adapted to `target` in several arms by one worker, each in a folder of its name; `changes`: fields of
-    `DraftRecipe`."""
-    return _drafts(profile, seed, arms, section="stage_2", target=target, draft=draft, **changes)
+def trained(
+    profile: str, seed: int, arms: Mapping[str, Part], *, target: Model, draft: Model | None = None, **changes: Any
+) -> Stage:
+    """`draft` adapted to `target` in several arms by one worker, each in a folder of its name; without a draft, new
+    ones made for it. `changes`: fields of `DraftRecipe`."""
+    data = {name: arm.data.stage(seed) for name, arm in arms.items()}
+    roles = _roles("data", data.values())
+    inputs = {TARGET: target.stage, **roles} | ({"draft": draft.stage} if draft else {})
+    step = ("stage_2" if draft else "stage_1", "draft:build", DraftRecipe)
+    return _stage(
+        step,
+        profile,
+        seed,
+        changes,
+        inputs,
+        name="drafts",
+        arms=tuple(arms),
+        parts=tuple(arm.part for arm in arms.values()),
+        ranks=tuple(arm.rank for arm in arms.values()),
+        starts=tuple(arm.start for arm in arms.values()),
+        data=tuple(_role_of(stage, roles) for stage in data.values()),
+        target_folder=target.folder,
+        draft_folder=draft.folder if draft else "",
+        system_turn=target.system_turn,
+    )
 
 
 def scores(
@@ -169,11 +178,13 @@ def scores(
     `changes`: fields of `DraftScores`, e.g. lengths=(4,).
     """
     roles = _roles("drafts", (draft.stage for draft in drafts.values()))
-    recipe = settings.load(
-        PAPER,
+    return _stage(
+        ("scores", "draft_scores:build", DraftScores),
         profile,
-        "scores",
-        DraftScores,
+        seed,
+        changes,
+        {**roles, TARGET: target.stage, PROMPTS: asked},
+        name="draft_scores",
         drafts=tuple(drafts),
         inputs=tuple(_role_of(draft.stage, roles) for draft in drafts.values()),
         folders=tuple(draft.folder for draft in drafts.values()),
@@ -181,77 +192,39 @@ def scores(
         split="test",
         system_turn=target.system_turn,
     )
-    inputs = {**roles, TARGET: target.stage, PROMPTS: asked}
-    build = "zephyr_lab.methods.stages.draft_scores:build"
-    return Stage("draft_scores", build, changed(recipe, changes), seed=seed, inputs=inputs)
 
 
 def timed(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage) -> Stage:
     """As `scores`, on few prompts, with the time that decoding takes with each draft and without."""
     table = settings.load(PAPER, profile, "speed", SpeedSettings)
-    return scores(
-        profile, seed, drafts, target=target, asked=asked, timed=True, prompts=table.loop_prompts, **vars(table)
-    )
+    changes = {"timed": True, "prompts": table.loop_prompts, **vars(table)}
+    return scores(profile, seed, drafts, target=target, asked=asked, **changes)
 
 
 def lossless(profile: str, seed: int, drafts: Mapping[str, Model], *, target: Model, asked: Stage) -> Stage:
     """What `target` answers with a draft and without, compared; `drafts`: that one, by its name."""
     (draft,) = drafts.values()
-    folders = {"target_folder": target.folder, "draft_folder": draft.folder}
-    recipe = settings.load(PAPER, profile, "lossless", DraftLossless, **folders)
     inputs = {TARGET: target.stage, "draft": draft.stage, PROMPTS: asked}
-    return Stage("lossless", "zephyr_lab.methods.stages.draft_lossless:build", recipe, seed=seed, inputs=inputs)
-
-
-def _drafts(
-    profile: str,
-    seed: int,
-    arms: Mapping[str, Part],
-    *,
-    section: str,
-    target: Model,
-    draft: Model | None,
-    **changes: Any,
-) -> Stage:
-    roles = _roles("data", (arm.data for arm in arms.values()))
-    recipe = settings.load(
-        PAPER,
-        profile,
-        section,
-        DraftRecipe,
-        arms=tuple(arms),
-        parts=tuple(arm.part for arm in arms.values()),
-        ranks=tuple(arm.rank for arm in arms.values()),
-        starts=tuple(arm.start for arm in arms.values()),
-        data=tuple(_role_of(arm.data, roles) for arm in arms.values()),
-        target_folder=target.folder,
-        draft_folder=draft.folder if draft else "",
-        system_turn=target.system_turn,
-    )
-    inputs = {TARGET: target.stage, **roles}
-    if draft:
-        inputs["draft"] = draft.stage
-    build = "zephyr_lab.methods.stages.draft:build"
-    return Stage("drafts", build, changed(recipe, changes), seed=seed, inputs=inputs)
+    folders = {"target_folder": target.folder, "draft_folder": draft.folder}
+    return _stage(("lossless", "draft_lossless:build", DraftLossless), profile, seed, {}, inputs, **folders)
 
 
 def _roles(word: str, stages: Iterable[Stage]) -> dict[str, Stage]:
     """Unlike stages by role, "<word> 0" and on, in the order in which they come."""
     unlike: list[Stage] = []
-    for stage in stages:
-        if stage not in unlike:
-            unlike.append(stage)
-    return {f"{word} {place}": stage for place, stage in enumerate(unlike)}
+    for one in stages:
+        if one not in unlike:
+            unlike.append(one)
+    return {f"{word} {place}": one for place, one in enumerate(unlike)}
 
 
 def _role_of(stage: Stage, roles: Mapping[str, Stage]) -> str:
     return next(role for role, one in roles.items() if one == stage)
 
 
-def _dialogues(profile: str, seed: int, name: str, section: str) -> Stage:
-    """Dialogues of a specialty by the table `section`; in hub profiles a table for each target, `section`_`name`."""
+def _dialogues(profile: str, seed: int, name: str, table: str) -> Stage:
+    """Dialogues of a specialty by `table`; in hub profiles a table for each target, `table`_`name`."""
     if profile in HUB_PROFILES:
-        recipe = settings.load(PAPER, profile, f"{section}_{name}", HubQuestions)
-        return Stage(section, "zephyr_lab.methods.stages.draft_hub_data:build", recipe, seed=seed)
-    drawn = settings.load(PAPER, profile, section, SpecialtyDialogues, specialty=name)
-    return Stage(section, "zephyr_lab.methods.stages.draft_data:build_dialogues", drawn, seed=seed)
+        step = (f"{table}_{name}", "draft_hub_data:build", HubQuestions)
+        return _stage(step, profile, seed, name=table)
+    return _stage((table, "draft_data:build_dialogues", SpecialtyDialogues), profile, seed, specialty=name)
