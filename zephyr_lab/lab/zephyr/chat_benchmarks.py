@@ -7,19 +7,19 @@ judgements was found, so its 7.34 can only be quoted.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from zephyr_lab.data import released
+from zephyr_lab.lab.numbers import Known
 from zephyr_lab.reporting import check, published, tables
 from zephyr_lab.reporting.check_shown import Finding
 from zephyr_lab.scoring import alpaca_eval, annotations, intervals, judgments, mt_bench
 from zephyr_lab.scoring.alpaca_eval import WinRate
 from zephyr_lab.scoring.annotations import Annotation
 from zephyr_lab.scoring.intervals import Estimate
-from zephyr_lab.scoring.judgments import Judgment
 from zephyr_lab.scoring.length_bias import length_bias
 from zephyr_lab.scoring.mt_bench import ModelScore
 
@@ -62,21 +62,12 @@ NO_FILE = "no judgements among the released files"
 RESAMPLES = 1000
 
 
-class Known(NamedTuple):
-    """A figure that must come out exactly, in the order of `check.exact`'s arguments."""
-
-    what: str
-    got: float
-    expected: float
-    tolerance: float
-
-
 @dataclass(frozen=True)
 class ChatScores:
-    """Scores by released model name. `kept` counts unparsed judgements as -1, `mt_bench` drops them.
+    """Scores by released model name; `kept` counts unparsed judgements as -1, `mt_bench` drops them.
 
-    `frame` is the tidy frame of Table 1's rows. `absent` says of each file that is not at hand how to get it,
-    `rejected` of each file how many of its rows could not be read.
+    frame: the tidy frame of Table 1's rows. absent: how to get each file that is not at hand. rejected: how many rows
+    of each file could not be read.
     """
 
     mt_bench: dict[str, ModelScore]
@@ -89,7 +80,7 @@ class ChatScores:
 
     def columns(self, table: pd.DataFrame, needs: Sequence[str] = FILES) -> dict[str, Any]:
         """What `check.item` must know of a table made from the released files of `needs`: kinds present; what is
-        lacking, and why. A kind that one absent file leaves without some of its numbers is there, and lacks them."""
+        lacking, and why. A kind without the numbers of one absent file is present, and lacks those."""
         present = [kind for kind in tables.KINDS if kind in set(table["kind"])]
         absent = [name for name in needs if name in self.absent]
         lacking = {}
@@ -103,32 +94,37 @@ class ChatScores:
 
 def scores() -> ChatScores:
     """All that the released files at hand say about Table 1."""
-    judged, bad_scores = _judgments()
-    annotated, bad_annotations = _annotations()
-    dropped = mt_bench.score(judged, unparsed="drop")
-    wins = alpaca_eval.score(annotated)
-    rows = [*_mt_bench_rows(dropped), *_alpaca_eval_rows(wins)]
+    scores_file, annotations_file = released.path(SCORES), released.path(ANNOTATIONS)
+    judged = None if scores_file is None else judgments.from_frame(pd.read_csv(scores_file))
+    annotated = None if annotations_file is None else annotations.read(annotations_file)
+    all_judgments = judged.judgments if judged else []
+    dropped = mt_bench.score(all_judgments, unparsed="drop")
+    wins = alpaca_eval.score(annotated.annotations if annotated else [])
+    means = {model: score.mean for model, score in dropped.items()}
+    rates = {model: record.win_rate for model, record in wins.items()}
     return ChatScores(
         mt_bench=dropped,
-        kept=mt_bench.score(judgments.with_missing_cells(judged), unparsed="keep"),
+        kept=mt_bench.score(judgments.with_missing_cells(all_judgments), unparsed="keep"),
         alpaca_eval=wins,
-        lengths=_lengths(annotated),
-        frame=tables.frame(rows),
+        lengths=_lengths(annotated.annotations if annotated else []),
+        frame=tables.frame([
+            *_rows("mt_bench", means, MT_BENCH_MODELS, OVER_QUESTIONS, SCORES),
+            *_rows("alpaca_eval", rates, ALPACA_EVAL_MODELS, OVER_INSTRUCTIONS, ANNOTATIONS),
+        ]),
         absent={name: released.how_to_get(name) for name in FILES if released.path(name) is None},
-        rejected={SCORES: bad_scores, ANNOTATIONS: bad_annotations},
-    )
+        rejected={SCORES: len(judged.bad) if judged else 0, ANNOTATIONS: len(annotated.bad) if annotated else 0},
+    )  # fmt: skip
 
 
 def sources() -> pd.DataFrame:
     """For each printed row of Table 1: which released model and file answers it, or why none does."""
     printed = dict.fromkeys(published.table("zephyr", "tab1")["row"])
-    return pd.DataFrame(
-        {
-            "row of Table 1": list(printed),
-            "MT-Bench": [_source(row, MT_BENCH_MODELS, SCORES) for row in printed],
-            "AlpacaEval 1": [_source(row, ALPACA_EVAL_MODELS, ANNOTATIONS) for row in printed],
-        }
-    )
+    columns = {"MT-Bench": (MT_BENCH_MODELS, SCORES), "AlpacaEval 1": (ALPACA_EVAL_MODELS, ANNOTATIONS)}
+    answered = {
+        column: [f"{models[row]} in {name}" if row in models else NO_FILE for row in printed]
+        for column, (models, name) in columns.items()
+    }
+    return pd.DataFrame({"row of Table 1": list(printed), **answered})
 
 
 def category_means(ours: ChatScores, rows: Iterable[str] = RADAR_MODELS) -> pd.DataFrame:
@@ -206,22 +202,21 @@ def length_effect(claim: str, metric: str) -> pd.DataFrame:
     """
     path = released.path(ANNOTATIONS)
     if path is None:
-        return pd.DataFrame(columns=list(tables.COLUMNS))
-    known = [one for one in annotations.read(path).annotations if _is_whole(one)]
+        return tables.frame([])
+    wanted = ("win", "length", "baseline_length")
+    known = [one for one in annotations.read(path).annotations if None not in (getattr(one, name) for name in wanted)]
+    instructions = [one.instruction for one in known]
     fitted = length_bias(
         [one.win for one in known],
         [one.length - one.baseline_length for one in known],
         [one.model for one in known],
-        [one.instruction for one in known],
+        instructions,
         generator=np.random.default_rng(0),
         resamples=RESAMPLES,
     )
-    if fitted.interval is None:
-        return pd.DataFrame(columns=list(tables.COLUMNS))
-    low, high = fitted.interval
-    row = {"row": claim, "metric": metric, "kind": "recomputed", "value": fitted.log_odds, "low": low, "high": high}
-    interval = f"{len({one.instruction for one in known})} instructions, bootstrap 95 %"
-    return tables.frame([{**row, "n": fitted.n, "interval": interval, "source": ANNOTATIONS}])
+    effect = Estimate(fitted.log_odds, fitted.interval, fitted.n)
+    over = f"{len(set(instructions))} instructions"
+    return tables.frame([] if effect.interval is None else [_number(claim, metric, effect, over, ANNOTATIONS)])
 
 
 def known_figures(ours: ChatScores) -> Iterator[Known]:
@@ -231,9 +226,9 @@ def known_figures(ours: ChatScores) -> Iterator[Known]:
     leaderboard file of tatsu-lab/alpaca_eval at cd543a1.
     """
     if ours.mt_bench:
-        yield Known("MT-Bench mean of gpt-4", _mean(ours.mt_bench["gpt-4"]), 1438.5 / 160, 1e-9)
-        yield Known("MT-Bench mean of mpt-7b-chat, dropped", _mean(ours.mt_bench["mpt-7b-chat"]), 868 / 159, 1e-9)
-        yield Known("MT-Bench mean of mpt-7b-chat, -1 kept", _mean(ours.kept["mpt-7b-chat"]), 867 / 160, 1e-9)
+        yield Known("MT-Bench mean of gpt-4", _value(ours.mt_bench["gpt-4"].mean), 1438.5 / 160, 1e-9)
+        yield Known("MT-Bench mean of mpt-7b-chat, dropped", _value(ours.mt_bench["mpt-7b-chat"].mean), 868 / 159, 1e-9)
+        yield Known("MT-Bench mean of mpt-7b-chat, -1 kept", _value(ours.kept["mpt-7b-chat"].mean), 867 / 160, 1e-9)
     if ours.alpaca_eval:
         zephyr = ours.alpaca_eval["zephyr-7b-beta"]
         yield Known("AlpacaEval wins of zephyr-7b-beta", zephyr.wins, 727, 0.0)
@@ -263,79 +258,33 @@ def findings(table: pd.DataFrame, *, digits: int = 2) -> list[Finding]:
     ]
 
 
-def _judgments() -> tuple[list[Judgment], int]:
-    path = released.path(SCORES)
-    if path is None:
-        return [], 0
-    judged = judgments.from_frame(pd.read_csv(path))
-    return judged.judgments, len(judged.bad)
-
-
-def _annotations() -> tuple[list[Annotation], int]:
-    path = released.path(ANNOTATIONS)
-    if path is None:
-        return [], 0
-    read = annotations.read(path)
-    return read.annotations, len(read.bad)
-
-
-def _is_whole(one: Annotation) -> bool:
-    return one.win is not None and one.length is not None and one.baseline_length is not None
-
-
 def _lengths(annotated: Iterable[Annotation]) -> dict[str, Estimate]:
     """Mean length of each model's answers in characters, rows that the judge left unread included."""
-    by_model: dict[str, list[Annotation]] = {}
-    for annotation in annotated:
-        by_model.setdefault(annotation.model, []).append(annotation)
+    by_model: dict[str, dict[str, list[Any]]] = {}
+    for one in annotated:
+        known = by_model.setdefault(one.model, {"lengths": [], "instructions": []})
+        if one.length is not None:
+            known["lengths"].append(one.length)
+            known["instructions"].append(one.instruction)
     return {
-        model: intervals.mean_estimate(
-            [row.length for row in rows if row.length is not None],
-            [row.instruction for row in rows if row.length is not None],
-            seed=0,
-        )
-        for model, rows in by_model.items()
+        model: intervals.mean_estimate(known["lengths"], known["instructions"], seed=0)
+        for model, known in by_model.items()
     }
 
 
-def _mt_bench_rows(scored: Mapping[str, ModelScore]) -> list[dict[str, Any]]:
-    return [
-        _number(row, "mt_bench", scored[model].mean, OVER_QUESTIONS, SCORES)
-        for row, model in MT_BENCH_MODELS.items()
-        if model in scored
-    ]
-
-
-def _alpaca_eval_rows(scored: Mapping[str, WinRate]) -> list[dict[str, Any]]:
-    return [
-        _number(row, "alpaca_eval", scored[model].win_rate, OVER_INSTRUCTIONS, ANNOTATIONS)
-        for row, model in ALPACA_EVAL_MODELS.items()
-        if model in scored
-    ]
+def _rows(
+    metric: str, known: Mapping[str, Estimate], models: Mapping[str, str], over: str, source: str
+) -> list[dict[str, Any]]:
+    """The printed rows that a released model answers."""
+    named = {row: known[model] for row, model in models.items() if model in known}
+    return [_number(row, metric, estimate, over, source) for row, estimate in named.items()]
 
 
 def _number(row: str, metric: str, estimate: Estimate, over: str, source: str) -> dict[str, Any]:
     """A recomputed number as a row of the tidy frame; its interval is named by what it is `over` and how it is made."""
     low, high = estimate.interval or (estimate.value, estimate.value)
-    return {
-        "row": row,
-        "metric": metric,
-        "kind": "recomputed",
-        "value": estimate.value,
-        "low": low,
-        "high": high,
-        "n": estimate.n,
-        "interval": f"{over}, {estimate.method}",
-        "source": source,
-    }
-
-
-def _source(row: str, models: Mapping[str, str], name: str) -> str:
-    return f"{models[row]} in {name}" if row in models else NO_FILE
-
-
-def _mean(score: ModelScore) -> float:
-    return _value(score.mean)
+    number = {"row": row, "metric": metric, "kind": "recomputed", "value": estimate.value, "low": low, "high": high}
+    return {**number, "n": estimate.n, "interval": f"{over}, {estimate.method}", "source": source}
 
 
 def _value(estimate: Estimate) -> float:
