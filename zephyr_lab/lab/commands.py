@@ -1,4 +1,4 @@
-"""What to tell people about notebooks: their state, and how a run came out."""
+"""What `zephyr-lab list`, `run` and `doctor` say: the state of notebooks, how a run came out, is this machine fit."""
 
 import shutil
 import sys
@@ -16,6 +16,9 @@ from zephyr_lab.reporting import ledger
 from zephyr_lab.reporting.claims import VERDICTS
 from zephyr_lab.reporting.ledger import finding_word
 
+LEAST_MEMORY_GIB = 4.0  # two workers with torch, a kernel, and room
+LEAST_DISK_GIB = 2.0
+
 
 def notebooks(profile: str) -> list[dict[str, Any]]:
     """One row a notebook: number, title, state (fresh, stale with the reason, not run), seeds, last seconds."""
@@ -25,15 +28,8 @@ def notebooks(profile: str) -> list[dict[str, Any]]:
         record = run_records.load(profile, notebook.name)
         why = freshness.reasons(notebook, record["parameters"]) if record else []
         state = "not run" if record is None else f"stale: {why[0]}" if why else "fresh"
-        rows.append(
-            {
-                "notebook": notebook.name,
-                "title": notebook.title,
-                "state": state,
-                "seeds": record["seeds"] if record else None,
-                "seconds": record["seconds"] if record else None,
-            }
-        )
+        last = {name: record[name] if record else None for name in ("seeds", "seconds")}
+        rows.append({"notebook": notebook.name, "title": notebook.title, "state": state, **last})
     return rows
 
 
@@ -53,48 +49,42 @@ def run_lines(outcomes: list[Outcome]) -> list[str]:
 
     The verdicts are those that the ledger has on the claims of these notebooks; where it refuses, why.
     """
-    lines, findings, exact = [], [], 0
-    for outcome in outcomes:
+    fragments = [_fragment(outcome) for outcome in outcomes]
+    lines, findings = [], []
+    for outcome, fragment in zip(outcomes, fragments, strict=True):
         lines.append(_outcome_line(outcome))
-        fragment = _fragment(outcome)
-        found = fragment.get("findings", [])
+        findings += fragment.get("findings", [])
         if outcome.state == "ran":
-            lines += [f"  {_finding_line(finding)}" for finding in found]
-        findings += found
-        exact += len(fragment.get("exact", []))
+            lines += [f"  {_finding_line(finding)}" for finding in fragment.get("findings", [])]
     compared = [finding for finding in findings if finding.get("published") is not None]
-    differing = sum(not finding["agrees"] for finding in compared)
-    failed = sum(outcome.state == "failed" for outcome in outcomes)
-    ran = sum(outcome.state == "ran" for outcome in outcomes)
-    total = f"{len(outcomes)} notebook{'s' if len(outcomes) != 1 else ''}, {ran} run"
+    states = Counter(outcome.state for outcome in outcomes)
+    parts = [f"{len(outcomes)} notebook{'s' if len(outcomes) != 1 else ''}, {states['ran']} run"]
     if compared:
-        total += f"; {differing} of {len(compared)} printed numbers differ from ours"
-    verdicts, seeds = _verdicts(outcomes)
+        differing = sum(not finding["agrees"] for finding in compared)
+        parts.append(f"{differing} of {len(compared)} printed numbers differ from ours")
+    verdicts, seeds = _verdicts(outcomes, {claim["id"] for one in fragments for claim in one.get("claims", [])})
     if verdicts:
-        total += f"; claims: {verdicts}"
-    if compared or verdicts:
-        total += " (recorded, never an error)"
-    integrity = f"{failed} failed" if failed else f"Integrity: {exact} exact checks hold"
+        parts.append(f"claims: {verdicts}")
+    total = "; ".join(parts) + (" (recorded, never an error)" if compared or verdicts else "")
+    exact = sum(len(fragment.get("exact", [])) for fragment in fragments)
+    integrity = f"{states['failed']} failed" if states["failed"] else f"Integrity: {exact} exact checks hold"
     return [*lines, f"{total}. {integrity}.", *([f"{seeds}."] if seeds else [])]
 
 
-def _verdicts(outcomes: list[Outcome]) -> tuple[str, str]:
-    """The ledger's verdicts on the claims of these notebooks, counted; and its line on other counts of seeds."""
+def _verdicts(outcomes: list[Outcome], ids: set[str]) -> tuple[str, str]:
+    """The ledger's verdicts on claims of these notebooks, counted; and its line on other counts of seeds."""
     profiles = {outcome.record["profile"] for outcome in outcomes if outcome.record}
-    if len(profiles) != 1:
+    if len(profiles) != 1 or not ids:
         return "", ""
     (profile,) = profiles
-    ids = {claim["id"] for outcome in outcomes for claim in _fragment(outcome).get("claims", [])}
-    if not ids:
-        return "", ""
     try:
-        told = ledger.collect(profile, stale=freshness.stale_notebooks(profile))
-    except ValueError as error:  # said here, where the run is told; `zephyr-lab check` stops at it
+        collected = ledger.collect(profile, stale=freshness.stale_notebooks(profile))
+    except ValueError as error:  # said here, with the run; `zephyr-lab check` stops at it
         return "", str(error)
-    told["claims"] = [claim for claim in told["claims"] if claim["id"] in ids]
-    counts = Counter(claim["verdict"] for claim in told["claims"])
+    collected["claims"] = [claim for claim in collected["claims"] if claim["id"] in ids]
+    counts = Counter(claim["verdict"] for claim in collected["claims"])
     shown = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-    return shown, ledger.other_seeds(told, ledger.committed())
+    return shown, ledger.other_seeds(collected, ledger.committed())
 
 
 def _outcome_line(outcome: Outcome) -> str:
@@ -136,17 +126,13 @@ def _finding_line(finding: dict[str, Any]) -> str:
     return f"{finding_word(finding):7}  {ours}{theirs}{source}"
 
 
-LEAST_MEMORY_GIB = 4.0  # two workers with torch, a kernel, and room
-LEAST_DISK_GIB = 2.0
-
-
 def examine(profile: str) -> list[dict[str, Any]]:
     """Findings {"what", "found", "state": ok|note|wrong, "advice"}; every "wrong" names what to do."""
     require_profile(profile)
     return [
         _python(),
         *_versions(),
-        _finding("cores", provenance.available_cores(), "ok"),
+        _finding("cores", provenance.available_cores()),
         _memory(),
         _disk(),
         _gpu(profile),
@@ -155,62 +141,58 @@ def examine(profile: str) -> list[dict[str, Any]]:
     ]
 
 
-def _finding(what: str, found: object, state: str, advice: str = "") -> dict[str, Any]:
-    return {"what": what, "found": str(found), "state": state, "advice": advice}
+def _finding(what: str, found: object, advice: str = "", state: str = "wrong") -> dict[str, Any]:
+    """A finding that is fine where there is nothing to advise, else of `state`."""
+    return {"what": what, "found": str(found), "state": state if advice else "ok", "advice": advice}
 
 
 def _python() -> dict[str, Any]:
-    found = ".".join(map(str, sys.version_info[:3]))
-    good = sys.version_info >= (3, 11)
-    return _finding("python", found, "ok" if good else "wrong", "" if good else "use Python 3.11 or newer")
+    old = sys.version_info < (3, 11)
+    return _finding("python", ".".join(map(str, sys.version_info[:3])), "use Python 3.11 or newer" if old else "")
 
 
 def _versions() -> list[dict[str, Any]]:
     """Each package of the lock that this lab names, against what is installed."""
     lock = paths.project_root() / "constraints.txt"
     if not lock.is_file():
-        return [_finding("lock", "constraints.txt is absent", "note", "make lock")]
+        return [_finding("lock", "constraints.txt is absent", "make lock", "note")]
     wanted = dict(line.strip().split("==") for line in lock.read_text().splitlines() if "==" in line)
     findings = []
     for name in provenance.NAMED_PACKAGES:
         try:
-            found = metadata.version(name).partition("+")[0]
+            installed = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
-            findings.append(_finding(name, "missing", "wrong", "make setup"))
+            findings.append(_finding(name, "missing", "make setup"))
             continue
-        same = wanted.get(name) in (None, found)
+        same = wanted.get(name) in (None, installed)
         advice = "" if same else f"the committed figures were made with {wanted[name]} (make setup)"
-        findings.append(_finding(name, found, "ok" if same else "note", advice))
+        findings.append(_finding(name, installed, advice, "note"))
     return findings
 
 
 def _memory() -> dict[str, Any]:
     gib = provenance.memory_bytes() / 2**30
-    good = gib >= LEAST_MEMORY_GIB
-    return _finding("memory", f"{gib:.1f} GiB", "ok" if good else "note", "" if good else "run with ZEPHYR_LAB_SLOTS=1")
+    return _finding("memory", f"{gib:.1f} GiB", "run with ZEPHYR_LAB_SLOTS=1" if gib < LEAST_MEMORY_GIB else "", "note")
 
 
 def _disk() -> dict[str, Any]:
     gib = shutil.disk_usage(paths.project_root()).free / 2**30
-    good = gib >= LEAST_DISK_GIB
-    return _finding("disk free", f"{gib:.1f} GiB", "ok" if good else "wrong", "" if good else "free some space")
+    return _finding("disk free", f"{gib:.1f} GiB", "free some space" if gib < LEAST_DISK_GIB else "")
 
 
 def _gpu(profile: str) -> dict[str, Any]:
     cards = provenance.gpus()
-    if cards:
-        return _finding("gpu", "; ".join(cards), "ok")
-    needed = profile in ("world-gpu", "gpu", "paper")
+    needed = not cards and profile in ("world-gpu", "gpu", "paper")
     advice = f"profile {profile} needs one; smoke and tiny do not" if needed else ""
-    return _finding("gpu", "none", "wrong" if needed else "ok", advice)
+    return _finding("gpu", "; ".join(cards) or "none", advice)
 
 
 def _writable() -> dict[str, Any]:
     try:
         with tempfile.TemporaryFile(dir=paths.project_root()):
-            return _finding("checkout", "writable", "ok")
+            return _finding("checkout", "writable")
     except OSError as error:
-        return _finding("checkout", f"not writable: {error.strerror}", "wrong", "clone into a folder of your own")
+        return _finding("checkout", f"not writable: {error.strerror}", "clone into a folder of your own")
 
 
 def _data() -> dict[str, Any]:
@@ -218,6 +200,6 @@ def _data() -> dict[str, Any]:
     from zephyr_lab.data import released
 
     rows = released.listing()
-    found = sum(row.found != "absent" for row in rows)
-    advice = "" if found else "set ZEPHYR_LAB_DATA to a folder of released files (zephyr-lab list data)"
-    return _finding("released files", f"{found} of {len(rows)}", "ok" if found else "note", advice)
+    present = sum(row.found != "absent" for row in rows)
+    advice = "" if present else "set ZEPHYR_LAB_DATA to a folder of released files (zephyr-lab list data)"
+    return _finding("released files", f"{present} of {len(rows)}", advice, "note")

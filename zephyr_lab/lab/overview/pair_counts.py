@@ -70,12 +70,9 @@ def outcomes(prompts: Sequence[ScoredPrompt], rule: Rule, *, seed: int) -> list[
     if isinstance(rule, Binarisation):
         return list(binarise(prompts, rule, seed=seed))
     own = OwnRule("overall_score", "random", choose=None, reject=OwnFunction(rule.__name__, rule))
-    drawn = random.Random(seed)
-    made = [own.pair(prompt, f"prompt {number}", drawn) for number, prompt in enumerate(prompts, 1)]
-    return [
-        NoPair(prompt, (), None, f"no completion that {rule.__name__} could reject") if pair is None else pair
-        for prompt, pair in zip(prompts, made, strict=True)
-    ]
+    drawn, why = random.Random(seed), f"no completion that {rule.__name__} could reject"
+    pairs = (own.pair(prompt, f"prompt {number}", drawn) for number, prompt in enumerate(prompts, 1))
+    return [pair or NoPair(prompt, (), None, why) for prompt, pair in zip(prompts, pairs, strict=True)]
 
 
 def most_divided(one: Scored, rules: Mapping[str, Rule], *, among: int = 200) -> int:
@@ -138,17 +135,12 @@ def ties(sets: Sequence[Scored]) -> pd.DataFrame:
     for name, score in SCORES.items():
         scores = [[value for one in prompt.completions if (value := score(one)) is not None] for prompt in prompts]
         top = sum(values.count(max(values)) > 1 for values in scores)
+        equal = sum(len(set(values)) == 1 for values in scores)
         rows.append(numbers.share(name, "tie_at_top", top, len(prompts), of="prompts"))
-        rows.append(
-            numbers.share(
-                name, "all_equal", sum(len(set(values)) == 1 for values in scores), len(prompts), of="prompts"
-            )
-        )
+        rows.append(numbers.share(name, "all_equal", equal, len(prompts), of="prompts"))
     firsts = [_pairs(sets, Binarisation(chosen=name, rejected="second_best", raw_scores=True)) for name in SCORES]
-    both = [(a.pair.chosen, b.pair.chosen) for a, b in zip(*firsts, strict=True)]
-    same = sum(ours == theirs for ours, theirs in both)
-    rows.append(numbers.share("mean_rating", "same_choice", same, len(both), of="prompts"))
-    return tables.frame(rows)
+    same = [first.pair.chosen == second.pair.chosen for first, second in zip(*firsts, strict=True)]
+    return tables.frame([*rows, numbers.share("mean_rating", "same_choice", sum(same), len(same), of="prompts")])
 
 
 def positions(sets: Sequence[Scored], rules: Mapping[str, Rule]) -> pd.DataFrame:
@@ -172,7 +164,7 @@ def position_frame(taken: dict[str, list[int]], *, source: str = numbers.WORLD) 
 def releases() -> pd.DataFrame:
     """Which rule stands behind each published set."""
     return pd.DataFrame(
-        [{"set": name, "chosen": how.chosen, "rejected": how.rejected} for name, how in PUBLISHED.items()]
+        {"set": name, "chosen": how.chosen, "rejected": how.rejected} for name, how in PUBLISHED.items()
     )
 
 
@@ -194,9 +186,8 @@ def known_figures(sets: Sequence[Scored]) -> Iterator[Known]:
         split = split_pairs(counts["train_prefs"] + counts["test_prefs"])
         for part in ("train_prefs", "test_prefs", "test_sft"):
             yield Known(f"our split of {name}, {part}", len(getattr(split, part)), counts[part], 0)
-    yield Known(
-        "aspects that are rated", sorted(ASPECTS), sorted(aspect.replace(" ", "_") for aspect in values["aspects"]), 0
-    )
+    aspects = sorted(aspect.replace(" ", "_") for aspect in values["aspects"])
+    yield Known("aspects that are rated", sorted(ASPECTS), aspects, 0)
 
 
 def _pairs(sets: Sequence[Scored], rule: Rule) -> list[Judged]:

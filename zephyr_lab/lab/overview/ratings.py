@@ -106,10 +106,8 @@ def true_order(sets: Sequence[Completions], raters: Mapping[str, Rater]) -> pd.D
 
 def order_curve(order: pd.DataFrame) -> pd.DataFrame:
     """The metric "better" of `true_order` as a line over the planted noise, for `figures.curves`."""
-    better = order[order["metric"] == "better"]
-    return better.rename(columns={"value": "y"}).assign(series="chosen is better")[
-        ["series", "kind", "x", "y", "low", "high"]
-    ]
+    line = order[order["metric"] == "better"].rename(columns={"value": "y"}).assign(series="chosen is better")
+    return line[["series", "kind", "x", "y", "low", "high"]]
 
 
 def _read(made: Completions) -> list[ScoredPrompt]:
