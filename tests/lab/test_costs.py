@@ -66,6 +66,7 @@ def test_cost_of_an_arm_is_over_its_seeds(monkeypatch):
     arm = Arm("SFT", "smoke", 2, lambda seed: Model(Stage("sft", "a:b", Steps(), seed=seed)))
     monkeypatch.setattr(costs, "get_many", list)
     monkeypatch.setattr(costs, "metrics", lambda stage: {})
-    monkeypatch.setattr(costs, "_cpu_seconds", lambda stage: 2.0 + stage.seed)
+    monkeypatch.setattr(costs, "get", lambda stage: stage.seed)
+    monkeypatch.setattr(costs.store, "end_record", lambda seed: {"cpu_seconds": 2.0 + seed})
     found = costs.measured({"SFT": arm}).set_index("metric")["value"]
     assert found.to_dict() == {costs.SECONDS: 2.5, costs.STEPS: 10.0, costs.A_STEP: 250.0}

@@ -1,4 +1,4 @@
-"""Which further arms an experiment has at a profile: tables of settings.toml that no training reads."""
+"""Tables of settings.toml that no training reads: which further arms an experiment has, and how many of what."""
 
 from dataclasses import dataclass
 
@@ -77,29 +77,6 @@ class RewardStudy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldTour:
-    """`prompts` a seed, each with four answers. The rest is planted: noise (sd), position and length bias of judges of
-    answers and of pairs, and noise of the overall rating. `bases`: the most base models that are probed."""
-
-    world: str
-    prompts: int
-    noise_sds: tuple[float, ...]
-    position_biases: tuple[float, ...]
-    length_biases: tuple[float, ...]
-    rating_sds: tuple[float, ...]
-    bases: int
-
-    def __post_init__(self) -> None:
-        require_world(self.world)
-        if self.prompts < 2 or self.bases < 1:
-            raise ValueError(f"prompts must be at least 2 and bases 1, got {self.prompts} and {self.bases}")
-
-    @property
-    def size(self) -> WorldSize:
-        return require_world(self.world)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Filtering:
     """`rows` dialogues a seed; shares of them repeat an earlier one, or ask a benchmark question."""
 
@@ -127,3 +104,20 @@ class PreferencePairs:
     @property
     def size(self) -> WorldSize:
         return require_world(self.world)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldTour(PreferencePairs):
+    """The rest is planted: noise (sd), position and length bias of judges of answers and of pairs, and noise of the
+    overall rating. `bases`: the most base models that are probed."""
+
+    noise_sds: tuple[float, ...]
+    position_biases: tuple[float, ...]
+    length_biases: tuple[float, ...]
+    rating_sds: tuple[float, ...]
+    bases: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bases < 1:
+            raise ValueError(f"bases must be at least 1, got {self.bases}")

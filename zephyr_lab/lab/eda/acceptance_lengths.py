@@ -184,9 +184,7 @@ class AcceptanceLengths(ComparedArms):
 
     def curve(self, series: str, points: Mapping[float, str], measure: Tau = GREEDY_TAU) -> pd.DataFrame:
         """A line for `figures.curves`: the measure of an arm at each x, over seeds. All were asked the same prompts."""
-        by_x = [self.values(arm, measure).mean(axis=1) for arm in points.values()]
-        by_seed = [list(values) for values in zip(*by_x, strict=True)]
-        return seed_means.curve(series, list(points), by_seed, kind="retrained")
+        return _curve(series, list(points), [self.values(arm, measure).mean(axis=1) for arm in points.values()])
 
     def by_length(self, arm: str, *measures: Tau) -> pd.DataFrame:
         """Lines for `figures.curves`: the measures of an arm over the draft's length, and beside each what one rate of
@@ -195,13 +193,11 @@ class AcceptanceLengths(ComparedArms):
         lengths = sorted(set(self.frame[self.frame["model"] == arm]["length"]))
         lines = []
         for measure in measures:
-            by_x = [self.values(arm, dataclasses.replace(measure, length=length)).mean(axis=1) for length in lengths]
-            rates = [rate_of(value, length=lengths[0]) for value in by_x[0]]
+            exact = [self.values(arm, dataclasses.replace(measure, length=length)).mean(axis=1) for length in lengths]
+            rates = [rate_of(value, length=lengths[0]) for value in exact[0]]
             constant = [[constant_rate_length(rate, length=length) for rate in rates] for length in lengths]
             at = f"T = {measure.temperature}"
-            for series, numbers in ((f"exact, {at}", by_x), (f"one rate, {at}", constant)):
-                by_seed = [list(values) for values in zip(*numbers, strict=True)]
-                lines.append(seed_means.curve(series, lengths, by_seed, kind="retrained"))
+            lines += [_curve(f"exact, {at}", lengths, exact), _curve(f"one rate, {at}", lengths, constant)]
         return pd.concat(lines, ignore_index=True)
 
     def exact_and_counted(self) -> pd.DataFrame:
@@ -257,13 +253,13 @@ class AcceptanceLengths(ComparedArms):
             return seed_means.number(row, metric, values, n=n)[0]
         if measure.authors:
             return None
+        (value,) = values
         sums = self.on(name).rows(arm, measure).groupby("prompt")[["tokens", "passes"]].sum()
         estimate = acceptance_estimate(sums["tokens"], sums["passes"], seed=0)
-        low, high = estimate.interval or (values[0], values[0])
-        ends = {"low": min(low, values[0]), "high": max(high, values[0])}
-        counts = {"n": n, "seeds": 1, "interval": f"1 seed: {n} prompts, {estimate.method}"}
-        return {"row": row, "metric": metric, "kind": "retrained", "value": values[0], **ends, **counts,
-                "source": SOURCE}  # fmt: skip
+        low, high = estimate.interval or (value, value)
+        number = {"row": row, "metric": metric, "kind": "retrained", "value": value}
+        ends = {"low": min(low, value), "high": max(high, value), "n": n, "seeds": 1}
+        return {**number, **ends, "interval": f"1 seed: {n} prompts, {estimate.method}", "source": SOURCE}
 
 
 def rate_of(value: float, *, length: int) -> float:
@@ -276,6 +272,11 @@ def rate_of(value: float, *, length: int) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def _curve(series: str, x: Sequence[float], by_x: Sequence[Iterable[float]]) -> pd.DataFrame:
+    """A line through the values of all seeds at each x."""
+    return seed_means.curve(series, x, [list(values) for values in zip(*by_x, strict=True)], kind="retrained")
 
 
 def _ratio(rows: pd.DataFrame, measure: Tau) -> float:

@@ -9,7 +9,6 @@ import pandas as pd
 from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get, get_many, metrics
 from zephyr_lab.lab.arms import Arm, Rows, require_seed
-from zephyr_lab.lab.zephyr_stages import Model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,10 +71,7 @@ class Draft(Arm):
             kept = ", ".join(map(str, self.kept_steps)) or "none"
             raise ValueError(f"no copy of {self.label!r} after {step} steps; kept: {kept} (keep_at)")
 
-        def of(seed: int) -> Model:
-            return Model(self.of(seed).stage, f"{self.name}/steps/{step}")
-
-        return dataclasses.replace(self, of=of, step=step, changes={**self.changes, "after steps": step})
+        return dataclasses.replace(self._kept(f"{self.name}/steps/{step}", {"after steps": step}), step=step)
 
     def model(self, seed: int = 0) -> "DraftModel":
         """The draft of one seed, loaded here, in evaluation mode."""
@@ -89,22 +85,21 @@ class Draft(Arm):
 
     def log(self) -> pd.DataFrame:
         """The training logs of all seeds, a row a step, the seed in the first column; trained now where missing."""
-        folders = get_many([self.stage(seed) for seed in range(self.seeds)])
         logs = [
             pd.DataFrame({"seed": seed, **row} for row in files.read_json(folder / self.name / "log.json"))
-            for seed, folder in enumerate(folders)
+            for seed, folder in enumerate(get_many(self.stages()))
         ]
         log = pd.concat(logs, ignore_index=True)
         return log if self.step is None or log.empty else log[log["step"] <= self.step].reset_index(drop=True)
 
     def numbers(self) -> pd.DataFrame:
         """What the whole training of this draft counted and measured: a row a seed."""
-        get_many([self.stage(seed) for seed in range(self.seeds)])
+        get_many(self.stages())
         own = f"{self.name}/"
         return pd.DataFrame(
             {"seed": seed}
-            | {key.removeprefix(own): value for key, value in metrics(self.stage(seed)).items() if key.startswith(own)}
-            for seed in range(self.seeds)
+            | {key.removeprefix(own): value for key, value in metrics(stage).items() if key.startswith(own)}
+            for seed, stage in enumerate(self.stages())
         )
 
 

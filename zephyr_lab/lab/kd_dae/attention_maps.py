@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from zephyr_lab.core import files, session
+from zephyr_lab.core import files
+from zephyr_lab.reporting import tables
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Maps:
     @classmethod
     def read(cls, path: Path) -> "Maps":
         """Those that a stage wrote (`methods.stages.attention_maps`)."""
-        found = files.read_json(path)
-        return cls({name: np.array(values) for name, values in found["maps"].items()}, found["tokens"])
+        written = files.read_json(path)
+        return cls({name: np.array(values) for name, values in written["maps"].items()}, written["tokens"])
 
     def farthest(self, model: str, teacher: str) -> tuple[int, int]:
         """Layer and head, from 0, in which the rows of `model` are farthest from the teacher's."""
@@ -62,12 +63,9 @@ def save(shown: Mapping[str, np.ndarray], tokens: list[str], id: str) -> Path:
     """Write one map a model, a line a cell on or below the diagonal, to build/<profile>/tables/<id>.csv."""
     lines = [
         {"model": name, "row": row, "column": column, "token": tokens[row], "looks_at": tokens[column],
-         "weight": weights[row, column]}
+         "weight": f"{weights[row, column]:.6g}"}
         for name, weights in shown.items()
         for row in range(len(tokens))
         for column in range(row + 1)
     ]  # fmt: skip
-    path = session.current().build / "tables" / f"{id}.csv"
-    files.write_text(path, pd.DataFrame(lines).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    session.add_product(path)
-    return path
+    return tables.save_words(pd.DataFrame(lines), id)

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
-from zephyr_lab.core import files, session
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.arms import Arm
-from zephyr_lab.reporting import figures
+from zephyr_lab.reporting import figures, tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.style import GREY, LOOKS, Look
 
@@ -57,11 +56,7 @@ def trade_off(doses: pd.DataFrame, shown: Mapping[str, tuple[str, Look]]) -> Pic
     ax.annotate("start", (start.x, start.y), xytext=(4, -9), textcoords="offset points", fontsize=7)
     ax.set_xlabel("domain score, 1 to 10")
     ax.set_ylabel("chat score, 1 to 10")
-    ax.grid(color="0.93", linewidth=0.6)
-    ax.set_axisbelow(True)
-    interval = "; ".join(dict.fromkeys(doses["interval"]))
-    picture.legend(loc="outside lower center", ncols=3, title=f"numbers: steps; bars: {interval}", title_fontsize=7)
-    return picture
+    return _finished(picture, ax, doses, 3, "numbers: steps; bars")
 
 
 def share_curves(shares: pd.DataFrame) -> Picture:
@@ -80,20 +75,21 @@ def share_curves(shares: pd.DataFrame) -> Picture:
     ax.minorticks_off()
     ax.set_xlabel("domain rows, % (logarithmic)")
     ax.set_ylabel("after DAE - before")
-    ax.grid(color="0.93", linewidth=0.6)
-    ax.set_axisbelow(True)
-    bars = "; ".join(dict.fromkeys(shares["interval"]))
-    picture.legend(loc="outside lower center", ncols=2, title=f"bars: {bars}", title_fontsize=7)
-    return picture
+    return _finished(picture, ax, shares, 2, "bars")
 
 
 def save_curves(panels: Mapping[str, pd.DataFrame], id: str) -> Path:
     """Write the curves of a figure to build/<profile>/tables/<id>.csv, register and return it."""
-    path = session.current().build / "tables" / f"{id}.csv"
-    joined = pd.concat([frame.assign(panel=name) for name, frame in panels.items()], ignore_index=True)
-    files.write_text(path, joined.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
-    session.add_product(path)
-    return path
+    return tables.save_words(pd.concat([frame.assign(panel=name) for name, frame in panels.items()]), id)
+
+
+def _finished(picture: Picture, ax: Axes, numbers: pd.DataFrame, columns: int, what: str) -> Picture:
+    """The picture with a grid, and with a legend that says what the bars are."""
+    ax.grid(color="0.93", linewidth=0.6)
+    ax.set_axisbelow(True)
+    title = f"{what}: {'; '.join(dict.fromkeys(numbers['interval']))}"
+    picture.legend(loc="outside lower center", ncols=columns, title=title, title_fontsize=7)
+    return picture
 
 
 class _Point(NamedTuple):
@@ -107,14 +103,14 @@ class _Point(NamedTuple):
 def _points(doses: pd.DataFrame) -> dict[str, list[_Point]]:
     """Points of each arm by rising dose."""
     numbers = {(row["row"], row["metric"]): row for _, row in doses.iterrows()}
-    found: dict[str, list[_Point]] = {}
+    by_arm: dict[str, list[_Point]] = {}
     for row in dict.fromkeys(doses["row"]):
         arm, _, dose = row.rpartition(", ")
         x, y = numbers[row, "ecomm_eval"], numbers[row, "mt_bench"]
         steps = int(dose.removesuffix(" steps"))
         point = _Point(steps, x["value"], y["value"], (x["low"], x["high"]), (y["low"], y["high"]))
-        found.setdefault(arm, []).append(point)
-    return {arm: sorted(points) for arm, points in found.items()}
+        by_arm.setdefault(arm, []).append(point)
+    return {arm: sorted(points) for arm, points in by_arm.items()}
 
 
 def _cross(ax: Axes, point: _Point, look: Look) -> None:

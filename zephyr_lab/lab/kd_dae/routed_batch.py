@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from zephyr_lab.core import files, session
+from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
+from zephyr_lab.reporting import tables
 from zephyr_lab.reporting.picture import Picture
 from zephyr_lab.reporting.routing_figure import RoutedRow, routing
 
@@ -40,11 +41,9 @@ class RoutedBatch:
 
     def save(self, id: str) -> Path:
         """Write the batch to build/<profile>/tables/<id>.csv, register and return it."""
-        path = session.current().build / "tables" / f"{id}.csv"
         rows = pd.DataFrame(self.rows).assign(batch=self.batch + 1)
-        files.write_text(path, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        session.add_product(path)
-        return path
+        losses = {name: rows[name].map("{:.6g}".format) for name in ("loss_before", "loss_after")}
+        return tables.save_words(rows.assign(**losses), id)
 
     def picture(self, of: str) -> Picture:
         """Figure 3; `of`: whose batch it is, e.g. "seed 0"."""

@@ -1,4 +1,8 @@
-"""Tasks of the embedded world, their answers spoilt in named ways, and what the exact judge says of them."""
+"""Judges of the embedded world: what the exact judge says of spoilt answers, and known errors of others recovered.
+
+A judge of single answers has noise; a judge of pairs has noise, a liking for the first place and for longer answers.
+Planted in every combination, one error taken for another shows.
+"""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -26,11 +30,13 @@ def dialogues(size: WorldSize) -> pd.DataFrame:
     """One task a category as a dialogue: two questions, each with its ideal answer."""
     tasks = [task(name, size, draw=f"tour {name}") for name in catalogue.MAKERS]
     return pd.DataFrame(
-        [
-            {"category": one.category}
-            | {f"{who} {place}": text for place, turn in enumerate(one.turns, 1) for who, text in _said(turn)}
-            for one in tasks
-        ]
+        {"category": one.category}
+        | {
+            f"{who} {place}": text
+            for place, turn in enumerate(one.turns, 1)
+            for who, text in (("user", turn.prompt), ("assistant", turn.ideal))
+        }
+        for one in tasks
     )
 
 
@@ -40,19 +46,17 @@ def judged(turn: Turn, flavours: Mapping[str, Flavour]) -> pd.DataFrame:
     for name, flavour in flavours.items():
         answer = render(random.Random(0), turn, flavour)
         verdict = grade(turn, answer)
-        rows.append(
-            {
-                "answer is": name,
-                f"to: {turn.prompt}": answer,
-                "core": f"{verdict.core:g}",
-                "explanation": f"{verdict.explanation:g}",
-                "complete": f"{verdict.complete:d}",
-                "capital": f"{verdict.capital:d}",
-                "no preface": f"{verdict.no_preface:d}",
-                "cost": str(verdict.cost),
-                "score": f"{verdict.exact:g}",
-            }
-        )
+        rows.append({
+            "answer is": name,
+            f"to: {turn.prompt}": answer,
+            "core": f"{verdict.core:g}",
+            "explanation": f"{verdict.explanation:g}",
+            "complete": f"{verdict.complete:d}",
+            "capital": f"{verdict.capital:d}",
+            "no preface": f"{verdict.no_preface:d}",
+            "cost": str(verdict.cost),
+            "score": f"{verdict.exact:g}",
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -64,10 +68,6 @@ def prices(turns: Sequence[Turn], flavours: Mapping[str, Flavour]) -> pd.DataFra
         for name, flavour in flavours.items()
     }
     return tables.frame(numbers.mean(name, "points", values, of="questions") for name, values in lost.items())
-
-
-def _said(turn: Turn) -> list[tuple[str, str]]:
-    return [("user", turn.prompt), ("assistant", turn.ideal)]
 
 
 ERRORS = ("noise_sd", "position_bias", "length_bias")
@@ -87,8 +87,8 @@ def recovered(judges: Mapping[str, Judge], sets: Sequence[Completions]) -> pd.Da
     for name, judge in judges.items():
         if isinstance(judge, RubricJudge):
             verdicts = [judge.score([turn], [answer])[0] for (_, answer), turn in answers.items()]
-            found = calibration.noise_sd([one.exact for one in verdicts], [one.score for one in verdicts])
-            lines.append(_line(name, SINGLE, found, len(verdicts), "answers, profile likelihood 95 %"))
+            noise = calibration.noise_sd([one.exact for one in verdicts], [one.score for one in verdicts])
+            lines.append(_line(name, SINGLE, noise, len(verdicts), "answers, profile likelihood 95 %"))
             planted.append(judge.noise_sd)
         else:
             verdicts = [judge.compare(turn, first, second) for (_, first, second), turn in pairs.items()]
@@ -99,13 +99,13 @@ def recovered(judges: Mapping[str, Judge], sets: Sequence[Completions]) -> pd.Da
     return tables.frame(lines).assign(planted=planted)
 
 
-def coverage(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def coverage(recovered: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """In how many of 100 intervals of these frames the planted value lies, by error; 95 is what they promise.
 
     Not over all errors together: the three estimates of one judge of pairs come from the same verdicts and stray
     together.
     """
-    frame = pd.concat(found)
+    frame = pd.concat(recovered)
     held = (frame["low"] <= frame["planted"]) & (frame["planted"] <= frame["high"])
     parts = {str(metric): held[frame["metric"] == metric] for metric in dict.fromkeys(frame["metric"])}
     return tables.frame(
@@ -113,9 +113,9 @@ def coverage(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def _line(row: str, metric: str, found: calibration.Estimate, n: int, interval: str) -> dict[str, object]:
-    number = {"row": row, "metric": metric, "kind": "recomputed", "value": found.value}
-    return number | {"low": found.low, "high": found.high, "n": n, "interval": interval, "source": numbers.WORLD}
+def _line(row: str, metric: str, error: calibration.Estimate, n: int, interval: str) -> dict[str, object]:
+    number = {"row": row, "metric": metric, "kind": "recomputed", "value": error.value}
+    return number | {"low": error.low, "high": error.high, "n": n, "interval": interval, "source": numbers.WORLD}
 
 
 def _answers(sets: Sequence[Completions]) -> Asked:

@@ -74,12 +74,11 @@ def planted(sizes: Filtering, seeds: int) -> list[Planted]:
     index = Benchmarks({"the world's MT-Bench": questions}, run=None)
     sets = []
     for seed in range(seeds):
-        made = dialogues.dialogues(
-            seed, sizes.rows, duplicates=sizes.duplicates, contamination=sizes.contamination, size=size
-        )
-        read = [dialogue(Row(number, row)) for number, row in enumerate(made.rows, start=1)]
+        shares = {"duplicates": sizes.duplicates, "contamination": sizes.contamination}
+        drawn = dialogues.dialogues(seed, sizes.rows, **shares, size=size)
+        read = [dialogue(Row(number, row)) for number, row in enumerate(drawn.rows, start=1)]
         forms = learn_forms(text for one in read for _, text in one.answers())
-        sets.append(Planted(read, made.labels, made.turns, index, forms))
+        sets.append(Planted(read, drawn.labels, drawn.turns, index, forms))
     return sets
 
 
@@ -94,14 +93,12 @@ def counts(sets: Sequence[Planted], on_answers: Iterable[AnyRule], on_dialogues:
     judging = list(on_answers)
     for rule in (*judging, *on_dialogues):
         name = name_of(rule)
-        verdicts = [verdict for made in sets for verdict in _alone(made, rule)]
-        rows.append(
-            numbers.share(name, "dialogues", sum(bool(v.hits[name]) for v in verdicts), len(verdicts), of="dialogues")
-        )
+        verdicts = [verdict for one in sets for verdict in _alone(one, rule)]
+        hits = [len(verdict.hits[name]) for verdict in verdicts]
+        rows.append(numbers.share(name, "dialogues", sum(map(bool, hits)), len(hits), of="dialogues"))
         if rule in judging:
             answers = sum(1 for verdict in verdicts for _ in verdict.dialogue.answers())
-            found = sum(len(verdict.hits[name]) for verdict in verdicts)
-            rows.append(numbers.share(name, "answers", found, answers, of="answers"))
+            rows.append(numbers.share(name, "answers", sum(hits), answers, of="answers"))
     return tables.frame(rows)
 
 
@@ -115,10 +112,10 @@ def quality(
     """
     rows = []
     for rule in (*on_answers, *on_dialogues):
-        found = _detection(sets, rule, on_answers.get(rule))
+        detected = _detection(sets, rule, on_answers.get(rule))
         of = "answers" if rule in on_answers else "dialogues"
-        positives = found.true_positives
-        for metric, others in (("precision", found.false_positives), ("recall", found.false_negatives)):
+        positives = detected.true_positives
+        for metric, others in (("precision", detected.false_positives), ("recall", detected.false_negatives)):
             if positives + others:
                 rows.append(numbers.share(name_of(rule), metric, positives, positives + others, of=of))
     return tables.frame(rows)
@@ -128,11 +125,10 @@ def phrases(sets: Sequence[Planted], rules: Sequence[AnyRule]) -> pd.DataFrame:
     """Recall by planted phrase: in percent of the answers that open with it, those that each rule finds."""
     rows = []
     for phrase in PREFACES:
-        holders = [text for made in sets for one in made.dialogues for _, text in one.answers() if _opens(text, phrase)]
-        if not holders:
-            continue
-        for rule in sets[0].rules(rules):
-            hits = sum(bool(rule.find(_said(text))) for text in holders)
+        texts = [text for planted in sets for one in planted.dialogues for _, text in one.answers()]
+        holders = [text for text in texts if text.lower().startswith(phrase.lower())]
+        for rule in sets[0].rules(rules) if holders else []:
+            hits = sum(bool(rule.find(dialogue(Row(1, {"data": ["?", text]})))) for text in holders)
             rows.append(numbers.share(phrase, rule.name, hits, len(holders), of="answers that open so"))
     return tables.frame(rows)
 
@@ -140,12 +136,7 @@ def phrases(sets: Sequence[Planted], rules: Sequence[AnyRule]) -> pd.DataFrame:
 def waterfall(sets: Sequence[Planted], steps: Sequence[AnyRule]) -> list[Step]:
     """The steps one after the other, each on what the one before left, summed over the seeds."""
     return [
-        Step(
-            rule=name,
-            came=len(verdicts),
-            dropped=sum(not verdict.kept for verdict in verdicts),
-            repaired=sum(bool(verdict.texts) for verdict in verdicts),
-        )
+        Step(name, len(verdicts), sum(not one.kept for one in verdicts), sum(bool(one.texts) for one in verdicts))
         for name, verdicts in _in_turn(sets, steps)
     ]
 
@@ -171,10 +162,10 @@ def before_and_after(sets: Sequence[Planted], steps: Sequence[AnyRule]) -> pd.Da
         if verdict is None:
             continue
         place = verdict.hits[name][0]
-        said = verdict.dialogue.messages[place]
-        question = "" if said.role == "user" else verdict.dialogue.messages[place - 1].content
+        message = verdict.dialogue.messages[place]
+        question = "" if message.role == "user" else verdict.dialogue.messages[place - 1].content
         after = verdict.texts.get(place, "dialogue dropped")
-        rows.append({"rule": name, "question": question, "before": said.content, "after": after})
+        rows.append({"rule": name, "question": question, "before": message.content, "after": after})
     return pd.DataFrame(rows)
 
 
@@ -184,7 +175,7 @@ def left_over(sets: Sequence[Planted], stages: Mapping[str, Sequence[AnyRule]]) 
     """
     rows = []
     for stage, rules in stages.items():
-        answers = [one for made in sets for one in _kept_answers(made, rules)]
+        answers = [one for planted in sets for one in _kept_answers(planted, rules)]
         rows.append(numbers.mean(stage, "exact score", [score for score, _ in answers], of="answers"))
         for fault, planted_as in FAULTS.items():
             hits = sum(bool(planted_as & defects) for _, defects in answers)
@@ -197,15 +188,15 @@ def name_of(rule: AnyRule) -> str:
     return rule if isinstance(rule, str) else rule.name
 
 
-def _alone(made: Planted, rule: AnyRule) -> Iterator[Verdict]:
-    return run_rules(made.dialogues, made.rules([rule]))
+def _alone(planted: Planted, rule: AnyRule) -> Iterator[Verdict]:
+    return run_rules(planted.dialogues, planted.rules([rule]))
 
 
 def _in_turn(sets: Sequence[Planted], steps: Sequence[AnyRule]) -> Iterator[tuple[str, list[Verdict]]]:
     """The verdicts of each step on what the one before left, all seeds after one another."""
-    rest = [made.dialogues for made in sets]
+    rest = [planted.dialogues for planted in sets]
     for step in steps:
-        judged = [list(run_rules(left, made.rules([step]))) for made, left in zip(sets, rest, strict=True)]
+        judged = [list(run_rules(left, planted.rules([step]))) for planted, left in zip(sets, rest, strict=True)]
         yield name_of(step), [verdict for verdicts in judged for verdict in verdicts]
         rest = [[verdict.dialogue for verdict in verdicts if verdict.kept] for verdicts in judged]
 
@@ -213,32 +204,22 @@ def _in_turn(sets: Sequence[Planted], steps: Sequence[AnyRule]) -> Iterator[tupl
 def _detection(sets: Sequence[Planted], rule: AnyRule, faults: Sequence[str] | None) -> Detection:
     """What the rule says beside the truth: of answers where `faults` are given, else of dialogues."""
     name = name_of(rule)
-    found: list[bool] = []
-    truth: list[bool] = []
-    for made in sets:
-        for verdict, label in zip(_alone(made, rule), made.labels, strict=True):
+    judged: list[tuple[bool, bool]] = []  # what the rule says, and the truth
+    for planted in sets:
+        for verdict, label in zip(_alone(planted, rule), planted.labels, strict=True):
             if faults is None:
-                found.append(bool(verdict.hits[name]))
-                truth.append(label.contaminated if name == "contaminated" else label.duplicate_of is not None)
+                truth = label.contaminated if name == "contaminated" else label.duplicate_of is not None
+                judged.append((bool(verdict.hits[name]), truth))
                 continue
             for (place, _), defects in zip(verdict.dialogue.answers(), label.defects, strict=True):
-                found.append(place in verdict.hits[name])
-                truth.append(bool(set(faults) & set(defects)))
-    return detection(found, truth)
+                judged.append((place in verdict.hits[name], bool(set(faults) & set(defects))))
+    return detection([said for said, _ in judged], [truth for _, truth in judged])
 
 
-def _opens(text: str, phrase: str) -> bool:
-    return text.lower().startswith(phrase.lower())
-
-
-def _said(text: str) -> Dialogue:
-    return dialogue(Row(1, {"data": ["?", text]}))
-
-
-def _kept_answers(made: Planted, rules: Sequence[AnyRule]) -> Iterator[tuple[float, set[str]]]:
+def _kept_answers(planted: Planted, rules: Sequence[AnyRule]) -> Iterator[tuple[float, set[str]]]:
     """Exact score and remaining planted faults of each answer of the dialogues that the rules keep."""
-    verdicts = run_rules(made.dialogues, made.rules(rules))
-    for verdict, label, turns in zip(verdicts, made.labels, made.turns, strict=True):
+    verdicts = run_rules(planted.dialogues, planted.rules(rules))
+    for verdict, label, turns in zip(verdicts, planted.labels, planted.turns, strict=True):
         if not verdict.kept:
             continue
         for (place, text), turn, defects in zip(verdict.dialogue.answers(), turns, label.defects, strict=True):

@@ -75,7 +75,7 @@ class RunEpochs(ValuesBySeed):
             raise ValueError(
                 f"this is a run in its folder {run.of(0).folder}; name the whole run, whose epochs are arms"
             )
-        trained = [run.stage(seed) for seed in range(run.seeds)]
+        trained = run.stages()
         ranked = get_many([stages.pair_accuracy(stage) for stage in trained])
         frames = [_read(seed, *folders) for seed, folders in enumerate(zip(get_many(trained), ranked, strict=True))]
         accuracies = [files.read_json(folder / "accuracy.json") for folder in ranked]
