@@ -97,9 +97,9 @@ def estimate(values: pd.DataFrame, *, unit: str = "seed", within: Scale | None =
     numbers = {"value": float(by_seed.mean()), "n": questions, "seeds": seeds}
     interval, name = t_interval(by_seed), f"{seeds} {unit}s, t 95 %"
     if interval is None:
-        found = _over_questions(values.mean(axis=0), within)
+        over_questions = _over_questions(values.mean(axis=0), within)
         of = f"1 {unit}" if seeds == 1 else f"{seeds} equal {unit}s"
-        interval, name = found.interval, f"{of}: {questions} questions, {found.method}"
+        interval, name = over_questions.interval, f"{of}: {questions} questions, {over_questions.method}"
     low, high = interval or (numbers["value"], numbers["value"])
     # equal values: the last bit of a mean may fall beside them
     return {**numbers, "low": min(low, numbers["value"]), "high": max(high, numbers["value"]), "interval": name}
@@ -109,8 +109,8 @@ def number(
     row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None
 ) -> dict[str, Any]:
     """A retrained number as a row of the tidy frame, from a grid of its values; arguments as `estimate`."""
-    found = estimate(values, unit=unit, within=within)
-    return {"row": row, "metric": metric, "kind": "retrained", **found, "source": SOURCE}
+    numbers = estimate(values, unit=unit, within=within)
+    return {"row": row, "metric": metric, "kind": "retrained", **numbers, "source": SOURCE}
 
 
 def _over_questions(values: pd.Series, within: Scale | None) -> Estimate:
@@ -137,5 +137,5 @@ def effect(claim: str, metric: str, values: pd.DataFrame) -> dict[str, Any]:
 
 
 def effects(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The frame that `check.claims` takes, of rows made by `effect`."""
+    """The frame that `check.claims` takes, of rows of `effect`."""
     return pd.DataFrame([dict(row) for row in rows])

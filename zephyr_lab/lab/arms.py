@@ -1,4 +1,4 @@
-"""Arms of an experiment: a model, or a set of rows, under every seed, not made before it is asked for.
+"""Arms of an experiment: a model, or a set of rows, under every seed, computed when it is asked for.
 
 Two arms of equal recipes share their stages, whatever the notebook that named them. An arm opens in the kernel:
 its log, its model of one seed, the rows that it learned from.
@@ -40,11 +40,11 @@ class Rows:
         return self.of(require_seed(seed, self.seeds))
 
     def folder(self, seed: int = 0) -> Path:
-        """Where the rows of one seed lie; made now where they are missing."""
+        """Folder of the rows of one seed; computed now where they are missing."""
         return get(self.stage(seed))
 
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
-        """The rows of one seed, read as a training reads them; made now where they are missing."""
+        """The rows of one seed, read as a training reads them; computed now where they are missing."""
         return self.read(seed, split).rows
 
     def read(self, seed: int = 0, split: str = TRAIN) -> Split[Preference] | Split[Messages]:

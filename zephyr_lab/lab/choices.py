@@ -53,7 +53,7 @@ class Choices(ComparedArms):
 
     Columns of `frame`: seed, model (the arm's name), task, question, examples (solved ones that fitted), answer (the
     right option's place), log_probs and characters of the options, and the points by each of `RULES`. once: the arms
-    that are one model for all seeds; they stand under seed 0, and are compared with every seed of another arm.
+    that are one model for all seeds; they have seed 0 alone, and are compared with every seed of another arm.
     """
 
     frame: pd.DataFrame

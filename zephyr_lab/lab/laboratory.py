@@ -44,7 +44,7 @@ class Laboratory:
 
     The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words
     (`kd_dae.laboratory.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory
-    serve in another of the same profile.
+    can be used in another of the same profile.
 
     notebook: whose run this is, for its record; a second laboratory of a notebook needs none. own: knobs of the
     notebook's parameters; where one is given (not None), what is saved goes to build/<profile>/own/, beside the

@@ -26,7 +26,7 @@ class StepArms:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationArms:
-    """How many of what stands beside Table 2. control_seeds: most seeds of a control that no claim rests on. judgings:
+    """Arms beside Table 2. control_seeds: most seeds of a control that no claim rests on. judgings:
     how often one model of each arm of K2 is asked again. judge_sd: error of the judge that reads one model's answers
     again, on each answer. longest: tokens of the dialogue whose attention is drawn. pairs: prompts of the arm with
     preference learning (`KDLab.pairs_of_equal_compute`)."""

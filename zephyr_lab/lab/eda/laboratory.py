@@ -294,9 +294,9 @@ class _Asked:
         return {draft.label: name for name, draft in self.drafts.items()}
 
 
-def _read(made: Sequence[Stage], file: str) -> pd.DataFrame:
+def _read(finished: Sequence[Stage], file: str) -> pd.DataFrame:
     """A file of columns that finished stages wrote, one stage a seed; empty where they wrote none."""
-    paths = [folder / f"{file}.json" for folder in get_many(made)]
+    paths = [folder / f"{file}.json" for folder in get_many(finished)]
     return _by_seed(files.read_json(path) for path in paths) if paths[0].is_file() else pd.DataFrame()
 
 

@@ -1,6 +1,6 @@
 """What a draft cannot change, the answers: greedy ones token by token, sampled tokens by their counts.
 
-Total variation of sampled tokens with the draft and without stands beside that of two runs without, which differ by
+Total variation of sampled tokens with the draft and without is compared with that of two runs without, which differ by
 chance alone.
 """
 

@@ -230,7 +230,7 @@ class KDLab(Laboratory):
         return self._ask(arms, evaluation)
 
     def ask_again(self, arms: Mapping[str, Arm], times: int, *, hot: bool = False, **changes: Any) -> Answers:
-        """One model of each arm, that of seed 0, asked `times` times with other draws: the time stands as the seed."""
+        """One model of each arm, that of seed 0, asked `times` times with other draws; `seed` counts the times."""
         self._require(*arms.values())
         changes, draws = {"hot": hot, **given(**changes)}, range(AGAIN, AGAIN + times)
         return self._answers({

@@ -121,8 +121,8 @@ def _line(row: str, metric: str, error: calibration.Estimate, n: int, interval: 
 def _answers(sets: Sequence[Completions]) -> Asked:
     return {
         (prompt.turn.prompt, completion["response"]): prompt.turn
-        for made in sets
-        for prompt, row in zip(made.prompts, made.rows, strict=True)
+        for drawn in sets
+        for prompt, row in zip(drawn.prompts, drawn.rows, strict=True)
         for completion in row["completions"]
     }
 
@@ -131,6 +131,6 @@ def _pairs(sets: Sequence[Completions]) -> Asked:
     """The first two answers of each prompt; which writer comes first is random."""
     return {
         (prompt.turn.prompt, *(completion["response"] for completion in row["completions"][:2])): prompt.turn
-        for made in sets
-        for prompt, row in zip(made.prompts, made.rows, strict=True)
+        for drawn in sets
+        for prompt, row in zip(drawn.prompts, drawn.rows, strict=True)
     }

@@ -55,10 +55,10 @@ def read(sets: Sequence[Completions]) -> list[Scored]:
     """The drawn completions of each seed as scored prompts."""
     return [
         Scored(
-            [scored_prompt(Row(number, row)) for number, row in enumerate(made.rows, start=1)],
-            [label.exact for label in made.labels],
+            [scored_prompt(Row(number, row)) for number, row in enumerate(drawn.rows, start=1)],
+            [label.exact for label in drawn.labels],
         )
-        for made in sets
+        for drawn in sets
     ]
 
 
@@ -77,10 +77,10 @@ def outcomes(prompts: Sequence[ScoredPrompt], rule: Rule, *, seed: int) -> list[
 
 def most_divided(one: Scored, rules: Mapping[str, Rule], *, among: int = 200) -> int:
     """The place of the first prompt, of the first `among`, on which the rules differ most."""
-    made = [outcomes(one.prompts[:among], rule, seed=0) for rule in rules.values()]
+    by_rule = [outcomes(one.prompts[:among], rule, seed=0) for rule in rules.values()]
     picks = [
         {(outcome.chosen, outcome.rejected) for outcome in column if isinstance(outcome, Pair)}
-        for column in zip(*made, strict=True)
+        for column in zip(*by_rule, strict=True)
     ]
     return max(range(len(picks)), key=lambda place: len(picks[place]))
 
@@ -148,7 +148,7 @@ def positions(sets: Sequence[Scored], rules: Mapping[str, Rule]) -> pd.DataFrame
     a tidy frame with a column place, rows "random, 0" and so on, metric "position"."""
     pairs = {name: _pairs(sets, rule) for name, rule in rules.items()}
     taken = {"chosen": [one.pair.chosen for one in next(iter(pairs.values()))]}
-    taken |= {name: [one.pair.rejected for one in made] for name, made in pairs.items()}
+    taken |= {name: [one.pair.rejected for one in own] for name, own in pairs.items()}
     return position_frame(taken)
 
 
@@ -162,7 +162,7 @@ def position_frame(taken: dict[str, list[int]], *, source: str = numbers.WORLD) 
 
 
 def releases() -> pd.DataFrame:
-    """Which rule stands behind each published set."""
+    """Which rule made each published set."""
     return pd.DataFrame(
         {"set": name, "chosen": how.chosen, "rejected": how.rejected} for name, how in PUBLISHED.items()
     )

@@ -20,8 +20,8 @@ _SPLITS = ("train_prefs", "test_prefs", "test_sft")
 def rows_of(*data_sets: str) -> pd.DataFrame:
     """Quoted row counts of `data_sets`: as many as papers/zephyr/published.yaml knows, and all that the list of
     published counts has where it is at hand."""
-    known = {place: (count, "data card") for place, count in _of_the_papers().items()}
-    known |= {place: (count, source) for place, count, source in _of_the_cards()}
+    known = {key: (count, "data card") for key, count in _of_the_papers().items()}
+    known |= {key: (count, source) for key, count, source in _of_the_cards()}
     rows = [
         {"row": f"{data_set}, {part}", "metric": "rows", "kind": "quoted", "value": count, "source": source}
         for (data_set, part), (count, source) in known.items()
@@ -33,9 +33,9 @@ def rows_of(*data_sets: str) -> pd.DataFrame:
 
 def known_figures() -> Iterator[Known]:
     """Where both speak, the list of published counts and published.yaml must agree; so must sums and differences."""
-    papers, cards = _of_the_papers(), {place: count for place, count, _ in _of_the_cards()}
-    for place in sorted(papers.keys() & cards.keys()):
-        yield Known(f"rows of {', '.join(place)}", cards[place], papers[place], 0)
+    papers, cards = _of_the_papers(), {key: count for key, count, _ in _of_the_cards()}
+    for key in sorted(papers.keys() & cards.keys()):
+        yield Known(f"rows of {', '.join(key)}", cards[key], papers[key], 0)
     if not cards:
         return
     prompts = cards[ULTRAFEEDBACK, "all prompts"]

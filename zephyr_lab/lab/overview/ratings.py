@@ -25,7 +25,7 @@ SCORES = range(1, 11)
 def frame(sets: Sequence[Completions]) -> pd.DataFrame:
     """One row an answer: writer, exact, overall, words, the four aspects as rated (NaN for N/A), and as they truly are
     ("true honesty" and so on)."""
-    return pd.DataFrame([row for made in sets for row in _answers(made)])
+    return pd.DataFrame([row for drawn in sets for row in _answers(drawn)])
 
 
 def means(answers: pd.DataFrame, writers: Sequence[str]) -> pd.DataFrame:
@@ -71,8 +71,8 @@ def correlations(answers: pd.DataFrame, *, true: bool = False) -> pd.DataFrame:
     return tables.frame(rows)
 
 
-def _answers(made: Completions) -> Iterator[dict[str, Any]]:
-    for prompt, row in zip(made.prompts, made.rows, strict=True):
+def _answers(drawn: Completions) -> Iterator[dict[str, Any]]:
+    for prompt, row in zip(drawn.prompts, drawn.rows, strict=True):
         for completion in row["completions"]:
             verdict = grade(prompt.turn, completion["response"])
             rated = {name: completion["annotations"][name]["Rating"] for name in ASPECTS}
@@ -93,10 +93,10 @@ def true_order(sets: Sequence[Completions], raters: Mapping[str, Rater]) -> pd.D
     percent: "better" of the pairs whose exact scores differ, and "equal", of all pairs. A tidy frame with the rater's
     noise as column x.
     """
-    graded = [(_read(made), _verdicts(made)) for made in sets]
+    graded = [(_read(drawn), _verdicts(drawn)) for drawn in sets]
     rows = []
     for name, rater in raters.items():
-        pairs = [one for place, given in enumerate(graded) for one in _exact_pairs(*given, rater=rater, seed=place)]
+        pairs = [one for seed, prompts in enumerate(graded) for one in _exact_pairs(*prompts, rater=rater, seed=seed)]
         differing = [(best, other) for best, other in pairs if best != other]
         better = sum(best > other for best, other in differing)
         rows.append(numbers.share(name, "better", better, len(differing), of="pairs that differ"))
@@ -110,15 +110,15 @@ def order_curve(order: pd.DataFrame) -> pd.DataFrame:
     return line[["series", "kind", "x", "y", "low", "high"]]
 
 
-def _read(made: Completions) -> list[ScoredPrompt]:
-    return [scored_prompt(Row(number, row)) for number, row in enumerate(made.rows, start=1)]
+def _read(drawn: Completions) -> list[ScoredPrompt]:
+    return [scored_prompt(Row(number, row)) for number, row in enumerate(drawn.rows, start=1)]
 
 
-def _verdicts(made: Completions) -> list[list[Verdict]]:
+def _verdicts(drawn: Completions) -> list[list[Verdict]]:
     """The exact verdicts on the completions of each row."""
     return [
         [grade(prompt.turn, completion["response"]) for completion in row["completions"]]
-        for prompt, row in zip(made.prompts, made.rows, strict=True)
+        for prompt, row in zip(drawn.prompts, drawn.rows, strict=True)
     ]
 
 
@@ -135,14 +135,14 @@ def _exact_pairs(
             completions=tuple(
                 # a generator an answer: one more draw for one answer must not shift the errors of the next
                 replace(one, overall_score=rater.overall(random.Random(f"rating {seed} {number} {place}"), verdict))
-                for place, (one, verdict) in enumerate(zip(prompt.completions, given, strict=True))
+                for place, (one, verdict) in enumerate(zip(prompt.completions, graded, strict=True))
             ),
         )
-        for number, (prompt, given) in enumerate(zip(asked, verdicts, strict=True))
+        for number, (prompt, graded) in enumerate(zip(asked, verdicts, strict=True))
     ]
     outcomes = binarise(rated, Binarisation(chosen="overall_score", rejected="random", raw_scores=True), seed=seed)
     return [
-        (given[pair.chosen].exact, given[pair.rejected].exact)
-        for pair, given in zip(outcomes, verdicts, strict=True)
+        (graded[pair.chosen].exact, graded[pair.rejected].exact)
+        for pair, graded in zip(outcomes, verdicts, strict=True)
         if isinstance(pair, Pair)
     ]

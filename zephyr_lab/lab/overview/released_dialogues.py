@@ -49,22 +49,22 @@ def counts() -> pd.DataFrame:
 def by_model() -> pd.DataFrame:
     """Shares of each model's answers that `BY_MODEL` rules find, most disclaimers first; a metric a rule.
 
-    Zephyr's own answers to AlpacaEval stand among them where they are at hand: other questions, and one turn each.
+    Zephyr's own answers to AlpacaEval are among them where they are at hand: other questions, and one turn each.
     """
-    found: dict[tuple[str, str], list[bool]] = {}
+    hits_by_row: dict[tuple[str, str], list[bool]] = {}
     for rule in BY_MODEL:
         for verdict in _verdicts().get(rule, []):
             model = str(verdict.dialogue.row.data["id"]).partition(":")[0]
             hits = [place in verdict.hits[rule] for place, _ in verdict.dialogue.answers()]
-            found.setdefault((model, rule), []).extend(hits)
+            hits_by_row.setdefault((model, rule), []).extend(hits)
     if path := released.path(ZEPHYR):
         verdicts = list(run_rules(_single_answers(path), named_rules(BY_MODEL)))
-        found |= {(ZEPHYR_ROW, rule): [bool(verdict.hits[rule]) for verdict in verdicts] for rule in BY_MODEL}
+        hits_by_row |= {(ZEPHYR_ROW, rule): [bool(verdict.hits[rule]) for verdict in verdicts] for rule in BY_MODEL}
     rows = [
         numbers.share(
             model, rule, sum(hits), len(hits), of="answers", source=ZEPHYR if model == ZEPHYR_ROW else DIALOGUES
         )
-        for (model, rule), hits in found.items()
+        for (model, rule), hits in hits_by_row.items()
     ]
     first = {line["row"]: line["value"] for line in rows if line["metric"] == BY_MODEL[0]}
     return tables.frame(sorted(rows, key=lambda line: -first[line["row"]]))

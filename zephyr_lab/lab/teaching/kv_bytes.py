@@ -24,21 +24,21 @@ def stage(profile: str) -> Stage:
 def counted(profile: str) -> dict[str, float]:
     """Window, layers, bytes a token by arithmetic, bytes after one and two windows, and the span layers * window."""
     get(stage(profile))
-    found = metrics(stage(profile))
-    return {**found, "span": found["layers"] * found["window"]}
+    counts = metrics(stage(profile))
+    return {**counts, "span": counts["layers"] * counts["window"]}
 
 
 def known(profile: str) -> Known:
     """The cache of a first window holds its tokens, but for one that the library drops at the border."""
-    found = counted(profile)
-    tokens = found["bytes_1"] / found["token_bytes"]
-    length = found["window"] or settings.load(PAPER, profile, "kv_cache", KVCache).full_attention_tokens
+    counts = counted(profile)
+    tokens = counts["bytes_1"] / counts["token_bytes"]
+    length = counts["window"] or settings.load(PAPER, profile, "kv_cache", KVCache).full_attention_tokens
     return Known("tokens held after one window", tokens, length, 1)
 
 
 def effect(profile: str) -> pd.DataFrame:
     """What `check.claims` takes for S1-27. A count has no chance in it: its interval is itself; n: bytes compared."""
-    found = counted(profile)
-    added = found["bytes_2"] - found["bytes_1"]
+    counts = counted(profile)
+    added = counts["bytes_2"] - counts["bytes_1"]
     row = {"row": CLAIM, "metric": EFFECT, "value": added, "low": added, "high": added}
-    return scores.effects([{**row, "n": int(found["bytes_2"]), "seeds": 1}])
+    return scores.effects([{**row, "n": int(counts["bytes_2"]), "seeds": 1}])

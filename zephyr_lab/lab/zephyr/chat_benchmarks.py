@@ -1,7 +1,7 @@
 """Zephyr's Table 1 and Figure 1 from released judgements: which file answers which printed row, and its scores.
 
 Two files answer: LMSYS's GPT-4 scores of MT-Bench and AlpacaEval 1's annotations. Where one is not at hand, or says
-nothing of a row, that is told (`absent`, `sources`) and nothing is made up. No copy of Zephyr's own MT-Bench
+nothing of a row, `absent` and `sources` say so. No copy of Zephyr's own MT-Bench
 judgements was found, so its 7.34 can only be quoted.
 """
 
@@ -242,9 +242,9 @@ def findings(table: pd.DataFrame, *, digits: int = 2) -> list[Finding]:
 
     `digits` is how many are compared: as many as print gives.
     """
-    place = ["row", "metric"]
-    quoted = table.loc[table["kind"] == "quoted", [*place, "value", "source"]]
-    pairs = table[table["kind"] == "recomputed"].merge(quoted, on=place, suffixes=("", "_printed"))
+    cell = ["row", "metric"]
+    quoted = table.loc[table["kind"] == "quoted", [*cell, "value", "source"]]
+    pairs = table[table["kind"] == "recomputed"].merge(quoted, on=cell, suffixes=("", "_printed"))
     return [
         check.finding(
             f"{pair['row']}, {pair['metric']}",

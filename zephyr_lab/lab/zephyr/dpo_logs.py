@@ -171,9 +171,9 @@ def published_betas(logs: Mapping[str, str] = LOGS) -> pd.DataFrame:
         number = {"row": model, "metric": f"from {answers}", "kind": "recomputed", "value": line.beta}
         ends = {"low": line.low, "high": line.high, "n": line.n, "interval": "slope over the rows of the log, t 95 %"}
         rows.append(number | ends | {"source": published.exhibit("zephyr", name).printed})
-    said = float(published.recipe("zephyr", "paper_ddpo").settings["beta"])
+    beta = float(published.recipe("zephyr", "paper_ddpo").settings["beta"])
     theirs = [
-        {"row": model, "metric": "from chosen", "kind": "quoted", "value": said, "source": "paper, for all models"}
+        {"row": model, "metric": "from chosen", "kind": "quoted", "value": beta, "source": "paper, for all models"}
         for model in logs
     ]
     return tables.side_by_side(tables.frame(rows), tables.frame(theirs))

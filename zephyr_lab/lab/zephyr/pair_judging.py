@@ -103,8 +103,8 @@ def _grid(won: pd.DataFrame, arm: str, column: str, scale: float = 1.0) -> pd.Da
 
 def _controlled(won: pd.DataFrame) -> list[float]:
     """The length-controlled win rate of each seed; no list where one of them has none."""
-    found = [length_controlled_win_rate(part["win"], part["difference"]).value for _, part in won.groupby("seed")]
-    return [] if None in found else [float(value) for value in found if value is not None]
+    rates = [length_controlled_win_rate(part["win"], part["difference"]).value for _, part in won.groupby("seed")]
+    return [] if None in rates else [float(rate) for rate in rates if rate is not None]
 
 
 def _slopes(won: pd.DataFrame) -> list[float]:
