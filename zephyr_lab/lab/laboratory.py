@@ -266,7 +266,8 @@ class Laboratory:
 
         def of(seed: int) -> Model:
             models = {name: arm.of(seed) for name, arm in {"start": start, **others}.items()}
-            return Model(build(self.profile, seed, data=rows.stage(seed), **models, **changes))
+            data = rows.of(seed)  # a sweep asks for a seed beyond those of the laboratory
+            return Model(build(self.profile, seed, data=data, **models, **changes))
 
         return self._arm(method, of, changes)
 
