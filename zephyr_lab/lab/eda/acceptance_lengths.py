@@ -274,7 +274,7 @@ def rate_of(value: float, *, length: int) -> float:
     return (low + high) / 2
 
 
-def _curve(series: str, x: Sequence[float], by_x: Sequence[Iterable[float]]) -> pd.DataFrame:
+def _curve(series: str, x: Sequence[float | int], by_x: Sequence[Iterable[float]]) -> pd.DataFrame:
     """A line through the values of all seeds at each x."""
     return seed_means.curve(series, x, [list(values) for values in zip(*by_x, strict=True)], kind="retrained")
 
