@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.report import Gate, Report, from_json, markdown, table
 from zephyr_lab.core import files, provenance
-from zephyr_lab.lab import costs, costs_figures
+from zephyr_lab.lab import costs
 from zephyr_lab.reporting import figures
 
 FOLDER = Path(__file__).resolve().parent
@@ -95,7 +95,7 @@ def page(found: dict[str, Any]) -> str:
 def picture(found: dict[str, Any]) -> bytes:
     """Notebook 50's figure of these results, as SVG."""
     figures.house_style()
-    return costs_figures.speed_ups(costs.ratios(found)).encode("svg")
+    return costs.speed_ups(costs.ratios(found)).encode("svg")
 
 
 def machine() -> dict[str, Any]:

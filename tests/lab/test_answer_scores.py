@@ -1,15 +1,14 @@
 """Scores over seeds: means, paired differences and win rates by hand, and what one seed may not say."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
 
 from zephyr_lab.core import files, session
-from zephyr_lab.lab import answer_scores, zephyr_stages
+from zephyr_lab.lab import answer_scores, answers
 from zephyr_lab.lab.answer_scores import HOT, NEAR_GREEDY, Measure
+from zephyr_lab.lab.answers import Answers
 from zephyr_lab.reporting import check
 
 QUESTIONS = (81, 82, 161)  # the last is beyond the official 80
@@ -37,7 +36,7 @@ TWO = answered({
 
 
 def test_a_models_number_is_a_mean_over_questions_and_its_interval_over_seeds():
-    (line,) = answer_scores.scores(TWO, models=["old"]).to_dict("records")
+    (line,) = Answers(TWO).means(arms=["old"]).to_dict("records")
     by_seed = np.array([(5 + 2 + 6) / 3, (5 + 3 + 7) / 3, (6 + 2 + 7) / 3])
     half = student.ppf(0.975, 2) * by_seed.std(ddof=1) / np.sqrt(3)
     assert (line["value"], line["high"] - line["low"]) == pytest.approx((by_seed.mean(), 2 * half))
@@ -45,7 +44,7 @@ def test_a_models_number_is_a_mean_over_questions_and_its_interval_over_seeds():
 
 
 def test_differences_are_paired_by_seed():
-    line = answer_scores.differences(TWO, {"new - old": ("new", "old")}).iloc[0]
+    line = Answers(TWO).differences({"new - old": ("new", "old")}).iloc[0]
     by_seed = np.array([(6 + 3 + 9) - 13, (5 + 4 + 9) - 15, (8 + 2 + 6.5) - 15]) / 3
     half = student.ppf(0.975, 2) * by_seed.std(ddof=1) / np.sqrt(3)
     assert (line["value"], line["low"], line["high"]) == pytest.approx(
@@ -69,27 +68,25 @@ def test_runs_are_never_mixed():
 
 def test_a_win_is_decided_on_the_first_turn_and_a_draw_is_half():
     assert answer_scores.wins(TWO, "new", "old").to_numpy().tolist() == [[100, 50, 100], [50, 100, 50], [100, 50, 0]]
-    line = answer_scores.win_rates(TWO, ["old", "new"], against="old").set_index("row")
+    line = Answers(TWO).win_rates(against="old").set_index("row")
     assert line.loc["old", "value"] == 50
     assert line.loc["new", "value"] == pytest.approx(600 / 9)
 
 
 def test_categories_are_parts_of_the_whole():
-    frame = answer_scores.by_category(TWO, ["old"]).set_index("metric")
+    frame = Answers(TWO).by_category(["old"]).set_index("metric")
     assert frame.loc["math", "value"] == pytest.approx((5 + 5 + 6) / 3)
     assert frame.loc["stem", "n"] == 2
 
 
 def test_the_order_of_answers_changes_nothing():
     shuffled = TWO.sample(frac=1.0, random_state=0)
-    pd.testing.assert_frame_equal(
-        answer_scores.scores(shuffled, models=["new"]), answer_scores.scores(TWO, models=["new"])
-    )
+    pd.testing.assert_frame_equal(Answers(shuffled).means(arms=["new"]), Answers(TWO).means(arms=["new"]))
 
 
 def test_one_seed_has_a_bootstrap_over_questions_that_says_so():
     one = TWO[TWO["seed"] == 0]
-    line = answer_scores.scores(one, models=["old"]).iloc[0]
+    line = Answers(one).means(arms=["old"]).iloc[0]
     assert line["interval"] == "1 seed: 3 questions, bootstrap 95 %"
     assert (line["low"], line["high"]) == (2, 6)  # the best and worst question drawn three times
     assert line["seeds"] == 1
@@ -98,20 +95,20 @@ def test_one_seed_has_a_bootstrap_over_questions_that_says_so():
 def test_seeds_that_are_equal_leave_the_questions_to_vary():
     # one model asked under three seeds, as the shared base is: questions of 2, 4 and 6
     same = answered({"base": [[(2, 2), (4, 4), (6, 6)]] * 3})
-    line = answer_scores.scores(same, models=["base"]).iloc[0]
+    line = Answers(same).means(arms=["base"]).iloc[0]
     assert line["interval"] == "3 equal seeds: 3 questions, bootstrap 95 %"
     assert (line["low"], line["value"], line["high"]) == (2, 4, 6)
 
 
 def test_answers_that_are_all_equal_leave_room_to_the_ends_of_the_scale():
     top = answered({"base": [[(10, 10)] * 3] * 3})
-    line = answer_scores.scores(top, models=["base"]).iloc[0]
+    line = Answers(top).means(arms=["base"]).iloc[0]
     assert (line["low"], line["high"]) == pytest.approx((10 - 9 * (1 - 0.025 ** (1 / 3)), 10))
     assert line["interval"] == "3 equal seeds: 3 questions, Clopper-Pearson 95 %"
 
 
 def test_a_model_draws_with_itself_by_definition():
-    line = answer_scores.win_rates(TWO, ["new"], against="new").iloc[0]
+    line = Answers(TWO).win_rates(against="new", arms=["new"]).iloc[0]
     assert (line["low"], line["value"], line["high"]) == (50, 50, 50)
     assert line["interval"] == "against itself: 50 by definition"
 
@@ -139,17 +136,12 @@ def test_an_unknown_model_is_named_with_those_that_are_there():
         answer_scores.grid(TWO, "newer")
 
 
-def test_answers_of_several_seeds_are_joined_in_the_order_of_seeds(tmp_path, monkeypatch):
-    counter = itertools.count()
-
-    def get_many(stages):
-        folders = [tmp_path / str(next(counter)) for _ in stages]
-        for place, folder in enumerate(folders):
-            files.write_json(folder / "answers.json", {"model": ["m"], "score": [place]})
-            files.write_json(folder / "pairs.json", [{"model": "m", "sum": 0.5 + place, "mean": 0.5, "pairs": 2.0}])
-        return folders
-
-    monkeypatch.setattr(answer_scores, "get_many", get_many)
-    two = [zephyr_stages.dialogues("tiny", seed) for seed in range(2)]  # any stages: the store is not asked
-    assert answer_scores.answers(two).to_dict("list") == {"seed": [0, 1], "model": ["m", "m"], "score": [0, 1]}
-    assert answer_scores.held_out(two)["sum"].tolist() == [0.5, 1.5]
+def test_answers_of_several_seeds_are_joined_in_the_order_of_seeds(tmp_path):
+    folders = [tmp_path / str(seed) for seed in range(2)]
+    for place, folder in enumerate(folders):
+        files.write_json(folder / "answers.json", {"model": ["model"], "score": [place]})
+        files.write_json(folder / "pairs.json", [{"model": "model", "sum": 0.5 + place, "mean": 0.5, "pairs": 2.0}])
+    read = answers.read({"m": folders}, "answers.json")
+    assert read.to_dict("list") == {"seed": [0, 1], "model": ["m", "m"], "score": [0, 1]}
+    assert answers.read({"m": folders}, "pairs.json")["sum"].tolist() == [0.5, 1.5]
+    assert answers.read({"m": folders}, "domain.json").empty

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from zephyr_lab.core.profiles import PROFILES
-from zephyr_lab.lab.base import HUB_PROFILES, base_stage, probe_stage
+from zephyr_lab.lab.overview.skills import probe_stage
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
 
 
@@ -30,7 +31,7 @@ def test_the_tiny_base_is_the_one_described():
 
 def test_a_key_needs_neither_torch_nor_the_build_function():
     code = (
-        "import sys; from zephyr_lab.engine import stages; from zephyr_lab.lab.base import probe_stage; "
+        "import sys; from zephyr_lab.engine import stages; from zephyr_lab.lab.overview.skills import probe_stage; "
         "stages.key(probe_stage('tiny')); print({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

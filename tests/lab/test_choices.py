@@ -61,7 +61,7 @@ def test_choices_are_named_and_joined():
     assert (CHOICES | chosen({"c": 1})).arms == ["base", "a", "b", "c"]
     with pytest.raises(ValueError, match="both have an arm named 'a'"):
         CHOICES | chosen({"a": 1})
-    with pytest.raises(ValueError, match="no choices of an arm named 'd'; there are base, a, b"):
+    with pytest.raises(ValueError, match="no arm named 'd'; there are base, a, b"):
         CHOICES.values("d", MEAN)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from zephyr_lab.core import session
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import costs, costs_figures
+from zephyr_lab.lab import costs
 from zephyr_lab.lab.arms import Arm
 from zephyr_lab.lab.zephyr_stages import Model
 
@@ -51,10 +51,10 @@ def test_without_the_file_there_are_none(tmp_path, monkeypatch):
 
 
 def test_the_picture_has_a_dot_a_contender():
-    picture = costs_figures.speed_ups(costs.ratios(FOUND))
+    picture = costs.speed_ups(costs.ratios(FOUND))
     (ax,) = picture.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["short: plain"]
-    assert "no benchmark is committed here" in costs_figures.speed_ups([]).texts[0].get_text()
+    assert "no benchmark is committed here" in costs.speed_ups([]).texts[0].get_text()
 
 
 def test_the_closest_contender_of_each_benchmark_is_said():
@@ -66,6 +66,7 @@ def test_cost_of_an_arm_is_over_its_seeds(monkeypatch):
     arm = Arm("SFT", "smoke", 2, lambda seed: Model(Stage("sft", "a:b", Steps(), seed=seed)))
     monkeypatch.setattr(costs, "get_many", list)
     monkeypatch.setattr(costs, "metrics", lambda stage: {})
-    monkeypatch.setattr(costs, "_cpu_seconds", lambda stage: 2.0 + stage.seed)
+    monkeypatch.setattr(costs, "get", lambda stage: stage.seed)
+    monkeypatch.setattr(costs.store, "end_record", lambda seed: {"cpu_seconds": 2.0 + seed})
     found = costs.measured({"SFT": arm}).set_index("metric")["value"]
     assert found.to_dict() == {costs.SECONDS: 2.5, costs.STEPS: 10.0, costs.A_STEP: 250.0}

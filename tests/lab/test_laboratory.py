@@ -10,16 +10,18 @@ import torch
 
 from zephyr_lab.core import paths, session
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import SCORE, Lab, acceptance_lengths, answers, choices, laboratory, run_epochs
-from zephyr_lab.lab.acceptance_lengths import AcceptanceLengths
+from zephyr_lab.lab import SCORE, Lab, answers, choices, laboratory
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows
 from zephyr_lab.lab.claims import sentence
-from zephyr_lab.lab.drafts import Draft
-from zephyr_lab.lab.eda_lab import EDALab
-from zephyr_lab.lab.kd_lab import KDLab
+from zephyr_lab.lab.eda import acceptance_lengths
+from zephyr_lab.lab.eda.acceptance_lengths import AcceptanceLengths
+from zephyr_lab.lab.eda.drafts import Draft
+from zephyr_lab.lab.eda.laboratory import EDALab
+from zephyr_lab.lab.kd_dae.laboratory import KDLab
 from zephyr_lab.lab.laboratory import Laboratory
+from zephyr_lab.lab.zephyr import run_epochs
 from zephyr_lab.methods.recipes.data import WorldPairs
 from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
 from zephyr_lab.reporting import claims as registry
@@ -109,7 +111,7 @@ def test_a_filter_and_a_pair_rule_of_one_s_own_are_stages_beside_the_published_o
         lab.pairs(rejected="worst", reject=last)
     hub = Lab("zephyr", "gpu", 1)
     assert hub.dialogues(filter=short).stage(0).inputs["dialogues"] == hub.dialogues().stage(0)
-    with pytest.raises(ValueError, match="reject= and choose= serve pairs of the world alone"):
+    with pytest.raises(ValueError, match="reject= and choose= need pairs of the world"):
         hub.pairs(reject=last)
 
 
@@ -239,7 +241,7 @@ def test_answers_are_means_differences_and_names(lab):
     (difference,) = answers.differences({"gain": ("b", "a")}, SCORE).to_dict("records")
     assert difference["value"] == pytest.approx(1.0) and difference["seeds"] == 3
     assert answers.named({"better": "b"}).arms == ["better"]
-    with pytest.raises(ValueError, match="no answers of an arm named 'c'; there are a, b"):
+    with pytest.raises(ValueError, match="no arm named 'c'; there are a, b"):
         answers.named({"x": "c"})
 
 
@@ -247,7 +249,7 @@ def test_answers_of_two_askings_join_and_compare_over_the_seeds_they_share():
     answers = graded({"a": 5.0}) | graded({"b": 6.0}, seeds=2)
     (difference,) = answers.differences({"gain": ("b", "a")}).to_dict("records")
     assert difference["seeds"] == 2 and difference["value"] == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="both answers have an arm named 'a'"):
+    with pytest.raises(ValueError, match="both have an arm named 'a'"):
         answers | graded({"a": 5.0})
     later = dataclasses.replace(graded({"c": 5.0}, seeds=1), frame=graded({"c": 5.0}, seeds=1).frame.assign(seed=7))
     with pytest.raises(ValueError, match="'a' and 'c' have no seed in common"):

@@ -12,22 +12,33 @@ from functools import partial
 
 import pytest
 
+import kd_arms
 from zephyr_lab.core import paths, settings
 from zephyr_lab.core.profiles import GROUPS, PROFILES, group_of
 from zephyr_lab.engine import stages
-from zephyr_lab.lab import Lab, base, draft_stages, kd_stages, kv_bytes, zephyr_stages
-from zephyr_lab.lab.data_sizes import Filtering, PreferencePairs, WorldTour
-from zephyr_lab.lab.draft_stages import STAGE_1, Part
-from zephyr_lab.lab.eda_lab import CloseLook, DraftArms
-from zephyr_lab.lab.sizes import AblationArms, AlignmentArms, RewardStudy, StepArms
-from zephyr_lab.lab.teaching import rlhf_stages, sweeps, teaching_lab
+from zephyr_lab.lab import Lab, zephyr_stages
+from zephyr_lab.lab.eda import stages as draft_stages
+from zephyr_lab.lab.eda.laboratory import CloseLook, DraftArms
+from zephyr_lab.lab.eda.stages import STAGE_1
+from zephyr_lab.lab.kd_dae import stages as kd_stages
+from zephyr_lab.lab.overview import skills
+from zephyr_lab.lab.sizes import (
+    AblationArms,
+    AlignmentArms,
+    Filtering,
+    PreferencePairs,
+    RewardStudy,
+    StepArms,
+    WorldTour,
+)
+from zephyr_lab.lab.teaching import kv_bytes, rlhf_stages, sweeps, teaching_lab
 from zephyr_lab.lab.teaching.rlhf_stages import Scene
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.draft_data import CHAT, SPECIALTIES
 from zephyr_lab.teaching import toy_settings
 
 PAPERS = ("zephyr", "kd_dae", "eda", "teaching", "overview")
-START = Model(base.base_stage("tiny"))
+START = Model(zephyr_stages.base_stage("tiny"))
 SEED = 0
 MATH = SPECIALTIES[0]
 
@@ -56,22 +67,28 @@ def regenerated(profile):
     )
 
 
+def stage_1(profile):
+    lab = Lab("eda", profile, 1)
+    return lab.draft(lab.target(CHAT), lab.original(CHAT)).of(SEED)
+
+
 def row_scores(profile):
-    models = {"base": draft_stages.target(profile, SEED, CHAT), "draft": draft_stages.stage_1(profile, SEED)}
-    return draft_stages.row_scores(profile, target=math_target(profile), data=regenerated(profile), **models)
+    models = {"base": draft_stages.target(profile, SEED, CHAT), "target": math_target(profile)}
+    return draft_stages.row_scores(profile, data=regenerated(profile), **models, draft=stage_1(profile))
 
 
 def drafts(profile):
-    arms = {"as it is": Part("none", draft_stages.original(profile, SEED, MATH), "draft")}
-    draft = draft_stages.stage_1(profile, SEED)
-    return draft_stages.adapted(profile, SEED, arms, target=math_target(profile), draft=draft)
+    lab = Lab("eda", profile, 1)
+    draft = lab.draft(lab.target(CHAT), lab.original(CHAT))
+    arms = lab.adapt(draft, lab.target(MATH), {"as it is": lab.part("none", lab.original(MATH))})
+    return arms["as it is"].stage(SEED)
 
 
 def beside_math(measure, **changes):
     """A stage that measures the chat target's draft beside the math target."""
 
     def made(profile, **more):
-        arms, asked = {STAGE_1: draft_stages.stage_1(profile, SEED)}, draft_stages.pool(profile, SEED, MATH)
+        arms, asked = {STAGE_1: stage_1(profile)}, draft_stages.pool(profile, SEED, MATH)
         return measure(profile, SEED, arms, target=math_target(profile), asked=asked, **changes, **more)
 
     return made
@@ -121,25 +138,25 @@ def best_of_n(profile):
 
 # What is read from each table of a profile of the world: a stage, or settings of a study.
 TINY = {
-    ("zephyr", "base"): of(base.base_stage),
-    ("zephyr", "probe"): of(base.probe_stage),
+    ("zephyr", "base"): of(zephyr_stages.base_stage),
+    ("zephyr", "probe"): of(skills.probe_stage),
     ("zephyr", "dialogues"): of(zephyr_stages.dialogues),
     ("zephyr", "dsft"): of(zephyr_stages.dsft),
     ("zephyr", "preferences"): of(zephyr_stages.pairs),
     ("zephyr", "pairs"): of(zephyr_stages.pairs),
     ("zephyr", "close_pairs"): of(zephyr_stages.pairs, table="close_pairs"),
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
-    ("zephyr", "evaluation"): of(zephyr_stages.evaluation, {"base": START}),
+    ("zephyr", "evaluation"): of(zephyr_stages.evaluation, START),
     ("zephyr", "steps"): read("zephyr", "steps", StepArms),
-    ("zephyr", "choices"): of(zephyr_stages.multiple_choice_of, START),
+    ("zephyr", "choices"): of(zephyr_stages.multiple_choice, START),
     ("kd_dae", "random_dialogues"): of(kd_stages.random_dialogues),
     ("kd_dae", "qa_dialogues"): of(kd_stages.qa_dialogues),
     ("kd_dae", "scale_dialogues"): of(kd_stages.scale_dialogues),
-    ("kd_dae", "own_answers"): of(kd_stages.own_answers, teacher=START),
+    ("kd_dae", "own_answers"): of(kd_arms.own_answers),
     ("kd_dae", "mixed_dialogues"): of(kd_stages.mixed_dialogues),
     ("kd_dae", "teacher_dialogues"): teacher(kd_stages.teacher_dialogues),
     ("kd_dae", "same_size_teacher"): teacher(kd_stages.same_size_teacher),
-    ("kd_dae", "upcycle"): teacher(kd_stages.upcycled),
+    ("kd_dae", "upcycle"): of(kd_arms.upcycled),
     ("kd_dae", "larger_teacher"): teacher(kd_stages.larger_teacher),
     ("kd_dae", "training"): of(kd_stages.sft),
     ("kd_dae", "fine_tuning"): of(kd_stages.sft),
@@ -150,13 +167,13 @@ TINY = {
     ("kd_dae", "expert_sft"): teacher(kd_stages.expert_sft),
     ("kd_dae", "expert_pairs"): teacher(kd_stages.expert_pairs),
     ("kd_dae", "expert_ddpo"): teacher(kd_stages.domain_expert),
-    ("kd_dae", "sft"): of(kd_stages.sft),
-    ("kd_dae", "kd"): of(kd_stages.kd),
-    ("kd_dae", "on_policy_kd"): of(kd_stages.on_policy_kd),
-    ("kd_dae", "scale_kd"): of(kd_stages.scale_kd),
-    ("kd_dae", "merge"): of(kd_stages.merged),
-    ("kd_dae", "dae"): of(kd_stages.dae, start=START),
-    ("kd_dae", "tuned"): of(kd_stages.tuned, start=START),
+    ("kd_dae", "sft"): of(kd_arms.sft),
+    ("kd_dae", "kd"): of(kd_arms.kd),
+    ("kd_dae", "on_policy_kd"): of(kd_arms.kd, make=kd_stages.on_policy_kd),
+    ("kd_dae", "scale_kd"): of(kd_arms.scale_kd),
+    ("kd_dae", "merge"): of(kd_arms.merged),
+    ("kd_dae", "dae"): of(kd_arms.dae),
+    ("kd_dae", "tuned"): of(kd_arms.tuned),
     ("kd_dae", "evaluation"): of(kd_stages.evaluation, START),
     ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
     ("kd_dae", "alignment"): read("kd_dae", "alignment", AlignmentArms),
@@ -166,8 +183,7 @@ TINY = {
     ("eda", "pool"): of(draft_stages.pool, MATH),
     ("eda", "regeneration"): regenerated,
     ("eda", "row_scores"): row_scores,
-    ("eda", "draft"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
-    ("eda", "stage_1"): lambda profile: draft_stages.stage_1(profile, SEED).stage,
+    ("eda", "stage_1"): lambda profile: stage_1(profile).stage,
     ("eda", "stage_2"): drafts,
     ("eda", "arms"): read("eda", "arms", DraftArms),
     ("eda", "scores"): beside_math(draft_stages.scores),

@@ -7,8 +7,7 @@ import pytest
 from zephyr_lab.core.profiles import PROFILES
 from zephyr_lab.engine import stages
 from zephyr_lab.lab import zephyr_stages
-from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.zephyr_stages import Model
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model
 from zephyr_lab.methods.recipes import zephyr_settings
 from zephyr_lab.methods.recipes.data import HubPairs
 
@@ -22,7 +21,7 @@ def test_every_profile_states_the_papers_recipe(profile):
             if name not in ("batch", "learning_rate"):  # of a size
                 assert getattr(stage.recipe, name) == getattr(paper, name)
     assert (ddpo.inputs["pairs"].recipe.chosen, ddpo.inputs["pairs"].recipe.rejected) == ("mean_rating", "random")
-    evaluation = zephyr_stages.evaluation(profile, 0, {"base": zephyr_stages.base(profile), "ddpo": ddpo})
+    evaluation = zephyr_stages.evaluation(profile, 0, Model(ddpo))
     assert len(stages.key(evaluation)) == 24  # every recipe and module on the way is there
 
 
@@ -75,26 +74,20 @@ def test_chosen_answers_serve_supervised_fine_tuning():
 
 def test_models_are_asked_as_they_were_trained():
     card = zephyr_stages.ddpo("tiny", 0, setting="beta card")
-    models = {
-        "base": zephyr_stages.base("tiny"),
-        "card": card,
-        "paper": Model(zephyr_stages.ddpo("tiny", 0), "epochs/1"),
-    }
-    recipe = zephyr_stages.evaluation("tiny", 0, models).recipe
-    assert recipe.models == ("base", "card", "paper")
-    assert recipe.system_turns == (False, True, False)
-    assert recipe.folders == ("", "", "epochs/1")
+    paper = Model(zephyr_stages.ddpo("tiny", 0), "epochs/1")
+    for model, system_turn in ((zephyr_stages.base("tiny"), False), (Model(card), True), (paper, False)):
+        evaluation = zephyr_stages.evaluation("tiny", 0, model)
+        recipe = evaluation.recipe
+        assert (recipe.models, recipe.system_turns, recipe.folders) == (("model",), (system_turn,), (model.folder,))
+        assert evaluation.inputs == {"model": model.stage}
 
 
 def test_held_out_pairs_are_an_input_of_their_own():
-    pairs = zephyr_stages.pairs("tiny", 0)
-    base = zephyr_stages.base("tiny")
-    assert zephyr_stages.evaluation("tiny", 0, {"base": base}, held_out=pairs).inputs == {
-        "base": base.stage,
-        "pairs": pairs,
-    }
+    pairs, base = zephyr_stages.pairs("tiny", 0), zephyr_stages.base("tiny")
+    evaluation = zephyr_stages.evaluation("tiny", 0, base, held_out=pairs)
+    assert evaluation.inputs == {"model": base.stage, "pairs": pairs}
     with pytest.raises(ValueError, match=r"^a model cannot be called 'pairs'"):
-        zephyr_stages.evaluation("tiny", 0, {"pairs": base})
+        dataclasses.replace(evaluation.recipe, models=("pairs",))
 
 
 def test_a_change_that_no_recipe_knows_is_refused():

@@ -361,7 +361,7 @@ def test_every_verdict_has_its_place_in_the_counts():
 def test_the_reference_holds_public_functions_with_their_docstrings_and_keeps_lines():
     packages = pages.packages()
     names = {one.name for _, functions in packages.values() for one in functions}
-    assert {"methods.dpo.train_dpo", "losses.dpo.dpo_loss", "lab.Laboratory.dpo", "lab.Answers.means"} <= names
+    assert {"methods.dpo.train_dpo", "losses.dpo.dpo_loss", "lab.Laboratory.dpo", "lab.ComparedArms.means"} <= names
     assert not [name for name in names if name.rpartition(".")[2].startswith("_")]
     page = pages.api_page()
     assert "dpo_loss(policy: PairLogProbs, reference: PairLogProbs, *, beta: float)" in page

@@ -18,7 +18,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """Notebooks with their state and last wall time; or the released files, where they are, and how to get one."""
-    from zephyr_lab.lab import overview
+    from zephyr_lab.lab import commands
 
     if fetch and what != "data":
         raise ValueError("--fetch goes with data: zephyr-lab list data --fetch NAME")
@@ -34,7 +34,7 @@ def list_(
         if not json:  # what fits a screen; --json tells all
             rows = [{name: row[name] for name in ("name", "rows", "size", "licence", "found", "about")} for row in rows]
     elif what == "notebooks":
-        rows = overview.notebooks(profile)
+        rows = commands.notebooks(profile)
     else:
         raise ValueError(f"nothing to list under {what!r}; known: notebooks, data")
     _print_rows(rows, json)
@@ -53,7 +53,7 @@ def run(
     from zephyr_lab.core.provenance import available_cores
     from zephyr_lab.engine import notebooks as sources
     from zephyr_lab.engine import runner
-    from zephyr_lab.lab import overview
+    from zephyr_lab.lab import commands
 
     chosen = sources.select(notebooks or [])
     given = {"profile": profile, "seeds": str(seeds)} | _named(parameter or [])
@@ -62,9 +62,9 @@ def run(
         return
     outcomes = runner.run(chosen, given, jobs=jobs or available_cores())
     if json:
-        print(json_module.dumps([overview.outcome_row(outcome) for outcome in outcomes], indent=1))
+        print(json_module.dumps([commands.outcome_row(outcome) for outcome in outcomes], indent=1))
     else:
-        for line in overview.run_lines(outcomes):
+        for line in commands.run_lines(outcomes):
             print(line)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -135,9 +135,9 @@ def clean(
 
 def doctor(profile: Profile = "tiny", json: Json = False) -> None:
     """Environment, versions against the lock, cores, memory, disk, data found; exit code 1 if something is wrong."""
-    from zephyr_lab.lab import examination
+    from zephyr_lab.lab import commands
 
-    findings = examination.examine(profile)
+    findings = commands.examine(profile)
     _print_rows(findings, json)
     if any(finding["state"] == "wrong" for finding in findings):
         raise typer.Exit(1)

@@ -6,18 +6,13 @@ values on all seeds (a base that all of them share): tables then carry an interv
 one seed claims stay undecided.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zephyr_lab.core import files
-from zephyr_lab.engine.scheduler import get_many
-from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab import seed_means
-from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.domain import ASPECTS
 from zephyr_lab.scoring.intervals import (
     PERCENT,
@@ -32,7 +27,6 @@ from zephyr_lab.scoring.intervals import (
 NEAR_GREEDY, HOT = "near-greedy", "hot"  # runs of `methods.stages.evaluate`
 OFFICIAL = 160  # the last id of the first 80 questions, MT-Bench's size
 SOURCE = "embedded world, exact judge"
-ITSELF = "against itself: 50 by definition"
 
 
 @dataclass(frozen=True)
@@ -58,35 +52,11 @@ JUDGED = Scale(1.0, 10.0)  # what a judge gives
 SCORE = Measure("mt_bench", within=JUDGED)  # the name under which Tables 1 and 3 print theirs
 HOT_SCORE = Measure("score at T = 0.7", run=HOT, within=JUDGED)
 OFFICIAL_SCORE = Measure("score, 80 questions", official=True, within=JUDGED)
-CORE = Measure("core", "core")
-EXPLANATION = Measure("explanation", "explanation")
-STYLE = Measure("style", "style")
-COST = Measure("cost", "cost")
-WORDS = Measure("words", "words")
-PARTS = (CORE, EXPLANATION, STYLE, COST, WORDS)
+PARTS = CORE, EXPLANATION, STYLE, COST, WORDS = tuple(
+    Measure(part, part) for part in ("core", "explanation", "style", "cost", "words")
+)
 DOMAIN = Measure("ecomm_eval", "domain", within=JUDGED, domain=True)  # the name under which Table 1 prints theirs
-HOT_DOMAIN = Measure("domain score at T = 0.7", "domain", run=HOT, within=JUDGED, domain=True)
 ASPECT_SCORES = tuple(Measure(name.replace("_", " "), name, within=JUDGED, domain=True) for name in ASPECTS)
-
-
-def answers(evaluations: Sequence[Stage]) -> pd.DataFrame:
-    """Every graded answer of the evaluation stages, one a seed in the order of seeds; runs what is missing.
-
-    Columns: seed, then those of `methods.stages.evaluate` (model, run, question_id, category, turn, text, ...).
-    """
-    found = []
-    for seed, folder in enumerate(get_many(evaluations)):
-        columns = files.read_json(folder / "answers.json")
-        found.append(pd.DataFrame({"seed": seed, **columns}))
-    return pd.concat(found, ignore_index=True)
-
-
-def held_out(evaluations: Sequence[Stage]) -> pd.DataFrame:
-    """Held-out ranking of the evaluation stages that were given pairs: columns seed, model, sum, mean, pairs."""
-    found = []
-    for seed, folder in enumerate(get_many(evaluations)):
-        found += [{"seed": seed, **row} for row in files.read_json(folder / "pairs.json")]
-    return pd.DataFrame(found)
 
 
 def grid(answered: pd.DataFrame, model: str, measure: Measure = SCORE) -> pd.DataFrame:
@@ -127,9 +97,9 @@ def estimate(values: pd.DataFrame, *, unit: str = "seed", within: Scale | None =
     numbers = {"value": float(by_seed.mean()), "n": questions, "seeds": seeds}
     interval, name = t_interval(by_seed), f"{seeds} {unit}s, t 95 %"
     if interval is None:
-        found = _over_questions(values.mean(axis=0), within)
+        over_questions = _over_questions(values.mean(axis=0), within)
         of = f"1 {unit}" if seeds == 1 else f"{seeds} equal {unit}s"
-        interval, name = found.interval, f"{of}: {questions} questions, {found.method}"
+        interval, name = over_questions.interval, f"{of}: {questions} questions, {over_questions.method}"
     low, high = interval or (numbers["value"], numbers["value"])
     # equal values: the last bit of a mean may fall beside them
     return {**numbers, "low": min(low, numbers["value"]), "high": max(high, numbers["value"]), "interval": name}
@@ -139,8 +109,8 @@ def number(
     row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None
 ) -> dict[str, Any]:
     """A retrained number as a row of the tidy frame, from a grid of its values; arguments as `estimate`."""
-    found = estimate(values, unit=unit, within=within)
-    return {"row": row, "metric": metric, "kind": "retrained", **found, "source": SOURCE}
+    numbers = estimate(values, unit=unit, within=within)
+    return {"row": row, "metric": metric, "kind": "retrained", **numbers, "source": SOURCE}
 
 
 def _over_questions(values: pd.Series, within: Scale | None) -> Estimate:
@@ -149,64 +119,6 @@ def _over_questions(values: pd.Series, within: Scale | None) -> Estimate:
     if within in (SHARE, PERCENT):
         return share_estimate(values, asked, seed=0, scale=within)
     return mean_estimate(values, asked, seed=0, scale=within)
-
-
-def counted(row: str, metric: str, by_seed: Sequence[float], *, n: int) -> list[dict[str, Any]]:
-    """A number that each seed's training gives by itself, of `n` things: one row, or none for fewer than two seeds."""
-    return seed_means.number(row, metric, by_seed, n=n, source=SOURCE)
-
-
-def scores(
-    answered: pd.DataFrame, measures: Iterable[Measure] = (SCORE,), *, models: Iterable[str] | None = None
-) -> pd.DataFrame:
-    """Tidy frame of the measures of `models` (all), a row each."""
-    wanted = list(dict.fromkeys(answered["model"])) if models is None else list(models)
-    return tables.frame(
-        number(model, measure.metric, grid(answered, model, measure), within=measure.within)
-        for model in wanted
-        for measure in measures
-    )
-
-
-def by_category(answered: pd.DataFrame, models: Iterable[str], *, run: str = NEAR_GREEDY) -> pd.DataFrame:
-    """Tidy frame of the mean score in each category, the category as metric."""
-    parts = dict(tuple(answered.groupby("category", sort=False)))
-    return tables.frame(
-        number(model, category, grid(part, model, Measure(category, run=run)), within=JUDGED)
-        for model in models
-        for category, part in parts.items()
-    )
-
-
-def win_rates(
-    answered: pd.DataFrame, models: Iterable[str], *, against: str, run: str = NEAR_GREEDY, metric: str = "win_rate"
-) -> pd.DataFrame:
-    """Tidy frame of win rates in % against the model `against` of the same seed, ties half.
-
-    Against itself a model draws by definition, and the row says so.
-    """
-    rows = [(model, wins(answered, model, against, run=run)) for model in models]
-    return tables.frame(
-        number(model, metric, won, within=PERCENT)
-        | ({"low": 50.0, "high": 50.0, "interval": ITSELF} if model == against else {})
-        for model, won in rows
-    )
-
-
-def differences(
-    answered: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], measures: Iterable[Measure] = (SCORE,)
-) -> pd.DataFrame:
-    """Tidy frame of ours - theirs, paired by seed: `pairs` gives each row's name its two models."""
-    return tables.frame(
-        number(
-            row,
-            measure.metric,
-            grid(answered, ours, measure) - grid(answered, theirs, measure),
-            within=of_difference(measure.within),
-        )
-        for row, (ours, theirs) in pairs.items()
-        for measure in measures
-    )
 
 
 def of_difference(within: Scale | None) -> Scale | None:
@@ -225,5 +137,5 @@ def effect(claim: str, metric: str, values: pd.DataFrame) -> dict[str, Any]:
 
 
 def effects(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The frame that `check.claims` takes, of rows made by `effect`."""
+    """The frame that `check.claims` takes, of rows of `effect`."""
     return pd.DataFrame([dict(row) for row in rows])

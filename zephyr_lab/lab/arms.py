@@ -1,4 +1,4 @@
-"""Arms of an experiment: a model, or a set of rows, under every seed, not made before it is asked for.
+"""Arms of an experiment: a model, or a set of rows, under every seed, computed when it is asked for.
 
 Two arms of equal recipes share their stages, whatever the notebook that named them. An arm opens in the kernel:
 its log, its model of one seed, the rows that it learned from.
@@ -40,11 +40,11 @@ class Rows:
         return self.of(require_seed(seed, self.seeds))
 
     def folder(self, seed: int = 0) -> Path:
-        """Where the rows of one seed lie; made now where they are missing."""
+        """Folder of the rows of one seed; computed now where they are missing."""
         return get(self.stage(seed))
 
     def rows(self, seed: int = 0, split: str = TRAIN) -> list[Preference] | list[Messages]:
-        """The rows of one seed, read as a training reads them; made now where they are missing."""
+        """The rows of one seed, read as a training reads them; computed now where they are missing."""
         return self.read(seed, split).rows
 
     def read(self, seed: int = 0, split: str = TRAIN) -> Split[Preference] | Split[Messages]:
@@ -78,6 +78,10 @@ class Arm:
         """What trains the model of one seed."""
         return self.of(require_seed(seed, self.seeds)).stage
 
+    def stages(self) -> list[Stage]:
+        """What trains the models, one a seed."""
+        return [self.stage(seed) for seed in range(self.seeds)]
+
     def folder(self, seed: int = 0) -> Path:
         """Where the model of one seed lies; trained now where it is missing."""
         one = self.of(require_seed(seed, self.seeds))
@@ -97,10 +101,8 @@ class Arm:
 
     def log(self) -> pd.DataFrame:
         """The training logs of all seeds, a row a log, the seed in the first column; trained now where missing."""
-        folders = get_many([self.stage(seed) for seed in range(self.seeds)])
-        logs = [
-            pd.DataFrame(files.read_json(folder / "log.json")).assign(seed=seed) for seed, folder in enumerate(folders)
-        ]
+        folders = enumerate(get_many(self.stages()))
+        logs = [pd.DataFrame(files.read_json(folder / "log.json")).assign(seed=seed) for seed, folder in folders]
         log = pd.concat(logs, ignore_index=True)
         return log[["seed", *(name for name in log.columns if name != "seed")]]
 
@@ -119,33 +121,30 @@ class Arm:
 
     def numbers(self) -> pd.DataFrame:
         """What the training counted and measured: a row a seed."""
-        get_many([self.stage(seed) for seed in range(self.seeds)])
-        return pd.DataFrame({"seed": seed, **metrics(self.stage(seed))} for seed in range(self.seeds))
+        get_many(self.stages())
+        return pd.DataFrame({"seed": seed, **metrics(stage)} for seed, stage in enumerate(self.stages()))
 
     def after_epoch(self, epoch: int) -> "Arm":
         """The same run as it stood after some epoch. Raises ValueError where the run keeps no epochs."""
         recipe = self.stage(0).recipe
-        if not getattr(recipe, "keep_epochs", False) or not 1 <= epoch < recipe.epochs:
-            raise ValueError(
-                f"no model after epoch {epoch}: the run has {getattr(recipe, 'epochs', 0)} epochs"
-                f"{'' if getattr(recipe, 'keep_epochs', False) else ' and keep_epochs is false'}"
-            )
-
-        def of(seed: int) -> Model:
-            return Model(self.of(seed).stage, f"epochs/{epoch}")
-
-        return dataclasses.replace(self, of=of, changes={**self.changes, "after epoch": epoch})
+        keeps, epochs = getattr(recipe, "keep_epochs", False), getattr(recipe, "epochs", 0)
+        if not keeps or not 1 <= epoch < epochs:
+            why = "" if keeps else " and keep_epochs is false"
+            raise ValueError(f"no model after epoch {epoch}: the run has {epochs} epochs{why}")
+        return self._kept(f"epochs/{epoch}", {"after epoch": epoch})
 
     def after_step(self, step: int) -> "Arm":
         """The same run as it stood after some step. Raises ValueError for a step that `keep_steps` does not name."""
         kept = getattr(self.stage(0).recipe, "keep_steps", ())
         if step not in kept:
             raise ValueError(f"no model after step {step}: keep_steps is {kept}; name it where the arm is made")
+        return self._kept(f"steps/{step}", {"after step": step})
 
+    def _kept(self, folder: str, changes: Mapping[str, Any]) -> "Arm":
         def of(seed: int) -> Model:
-            return Model(self.of(seed).stage, f"steps/{step}")
+            return Model(self.of(seed).stage, folder)
 
-        return dataclasses.replace(self, of=of, changes={**self.changes, "after step": step})
+        return dataclasses.replace(self, of=of, changes={**self.changes, **changes})
 
     @property
     def same_for_all_seeds(self) -> bool:
@@ -154,8 +153,7 @@ class Arm:
 
     def trained(self) -> int:
         """For how many seeds the model is finished."""
-        wanted = [self.stage(seed) for seed in range(self.seeds)]
-        slots = [store.Slot(self.profile, stage.name, stages.key(stage)) for stage in wanted]
+        slots = [store.Slot(self.profile, stage.name, stages.key(stage)) for stage in self.stages()]
         return sum(store.end_record(slot.final) is not None for slot in slots)
 
     @property

@@ -5,7 +5,7 @@ model for all seeds is asked once.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,8 +14,7 @@ from zephyr_lab.core import files
 from zephyr_lab.engine.scheduler import get
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import answer_scores as scores
-from zephyr_lab.reporting import tables
-from zephyr_lab.reporting.claims import Part
+from zephyr_lab.lab.compared_arms import ComparedArms, Lines
 from zephyr_lab.scoring.intervals import PERCENT, Scale
 from zephyr_lab.scoring.multiple_choice import normalised, share, summed
 from zephyr_lab.world.choices import SHOTS
@@ -49,16 +48,17 @@ MEASURES = {"multiple-choice accuracy": ChoiceMeasure("multiple-choice accuracy"
 
 
 @dataclass(frozen=True)
-class Choices:
+class Choices(ComparedArms):
     """Multiple-choice questions asked of some arms.
 
     Columns of `frame`: seed, model (the arm's name), task, question, examples (solved ones that fitted), answer (the
     right option's place), log_probs and characters of the options, and the points by each of `RULES`. once: the arms
-    that are one model for all seeds; they stand under seed 0, and are compared with every seed of another arm.
+    that are one model for all seeds; they have seed 0 alone, and are compared with every seed of another arm.
     """
 
     frame: pd.DataFrame
     once: frozenset[str] = frozenset()
+    default = MEASURES["multiple-choice accuracy"]
 
     @classmethod
     def of(cls, asked: Mapping[str, Sequence[Stage]], once: Iterable[str]) -> "Choices":
@@ -72,15 +72,7 @@ class Choices:
 
     def __or__(self, other: "Choices") -> "Choices":
         """The choices of both askings. Raises ValueError where both have an arm of one name."""
-        twice = [arm for arm in other.arms if arm in self.arms]
-        if twice:
-            raise ValueError(f"both have an arm named {twice[0]!r}; name one of them otherwise")
-        return Choices(pd.concat([self.frame, other.frame], ignore_index=True), self.once | other.once)
-
-    @property
-    def arms(self) -> list[str]:
-        """The names of the arms, in the order they were asked."""
-        return list(dict.fromkeys(self.frame["model"]))
+        return replace(super().__or__(other), once=self.once | other.once)
 
     @property
     def measures(self) -> Mapping[str, ChoiceMeasure]:
@@ -89,53 +81,26 @@ class Choices:
 
     def named(self, names: Mapping[str, str]) -> "Choices":
         """The choices of some arms under other names, in that order: `names` gives each new name its arm."""
-        parts = [self._of(arm).assign(model=name) for name, arm in names.items()]
-        return Choices(pd.concat(parts), frozenset(name for name, arm in names.items() if arm in self.once))
+        return replace(super().named(names), once=frozenset(name for name, arm in names.items() if arm in self.once))
 
     def values(self, arm: str, measure: ChoiceMeasure) -> pd.DataFrame:
         """The points of one arm, times the scale: a row a seed, a column a question."""
-        chosen = self._of(arm)
+        self.require(arm)
+        chosen = self.frame[self.frame["model"] == arm]
         if measure.task is not None:
             chosen = chosen[chosen["task"] == measure.task]
         return measure.scale * chosen.pivot(index="seed", columns=["task", "question"], values=measure.rule)
 
-    def means(self, *measures: ChoiceMeasure, arms: Iterable[str] | None = None) -> pd.DataFrame:
-        """Tidy frame: each measure of each arm. Over seeds, t; of one model or seed, a bootstrap over questions."""
-        return tables.frame(
-            _line(
-                arm, measure.metric, self.values(arm, measure), "base" if arm in self.once else "seed", measure.within
-            )
-            for arm in (self.arms if arms is None else arms)
-            for measure in measures
-        )
-
     def difference(self, ours: str, theirs: str, measure: ChoiceMeasure) -> pd.DataFrame:
         """The measure of one arm less that of another: a row a seed that both have, a column a question."""
+        if (ours in self.once) == (theirs in self.once):
+            return super().difference(ours, theirs, measure)
         first, second = self.values(ours, measure), self.values(theirs, measure)
-        if ours in self.once:
-            first = _for_every(second.index, first)
-        if theirs in self.once:
-            second = _for_every(first.index, second)
-        values = (first - second).dropna(how="all")
-        if values.empty:
-            raise ValueError(f"{ours!r} and {theirs!r} have no seed in common")
-        return values
-
-    def differences(self, pairs: Mapping[str, tuple[str, str]], *measures: ChoiceMeasure) -> pd.DataFrame:
-        """Tidy frame of first arm - second arm, paired by seed and question: `pairs` names each row."""
-        return tables.frame(
-            _line(row, measure.metric, self.difference(*arms, measure), "seed", scores.of_difference(measure.within))
-            for row, arms in pairs.items()
-            for measure in measures
-        )
-
-    def effect(self, claim: str, part: Part) -> dict[str, Any]:
-        """One part of a claim: its first arm less its second."""
-        return scores.effect(claim, part.metric, self.difference(*part.arms, MEASURES[part.measure]))
+        return first - second.iloc[0] if theirs in self.once else first.iloc[0] - second
 
     def examples(self) -> pd.DataFrame:
         """A row a set: questions, solved examples that are wanted before each, and how many fit, on average."""
-        first = self._of(self.arms[-1])
+        last = self.frame[self.frame["model"] == self.arms[-1]]
         return pd.DataFrame([
             {
                 "set": task,
@@ -143,24 +108,23 @@ class Choices:
                 "examples wanted": SHOTS[str(task)],
                 "examples that fit, mean": round(part["examples"].mean(), 1),
             }
-            for task, part in first.groupby("task", sort=False)
+            for task, part in last.groupby("task", sort=False)
         ])  # fmt: skip
 
-    def _of(self, arm: str) -> pd.DataFrame:
-        if arm not in self.arms:
-            raise ValueError(f"no choices of an arm named {arm!r}; there are {', '.join(self.arms)}")
-        return self.frame[self.frame["model"] == arm]
+    def _mean_lines(self, arm: str, measure: ChoiceMeasure) -> Lines:
+        """Over seeds, t; of one model or seed, a bootstrap over questions."""
+        unit = "base" if arm in self.once else "seed"
+        number = scores.number(arm, measure.metric, self.values(arm, measure), unit=unit, within=measure.within)
+        return [number | {"source": SOURCE}]
+
+    def _difference_lines(self, row: str, measure: ChoiceMeasure, values: pd.DataFrame) -> Lines:
+        within = scores.of_difference(measure.within)
+        return [scores.number(row, measure.metric, values, within=within) | {"source": SOURCE}]
+
+    def _effect(self, claim: str, metric: str, measure: ChoiceMeasure, values: pd.DataFrame) -> dict[str, Any]:
+        return scores.effect(claim, metric, values)
 
 
 def with_points(asked: pd.DataFrame) -> pd.DataFrame:
     """Questions with a column for each of `RULES`: the points that the model's log-probabilities earn."""
     return asked.assign(**{rule: [points(row) for _, row in asked.iterrows()] for rule, points in RULES.items()})
-
-
-def _for_every(seeds: pd.Index, one: pd.DataFrame) -> pd.DataFrame:
-    """The one row of a model that is the same for all seeds, repeated."""
-    return pd.concat([one.iloc[[0]]] * len(seeds)).set_axis(seeds)
-
-
-def _line(row: str, metric: str, values: pd.DataFrame, unit: str, within: Scale | None) -> dict[str, Any]:
-    return {**scores.number(row, metric, values, unit=unit, within=within), "source": SOURCE}

@@ -6,6 +6,7 @@ dpo = lab.dpo(sft, lab.pairs(), epochs=1)         # a keyword wins over papers/z
 answers = lab.ask({"dSFT": sft, "dDPO": dpo})     # trains what is missing, all seeds at once
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from zephyr_lab.lab.answers import Answers
 from zephyr_lab.lab.arms import Arm, Rows, record
 from zephyr_lab.lab.choices import Choices
 from zephyr_lab.lab.claims import Claims
-from zephyr_lab.lab.run_epochs import RunEpochs
+from zephyr_lab.lab.zephyr.run_epochs import RunEpochs
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.reporting import tables
@@ -42,14 +43,16 @@ class Laboratory:
     """One paper at one profile, under seeds 0 to `seeds` - 1; nothing is trained before it is asked for.
 
     The words here are those of every paper, with Zephyr's settings; a paper with methods of its own adds its words
-    (`kd_lab.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory serve in
-    another of the same profile.
+    (`kd_dae.laboratory.KDLab`, ...). A notebook opens one with `Lab(paper, profile, seeds)`. Arms of one laboratory
+    can be used in another of the same profile.
 
     notebook: whose run this is, for its record; a second laboratory of a notebook needs none. own: knobs of the
     notebook's parameters; where one is given (not None), what is saved goes to build/<profile>/own/, beside the
     standard build and never over it. Raises ValueError for an unknown paper or profile, and for a count of seeds
     below 1.
     """
+
+    evaluation = staticmethod(stages.evaluation)  # the chat questions of the paper, asked of one model
 
     def __init__(
         self,
@@ -84,10 +87,10 @@ class Laboratory:
         own = "" if filter is None else captured(filter)
 
         def of(seed: int) -> Stage:
-            made = stages.dialogues(self.profile, seed, **changes)
-            return stages.own_filter(made, own) if own else made
+            drawn = stages.dialogues(self.profile, seed, **changes)
+            return stages.own_filter(drawn, own) if own else drawn
 
-        return self._rows("dialogues", of, {**changes, **_names(filter=filter)})
+        return self._rows("dialogues", of, changes | ({"filter": filter.__name__} if filter else {}))
 
     def pairs(
         self, *, reject: Callable[..., Any] | None = None, choose: Callable[..., Any] | None = None, **changes: Any
@@ -100,31 +103,24 @@ class Laboratory:
         place of the answer to reject, or (chosen, rejected). None: no pair. They travel as a loss does (see `dpo`).
         Raises ValueError where a named rule is given for the same side.
         """
-        changes = given(**changes)
-        for function, name in ((reject, "rejected"), (choose, "chosen")):
-            if function is not None and name in changes:
+        changes, functions = given(**changes), given(choose=choose, reject=reject)
+        for function, name in (("reject", "rejected"), ("choose", "chosen")):
+            if function in functions and name in changes:
                 raise ValueError(f"{name}={changes[name]!r} and a function for the same answer: give one of them")
-        own = {name: captured(one) for name, one in (("choose", choose), ("reject", reject)) if one is not None}
+        own = {name: captured(function) for name, function in functions.items()}
 
         def of(seed: int) -> Stage:
-            made = stages.pairs(self.profile, seed, **changes)
-            return stages.own_pairs(made, **own) if own else made
+            named = stages.pairs(self.profile, seed, **changes)
+            return stages.own_pairs(named, **own) if own else named
 
-        return self._rows("pairs", of, {**changes, **_names(choose=choose, reject=reject)})
+        return self._rows("pairs", of, changes | {name: one.__name__ for name, one in functions.items()})
 
     def sft(self, start: Arm, dialogues: Rows, **changes: Any) -> Arm:
         """dSFT of `start` on dialogues, or on the chosen answers of pairs (`pairs.chosen()`).
 
         `changes`: fields of `SFT`, e.g. epochs=3; a value of None is the setting's. setting=: another published recipe.
         """
-        self._require(start, dialogues)
-        changes = given(**changes)
-
-        def of(seed: int) -> Model:
-            data = dialogues.of(seed)
-            return Model(stages.dsft(self.profile, seed, start=start.of(seed), data=data, **changes))
-
-        return self._arm("dSFT", of, changes)
+        return self._trained("dSFT", stages.dsft, start, dialogues, changes)
 
     def dpo(self, start: Arm, pairs: Rows, *, loss: Callable[..., Any] | None = None, **changes: Any) -> Arm:
         """dDPO of `start`, which is also the reference, on pairs.
@@ -133,15 +129,7 @@ class Laboratory:
         own, of (policy, reference), that gives one loss a pair: written in a cell, it travels to the workers by its
         source, and it and the values that it uses are part of the result's key.
         """
-        self._require(start, pairs)
-        own = {} if loss is None else {"loss": captured(loss)}
-        changes = given(**changes)
-
-        def of(seed: int) -> Model:
-            data = pairs.of(seed)
-            return Model(stages.ddpo(self.profile, seed, start=start.of(seed), data=data, **own, **changes))
-
-        return self._arm("dDPO", of, {**changes, **own})
+        return self._trained("dDPO", stages.ddpo, start, pairs, {**changes, "loss": loss and captured(loss)})
 
     def ask(
         self,
@@ -158,19 +146,16 @@ class Laboratory:
         1 to 10, or {"score": ..., part: ...}; the same answers are judged, none is sampled again. It travels as a loss
         does (see `dpo`). `changes`: fields of `Evaluation`, e.g. questions=80. An answer depends on nothing else asked.
         """
-        self._require(*arms.values(), *([] if held_out is None else [held_out]))
+        self._require(*arms.values(), *given(held_out=held_out).values())
         own = "" if rubric is None else captured(rubric)
         changes = given(**changes)
 
-        def evaluation(seed: int, model: Model) -> Stage:
-            pairs = None if held_out is None else held_out.stage(seed)
-            asked = stages.evaluation_of(self.profile, seed, model, held_out=pairs, **changes)
+        def evaluation(seed: int, name: str) -> Stage:
+            pairs = held_out and held_out.stage(seed)
+            asked = stages.evaluation(self.profile, seed, arms[name].of(seed), held_out=pairs, **changes)
             return stages.own_rubric(asked, own) if own else asked
 
-        record(arms)
-        return self._answers({
-            name: [evaluation(seed, arm.of(seed)) for seed in range(self.seeds)] for name, arm in arms.items()
-        })  # fmt: skip
+        return self._ask(arms, evaluation)
 
     def choose(self, arms: Mapping[str, Arm], **changes: Any) -> Choices:
         """Ask every arm the multiple-choice sets that stand for the academic benchmarks; train what is missing.
@@ -181,7 +166,7 @@ class Laboratory:
         once = [name for name, arm in arms.items() if arm.same_for_all_seeds]
         asked = {
             name: [
-                stages.multiple_choice_of(self.profile, seed, arm.of(seed), **given(**changes))
+                stages.multiple_choice(self.profile, seed, arm.of(seed), **given(**changes))
                 for seed in range(1 if name in once else self.seeds)
             ]
             for name, arm in arms.items()
@@ -198,11 +183,11 @@ class Laboratory:
 
     def world(self) -> WorldSize:
         """The size of the embedded world that the evaluations of this profile are about."""
-        return require_world(stages.evaluation_of(self.profile, 0, stages.base(self.profile)).recipe.world)
+        return require_world(stages.evaluation(self.profile, 0, stages.base(self.profile)).recipe.world)
 
     def questions(self, **changes: Any) -> tuple[Question, ...]:
         """The two-turn questions of the chat benchmark that `ask` asks with these `changes`."""
-        recipe = stages.evaluation_of(self.profile, 0, stages.base(self.profile), **given(**changes)).recipe
+        recipe = self.evaluation(self.profile, 0, stages.base(self.profile), **given(**changes)).recipe
         return mt_bench(recipe.questions, size=require_world(recipe.world))
 
     def conclude(self, differences: pd.DataFrame, names: Mapping[str, str] | None = None, *, digits: int = 2) -> None:
@@ -221,8 +206,7 @@ class Laboratory:
         """The same laboratory under another number of seeds, for a question beside the main one."""
         if seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {seeds}")
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.seeds = seeds
         return other
 
@@ -247,8 +231,13 @@ class Laboratory:
             rows += seed_means.number(row, name, values, n=getattr(arm.stage(0).recipe, n), source=SOURCE)
         return tables.frame(rows)
 
+    def _ask(self, arms: Mapping[str, Arm], evaluation: Callable[[int, str], Stage]) -> Answers:
+        """What each arm answers under every seed; `evaluation` gives the stage of (seed, name of the arm)."""
+        record(arms)
+        return self._answers({name: [evaluation(seed, name) for seed in range(self.seeds)] for name in arms})
+
     def _answers(self, asked: Mapping[str, list[Stage]]) -> Answers:
-        """What evaluations found, by arm a stage a seed."""
+        """What evaluations say, by arm a stage a seed."""
         get_many([stage for of_arm in asked.values() for stage in of_arm])  # at once, so that no core waits
         return Answers.of(asked)
 
@@ -261,6 +250,26 @@ class Laboratory:
         rows = Rows(kind, self.profile, self.seeds, of, changes)
         rows.stage(0)
         return rows
+
+    def _trained(
+        self,
+        method: str,
+        build: Callable[..., Stage],
+        start: Arm,
+        rows: Rows,
+        changes: Mapping[str, Any],
+        **teachers: Arm | None,
+    ) -> Arm:
+        """What `build`, of (profile, seed), start=, data= and what else is given here, trains of `start` on `rows`."""
+        others, changes = given(**teachers), given(**changes)
+        self._require(start, rows, *others.values())
+
+        def of(seed: int) -> Model:
+            models = {name: arm.of(seed) for name, arm in {"start": start, **others}.items()}
+            data = rows.of(seed)  # a sweep asks for a seed beyond those of the laboratory
+            return Model(build(self.profile, seed, data=data, **models, **changes))
+
+        return self._arm(method, of, changes)
 
     def _require(self, *parts: Arm | Rows) -> None:
         """Raises ValueError for what another laboratory made: another profile, or fewer seeds."""
@@ -275,8 +284,3 @@ class Laboratory:
 def given(**changes: Any) -> dict[str, Any]:
     """Without those that are None: a notebook's parameter that was left to the settings."""
     return {name: value for name, value in changes.items() if value is not None}
-
-
-def _names(**functions: Callable[..., Any] | None) -> dict[str, str]:
-    """What the functions that are given are called."""
-    return {name: one.__name__ for name, one in functions.items() if one is not None}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal, overload
 
-from zephyr_lab.lab.eda_lab import EDALab
-from zephyr_lab.lab.kd_lab import KDLab
+from zephyr_lab.lab.eda.laboratory import EDALab
+from zephyr_lab.lab.kd_dae.laboratory import KDLab
 from zephyr_lab.lab.laboratory import Laboratory
 from zephyr_lab.lab.teaching.teaching_lab import TeachingLab
 

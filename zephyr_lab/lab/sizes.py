@@ -1,6 +1,9 @@
-"""Which further arms an experiment has at a profile: tables of settings.toml that no training reads."""
+"""Tables of settings.toml that no training reads: which further arms an experiment has, and how many of what."""
 
 from dataclasses import dataclass
+
+from zephyr_lab.methods.recipes.limits import require_world
+from zephyr_lab.world.facts import WorldSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class StepArms:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationArms:
-    """How many of what stands beside Table 2. control_seeds: most seeds of a control that no claim rests on. judgings:
+    """Arms beside Table 2. control_seeds: most seeds of a control that no claim rests on. judgings:
     how often one model of each arm of K2 is asked again. judge_sd: error of the judge that reads one model's answers
     again, on each answer. longest: tokens of the dialogue whose attention is drawn. pairs: prompts of the arm with
     preference learning (`KDLab.pairs_of_equal_compute`)."""
@@ -71,3 +74,50 @@ class RewardStudy:
     rate_times: float
     steps: int
     keep: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtering:
+    """`rows` dialogues a seed; shares of them repeat an earlier one, or ask a benchmark question."""
+
+    world: str
+    rows: int
+    duplicates: float
+    contamination: float
+
+    def __post_init__(self) -> None:
+        require_world(self.world)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferencePairs:
+    """`prompts` a seed, each with four answers."""
+
+    world: str
+    prompts: int
+
+    def __post_init__(self) -> None:
+        require_world(self.world)
+        if self.prompts < 2:
+            raise ValueError(f"prompts must be at least 2, got {self.prompts}")
+
+    @property
+    def size(self) -> WorldSize:
+        return require_world(self.world)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldTour(PreferencePairs):
+    """The rest is planted: noise (sd), position and length bias of judges of answers and of pairs, and noise of the
+    overall rating. `bases`: the most base models that are probed."""
+
+    noise_sds: tuple[float, ...]
+    position_biases: tuple[float, ...]
+    length_biases: tuple[float, ...]
+    rating_sds: tuple[float, ...]
+    bases: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bases < 1:
+            raise ValueError(f"bases must be at least 1, got {self.bases}")

@@ -18,7 +18,7 @@ FAULTS = {"case": "capital", "disclaimer preface": "no_preface", "cut off": "com
 ANY_FAULT = "any style fault"
 EVERY = (ANY_FAULT, *FAULTS)
 RUNS = {NEAR_GREEDY: "MT-Bench's temperatures", HOT: "T = 0.7"}
-# Style does not depend on the question, so any turn serves to ask the judge for it.
+# Style does not depend on the question, so the judge can be asked with any turn.
 _ANY_TURN = Turn("", "", "", (), "", "", "no explanation is asked for", "")
 
 

@@ -1,4 +1,4 @@
-"""Zephyr's steps as stages of a profile: data, dSFT, dDPO, evaluation, each the paper's recipe with named changes.
+"""Zephyr's steps as stages: base, data, dSFT, dDPO, evaluation, each the paper's recipe with named changes.
 
 Recipes come from papers/zephyr/settings.toml. Notebooks that ask for equal recipes share the stages.
 """
@@ -6,18 +6,22 @@ Recipes come from papers/zephyr/settings.toml. Notebooks that ask for equal reci
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
-from zephyr_lab.lab.base import HUB_PROFILES, base_stage
 from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs, OwnFilter, OwnWorldPairs, WorldDialogues, WorldPairs
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation, MultipleChoice, OwnRubric, PairAccuracy
 from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
+from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
 from zephyr_lab.methods.recipes.training import DSFTRecipe, Training
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
-Recipe = TypeVar("Recipe")
+HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
+BUILDS = "zephyr_lab.methods.stages"
+# Table of settings.toml (or several, the stage's own last), build function below `BUILDS`, recipe.
+Step = tuple[str | tuple[str, ...], str, type]
+MODEL = "model"  # the name under which a stage asks its one model
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,18 @@ class Model:
         """Whether it was trained with an empty system turn first, and is to be asked so."""
         return isinstance(self.stage.recipe, Training) and self.stage.recipe.system_turn
 
+    @property
+    def asked(self) -> dict[str, tuple[Any, ...]]:
+        """The fields of an evaluation's recipe that name this model alone, whatever an experiment calls it."""
+        return {"models": (MODEL,), "folders": (self.folder,), "system_turns": (self.system_turn,)}
+
+
+def base_stage(profile: str, seed: int = 0) -> Stage:
+    """The base model of `profile`. `seed` decides text and weights; a model of the hub is the same for all seeds."""
+    if profile in HUB_PROFILES:
+        return stage("zephyr", ("base", "pretrain:build_hub_model", HubModel), profile)
+    return stage("zephyr", ("base", "pretrain:build", Pretrain), profile, seed)
+
 
 def base(profile: str, number: int = 0) -> Model:
     """The base model `number` of the profile; all seeds of an experiment start from number 0 unless said."""
@@ -40,9 +56,8 @@ def base(profile: str, number: int = 0) -> Model:
 
 def dialogues(profile: str, seed: int, **changes: Any) -> Stage:
     """The dialogues of dSFT; `changes`: fields of the recipe (`WorldDialogues`, `HubDialogues`), e.g. filters=()."""
-    module, kind = _data(profile, WorldDialogues, HubDialogues)
-    recipe = changed(settings.load("zephyr", profile, "dialogues", kind), changes)
-    return Stage("dialogues", f"{module}:build_dialogues", recipe, seed=seed)
+    module, kind = ("hub_data", HubDialogues) if profile in HUB_PROFILES else ("world_data", WorldDialogues)
+    return stage("zephyr", ("dialogues", f"{module}:build_dialogues", kind), profile, seed, changes)
 
 
 def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs", **changes: Any) -> Stage:
@@ -51,36 +66,36 @@ def pairs(profile: str, seed: int, *, setting: str = PAPER, table: str = "pairs"
     `table`: of settings.toml, "pairs" or "close_pairs", whose chosen answers are less far above the dSFT data.
     `changes`: fields of the recipe (`WorldPairs`, `HubPairs`), e.g. rejected="worst".
     """
-    module, kind = _data(profile, WorldPairs, HubPairs)
+    module, kind = ("hub_data", HubPairs) if profile in HUB_PROFILES else ("world_data", WorldPairs)
     recipe = in_setting(setting, "pairs", settings.load("zephyr", profile, ("preferences", table), kind))
-    return Stage("pairs", f"{module}:build_pairs", changed(recipe, changes), seed=seed)
+    return Stage("pairs", f"{BUILDS}.{module}:build_pairs", changed(recipe, changes), seed=seed)
 
 
 def own_filter(dialogues: Stage, own: str) -> Stage:
     """What a filter from a notebook (`engine.own_code.captured`) leaves of the dialogues of a stage."""
-    build = "zephyr_lab.methods.stages.own_functions:build_filter"
-    return Stage("own_filter", build, OwnFilter(own_filter=own), seed=dialogues.seed, inputs={"dialogues": dialogues})
+    inputs = {"dialogues": dialogues}
+    return Stage(
+        "own_filter", f"{BUILDS}.own_functions:build_filter", OwnFilter(own_filter=own), dialogues.seed, inputs
+    )
 
 
 def own_pairs(pairs: Stage, *, choose: str = "", reject: str = "") -> Stage:
     """The prompts and answers of a pairs stage, chosen or rejected by functions from a notebook in place of its rules.
 
-    Raises ValueError for pairs of the hub, where the named rules alone serve.
+    Raises ValueError for pairs of the hub, where only named rules can be used.
     """
     if not isinstance(pairs.recipe, WorldPairs):
-        raise ValueError(
-            "reject= and choose= serve pairs of the world alone; for the hub's name a rule: rejected='worst'"
-        )
+        raise ValueError("reject= and choose= need pairs of the world; for the hub's name a rule: rejected='worst'")
     recipe = OwnWorldPairs(**dataclasses.asdict(pairs.recipe), own_choose=choose, own_reject=reject)
-    return Stage("own_pairs", "zephyr_lab.methods.stages.own_functions:build_pairs", recipe, seed=pairs.seed)
+    return Stage("own_pairs", f"{BUILDS}.own_functions:build_pairs", recipe, pairs.seed)
 
 
 def own_rubric(evaluation: Stage, own: str) -> Stage:
     """The answers of an evaluation, judged by a rubric from a notebook in place of the exact judge."""
-    asked = evaluation.recipe
-    recipe = OwnRubric(world=asked.world, questions=asked.questions, own_rubric=own)
-    build = "zephyr_lab.methods.stages.own_functions:build_rubric"
-    return Stage("own_rubric", build, recipe, seed=evaluation.seed, inputs={"evaluation": evaluation})
+    recipe = OwnRubric(world=evaluation.recipe.world, questions=evaluation.recipe.questions, own_rubric=own)
+    return Stage(
+        "own_rubric", f"{BUILDS}.own_functions:build_rubric", recipe, evaluation.seed, {"evaluation": evaluation}
+    )
 
 
 def dsft(
@@ -92,19 +107,14 @@ def dsft(
     setting: str = PAPER,
     **changes: Any,
 ) -> Stage:
-    """dSFT of `start` (base 0) on `data` (the profile's dialogues; pairs serve too: their chosen answers).
+    """dSFT of `start` (base 0) on `data` (the profile's dialogues; of pairs, their chosen answers).
 
     `setting` names whose recipe, carried over to this scale; `changes` are fields of `DSFTRecipe`, e.g. epochs=3.
     """
     start = start or base(profile)
     recipe = in_setting(setting, "dsft", settings.load("zephyr", profile, "dsft", DSFTRecipe, start=start.folder))
-    return Stage(
-        "dsft",
-        "zephyr_lab.methods.stages.sft:build",
-        changed(recipe, changes),
-        seed=seed,
-        inputs={"base": start.stage, "dialogues": data or dialogues(profile, seed)},
-    )
+    inputs = {"base": start.stage, "dialogues": data or dialogues(profile, seed)}
+    return Stage("dsft", f"{BUILDS}.sft:build", changed(recipe, changes), seed, inputs)
 
 
 def ddpo(
@@ -125,13 +135,10 @@ def ddpo(
     start = start or Model(dsft(profile, seed, setting=setting))
     recipe = in_setting(setting, "ddpo", settings.load("zephyr", profile, "ddpo", DDPORecipe, start=start.folder))
     recipe = changed(recipe, changes)
-    return Stage(
-        "ddpo",
-        "zephyr_lab.methods.stages.dpo:build",
-        recipe if loss is None else OwnLossDPO(**dataclasses.asdict(recipe), own_loss=loss),
-        seed=seed,
-        inputs={"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)},
-    )
+    if loss is not None:
+        recipe = OwnLossDPO(**dataclasses.asdict(recipe), own_loss=loss)
+    inputs = {"policy": start.stage, "pairs": data or pairs(profile, seed, setting=setting)}
+    return Stage("ddpo", f"{BUILDS}.dpo:build", recipe, seed, inputs)
 
 
 def pair_accuracy(run: Stage) -> Stage:
@@ -139,71 +146,54 @@ def pair_accuracy(run: Stage) -> Stage:
 
     Raises TypeError for any other stage.
     """
-    made = run.recipe
-    if not isinstance(made, DDPORecipe):
-        raise TypeError(f"expected a dDPO stage, got {run.name} with {type(made).__name__}")
-    kept = range(1, made.epochs) if made.keep_epochs else ()
-    asked = PairAccuracy(
-        start=made.start,
+    trained = run.recipe
+    if not isinstance(trained, DDPORecipe):
+        raise TypeError(f"expected a dDPO stage, got {run.name} with {type(trained).__name__}")
+    kept = range(1, trained.epochs) if trained.keep_epochs else ()
+    same = ("start", "max_length", "max_prompt_length", "long_prompts", "system_turn", "device")
+    recipe = PairAccuracy(
         folders=(*(f"epochs/{epoch}" for epoch in kept), ""),
-        max_length=made.max_length,
-        max_prompt_length=made.max_prompt_length,
-        long_prompts=made.long_prompts,
-        system_turn=made.system_turn,
-        rows_at_once=made.micro_batch,
-        device=made.device,
+        rows_at_once=trained.micro_batch,
+        **{name: getattr(trained, name) for name in same},
     )
     inputs = {"policy": run, "reference": run.inputs["policy"], "pairs": run.inputs["pairs"]}
-    return Stage(
-        "pair_accuracy", "zephyr_lab.methods.stages.evaluate:build_pair_accuracy", asked, seed=run.seed, inputs=inputs
-    )
+    return Stage("pair_accuracy", f"{BUILDS}.evaluate:build_pair_accuracy", recipe, run.seed, inputs)
 
 
-def multiple_choice_of(profile: str, seed: int, model: Model, **changes: Any) -> Stage:
-    """The multiple-choice sets asked of one model, whatever an experiment calls it; `seed` decides nothing.
+def multiple_choice(profile: str, seed: int, model: Model, **changes: Any) -> Stage:
+    """The multiple-choice sets asked of one model; `seed` decides nothing. `changes`: fields of `MultipleChoice`, e.g.
+    questions=20."""
+    step, folders = ("choices", "evaluate:build_multiple_choice", MultipleChoice), (model.folder,)
+    return stage("zephyr", step, profile, seed, changes, {MODEL: model.stage}, models=(MODEL,), folders=folders)
 
-    `changes`: fields of `MultipleChoice`, e.g. questions=20.
+
+def evaluation(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:
+    """The chat benchmark asked of one model, so that notebooks share it; `seed` decides the draws.
+
+    `held_out`: pairs on whose test split the model's own ranking is measured too. `changes`: fields of `Evaluation`.
     """
-    recipe = settings.load("zephyr", profile, "choices", MultipleChoice, models=("model",), folders=(model.folder,))
-    build = "zephyr_lab.methods.stages.evaluate:build_multiple_choice"
-    return Stage("choices", build, changed(recipe, changes), seed=seed, inputs={"model": model.stage})
+    inputs = {MODEL: model.stage} | ({} if held_out is None else {PAIRS: held_out})
+    return stage("zephyr", ("evaluation", "evaluate:build", Evaluation), profile, seed, changes, inputs, **model.asked)
 
 
-def evaluation_of(profile: str, seed: int, model: Model, *, held_out: Stage | None = None, **changes: Any) -> Stage:
-    """As `evaluation`, of one model alone, whatever an experiment calls it: arms of several notebooks share it."""
-    return evaluation(profile, seed, {"model": model}, held_out=held_out, **changes)
-
-
-def evaluation(
-    profile: str, seed: int, models: Mapping[str, Model | Stage], *, held_out: Stage | None = None, **changes: Any
+def stage(
+    paper: str,
+    step: Step,
+    profile: str,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Stage] | None = None,
+    /,
+    *,
+    name: str = "",
+    **fields: Any,
 ) -> Stage:
-    """The benchmark asked of `models` (name -> model) in one worker; `seed` decides the draws, the same for all.
-
-    `held_out`: pairs on whose test split each model's own ranking is measured too. The stage's answers.json names the
-    models as here; `answer_scores` reads it.
-    """
-    asked = {name: model if isinstance(model, Model) else Model(model) for name, model in models.items()}
-    recipe = settings.load(
-        "zephyr",
-        profile,
-        "evaluation",
-        Evaluation,
-        models=tuple(asked),
-        folders=tuple(model.folder for model in asked.values()),
-        system_turns=tuple(model.system_turn for model in asked.values()),
-    )
-    inputs = {name: model.stage for name, model in asked.items()}
-    if held_out is not None:
-        inputs[PAIRS] = held_out
-    build = "zephyr_lab.methods.stages.evaluate:build"
-    return Stage("evaluation", build, changed(recipe, changes), seed=seed, inputs=inputs)
-
-
-def _data(profile: str, world: type[Recipe], hub: type[Recipe]) -> tuple[str, type[Recipe]]:
-    """The module that builds a profile's data and the recipe it takes."""
-    if profile in HUB_PROFILES:
-        return "zephyr_lab.methods.stages.hub_data", hub
-    return "zephyr_lab.methods.stages.world_data", world
+    """The stage of a table of a paper's settings, called as the table or by its own `name`; `fields` are those of its
+    recipe that the table does not hold."""
+    table, build, kind = step
+    recipe = changed(settings.load(paper, profile, table, kind, **fields), changes or {})
+    own = table if isinstance(table, str) else table[-1]
+    return Stage(name or own, f"{BUILDS}.{build}", recipe, seed, inputs or {})
 
 
 def changed(recipe: Any, changes: Mapping[str, Any]) -> Any:

@@ -3,7 +3,8 @@
     logit p(row) = c[model] + b z        z: length less the baseline's, over its standard deviation in all rows
 
 The intercepts take up that a better model may also write more; what is left is within a model. It is no proof of
-bias: a longer answer of the same model may be the better one. `lab.pair_judging` shows both cases with a known judge.
+bias: a longer answer of the same model may be the better one. `lab.zephyr.pair_judging` shows both cases with a
+known judge.
 """
 
 from collections.abc import Collection, Hashable

@@ -13,7 +13,7 @@ from zephyr_lab.lab import Lab, zephyr_stages
 from zephyr_lab.lab.teaching import rlhf_stages, sweeps
 from zephyr_lab.lab.teaching.policies import Points, Pool
 from zephyr_lab.lab.teaching.teaching_lab import TeachingLab
-from zephyr_lab.lab.training_costs import Costs
+from zephyr_lab.lab.teaching.training_costs import Costs
 from zephyr_lab.methods.recipes.rollouts import OwnRewardPolicyGradient, OwnRewardPPO
 
 

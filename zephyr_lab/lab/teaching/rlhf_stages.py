@@ -11,8 +11,7 @@ from typing import Any
 from zephyr_lab.core import settings
 from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import zephyr_stages
-from zephyr_lab.lab.base import HUB_PROFILES
-from zephyr_lab.lab.zephyr_stages import Model, changed
+from zephyr_lab.lab.zephyr_stages import HUB_PROFILES, Model, changed
 from zephyr_lab.methods.recipes.data import JudgedPairs, WorldPairs
 from zephyr_lab.methods.recipes.evaluate import BestOfN, Frontier
 from zephyr_lab.methods.recipes.pairs import RewardRecipe

@@ -32,7 +32,7 @@ from zephyr_lab.lab.laboratory import Laboratory, given
 from zephyr_lab.lab.teaching import rlhf_stages, sweeps
 from zephyr_lab.lab.teaching.policies import Points, Pool
 from zephyr_lab.lab.teaching.rlhf_stages import PAPER, Model, Scene
-from zephyr_lab.lab.training_costs import Costs
+from zephyr_lab.lab.teaching.training_costs import Costs
 from zephyr_lab.lab.zephyr_stages import changed
 from zephyr_lab.methods.recipes.data import WorldPairs
 from zephyr_lab.methods.recipes.pairs import FamilyRecipe, RewardRecipe

@@ -225,7 +225,7 @@ PACKAGES = {
     "data": "Filters, preference pairs, chat templates",
     "lab": "The words of notebooks",
 }
-WORDS = {"Laboratory", "Arm", "Rows", "Answers", "Claims"}  # of lab/, whose methods a notebook calls
+WORDS = {"Laboratory", "Arm", "Rows", "ComparedArms", "Answers", "Claims"}  # of lab/, whose methods a notebook calls
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def packages() -> dict[str, tuple[str, list[Described]]]:
 
 
 def _functions(package: str) -> Iterator[Described]:
-    for path in sorted((ROOT / package).glob("*.py")):
+    for path in sorted((ROOT / package).glob("**/*.py" if package == "lab" else "*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         module = f"{package.replace('/', '.')}.{path.stem}"
         for node in tree.body:
