@@ -9,7 +9,7 @@ from typing import Any
 from filelock import Timeout
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine import locks, notebooks, run_records, stages, store
+from zephyr_lab.engine import notebooks, processes, run_records, stages, store
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def remove(doomed: Iterable[Leftover]) -> list[Leftover]:
     """Delete the folders; those that somebody works on at this moment stay, and are left out of what comes back."""
     gone = []
     for one in doomed:
-        with contextlib.suppress(Timeout), locks.held(one.lock, wait=False):
+        with contextlib.suppress(Timeout), processes.locked(one.lock, wait=False):
             store.discard(one.folder)
             gone.append(one)
     return gone

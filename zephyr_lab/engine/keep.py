@@ -20,7 +20,7 @@ from typing import Any
 from filelock import Timeout
 
 from zephyr_lab.core import files, provenance
-from zephyr_lab.engine import freshness, locks, notebooks, run_records, stages, store, worker
+from zephyr_lab.engine import freshness, notebooks, processes, run_records, stages, store, worker
 from zephyr_lab.engine.notebooks import Notebook
 
 
@@ -160,7 +160,7 @@ class _Carrier:
         if not store.is_intact(old.final):
             raise Refused("it is damaged (a file has other bytes than it was finished with): run it again")
         try:
-            lock = locks.held(new.lock, wait=False).acquire()
+            lock = processes.locked(new.lock, wait=False).acquire()
         except Timeout:
             raise Refused("it is being built at this moment") from None
         with lock:

@@ -18,10 +18,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zephyr_lab.core import files, paths, session
-from zephyr_lab.engine import freshness, locks, progress, run_records
+from zephyr_lab.engine import freshness, processes, progress, run_records
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
 from zephyr_lab.engine.processes import notebook_environment
-from zephyr_lab.engine.progress_view import view_for_here
+from zephyr_lab.engine.progress import view_for_here
 
 POLL_SECONDS = 0.05
 PRIVATE = "zephyr-"  # folders of running notebooks below the system's temporary one: zephyr-<pid of the runner>-...
@@ -106,7 +106,7 @@ class _Runner:
     def _start_or_skip(self, notebook: Notebook) -> None:
         """Start the notebook unless its last run stands; leave it waiting while another command runs it."""
         parameters = self._parameters[notebook.name]
-        lock = locks.held(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name, wait=False)
+        lock = processes.locked(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name, wait=False)
         try:
             lock.acquire()
         except Timeout:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zephyr_lab.core import files, paths, session
-from zephyr_lab.engine import locks, progress, run_records, stages, store
-from zephyr_lab.engine.progress_view import view_for_here
+from zephyr_lab.engine import processes, progress, run_records, stages, store
+from zephyr_lab.engine.progress import view_for_here
 from zephyr_lab.engine.stages import Resolved, Stage
 from zephyr_lab.engine.workers import Workers
 
@@ -130,7 +130,7 @@ class _Run:
     def _try_start(self, item: Resolved) -> bool:
         """Start a worker, or see that somebody else builds or has built the stage. False where slots are all taken."""
         slot = self._slots[item.key]
-        lock = locks.try_lock(slot.lock)
+        lock = processes.try_lock(slot.lock)
         if lock is None:
             return True
         try:
@@ -138,7 +138,7 @@ class _Run:
                 store.discard(slot.scratch)
                 self._finished.add(item.key)
                 return True
-            seat = locks.try_slot()
+            seat = processes.try_slot()
             if seat is None:
                 return False
             try:

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import Timeout
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine import locks
+from zephyr_lab.engine import processes
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def tidy(slot: Slot) -> None:
     """Remove what a process that was killed at the very end left of a finished stage, unless somebody works on it."""
     leftovers = [slot.scratch, *slot.final.parent.glob(".removed-*")]
     if any(folder.exists() for folder in leftovers):
-        with contextlib.suppress(Timeout), locks.held(slot.lock, wait=False):
+        with contextlib.suppress(Timeout), processes.locked(slot.lock, wait=False):
             for folder in leftovers:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine import locks
+from zephyr_lab.engine import processes
 
 ASSETS = Path(__file__).with_name("site_assets")
 SCHEMA = 1
@@ -43,7 +43,7 @@ def build(profile: str, *, stale: Iterable[str] = ()) -> Report:
     Raises ValueError where a page refers to something outside the site or Sphinx has any complaint, naming the page;
     the old site, if any, then stays as it was.
     """
-    with locks.held(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits, and finds the first one's
+    with processes.locked(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits for the first one
         return _build(profile, frozenset(stale))
 
 
