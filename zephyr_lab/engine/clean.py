@@ -107,12 +107,9 @@ def _with_inputs(keys: set[str], finished: dict[str, dict[str, Any]]) -> set[str
 def _is_current(key: str, description: dict[str, Any]) -> bool:
     """Whether the key is the one that the present source and libraries give."""
     try:
-        source = stages.source_digest(description)
-    except ValueError:  # its code is gone, or stands elsewhere now under the same key
-        versions = stages.counted_versions()
-        return description["versions"] == versions and stages.is_moved(description)
-    now = {**description, "schema": stages.SCHEMA, "source": source, "versions": stages.counted_versions()}
-    return stages.key_of(now) == key
+        return stages.key_of(stages.renewed(description)) == key
+    except ValueError:  # its code is gone
+        return False
 
 
 def _unfinished(profile: str) -> list[Leftover]:

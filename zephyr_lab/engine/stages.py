@@ -8,6 +8,7 @@ the build function nor a library is imported.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from importlib import metadata
 from typing import Any
 
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
-from zephyr_lab.engine.symbols import Closure, reading_now
+from zephyr_lab.engine.symbols import reading_now
 
 SCHEMA = 2  # of a description; 1 counted whole modules and named them
 
@@ -53,12 +54,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A stage with its key, what the key is made of, and the keys of its inputs by role."""
+    """A stage with its key and what the key is made of, the keys of its inputs by role among it."""
 
     stage: Stage
     key: str
     description: dict[str, Any]
-    inputs: dict[str, str]
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return self.description["inputs"]
 
 
 def key(stage: Stage) -> str:
@@ -69,7 +73,7 @@ def key(stage: Stage) -> str:
 class Resolution:
     """Keys of stages and of all their inputs; `ordered` (key -> stage) holds each after its inputs, each key once.
 
-    The source is read from disk anew by each Resolution: a long-open kernel gets the keys of the code as it is now.
+    Each Resolution reads the source from disk, so a long-open kernel gets the keys of the code as it is now.
     """
 
     def __init__(self) -> None:
@@ -81,11 +85,36 @@ class Resolution:
         """The key of `stage`; it and its inputs join `ordered`."""
         if id(stage) not in self._keys:
             inputs = {role: self.add(other) for role, other in sorted(stage.inputs.items())}
-            description = _describe(stage, inputs, self._reading.of(*stage.code))
+            description = {
+                "schema": SCHEMA,
+                "name": stage.name,
+                "build": stage.build,
+                "recipe": {"class": recipe_class(stage.recipe), **dataclasses.asdict(stage.recipe)},
+                "seed": stage.seed,
+                "inputs": inputs,
+                "source": self._reading.of(*stage.code).digest,
+                "versions": counted_versions(),
+            }
             name = key_of(description)
             self._keys[id(stage)] = name
-            self.ordered.setdefault(name, Resolved(stage, name, description, inputs))
+            self.ordered.setdefault(name, Resolved(stage, name, description))
         return self._keys[id(stage)]
+
+
+def key_of(description: Mapping[str, Any]) -> str:
+    """The key of a stage with this description. The modules that its code is in do not count."""
+    recipe = description["recipe"]
+    content = {
+        **description,
+        "build": description["build"].partition(":")[2],
+        "recipe": {**recipe, "class": recipe["class"].partition(":")[2]},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def code_of(description: Mapping[str, Any]) -> tuple[str, str]:
+    """Build function and recipe class that a description names."""
+    return description["build"], description["recipe"]["class"]
 
 
 def source_digest(description: Mapping[str, Any]) -> str:
@@ -96,42 +125,34 @@ def source_digest(description: Mapping[str, Any]) -> str:
     return reading_now().of(*code_of(description)).digest
 
 
-def is_moved(description: Mapping[str, Any]) -> bool:
-    """Whether code of the same names and digest stands elsewhere now; the key of the stage is the same there."""
+def renewed(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The description under the source and the libraries of now, with the modules that its code is in now.
+
+    Raises ValueError as `source_digest`, and where the code moved and it is not clear where to.
+    """
+    code = build, recipe = _code_now(description)
+    source, table = reading_now().of(*code).digest, {**description["recipe"], "class": recipe}
+    new = {"schema": SCHEMA, "build": build, "recipe": table, "source": source, "versions": counted_versions()}
+    return {**description, **new}
+
+
+def _code_now(description: Mapping[str, Any]) -> tuple[str, str]:
+    """Build function and recipe class as recorded, or, where the recorded module lacks one, of the same name elsewhere
+    in the package: with the source of then, else the only ones there are."""
     reading = reading_now()
-    build, recipe = (name.partition(":")[2] for name in code_of(description))
-    pairs = [(one, other) for one in reading.defining(build) for other in reading.defining(recipe)]
-    return any(reading.of(*pair).digest == description["source"] for pair in pairs)
-
-
-def code_of(description: Mapping[str, Any]) -> tuple[str, str]:
-    """Build function and recipe class that a description names."""
-    return description["build"], description["recipe"]["class"]
-
-
-def key_of(description: Mapping[str, Any]) -> str:
-    """The key of a stage with this description. Where its code stands is told, but does not count."""
-    recipe = description["recipe"]
-    content = {
-        **description,
-        "build": description["build"].partition(":")[2],
-        "recipe": {**recipe, "class": recipe["class"].partition(":")[2]},
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _describe(stage: Stage, inputs: dict[str, str], closure: Closure) -> dict[str, Any]:
-    """Everything the key is made of, as plain JSON."""
-    return {
-        "schema": SCHEMA,
-        "name": stage.name,
-        "build": stage.build,
-        "recipe": {"class": recipe_class(stage.recipe), **dataclasses.asdict(stage.recipe)},
-        "seed": stage.seed,
-        "inputs": inputs,
-        "source": closure.digest,
-        "versions": counted_versions(),
-    }
+    places = {recorded: reading.places_of(recorded) for recorded in code_of(description)}
+    pairs = list(itertools.product(*places.values()))
+    if len(pairs) > 1:
+        pairs = [pair for pair in pairs if reading.of(*pair).digest == description["source"]][:1] or pairs
+    if len(pairs) != 1:
+        module, _, name = next(recorded for recorded, all_of in places.items() if len(all_of) != 1).partition(":")
+        elsewhere = ", ".join(places[f"{module}:{name}"])
+        package = module.partition(".")[0]
+        raise ValueError(
+            f"module {module} defines no {name!r}; "
+            + (f"several others do: {elsewhere}" if elsewhere else f"no other module of {package} does")
+        )
+    return pairs[0]
 
 
 def recipe_class(recipe: Any) -> str:
@@ -141,10 +162,10 @@ def recipe_class(recipe: Any) -> str:
 @lru_cache(maxsize=1)
 def counted_versions() -> dict[str, str]:
     """Installed versions that the key covers, without local build marks ("2.13.0+cpu" counts as "2.13.0")."""
-    found = {}
+    versions = {}
     for name in COUNTED_VERSIONS:
         try:
-            found[name] = metadata.version(name).partition("+")[0]
+            versions[name] = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            versions[name] = "absent"
+    return versions
