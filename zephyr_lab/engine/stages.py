@@ -11,14 +11,14 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
-from zephyr_lab.engine.symbols import reading_now
+from zephyr_lab.engine.symbols import Closure, reading_now
 
 SCHEMA = 2  # of a description; 1 counted whole modules and named them
 
@@ -117,18 +117,19 @@ def code_of(description: Mapping[str, Any]) -> tuple[str, str]:
     return description["build"], description["recipe"]["class"]
 
 
-def source_digest(description: Mapping[str, Any]) -> str:
-    """The digest, on disk now, of the source that a stage of this description reaches.
-
-    Raises ValueError where its build function or recipe is gone or a module does not parse.
-    """
-    return reading_now().of(*code_of(description)).digest
+def reached(code: Iterable[str]) -> Closure | None:
+    """What a build function and its recipe reach on disk now; None where one is gone or a module does not parse."""
+    try:
+        return reading_now().of(*code)
+    except ValueError:
+        return None
 
 
 def renewed(description: Mapping[str, Any]) -> dict[str, Any]:
     """The description under the source and the libraries of now, with the modules that its code is in now.
 
-    Raises ValueError as `source_digest`, and where the code moved and it is not clear where to.
+    Raises ValueError where the build function or the recipe class is gone, where it moved and it is not clear where to,
+    and where a module does not parse.
     """
     code = build, recipe = _code_now(description)
     source, table = reading_now().of(*code).digest, {**description["recipe"], "class": recipe}

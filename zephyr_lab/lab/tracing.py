@@ -10,10 +10,9 @@ import pandas as pd
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
-from zephyr_lab.engine import freshness, run_records
+from zephyr_lab.engine import freshness, run_records, stages
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
 from zephyr_lab.engine.run_records import reasons_kept, stage_groups
-from zephyr_lab.engine.symbols import reading_now
 
 SHOWN_ARMS = 10
 _TRAINS = re.compile(r"zephyr_lab\.methods\.\w+:train_\w+")
@@ -146,10 +145,8 @@ def _traced(target: str, notebook: Notebook, record: dict[str, Any], made: list[
 
 def _uses(code: Iterable[str]) -> set[str]:
     """What a build function and its recipe reach now; nothing of code that is not in this checkout any more."""
-    try:
-        return set(reading_now().of(*code).uses)
-    except ValueError:
-        return set()
+    reached = stages.reached(code)
+    return set(reached.uses) if reached else set()
 
 
 def _arms_in(arms: dict[str, Any], tables: Iterable[Path | None]) -> dict[str, Any]:
