@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 SECONDS_BETWEEN_WRITES = 0.2
 SECONDS_BETWEEN_FRAMES = 0.25
@@ -88,18 +87,91 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-class View(Protocol):
-    """show(lines) may be called many times a second; close ends the display, with a line unless it is empty."""
+class View:
+    """Progress for people. This one prints the summary alone: for executed notebooks, where a live display would leave
+    a frozen frame."""
 
-    def show(self, lines: list[str]) -> None: ...
+    seconds_between_frames = SECONDS_BETWEEN_FRAMES
 
-    def close(self, summary: str) -> None: ...
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def show(self, lines: list[str]) -> None:
+        """May be called many times a second."""
+        if time.monotonic() - self._shown >= self.seconds_between_frames:
+            self._shown = time.monotonic()
+            self._draw(lines)
+
+    def close(self, summary: str) -> None:
+        """End the display, with a line unless it is empty."""
+        if summary:
+            print(summary)
+
+    def _draw(self, lines: list[str]) -> None:
+        pass
+
+
+class LogView(View):
+    """The lines, every quarter of a minute, to standard error: for files and pipes."""
+
+    seconds_between_frames = SECONDS_BETWEEN_LOG_LINES
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def close(self, summary: str) -> None:
+        if summary:
+            print(summary, file=sys.stderr, flush=True)
+
+    def _draw(self, lines: list[str]) -> None:
+        print(" | ".join(lines), file=sys.stderr, flush=True)
+
+
+class TerminalView(View):
+    """A block of lines that is redrawn in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__()
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._live.start()
+
+    def close(self, summary: str) -> None:
+        self._live.stop()
+        if summary:
+            self._console.print(summary, highlight=False)
+
+    def _draw(self, lines: list[str]) -> None:
+        from rich.text import Text
+
+        self._live.update(Text("\n".join(lines)), refresh=True)
+
+
+class CellView(View):
+    """A cell output that is updated in place and ends as the summary."""
+
+    def __init__(self) -> None:
+        from IPython.display import Pretty, display
+
+        super().__init__()
+        self._handle = display(Pretty("starting"), display_id=True)
+
+    def close(self, summary: str) -> None:
+        self._draw([summary])
+
+    def _draw(self, lines: list[str]) -> None:
+        from IPython.display import Pretty
+
+        self._handle.update(Pretty("\n".join(lines)))
 
 
 def view_for_here() -> View:
-    """The view that fits this process: silent but for the summary under the runner, which shows progress itself."""
+    """The view that fits this process. Under the runner, which shows progress itself, it is the silent one."""
     if os.environ.get("ZEPHYR_LAB_RECORD"):
-        return SummaryView()
+        return View()
     if _in_jupyter():
         return CellView()
     return TerminalView() if sys.stderr.isatty() else LogView()
@@ -110,76 +182,4 @@ def _in_jupyter() -> bool:
         return False
     from IPython.core.getipython import get_ipython
 
-    shell = get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
-
-
-class SummaryView:
-    """One line at the end: for executed notebooks, where a live display would leave a frozen frame."""
-
-    def show(self, lines: list[str]) -> None:
-        del lines
-
-    def close(self, summary: str) -> None:
-        if summary:
-            print(summary)
-
-
-class LogView:
-    """The lines, every quarter of a minute, to standard error: for files and pipes."""
-
-    def __init__(self) -> None:
-        self._shown = time.monotonic()
-
-    def show(self, lines: list[str]) -> None:
-        if time.monotonic() - self._shown >= SECONDS_BETWEEN_LOG_LINES:
-            self._shown = time.monotonic()
-            print(" | ".join(lines), file=sys.stderr, flush=True)
-
-    def close(self, summary: str) -> None:
-        if summary:
-            print(summary, file=sys.stderr, flush=True)
-
-
-class TerminalView:
-    """A block of lines that is redrawn in place."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, transient=True, auto_refresh=False)
-        self._live.start()
-        self._shown = 0.0
-
-    def show(self, lines: list[str]) -> None:
-        if time.monotonic() - self._shown >= SECONDS_BETWEEN_FRAMES:
-            from rich.text import Text
-
-            self._shown = time.monotonic()
-            self._live.update(Text("\n".join(lines)), refresh=True)
-
-    def close(self, summary: str) -> None:
-        self._live.stop()
-        if summary:
-            self._console.print(summary, highlight=False)
-
-
-class CellView:
-    """A cell output that is updated in place and ends as the summary."""
-
-    def __init__(self) -> None:
-        from IPython.display import Pretty, display
-
-        self._pretty = Pretty
-        self._handle = display(Pretty("starting"), display_id=True)
-        self._shown = 0.0
-
-    def show(self, lines: list[str]) -> None:
-        if time.monotonic() - self._shown >= SECONDS_BETWEEN_FRAMES:
-            self._shown = time.monotonic()
-            self._handle.update(self._pretty("\n".join(lines)))
-
-    def close(self, summary: str) -> None:
-        self._handle.update(self._pretty(summary))
+    return hasattr(get_ipython(), "kernel")
