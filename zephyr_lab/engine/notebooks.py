@@ -2,6 +2,7 @@
 
 import ast
 import io
+import math
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +36,10 @@ class Parameter:
         try:
             if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
-            return PARAMETER_TYPES[kind](text)
+            value = PARAMETER_TYPES[kind](text)
+            if kind == "float" and not math.isfinite(value):  # no record, which is JSON, could hold it
+                raise ValueError
+            return value
         except (ValueError, KeyError):
             allowed = self.type.replace("bool", "true or false").replace(" |", " or")
             raise ValueError(f"parameter {self.name} must be {allowed}, got {text!r}") from None
