@@ -1,12 +1,11 @@
 """`zephyr-lab score`: files of judgements and annotations -> scores with intervals."""
 
-import sys
-from collections.abc import Iterable
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from zephyr_lab.cli.printing import Json, print_json, print_table, printable, warn
 
 if TYPE_CHECKING:
     from zephyr_lab.core.row_types import BadRow
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  # disagreements listed for people; --json lists all
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Rejected = Annotated[Path | None, typer.Option(help="where bad rows go; below build/rejected/ where not given")]
 Seed = Annotated[int, typer.Option(help="of the bootstrap")]
 
@@ -40,12 +38,12 @@ def mt_bench(
     models = score(judged.judgments, unparsed=unparsed, seed=seed)
     if not any(model.mean.n for model in models.values()):
         raise ValueError(
-            f"nothing to score in {_plain(str(file))}: none of its {len(judged.judgments)} judgments has a score "
+            f"nothing to score in {printable(str(file))}: none of its {len(judged.judgments)} judgments has a score "
             "(--unparsed keep counts them as -1)"
         )
     if json:
         scores = {name: model.as_json() for name, model in models.items()}
-        _print_json({"unparsed": unparsed, "models": scores, "rows": len(judged.judgments)} | aside.as_json())
+        print_json({"unparsed": unparsed, "models": scores, "rows": len(judged.judgments)} | aside.as_json())
     else:
         _print_mt_bench(models, unparsed)
     aside.report(len(judged.judgments))
@@ -67,12 +65,11 @@ def alpaca_eval(
     aside.require_usable(len(annotated.annotations))
     models = score(annotated.annotations, seed=seed)
     if not any(model.win_rate.n for model in models.values()):
-        raise ValueError(
-            f"nothing to score in {_plain(str(file))}: the preference of all {len(annotated.annotations)} rows is null"
-        )
+        rows = f"the preference of all {len(annotated.annotations)} rows is null"
+        raise ValueError(f"nothing to score in {printable(str(file))}: {rows}")
     if json:
         scores = {name: model.as_json() for name, model in models.items()}
-        _print_json({"models": scores, "rows": len(annotated.annotations)} | aside.as_json())
+        print_json({"models": scores, "rows": len(annotated.annotations)} | aside.as_json())
     else:
         _print_alpaca_eval(models)
     aside.report(len(annotated.annotations))
@@ -105,7 +102,7 @@ class SetAside:
         if good:
             return
         where = f"; all are in {self.path}" if self.path else ""
-        raise ValueError(_plain(f"no usable row in {self.source}: {len(self.bad)} bad, first {self.bad[0]}{where}"))
+        raise ValueError(printable(f"no usable row in {self.source}: {len(self.bad)} bad, first {self.bad[0]}{where}"))
 
     def as_json(self) -> dict[str, Any]:
         return {"bad_rows": len(self.bad), "rejected": None if self.path is None else str(self.path)}
@@ -115,11 +112,11 @@ class SetAside:
         if self.bad:
             where = f"; all are in {self.path}" if self.path else ""
             line = f"{len(self.bad)} of {good + len(self.bad)} rows are bad and left out, first {self.bad[0]}{where}"
-            print(f"zephyr-lab: {_plain(line)}", file=sys.stderr)
+            warn(line)
         if self.failure and self.named:
             raise self.failure
         if self.failure:
-            print(f"zephyr-lab: {_plain(str(self.failure))}; --rejected FILE names another place", file=sys.stderr)
+            warn(f"{self.failure}; --rejected FILE names another place")
 
 
 def _require_another_file(rejected: Path | None, source: Path) -> None:
@@ -132,15 +129,10 @@ def _require_another_file(rejected: Path | None, source: Path) -> None:
         raise ValueError(f"--rejected must not name the input or lie in it, got {str(rejected)!r}")
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(dumps(content, indent=1, allow_nan=False))
-
-
 def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
     from zephyr_lab.scoring.judgments import CATEGORIES
 
-    _print_table(
-        "MT-Bench, 0 to 10; 95 % bootstrap over questions",
+    print_table(
         ("model", "mean", "interval", "turn 1", "turn 2", "n", "unparsed"),
         (
             (
@@ -149,24 +141,27 @@ def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
                 _interval(model.mean.interval),
                 _number(model.turn_1),
                 _number(model.turn_2),
-                str(model.mean.n),
-                str(model.unparsed),
+                model.mean.n,
+                model.unparsed,
             )
             for name, model in models.items()
         ),
+        title="MT-Bench, 0 to 10; 95 % bootstrap over questions",
+        numbers=True,
     )
     shown = [name for name in CATEGORIES if any(name in model.categories for model in models.values())]
-    _print_table(
-        "Categories, means of both turns",
+    print_table(
         ("model", *shown),
         ((name, *(_number(model.categories.get(category)) for category in shown)) for name, model in models.items()),
+        title="Categories, means of both turns",
+        numbers=True,
     )
     if any(model.unparsed for model in models.values()):
         dropped = "left out, as in FastChat; --unparsed keep counts them as -1"
-        typer.echo(f"Judgments without a score are {dropped if unparsed == 'drop' else 'counted as -1'}.")
+        print(f"Judgments without a score are {dropped if unparsed == 'drop' else 'counted as -1'}.")
     for name, model in models.items():
         for statement in (*_other_interval(model.mean), *_oddities(model)):
-            typer.echo(f"{_plain(name)}: {statement}")
+            print(f"{printable(name)}: {statement}")
 
 
 def _other_interval(estimate: "Estimate") -> list[str]:
@@ -192,13 +187,12 @@ def _oddities(model: "ModelScore") -> list[str]:
         for row in model.disagreeing[:_SHOWN]
     ]
     if len(model.judges) > 1:
-        statements.append(f"several judges are pooled: {_plain(', '.join(model.judges))}")
+        statements.append(f"several judges are pooled: {printable(', '.join(model.judges))}")
     return statements
 
 
 def _print_alpaca_eval(models: "dict[str, WinRate]") -> None:
-    _print_table(
-        "AlpacaEval, percent; 95 % bootstrap over instructions",
+    print_table(
         ("model", "win rate", "interval", "error", "wins", "losses", "draws", "n", "nulls", "length"),
         (
             (
@@ -206,40 +200,26 @@ def _print_alpaca_eval(models: "dict[str, WinRate]") -> None:
                 _number(model.win_rate),
                 _interval(model.win_rate.interval),
                 "-" if model.standard_error is None else f"{model.standard_error:.2f}",
-                *(str(count) for count in (model.wins, model.losses, model.draws, model.win_rate.n, model.nulls)),
-                "-" if model.avg_length is None else str(model.avg_length),
+                *(model.wins, model.losses, model.draws, model.win_rate.n, model.nulls),
+                "-" if model.avg_length is None else model.avg_length,
             )
             for name, model in models.items()
         ),
+        title="AlpacaEval, percent; 95 % bootstrap over instructions",
+        numbers=True,
     )
     for name, model in models.items():
         for statement in _other_interval(model.win_rate):
-            typer.echo(f"{_plain(name)}: {statement}")
-    typer.echo("At equal lengths, fitted from these annotations alone (not the published length control):")
+            print(f"{printable(name)}: {statement}")
+    print("At equal lengths, fitted from these annotations alone (not the published length control):")
     for name, model in models.items():
         fit = model.length_controlled
         value = "no value" if fit.value is None else f"{fit.value:.2f} {_interval(fit.interval)}"
-        typer.echo(f"  {_plain(name)}: {value}{f' ({fit.statement})' if fit.statement else ''}")
+        print(f"  {printable(name)}: {value}{f' ({fit.statement})' if fit.statement else ''}")
         if model.annotated_twice:
-            typer.echo(f"  {_plain(name)}: instructions with several rows: {model.annotated_twice} (each row counts)")
+            print(f"  {printable(name)}: instructions with several rows: {model.annotated_twice} (each row counts)")
         if len(model.baselines) > 1:
-            typer.echo(f"  {_plain(name)}: several baselines are pooled: {_plain(', '.join(model.baselines))}")
-
-
-def _print_table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
-    # In a narrow terminal long names take more lines; the numbers stay whole.
-    table.add_column(head[0], overflow="fold", min_width=10)
-    for name in head[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_plain(cell)) for cell in row))
-    Console(highlight=False).print(table)
+            print(f"  {printable(name)}: several baselines are pooled: {printable(', '.join(model.baselines))}")
 
 
 def _number(estimate: "Estimate | None") -> str:
@@ -248,8 +228,3 @@ def _number(estimate: "Estimate | None") -> str:
 
 def _interval(interval: "Interval | None") -> str:
     return "-" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _plain(text: str) -> str:
-    """Text of a file as a terminal may show it: on one line, without control signs."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

@@ -1,4 +1,4 @@
-"""`zephyr-lab clean`: what in the run store no notebook of this checkout reaches any more. It is listed first, always."""
+"""`zephyr-lab clean`: what in the run store no notebook of this checkout reaches any more. Listed first, always."""
 
 import contextlib
 from collections.abc import Iterable
