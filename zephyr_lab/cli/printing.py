@@ -38,8 +38,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD if title else None)
-    table.padding, table.pad_edge, table.show_header = (0, 1), False, any(columns)
+    look = {"box": SIMPLE_HEAD, "padding": 0} if title else {"box": None, "pad_edge": False}
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=any(columns), **look)
     for number, column in enumerate(columns):
         if numbers and number:
             table.add_column(column, justify="right", no_wrap=True)

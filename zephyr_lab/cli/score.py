@@ -1,5 +1,6 @@
 """`zephyr-lab score`: files of judgements and annotations -> scores with intervals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,20 +34,17 @@ def mt_bench(
     require_convention(unparsed)
     _require_another_file(rejected, file)
     judged = judgments.read(file)
-    aside = SetAside("score-mt-bench", file, rejected, judged.bad)
-    aside.require_usable(len(judged.judgments))
-    models = score(judged.judgments, unparsed=unparsed, seed=seed)
-    if not any(model.mean.n for model in models.values()):
-        raise ValueError(
-            f"nothing to score in {printable(str(file))}: none of its {len(judged.judgments)} judgments has a score "
-            "(--unparsed keep counts them as -1)"
-        )
+    rows, aside = judged.judgments, SetAside("score-mt-bench", file, rejected, judged.bad)
+    models = score(rows, unparsed=unparsed, seed=seed) if rows else {}
+    scored = any(model.mean.n for model in models.values())
+    unscored = f"none of its {len(rows)} judgments has a score (--unparsed keep counts them as -1)"
+    _require_scores(file, rows, aside, scored=scored, why_none=unscored)
     if json:
         scores = {name: model.as_json() for name, model in models.items()}
-        print_json({"unparsed": unparsed, "models": scores, "rows": len(judged.judgments)} | aside.as_json())
+        print_json({"unparsed": unparsed, "models": scores, "rows": len(rows)} | aside.as_json())
     else:
         _print_mt_bench(models, unparsed)
-    aside.report(len(judged.judgments))
+    aside.report(len(rows))
 
 
 def alpaca_eval(
@@ -61,62 +59,63 @@ def alpaca_eval(
 
     _require_another_file(rejected, file)
     annotated = annotations.read(file)
-    aside = SetAside("score-alpaca-eval", file, rejected, annotated.bad)
-    aside.require_usable(len(annotated.annotations))
-    models = score(annotated.annotations, seed=seed)
-    if not any(model.win_rate.n for model in models.values()):
-        rows = f"the preference of all {len(annotated.annotations)} rows is null"
-        raise ValueError(f"nothing to score in {printable(str(file))}: {rows}")
+    rows, aside = annotated.annotations, SetAside("score-alpaca-eval", file, rejected, annotated.bad)
+    models = score(rows, seed=seed) if rows else {}
+    scored = any(model.win_rate.n for model in models.values())
+    _require_scores(file, rows, aside, scored=scored, why_none=f"the preference of all {len(rows)} rows is null")
     if json:
         scores = {name: model.as_json() for name, model in models.items()}
-        print_json({"models": scores, "rows": len(annotated.annotations)} | aside.as_json())
+        print_json({"models": scores, "rows": len(rows)} | aside.as_json())
     else:
         _print_alpaca_eval(models)
-    aside.report(len(annotated.annotations))
+    aside.report(len(rows))
 
 
 class SetAside:
     """The bad rows of a file, written where the user said or below build/rejected/, never beside the file.
 
-    Good rows are scored all the same: a place that takes no file is told after the scores, on stderr, and is an error
+    Good rows are scored all the same: a place that takes no file is reported after the scores, and is an error
     (OSError) only where the user named it.
     """
 
     def __init__(self, command: str, source: Path, named: Path | None, bad: "list[BadRow]"):
         from zephyr_lab.core.rows import default_rejected_path, write_rejected
 
-        self.source, self.named, self.bad = source, named, bad
+        self.named, self.bad = named, bad
         self.path: Path | None = None
         self.failure: OSError | None = None
-        target = named or default_rejected_path(source, command)
         if not bad and named is None:
             return
+        target = named or default_rejected_path(source, command)
         try:
             write_rejected(bad, target)
             self.path = target
         except OSError as error:
             self.failure = OSError(f"the rejected rows could not be written to {target} ({error.strerror or error})")
 
-    def require_usable(self, good: int) -> None:
-        """Raises ValueError where no row is good."""
-        if good:
-            return
-        where = f"; all are in {self.path}" if self.path else ""
-        raise ValueError(printable(f"no usable row in {self.source}: {len(self.bad)} bad, first {self.bad[0]}{where}"))
+    def first(self) -> str:
+        """The first bad row, and where all of them are."""
+        return f"first {self.bad[0]}{f'; all are in {self.path}' if self.path else ''}"
 
     def as_json(self) -> dict[str, Any]:
         return {"bad_rows": len(self.bad), "rejected": None if self.path is None else str(self.path)}
 
     def report(self, good: int) -> None:
-        """Tell of bad rows on stderr. Raises OSError where they could not be written to the place that was named."""
+        """Warn of bad rows. Raises OSError where they could not be written to the place that was named."""
         if self.bad:
-            where = f"; all are in {self.path}" if self.path else ""
-            line = f"{len(self.bad)} of {good + len(self.bad)} rows are bad and left out, first {self.bad[0]}{where}"
-            warn(line)
+            warn(f"{len(self.bad)} of {good + len(self.bad)} rows are bad and left out, {self.first()}")
         if self.failure and self.named:
             raise self.failure
         if self.failure:
             warn(f"{self.failure}; --rejected FILE names another place")
+
+
+def _require_scores(file: Path, rows: Sequence[object], aside: SetAside, *, scored: bool, why_none: str) -> None:
+    """Raises ValueError where no row of the file is usable, or none of them has a score."""
+    if not rows:
+        raise ValueError(printable(f"no usable row in {file}: {len(aside.bad)} bad, {aside.first()}"))
+    if not scored:
+        raise ValueError(printable(f"nothing to score in {file}: {why_none}"))
 
 
 def _require_another_file(rejected: Path | None, source: Path) -> None:
@@ -135,15 +134,7 @@ def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
     print_table(
         ("model", "mean", "interval", "turn 1", "turn 2", "n", "unparsed"),
         (
-            (
-                name,
-                _number(model.mean),
-                _interval(model.mean.interval),
-                _number(model.turn_1),
-                _number(model.turn_2),
-                model.mean.n,
-                model.unparsed,
-            )
+            (name, *_estimate(model.mean), _number(model.turn_1), _number(model.turn_2), model.mean.n, model.unparsed)
             for name, model in models.items()
         ),
         title="MT-Bench, 0 to 10; 95 % bootstrap over questions",
@@ -181,7 +172,7 @@ def _oddities(model: "ModelScore") -> list[str]:
         "scores below the judge's scale of 1 to 10": (model.below_scale, "they count"),
         "answers judged more than once": (model.judged_twice, "each judgment counts"),
     }
-    statements = [f"{what}: {count} ({meaning})" for what, (count, meaning) in counts.items() if count]
+    statements = [f"{oddity}: {count} ({meaning})" for oddity, (count, meaning) in counts.items() if count]
     statements += [
         f"question {row.question_id} turn {row.turn}: stored {row.score:g}, in the text {row.in_text:g}"
         for row in model.disagreeing[:_SHOWN]
@@ -197,8 +188,7 @@ def _print_alpaca_eval(models: "dict[str, WinRate]") -> None:
         (
             (
                 name,
-                _number(model.win_rate),
-                _interval(model.win_rate.interval),
+                *_estimate(model.win_rate),
                 "-" if model.standard_error is None else f"{model.standard_error:.2f}",
                 *(model.wins, model.losses, model.draws, model.win_rate.n, model.nulls),
                 "-" if model.avg_length is None else model.avg_length,
@@ -220,6 +210,10 @@ def _print_alpaca_eval(models: "dict[str, WinRate]") -> None:
             print(f"  {printable(name)}: instructions with several rows: {model.annotated_twice} (each row counts)")
         if len(model.baselines) > 1:
             print(f"  {printable(name)}: several baselines are pooled: {printable(', '.join(model.baselines))}")
+
+
+def _estimate(estimate: "Estimate") -> tuple[str, str]:
+    return _number(estimate), _interval(estimate.interval)
 
 
 def _number(estimate: "Estimate | None") -> str:
