@@ -7,7 +7,7 @@ does not parse stops nobody.
 import ast
 import builtins
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,21 +41,16 @@ class Module:
 
 
 def project_modules() -> dict[str, Path]:
-    """Dotted name -> file of every module of the project's packages."""
+    """Dotted name -> file of every module of the project's packages: this one, and any other beside the notebooks."""
+    packages = {"zephyr_lab": Path(__file__).resolve().parents[1]}
+    for init in sorted(paths.project_root().glob("*/__init__.py")):
+        packages.setdefault(init.parent.name, init.parent)
     modules: dict[str, Path] = {}
-    for package, folder in _packages().items():
+    for package, folder in packages.items():
         for file in sorted(folder.rglob("*.py")):
             parts = file.relative_to(folder).with_suffix("").parts
             modules[".".join((package, *parts)).removesuffix(".__init__")] = file
     return modules
-
-
-def _packages() -> dict[str, Path]:
-    """Top-level packages of the project: this one, and any other beside the notebooks."""
-    packages = {"zephyr_lab": Path(__file__).resolve().parents[1]}
-    for init in sorted(paths.project_root().glob("*/__init__.py")):
-        packages.setdefault(init.parent.name, init.parent)
-    return packages
 
 
 def read(path: Path, name: str, packages: frozenset[str]) -> Module:
@@ -97,34 +92,24 @@ def module_of(tree: ast.Module, name: str, package: str, packages: frozenset[str
             symbols[symbol] = (*symbols.get(symbol, ()), node)
     running = [node for node in tree.body if not isinstance(node, Definition)]
     imports = import_names(running, package)
-    body = _always_run(statements, symbols, _names_of_ours(tree, symbols, imports, package, packages))
     loads = tuple(dotted for node in running for dotted in imported(node, package))
     stars = tuple(dotted.removesuffix(".*") for dotted in loads if dotted.endswith(".*"))
-    inside = any(
-        isinstance(inner, ast.Import | ast.ImportFrom)
-        for node in tree.body
-        if isinstance(node, Definition)
-        for inner in ast.walk(node)
-    )
-    return Module(name, package, symbols, tuple(body), imports, loads, stars, inside)
-
-
-def _names_of_ours(
-    tree: ast.Module, symbols: Iterable[str], imports: Names, package: str, packages: frozenset[str]
-) -> set[str]:
-    """Names in a module that may mean something of the project: own and imported ones; after a star of ours any."""
     ours = {*symbols, *(local for local, origins in imports.items() if _is_of(origins, packages))}
-    plain = [node for node in tree.body if not isinstance(node, Definition)]
-    ours |= {inner.name for node in plain for inner in ast.walk(node) if isinstance(inner, Definition)}
-    stars = [dotted for node in plain for dotted in imported(node, package) if dotted.endswith(".*")]
-    if _is_of(stars, packages):
+    ours |= {inner.name for inner in _inside(running) if isinstance(inner, Definition)}
+    if _is_of(stars, packages):  # any name may be the project's
         ours |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(imports) - set(dir(builtins))
-    return ours
+    definitions = [node for node in tree.body if isinstance(node, Definition)]
+    inside = any(isinstance(inner, ast.Import | ast.ImportFrom) for inner in _inside(definitions))
+    return Module(name, package, symbols, _always_run(statements, symbols, ours), imports, loads, stars, inside)
+
+
+def _inside(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    return (inner for node in nodes for inner in ast.walk(node))
 
 
 def _always_run(
     statements: list[ast.stmt], symbols: Mapping[str, tuple[ast.stmt, ...]], ours: set[str]
-) -> list[ast.stmt]:
+) -> tuple[ast.stmt, ...]:
     """What counts whenever the module is imported, in order, since a later statement sees what an earlier one did.
 
     That is: statements that define nothing, definitions that may tell somebody of themselves, and assignments of names
@@ -132,12 +117,13 @@ def _always_run(
     """
     bare = [node for node in statements if not (defined(node) or isinstance(node, ast.Import | ast.ImportFrom))]
     again = {name for name, nodes in symbols.items() if len(nodes) > 1}
-    again |= {inner.id for node in bare for inner in ast.walk(node) if isinstance(inner, ast.Name)} & set(symbols)
-    return [
-        node
-        for node in statements
-        if node in bare or (defined(node) and (_may_register(node, ours) or _assigns_what_changes(node, again)))
-    ]
+    again |= {inner.id for inner in _inside(bare) if isinstance(inner, ast.Name)} & set(symbols)
+
+    def runs(node: ast.stmt) -> bool:
+        assigns = not isinstance(node, Definition) and (not again.isdisjoint(defined(node)) or _uses(node, again))
+        return node in bare or (bool(defined(node)) and (assigns or _may_register(node, ours)))
+
+    return tuple(filter(runs, statements))
 
 
 def imported(node: ast.AST, package: str) -> list[str]:
@@ -151,28 +137,23 @@ def import_names(nodes: Iterable[ast.AST], package: str, *, stars: bool = False)
     With `stars`, "m.*" -> ("m.*",) for `from m import *`, and "import a.b" counts as a.b, not as the name a.
     """
     names: dict[str, tuple[str, ...]] = {}
-    for node in nodes:
-        for inner in ast.walk(node):
-            for local, dotted in _import_pairs(inner, package, stars):
-                names[local] = tuple(dict.fromkeys((*names.get(local, ()), dotted)))
+    for inner in _inside(nodes):
+        for local, dotted in _import_pairs(inner, package, stars):
+            names[local] = tuple(dict.fromkeys((*names.get(local, ()), dotted)))
     return names
 
 
 def _import_pairs(node: ast.AST, package: str, stars: bool) -> list[tuple[str, str]]:
     if isinstance(node, ast.Import):
-        whole = [(alias.asname or alias.name, alias.name) for alias in node.names]
-        return whole if stars else [_bound(alias) for alias in node.names]
+        if stars:
+            return [(alias.asname or alias.name, alias.name) for alias in node.names]
+        tops = [(alias, alias.name.partition(".")[0]) for alias in node.names]  # `import a.b` binds a
+        return [(alias.asname, alias.name) if alias.asname else (top, top) for alias, top in tops]
     if isinstance(node, ast.ImportFrom):
         origin = _origin(node, package)
         pairs = [(alias.asname or alias.name, f"{origin}.{alias.name}") for alias in node.names]
         return [(f"{origin}.*" if local == "*" else local, dotted) for local, dotted in pairs if stars or local != "*"]
     return []
-
-
-def _bound(alias: ast.alias) -> tuple[str, str]:
-    """The name that `import a.b` or `import a.b as c` binds, and what it stands for."""
-    top = alias.name.partition(".")[0]
-    return (alias.asname, alias.name) if alias.asname else (top, top)
 
 
 def _origin(node: ast.ImportFrom, package: str) -> str:
@@ -191,7 +172,7 @@ def importing(dotted: str) -> list[str]:
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A suite without its strings that stand alone: docstrings, and the comments that some write as strings."""
+    """A suite without the statements that are strings: docstrings, and comments that some write as strings."""
     return [node for node in body if not (isinstance(node, ast.Expr) and is_string(node.value))]
 
 
@@ -224,32 +205,27 @@ def defined(node: ast.stmt) -> list[str]:
     return names if len(names) == len(flat) else []
 
 
-def _assigns_what_changes(node: ast.stmt, again: set[str]) -> bool:
-    return not isinstance(node, Definition) and (not again.isdisjoint(defined(node)) or _uses(node, again))
-
-
 def _as_it_runs(tree: ast.Module) -> ast.Module:
     """`tree` with what stands in the `else` of `if TYPE_CHECKING` in its place."""
     body: list[ast.stmt] = []
     for node in tree.body:
-        body += node.orelse if isinstance(node, ast.If) and _is_for_type_checkers(node) else [node]
+        for_type_checkers = isinstance(node, ast.If) and attribute_chain(node.test)[-1:] == ("TYPE_CHECKING",)
+        body += node.orelse if for_type_checkers else [node]
     return ast.Module(body, tree.type_ignores)
 
 
 def _may_register(node: ast.stmt, own: set[str]) -> bool:
     """Whether defining `node` runs code of the project (`own`: names of it), which may tell somebody of it: a decorator
     not known to be pure, a base class or metaclass of ours, a call of ours on the right of an assignment."""
-    if isinstance(node, Definition):
-        bases = [*node.bases, *node.keywords] if isinstance(node, ast.ClassDef) else []
-        decorators = node.decorator_list
-        if any(_uses(base, own) for base in bases) or any(
-            not is_pure_decorator(one) or _uses(one, own) for one in decorators
-        ):
-            return True
-        if isinstance(node, ast.ClassDef):  # its suite runs
-            return any(_runs_ours(inner, own) for inner in without_docstring(node.body))
+    if not isinstance(node, Definition):
+        return _calls_ours(node, own)
+    if any(not is_pure_decorator(decorator) or _uses(decorator, own) for decorator in node.decorator_list):
+        return True
+    if not isinstance(node, ast.ClassDef):
         return False
-    return _calls_ours(node, own)
+    if any(_uses(base, own) for base in (*node.bases, *node.keywords)):
+        return True
+    return any(_runs_ours(inner, own) for inner in without_docstring(node.body))  # a class's suite runs
 
 
 def _runs_ours(node: ast.stmt, own: set[str]) -> bool:
@@ -263,21 +239,14 @@ def _runs_ours(node: ast.stmt, own: set[str]) -> bool:
 
 
 def _calls_ours(node: ast.AST, own: set[str]) -> bool:
-    """Whether a call in `node` is of ours, or hands something of ours to `map`."""
+    """Whether a call in `node` is of ours, or hands something of ours to `map` or `filter`."""
     calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
-    return any(_uses(call.func, own) or (_is_map(call) and _uses(call, own)) for call in calls)
-
-
-def _is_map(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id in ("map", "filter")
+    maps = [call for call in calls if attribute_chain(call.func) in (("map",), ("filter",))]
+    return any(_uses(node, own) for node in (*(call.func for call in calls), *maps))
 
 
 def _uses(node: ast.AST, names: set[str]) -> bool:
     return any(isinstance(inner, ast.Name) and inner.id in names for inner in ast.walk(node))
-
-
-def _is_for_type_checkers(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and attribute_chain(node.test)[-1:] == ("TYPE_CHECKING",)
 
 
 def _is_of(origins: Iterable[str], packages: frozenset[str]) -> bool:
