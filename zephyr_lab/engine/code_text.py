@@ -1,8 +1,8 @@
 """A piece of code as text in which only what can shape a result is left, and names stand for what they mean.
 
 Left out: layout, comments, docstrings, annotations that nothing reads, the wording of errors and warnings, calls that
-report progress. Names of the project's functions, classes and constants become places (`Target`), so a text does not
-say where its neighbours live; names of other people's become their full origin, so `from torch import relu as act`
+report progress. Names of the project's functions, classes and constants become targets (`Target`), so a text does not
+say which modules they are in; names of other people's become their full origin, so `from torch import relu as act`
 and `from torch import gelu as act` differ.
 """
 
@@ -58,7 +58,7 @@ class CodeText:
 def code_text(
     nodes: Iterable[ast.AST], resolve: Resolve, named: Named, modules: Iterable[str], *, annotated: bool
 ) -> CodeText:
-    """The text of `nodes`. `resolve` says what a chain of names means where they stand, `named` what a string names;
+    """The text of `nodes`. `resolve` says what a chain of names means there, `named` what a string names;
     `modules` are those that an import at run time may load. `annotated`: annotations are read, so they count."""
     writer = _Writer(resolve, named, modules, annotated)
     for node in nodes:

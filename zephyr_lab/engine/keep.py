@@ -42,7 +42,7 @@ class Outcome:
     why: str = ""
 
 
-def keep(profile: str, what: Iterable[str], because: str) -> list[Outcome]:
+def keep(profile: str, names: Iterable[str], because: str) -> list[Outcome]:
     """Carry the results of the named stages, or of the stages that the numbered notebooks used, with all their inputs.
 
     A notebook's own record goes along where nothing but source changed for it. Raises ValueError for a blank reason and
@@ -52,7 +52,7 @@ def keep(profile: str, what: Iterable[str], because: str) -> list[Outcome]:
         raise ValueError("a reason is needed: --because says why the change of source moves no number")
     carrier = _Carrier(profile, because.strip())
     known = notebooks.all_notebooks()
-    for name in what:
+    for name in names:
         notebook = next((one for one in known if name in (one.number, one.name)), None)
         if notebook is None:
             carrier.carry_stage(name)

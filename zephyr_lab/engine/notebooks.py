@@ -78,15 +78,15 @@ class Notebook:
         """Whether all parameters but profile and seeds have their defaults."""
         return all(values[name] == one.default for name, one in self.parameters.items() if name not in RUN_SIZES)
 
-    def resolve(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """All parameters with their values, `given` ones read from text. Raises ValueError for a name or value that is
-        not allowed, before any kernel starts (papermill alone would only warn)."""
-        for name in given:
+    def resolve(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """All parameters with their values, those in `texts` read from text. Raises ValueError for a name or value that
+        is not allowed, before any kernel starts (papermill alone would only warn)."""
+        for name in texts:
             if name not in self.parameters:
                 known = ", ".join(self.parameters)
                 raise ValueError(f"notebook {self.number} has no parameter named {name!r}; known: {known}")
         values = {name: parameter.default for name, parameter in self.parameters.items()}
-        values |= {name: self.parameters[name].parse(text) for name, text in given.items()}
+        values |= {name: self.parameters[name].parse(text) for name, text in texts.items()}
         require_profile(values["profile"])
         if values["seeds"] < 1:
             raise ValueError(f"parameter seeds must be at least 1, got {values['seeds']} (a count: seeds 0 to N-1)")
@@ -162,7 +162,7 @@ def _without_strings(tree: ast.Module) -> ast.Module:
 
 
 def _plain(cell: str) -> str:
-    """A cell as plain Python; IPython's magics are rewritten as the calls they stand for."""
+    """A cell as plain Python; IPython's magics are rewritten as the calls that they mean."""
     try:
         ast.parse(cell)
     except SyntaxError:

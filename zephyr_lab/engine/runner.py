@@ -53,22 +53,22 @@ class _Running:
         self.lock.release()
 
 
-def run(chosen: list[Notebook], given: Mapping[str, str], *, jobs: int) -> list[Outcome]:
-    """Bring `chosen` up to date at the parameters `given` (as text), `jobs` at a time, in order.
+def run(chosen: list[Notebook], texts: Mapping[str, str], *, jobs: int) -> list[Outcome]:
+    """Bring `chosen` up to date at the parameters `texts`, `jobs` at a time, in order.
 
     All parameters are checked before the first kernel starts (ValueError). A notebook that fails does not stop the
     others, but those that run after it are not run. Interrupting stops all processes.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    parameters = {notebook.name: notebook.resolve(given) for notebook in chosen}
+    parameters = {notebook.name: notebook.resolve(texts) for notebook in chosen}
     _sweep({values["profile"] for values in parameters.values()})
     return _Runner(chosen, parameters, jobs).until_done()
 
 
-def explain(chosen: list[Notebook], given: Mapping[str, str]) -> dict[str, list[str]]:
+def explain(chosen: list[Notebook], texts: Mapping[str, str]) -> dict[str, list[str]]:
     """name -> why the notebook would run now; an empty list where it would not."""
-    return {notebook.name: freshness.reasons(notebook, notebook.resolve(given)) for notebook in chosen}
+    return {notebook.name: freshness.reasons(notebook, notebook.resolve(texts)) for notebook in chosen}
 
 
 class _Runner:
@@ -164,7 +164,7 @@ class _Runner:
 
 def _start(notebook: Notebook, parameters: dict[str, Any], lock: FileLock) -> _Running:
     profile = parameters["profile"]
-    if notebook.is_standard(parameters):  # from here on the old run stands no more
+    if notebook.is_standard(parameters):  # from here on the old run does not count
         run_records.record_path(profile, notebook.name).unlink(missing_ok=True)
     shaped, earlier = run_records.shaped_by(notebook), freshness.earlier_digests(notebook, profile)
     executed = run_records.executed_path(profile, notebook.name)

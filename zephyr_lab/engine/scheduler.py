@@ -22,7 +22,7 @@ class StageFailed(RuntimeError):
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody interrupted the building of stages. A notebook shows its one line, without a traceback."""
+    """The building of stages was interrupted. A notebook shows this one line, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
@@ -37,7 +37,7 @@ def get_many(wanted: Iterable[Stage]) -> list[Path]:
     """Folders of the finished stages, in the order asked for; what is missing is built by workers now.
 
     Progress shows where you are (terminal or notebook). Raises StageFailed where a build raises; its checkpoints stay
-    and the next call resumes. Interrupting stops the workers; nothing half-made is ever taken for a stage.
+    and the next call resumes. Interrupting stops the workers; an unfinished result is never taken for a stage.
     """
     wanted = list(wanted)
     profile = session.current().profile
@@ -157,7 +157,7 @@ class _Run:
 
 
 def _job(slot: store.Slot, item: Resolved) -> Path:
-    """The file that tells a worker what to build, in a scratch folder ready for it."""
+    """The worker's instructions, in a scratch folder ready for it."""
     slot.scratch.mkdir(parents=True, exist_ok=True)
     (slot.scratch / "error.json").unlink(missing_ok=True)
     roles = item.stage.inputs
@@ -169,11 +169,11 @@ def _job(slot: store.Slot, item: Resolved) -> Path:
 
 def _failure(slot: store.Slot, seed: int, code: int) -> str:
     """One line: which stage, why, where the log is."""
-    what = f"stage {slot.name}, seed {seed}"
+    stage = f"stage {slot.name}, seed {seed}"
     scratch = slot.scratch.relative_to(paths.project_root())
     report = slot.scratch / "error.json"
     if report.is_file():
         error = files.read_json(report)
-        return f"{what} failed: {error['type']}: {error['message']} (traceback in {scratch}/error.json)"
+        return f"{stage} failed: {error['type']}: {error['message']} (traceback in {scratch}/error.json)"
     cause = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return f"{what} {cause} (log in {scratch}/log.txt); run again to resume from its last checkpoint"
+    return f"{stage} {cause} (log in {scratch}/log.txt); run again to resume from its last checkpoint"

@@ -2,8 +2,8 @@
 
 The key covers the recipe, the keys of the inputs, the seed, the functions, classes and constants that the build
 function reaches, and the versions of the libraries whose arithmetic shows. Hardware, progress and storage are not in
-it, nor where the code stands: a module that moves keeps the keys of its stages. Keys are computed from files; neither
-the build function nor a library is imported.
+it, nor the module that the code is in: a module that moves keeps the keys of its stages. Keys are computed from files;
+neither the build function nor a library is imported.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A stage with its key and what the key is made of, the keys of its inputs by role among it."""
+    """A stage with its key and what the key is made of."""
 
     stage: Stage
     key: str
@@ -62,6 +62,7 @@ class Resolved:
 
     @property
     def inputs(self) -> dict[str, str]:
+        """The keys of its inputs by role."""
         return self.description["inputs"]
 
 
@@ -131,29 +132,32 @@ def renewed(description: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError where the build function or the recipe class is gone, where it moved and it is not clear where to,
     and where a module does not parse.
     """
-    code = build, recipe = _code_now(description)
-    source, table = reading_now().of(*code).digest, {**description["recipe"], "class": recipe}
-    new = {"schema": SCHEMA, "build": build, "recipe": table, "source": source, "versions": counted_versions()}
-    return {**description, **new}
+    build, recipe = _code_now(description)
+    return {
+        **description,
+        "schema": SCHEMA,
+        "build": build,
+        "recipe": {**description["recipe"], "class": recipe},
+        "source": reading_now().of(build, recipe).digest,
+        "versions": counted_versions(),
+    }
 
 
 def _code_now(description: Mapping[str, Any]) -> tuple[str, str]:
     """Build function and recipe class as recorded, or, where the recorded module lacks one, of the same name elsewhere
-    in the package: with the source of then, else the only ones there are."""
+    in the package: a pair with the recorded source, else the only pair."""
     reading = reading_now()
-    places = {recorded: reading.places_of(recorded) for recorded in code_of(description)}
-    pairs = list(itertools.product(*places.values()))
+    candidates = {recorded: reading.defining(recorded) for recorded in code_of(description)}
+    pairs = list(itertools.product(*candidates.values()))
     if len(pairs) > 1:
         pairs = [pair for pair in pairs if reading.of(*pair).digest == description["source"]][:1] or pairs
-    if len(pairs) != 1:
-        module, _, name = next(recorded for recorded, all_of in places.items() if len(all_of) != 1).partition(":")
-        elsewhere = ", ".join(places[f"{module}:{name}"])
-        package = module.partition(".")[0]
-        raise ValueError(
-            f"module {module} defines no {name!r}; "
-            + (f"several others do: {elsewhere}" if elsewhere else f"no other module of {package} does")
-        )
-    return pairs[0]
+    if len(pairs) == 1:
+        return pairs[0]
+    recorded, others = next((recorded, others) for recorded, others in candidates.items() if len(others) != 1)
+    module, _, name = recorded.partition(":")
+    elsewhere = f"several others do: {', '.join(others)}"
+    nowhere = f"no other module of {module.partition('.')[0]} does"
+    raise ValueError(f"module {module} defines no {name!r}; {elsewhere if others else nowhere}")
 
 
 def recipe_class(recipe: Any) -> str:

@@ -1,7 +1,7 @@
 """The run store: runs/<profile>/<stage>/<key>/, finished stages only.
 
-A worker builds in a scratch folder beside; the artefacts and, last, `end.json` are written there, and the folder is
-renamed into place. A folder without a valid `end.json` is no stage, so a crash at any moment leaves none half-made.
+A worker builds in a scratch folder; the artefacts and, last, `end.json` are written there, and the folder is renamed
+into place. A folder without a valid `end.json` is not a stage, so a crash at any moment leaves no unfinished one.
 """
 
 import contextlib

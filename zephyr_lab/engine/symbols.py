@@ -25,14 +25,14 @@ from zephyr_lab.engine.code_text import CodeText, Target, code_text
 PLUMBING_PACKAGE = __name__.rpartition(".")[0]
 PLUMBING = frozenset(f"zephyr_lab.core.{name}" for name in ("files", "paths", "profiles", "provenance", "session"))
 
-RUN_TIME_NAMES = frozenset(("globals", "eval", "exec"))  # what they reach no reader of the text can tell
+RUN_TIME_NAMES = frozenset(("globals", "eval", "exec"))  # their text does not show what they reach
 
 
 @dataclass(frozen=True)
 class Closure:
     """What a piece of code reaches.
 
-    uses: "module:name" -> digest of each definition, "module:" for what runs when the module is imported; it tells what
+    uses: "module:name" -> digest of each definition, "module:" for what runs when the module is imported; it shows what
     changed. digest: one hex digest of everything, without paths. libraries: dotted names imported from elsewhere.
     """
 
@@ -51,7 +51,7 @@ class _Walk:
 
 
 def reading_now() -> "Reading":
-    """The project's source as it is on disk now; what was read before serves again where no file has changed."""
+    """The project's source as it is on disk now; the last reading is used again where no file has changed."""
     global _latest
     files = syntax.project_modules()
     marks = {name: (path, *syntax.stamp(path)) for name, path in files.items()}
@@ -96,21 +96,21 @@ class Reading:
             self._closures[(name,)] = self._close([Target(name, "")], read.loads)
         return self._closures[(name,)]
 
-    def places_of(self, recorded: str) -> list[str]:
-        """`recorded` ("module:name") where its module still defines the name, else all of its package that do now.
+    def defining(self, recorded: str) -> list[str]:
+        """`recorded` ("module:name") where its module still defines the name, else every one of the package that does.
 
         Raises ValueError where the recorded module does not parse; another one that does not is left out.
         """
         module, _, symbol = recorded.partition(":")
         if self._definitions(module, symbol):
             return [recorded]
-        places = []
+        others = []
         for name in sorted(self._names):
             with suppress(ValueError):
                 if name.startswith(f"{module.partition('.')[0]}.") and symbol in self._module(name).symbols:
                     self.of(f"{name}:{symbol}")
-                    places.append(f"{name}:{symbol}")
-        return places
+                    others.append(f"{name}:{symbol}")
+        return others
 
     def _existing(self, name: str) -> list[Target]:
         module, _, symbol = name.partition(":")
@@ -184,8 +184,8 @@ class Reading:
     def _body_walks(self, name: str) -> list[_Walk]:
         """A walk from each statement that runs whenever the module is imported."""
         if name not in self._bodies:
-            body = range(len(self._module(name).body))
-            self._bodies[name] = [self._walk([Target(name, f"statement {place}")]) for place in body]
+            count = len(self._module(name).body)
+            self._bodies[name] = [self._walk([Target(name, f"statement {number}")]) for number in range(count)]
         return self._bodies[name]
 
     def _text(self, target: Target) -> CodeText:
@@ -270,7 +270,7 @@ class Reading:
         if own and not origins:
             return own
         origins = origins or [f"{star}.{rest[0]}" for star in module.stars if rest]
-        if origins:  # handed on by a module that imports it
+        if origins:  # a module that imports it passes it on
             passed = [self._meanings((*origin.split("."), *rest[1:]), depth + 1) for origin in origins]
             return [*own, *(meaning for meanings in passed for meaning in meanings)]
         return [Target(name, ""), *_attributes(rest)]

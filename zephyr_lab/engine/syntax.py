@@ -17,7 +17,7 @@ from zephyr_lab.core import paths
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Names = Mapping[str, tuple[str, ...]]  # local name -> dotted origins ("package.module" or "package.module.name")
 
-# Decorators that give back what they were given, changed, and tell nobody else about it.
+# Decorators that return what they decorate, changed, and register it nowhere.
 PURE_DECORATORS = frozenset((
     "dataclass", "cache", "lru_cache", "contextmanager", "overload", "final", "total_ordering", "jaxtyped", "wraps",
     "no_grad", "inference_mode", "runtime_checkable", "once_differentiable",
@@ -62,7 +62,7 @@ def read(path: Path, name: str, packages: frozenset[str]) -> Module:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """What tells a saved file from the same one read before: time and size."""
+    """Time and size: another pair, another content."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
 
@@ -112,8 +112,8 @@ def _always_run(
 ) -> tuple[ast.stmt, ...]:
     """What counts whenever the module is imported, in order, since a later statement sees what an earlier one did.
 
-    That is: statements that define nothing, definitions that may tell somebody of themselves, and assignments of names
-    that are assigned again or used by such a statement, whose place matters then.
+    That is: statements that define nothing, definitions that may register themselves, and assignments of names that are
+    assigned again or used by such a statement: there the order matters.
     """
     bare = [node for node in statements if not (defined(node) or isinstance(node, ast.Import | ast.ImportFrom))]
     again = {name for name, nodes in symbols.items() if len(nodes) > 1}
@@ -132,7 +132,7 @@ def imported(node: ast.AST, package: str) -> list[str]:
 
 
 def import_names(nodes: Iterable[ast.AST], package: str, *, stars: bool = False) -> dict[str, tuple[str, ...]]:
-    """Local name -> every origin that an import in `nodes` gives it, wherever in them it stands.
+    """Local name -> every origin that an import in `nodes` gives it, however deep inside.
 
     With `stars`, "m.*" -> ("m.*",) for `from m import *`, and "import a.b" counts as a.b, not as the name a.
     """
@@ -190,7 +190,7 @@ def attribute_chain(node: ast.AST) -> tuple[str, ...]:
 
 
 def is_pure_decorator(decorator: ast.expr) -> bool:
-    """Whether a decorator is known to tell nobody of what it decorates."""
+    """Whether a decorator is known to register what it decorates nowhere."""
     chain = attribute_chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
     return bool(chain) and chain[-1] in PURE_DECORATORS
 
@@ -206,7 +206,7 @@ def defined(node: ast.stmt) -> list[str]:
 
 
 def _as_it_runs(tree: ast.Module) -> ast.Module:
-    """`tree` with what stands in the `else` of `if TYPE_CHECKING` in its place."""
+    """`tree` with the `else` of each `if TYPE_CHECKING` in place of the statement."""
     body: list[ast.stmt] = []
     for node in tree.body:
         for_type_checkers = isinstance(node, ast.If) and attribute_chain(node.test)[-1:] == ("TYPE_CHECKING",)
@@ -215,7 +215,7 @@ def _as_it_runs(tree: ast.Module) -> ast.Module:
 
 
 def _may_register(node: ast.stmt, own: set[str]) -> bool:
-    """Whether defining `node` runs code of the project (`own`: names of it), which may tell somebody of it: a decorator
+    """Whether defining `node` runs code of the project (`own`: names of it), which may register it: a decorator
     not known to be pure, a base class or metaclass of ours, a call of ours on the right of an assignment."""
     if not isinstance(node, Definition):
         return _calls_ours(node, own)
@@ -229,7 +229,7 @@ def _may_register(node: ast.stmt, own: set[str]) -> bool:
 
 
 def _runs_ours(node: ast.stmt, own: set[str]) -> bool:
-    """Whether a statement in a class's suite may tell somebody: a method with a decorator of ours, a call of ours, any
+    """Whether a statement in a class's suite may register it: a method with a decorator of ours, a call of ours, any
     statement but a definition or an assignment."""
     if isinstance(node, Definition):
         return any(_uses(one, own) for one in node.decorator_list)
