@@ -10,6 +10,7 @@ from filelock import Timeout
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.engine import notebooks, processes, run_records, stages, store
+from zephyr_lab.engine.symbols import Reading, reading_now
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ def leftovers(profile: str) -> list[Leftover]:
     """Everything in the store of `profile` that no notebook's last run reaches, directly or as an input of an input."""
     finished = store.finished(profile)
     reached = _with_inputs(_used_by_notebooks(profile) | _used_by_builds(profile), finished)
-    unreached = []
+    unreached, reading = [], reading_now()
     for key, record in finished.items():
         if key not in reached:
             description = record["stage"]
-            state = "unused" if _is_current(key, description) else "overtaken"
+            state = "unused" if _is_current(key, description, reading) else "overtaken"
             slot = store.Slot(profile, description["name"], key)
             unreached.append(_leftover(slot, description["seed"], state, slot.final))
-    return unreached + _unfinished(profile)
+    return unreached + _unfinished(profile, reading)
 
 
 def removable(profile: str, *, unused: bool) -> list[Leftover]:
@@ -98,21 +99,21 @@ def _with_inputs(keys: set[str], finished: dict[str, dict[str, Any]]) -> set[str
     return reached
 
 
-def _is_current(key: str, description: dict[str, Any]) -> bool:
+def _is_current(key: str, description: dict[str, Any], reading: Reading) -> bool:
     """Whether the key is the one that the present source and libraries give."""
     try:
-        return stages.key_of(stages.renewed(description)) == key
+        return stages.key_of(stages.renewed(description, reading)) == key
     except ValueError:  # its code is gone
         return False
 
 
-def _unfinished(profile: str) -> list[Leftover]:
+def _unfinished(profile: str, reading: Reading) -> list[Leftover]:
     """Scratch folders that nobody works in, of stages whose code has moved on; others are resumed, so they stay."""
     overtaken = []
     for folder in sorted(paths.runs_dir(profile).glob(".scratch/*")):
         job = folder / "job.json"
         table = files.read_json(job) if job.is_file() else None
-        if table is None or not _is_current(table["key"], table["description"]):
+        if table is None or not _is_current(table["key"], table["description"], reading):
             name, _, key = folder.name.rpartition("-")
             seed = table["description"]["seed"] if table else 0
             overtaken.append(_leftover(store.Slot(profile, name, key), seed, "unfinished", folder))

@@ -24,6 +24,7 @@ from filelock import Timeout
 from zephyr_lab.core import files, provenance
 from zephyr_lab.engine import freshness, notebooks, processes, run_records, stages, store, worker
 from zephyr_lab.engine.notebooks import Notebook
+from zephyr_lab.engine.symbols import reading_now
 
 
 class Refused(ValueError):
@@ -82,6 +83,7 @@ class _Carrier:
         self._profile = profile
         self._because = because
         self._finished = store.finished(profile)
+        self._reading = reading_now()
 
     def carry_stage(self, name: str) -> None:
         keys = [key for key, record in self._finished.items() if record["stage"]["name"] == name]
@@ -133,7 +135,7 @@ class _Carrier:
         if old.get("schema") == stages.SCHEMA and stages.key_of(old) != key:
             raise Refused("its end.json was changed by hand: it no longer describes this key")
         try:
-            new = stages.renewed(old)
+            new = stages.renewed(old, self._reading)
         except ValueError as error:
             raise Refused(f"its code cannot be read: {error}") from error
         _refuse_another_recipe(new["recipe"])
@@ -199,7 +201,9 @@ class _Carrier:
         if outcome is None or outcome.state == "refused":
             return None
         end = store.end_record(store.Slot(self._profile, stage["name"], outcome.new).final)
-        return end and run_records.used_stage(stages.renewed(end["stage"]), outcome.new, end.get("kept", []))
+        if end is None:
+            return None
+        return run_records.used_stage(stages.renewed(end["stage"], self._reading), outcome.new, end.get("kept", []))
 
 
 def _refuse_another_recipe(table: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from importlib import metadata
 from typing import Any
 
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
-from zephyr_lab.engine.symbols import Closure, reading_now
+from zephyr_lab.engine.symbols import Closure, Reading, reading_now
 
 SCHEMA = 2  # of a description; 1 counted whole modules and named them
 
@@ -126,27 +126,26 @@ def reached(code: Iterable[str]) -> Closure | None:
         return None
 
 
-def renewed(description: Mapping[str, Any]) -> dict[str, Any]:
+def renewed(description: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     """The description under the source and the libraries of now, with the modules that its code is in now.
 
     Raises ValueError where the build function or the recipe class is gone, where it moved and it is not clear where to,
     and where a module does not parse.
     """
-    build, recipe = _code_now(description)
+    build, recipe = _code_now(description, reading)
     return {
         **description,
         "schema": SCHEMA,
         "build": build,
         "recipe": {**description["recipe"], "class": recipe},
-        "source": reading_now().of(build, recipe).digest,
+        "source": reading.of(build, recipe).digest,
         "versions": counted_versions(),
     }
 
 
-def _code_now(description: Mapping[str, Any]) -> tuple[str, str]:
+def _code_now(description: Mapping[str, Any], reading: Reading) -> tuple[str, str]:
     """Build function and recipe class as recorded, or, where the recorded module lacks one, of the same name elsewhere
     in the package: a pair with the recorded source, else the only pair."""
-    reading = reading_now()
     candidates = {recorded: reading.defining(recorded) for recorded in code_of(description)}
     pairs = list(itertools.product(*candidates.values()))
     if len(pairs) > 1:
