@@ -129,6 +129,55 @@ def test_a_module_that_moved_keeps_its_checkpoints_and_its_inputs(copy):
     assert (scratch / "checkpoints").is_dir()
 
 
+def move(toy, *modules):
+    """The stages' code moves from the module `arithmetic` to each of `modules`."""
+    source = toy.root / "toy_recipes/arithmetic.py"
+    for module in modules:
+        (toy.root / f"toy_recipes/{module}.py").write_text(source.read_text())
+    study = toy.root / "toy_recipes/study.py"
+    study.write_text(study.read_text().replace("toy_recipes.arithmetic", f"toy_recipes.{(*modules, 'gone')[0]}"))
+    source.unlink()
+
+
+def test_code_that_moved_and_changed_is_kept_under_its_new_module(copy):
+    before = copy.builds()
+    move(copy, "numbers")
+    copy.edit("toy_recipes/steps.py", *REWORDED)
+    told = keep(copy, "10", "11", "12", "--because", "moved, and a product commutes")
+    assert told.returncode == 0 and "14 kept, 0 current already, 0 refused" in told.stdout, told.stdout
+    kept = [record["stage"] for record in ends(copy).values() if "kept" in record]
+    assert {(stage["build"], stage["recipe"]["class"]) for stage in kept} == {
+        ("toy_recipes.numbers:build", "toy_recipes.numbers:Walk")
+    }
+    assert set(run(copy).values()) == {"fresh"}
+    assert copy.builds() == before
+
+
+def test_code_that_only_moved_is_current_and_its_notebooks_stay_fresh(copy):
+    before = copy.builds()
+    move(copy, "numbers")
+    told = keep(copy, "10", "11", "12", "--because", "moved")
+    assert "0 kept, 14 current already, 0 refused" in told.stdout, told.stdout
+    assert set(run(copy).values()) == {"fresh"}
+    assert copy.builds() == before
+
+
+@pytest.mark.parametrize(
+    ("modules", "said"),
+    [
+        (["numbers", "sums"], "several others do: toy_recipes.numbers:build, toy_recipes.sums:build"),
+        ([], "no other module of toy_recipes does"),
+    ],
+)
+def test_moved_code_that_is_in_several_modules_or_in_none_is_refused(copy, modules, said):
+    move(copy, *modules)
+    copy.edit("toy_recipes/steps.py", *REWORDED)
+    told = keep(copy, "walk", "--because", "moved")
+    assert told.returncode == 2
+    assert f"its code cannot be read: module toy_recipes.arithmetic defines no 'build'; {said}" in told.stdout
+    assert "0 kept, 0 current already, 11 refused" in told.stdout
+
+
 def test_clean_lists_first_and_removes_only_what_nothing_reaches(copy):
     assert "0 folders, 0.0 MiB could go" in copy.run("clean").stdout
     copy.edit("toy_recipes/steps.py", "12345", "54321")

@@ -113,7 +113,7 @@ def test_what_a_worker_cannot_have_is_refused_by_name():
         captured(uses_nothing_known)
     with pytest.raises(ValueError, match=r"is a lambda or part of a line|is not a definition by itself"):
         captured(lambda x: x)
-    with pytest.raises(ValueError, match="is no function with a source of its own"):
+    with pytest.raises(ValueError, match="is not a function with source of its own"):
         captured(torch.relu)
 
 

@@ -16,6 +16,7 @@ def test_a_parameter_that_may_be_none_is_a_number_or_none(text, value):
     ("parameter", "text", "said"),
     [
         (BETA, "soft", r"^parameter beta must be float or None, got 'soft'$"),
+        (BETA, "nan", r"^parameter beta must be float or None, got 'nan'$"),
         (Parameter("seeds", "int", 3, ""), "none", r"^parameter seeds must be int, got 'none'$"),
         (Parameter("own", "bool", False, ""), "yes", r"^parameter own must be true or false, got 'yes'$"),
     ],

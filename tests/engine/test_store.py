@@ -9,7 +9,7 @@ import sys
 import pytest
 from filelock import Timeout
 
-from zephyr_lab.engine import locks, store
+from zephyr_lab.engine import processes, store
 from zephyr_lab.engine.progress import ProgressWriter, read
 
 
@@ -56,39 +56,39 @@ def test_a_result_replaces_a_broken_folder(slot):
 
 def test_a_lock_is_held_by_one_and_freed_by_the_death_of_the_process_it_was_handed_to(tmp_path):
     path = tmp_path / "stage.lock"
-    handle = locks.try_lock(path)
-    assert locks.try_lock(path) is None
+    handle = processes.try_lock(path)
+    assert processes.try_lock(path) is None
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[handle])
     os.close(handle)  # ours; the child has its own
-    assert locks.try_lock(path) is None
+    assert processes.try_lock(path) is None
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert locks.try_lock(path) is not None
+    assert processes.try_lock(path) is not None
 
 
 def test_a_plain_lock_and_one_to_hand_over_are_the_same_lock(tmp_path):
     path = tmp_path / "locks" / "stage.lock"
-    with locks.held(path):
-        assert locks.try_lock(path) is None
+    with processes.locked(path):
+        assert processes.try_lock(path) is None
         with pytest.raises(Timeout):
-            locks.held(path, wait=False).acquire()
-    handle = locks.try_lock(path)
+            processes.locked(path, wait=False).acquire()
+    handle = processes.try_lock(path)
     with pytest.raises(Timeout):
-        locks.held(path, wait=False).acquire()
+        processes.locked(path, wait=False).acquire()
     os.close(handle)
-    assert locks.held(path, wait=False).acquire().lock.is_locked
+    assert processes.locked(path, wait=False).acquire().lock.is_locked
 
 
 def test_there_are_as_many_slots_as_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("ZEPHYR_LAB_SLOT_DIR", str(tmp_path / "slots"))
     monkeypatch.setenv("ZEPHYR_LAB_SLOTS", "2")
-    taken = [locks.try_slot() for _ in range(3)]
+    taken = [processes.try_slot() for _ in range(3)]
     assert taken[2] is None and None not in taken[:2]
     os.close(taken[0])
-    assert locks.try_slot() is not None
+    assert processes.try_slot() is not None
     monkeypatch.setenv("ZEPHYR_LAB_SLOTS", "many")
     with pytest.raises(ValueError, match="ZEPHYR_LAB_SLOTS must be a number from 1 up, got 'many'"):
-        locks.slot_count()
+        processes.slot_count()
 
 
 def test_progress_is_read_back_while_its_writer_lives(tmp_path):

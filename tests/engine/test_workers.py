@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from zephyr_lab.engine import workers as workers_of
+from zephyr_lab.engine.notebook_process import KERNEL
 from zephyr_lab.engine.stages import Stage
 
 PAUSE = "pause=0.05"
@@ -161,7 +162,7 @@ def test_no_process_outlives_a_killed_parent(toy, victim):
         doomed = family
         process.kill()
     else:
-        module = {"notebook": "zephyr_lab.engine.notebook_process", "kernel": "zephyr_lab.engine.kernel"}[victim]
+        module = {"notebook": "zephyr_lab.engine.notebook_process", "kernel": KERNEL}[victim]
         parent = descendants(process, module)[0]
         doomed = [parent, *parent.children(recursive=True)]
         parent.kill()

@@ -16,7 +16,7 @@ import pytest
         (["run", "10", "-p", "seeds"], "-p takes name=value, got 'seeds'"),
         (["run", "10", "--jobs", "-1"], "jobs must be at least 1, got -1"),
         (["list", "cakes"], "nothing to list under 'cakes'; known: notebooks, data"),
-        (["trace", "build/tiny/figures/none.svg"], "nothing made 'build/tiny/figures/none.svg'"),
+        (["trace", "build/tiny/figures/none.svg"], "no run made 'build/tiny/figures/none.svg'"),
     ],
 )
 def test_one_line_and_exit_code_2(toy, arguments, said):

@@ -47,7 +47,7 @@ def test_arms_of_a_table_are_those_of_its_rows(tmp_path):
     (tmp_path / "t.csv").write_text("row,metric\na,score\nelse,b\n")
     arms = {"a": 1, "b": 2, "c": 3}
     assert tracing._arms_in(arms, [tmp_path / "t.csv"]) == {"a": 1, "b": 2}
-    assert tracing._arms_in(arms, [None]) == arms
+    assert tracing._arms_in(arms, [tmp_path / "absent.csv"]) == arms
 
 
 def test_committed_results_of_code_that_is_gone_are_traced_all_the_same():

@@ -1,20 +1,19 @@
 """Commands on data files: filter dialogues by named rules, make preference pairs of scored completions."""
 
 import dataclasses
-import json as json_module
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zephyr_lab.cli.printing import Json, print_json, print_table, warn
+
 if TYPE_CHECKING:
     from zephyr_lab.data.pairs_statistics import PairStatistics
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Out = Annotated[Path | None, typer.Option(help="write the result here: .jsonl, .jsonl.gz or .parquet")]
-SHOWN = 3  # bad rows told on stderr
+SHOWN = 3  # bad rows named on stderr
 
 
 def filter_file(
@@ -44,17 +43,18 @@ def filter_file(
         benchmarks = filters_overlap.Benchmarks({str(path): filters_overlap.read_questions(path) for path in files})
     names = filters.rule_names(rules, with_benchmarks=bool(files))
     chosen = filters.named_rules(names, benchmarks=benchmarks)
-    done = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected)
-    _tell_bad(done.bad, done.rejected)
-    empty = done.counts.empty_answers
+    filtered = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected)
+    _warn_of_bad(filtered.bad, filtered.rejected)
+    counts, empty = filtered.counts, filtered.counts.empty_answers
     if empty.turns and "empty_answer" not in names:
-        _tell(f"{empty.turns} empty answers in {empty.dialogues} dialogues stay in (rule empty_answer drops them)")
-    found = {name: dataclasses.asdict(count) for name, count in done.counts.rules.items()}
+        warn(f"{empty.turns} empty answers in {empty.dialogues} dialogues stay in (rule empty_answer drops them)")
+    by_rule = {name: dataclasses.asdict(count) for name, count in counts.rules.items()}
     if json:
-        print(json_module.dumps({"rows": done.counts.rows, "kept": done.counts.kept, "rules": found}, indent=1))
+        print_json({"rows": counts.rows, "kept": counts.kept, "rules": by_rule})
         return
-    _print_table(("rule", "dialogues", "turns"), [(name, *count.values()) for name, count in found.items()])
-    print(f"{done.counts.kept} of {done.counts.rows} rows kept{_where(out)}")
+    columns = ("rule", "dialogues", "turns")
+    print_table(columns, [(name, *count.values()) for name, count in by_rule.items()], numbers=True)
+    print(f"{counts.kept} of {counts.rows} rows kept{_where(out)}")
 
 
 def binarise_file(
@@ -79,45 +79,38 @@ def binarise_file(
     from zephyr_lab.data.pairs import Binarisation
 
     how = Binarisation(chosen=chosen, rejected=rejected, raw_scores=raw_scores, drop_identical=drop_identical)
-    done = file_steps.binarise_completions(file, how, seed=seed, out=out, rejected=rejected_rows)
-    _tell_bad(done.bad, done.rejected)
-    if done.empty_answers:
-        _tell(f"{done.empty_answers} completions are empty and take part all the same")
-    _tell_findings(done.statistics, raw_scores=raw_scores)
-    statistics = dataclasses.asdict(done.statistics)
+    binarised = file_steps.binarise_completions(file, how, seed=seed, out=out, rejected=rejected_rows)
+    _warn_of_bad(binarised.bad, binarised.rejected)
+    if binarised.empty_answers:
+        warn(f"{binarised.empty_answers} completions are empty and take part all the same")
+    _warn_of_oddities(binarised.statistics, raw_scores=raw_scores)
+    statistics = dataclasses.asdict(binarised.statistics)
     if json:
-        print(json_module.dumps(statistics, indent=1))
+        print_json(statistics)
         return
-    _print_table(("", ""), [(name.replace("_", " "), _shown(value)) for name, value in statistics.items()])
+    print_table(("", ""), [(name.replace("_", " "), _shown(value)) for name, value in statistics.items()], numbers=True)
     print(f"{statistics['pairs']} pairs of {statistics['prompts']} prompts{_where(out)}")
 
 
-def _tell_findings(found: "PairStatistics", *, raw_scores: bool) -> None:
-    """Scores that cannot be what they say, and pairs of one text: what was done with them, and how to do otherwise."""
-    if found.tens_meant_as_one:
-        done = "kept as 10 (--raw-scores)" if raw_scores else "read as 1 (--raw-scores keeps them)"
-        _tell(f"{found.tens_meant_as_one} overall scores of 10 beside a mean rating of at most 2 are {done}")
-    if found.doubtful_tens:
-        _tell(
-            f"{found.doubtful_tens} overall scores of 10 beside a mean rating above 2, up to 4, are doubtful and stay"
-        )
-    if found.identical_pairs:
-        _tell(f"{found.identical_pairs} pairs hold one text twice and stay in (--drop-identical drops them)")
-    if found.identical_dropped:
-        _tell(f"{found.identical_dropped} pairs of one text twice are dropped")
+def _warn_of_oddities(statistics: "PairStatistics", *, raw_scores: bool) -> None:
+    """Scores that cannot mean what they say, and pairs of one text: what was done with them, and what else could be."""
+    treatment = "kept as 10 (--raw-scores)" if raw_scores else "read as 1 (--raw-scores keeps them)"
+    for count, oddity in (
+        (statistics.tens_meant_as_one, f"overall scores of 10 beside a mean rating of at most 2 are {treatment}"),
+        (statistics.doubtful_tens, "overall scores of 10 beside a mean rating above 2, up to 4, are doubtful and stay"),
+        (statistics.identical_pairs, "pairs hold one text twice and stay in (--drop-identical drops them)"),
+        (statistics.identical_dropped, "pairs of one text twice are dropped"),
+    ):
+        if count:
+            warn(f"{count} {oddity}")
 
 
-def _tell_bad(bad: Sequence[object], rejected: Path | None) -> None:
+def _warn_of_bad(bad: Sequence[object], rejected: Path | None) -> None:
     """How many rows are unusable, the first few by row and column, and where all of them are."""
-    if not bad:
-        return
     for row in bad[:SHOWN]:
-        _tell(str(row))
-    _tell(f"{len(bad)} rows refused, all of them in {rejected}")
-
-
-def _tell(line: str) -> None:
-    print(f"zephyr-lab: {line}", file=sys.stderr)
+        warn(str(row))
+    if bad:
+        warn(f"{len(bad)} rows refused, all of them in {rejected}")
 
 
 def _where(out: Path | None) -> str:
@@ -128,15 +121,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(str(count) for count in value)
     return "" if value is None else f"{value:.6g}"
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=any(columns))
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console().print(table)

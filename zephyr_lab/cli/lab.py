@@ -1,14 +1,12 @@
-"""Commands about the laboratory itself: list, run, trace, keep, clean, doctor."""
+"""Commands about the laboratory itself: list, run, report, trace, keep, clean, doctor."""
 
 import dataclasses
-import json as json_module
-import sys
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
-Profile = Annotated[str, typer.Option(help="smoke, tiny, world-gpu, gpu or paper")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+from zephyr_lab.cli.printing import Json, Profile, print_json, print_rows
 
 
 def list_(
@@ -31,13 +29,13 @@ def list_(
         from zephyr_lab.data import released
 
         rows = [dataclasses.asdict(row) for row in released.listing()]
-        if not json:  # what fits a screen; --json tells all
+        if not json:  # what fits a screen; --json gives all
             rows = [{name: row[name] for name in ("name", "rows", "size", "licence", "found", "about")} for row in rows]
     elif what == "notebooks":
         rows = commands.notebooks(profile)
     else:
         raise ValueError(f"nothing to list under {what!r}; known: notebooks, data")
-    _print_rows(rows, json)
+    _show_rows(rows, json)
 
 
 def run(
@@ -56,18 +54,28 @@ def run(
     from zephyr_lab.lab import commands
 
     chosen = sources.select(notebooks or [])
-    given = {"profile": profile, "seeds": str(seeds)} | _named(parameter or [])
+    values = {"profile": profile, "seeds": str(seeds)} | _named(parameter or [])
     if explain:
-        _print_reasons(runner.explain(chosen, given), json)
+        reasons = runner.explain(chosen, values)
+        _show(_reason_lines(reasons), reasons, json)
         return
-    outcomes = runner.run(chosen, given, jobs=jobs or available_cores())
-    if json:
-        print(json_module.dumps([commands.outcome_row(outcome) for outcome in outcomes], indent=1))
-    else:
-        for line in commands.run_lines(outcomes):
-            print(line)
+    outcomes = runner.run(chosen, values, jobs=jobs or available_cores())
+    _show(commands.run_lines(outcomes), [commands.outcome_row(outcome) for outcome in outcomes], json)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def report(profile: Profile = "tiny", json: Json = False) -> None:
+    """Build the static report (only where something changed) and print where it opens."""
+    from zephyr_lab.core.profiles import require_profile
+    from zephyr_lab.engine.freshness import stale_notebooks
+    from zephyr_lab.reporting.site import builder
+
+    require_profile(profile)
+    built = builder.build(profile, stale=stale_notebooks(profile))
+    state = f"built in {built.seconds:.0f} s" if built.built else "up to date"
+    table = {"index": str(built.index), "built": built.built, "pages": built.pages, "seconds": round(built.seconds, 2)}
+    _show([f"{built.index}  {built.pages} pages, {state}"], table, json)
 
 
 def trace(
@@ -80,11 +88,7 @@ def trace(
     from zephyr_lab.lab import tracing
 
     traced = tracing.trace(path, profile)
-    if json:
-        print(json_module.dumps(traced, indent=1))
-    else:
-        for line in tracing.lines(traced, everything=everything):
-            print(line)
+    _show(tracing.lines(traced, everything=everything), traced, json)
 
 
 def keep(
@@ -102,11 +106,7 @@ def keep(
     from zephyr_lab.engine import keep as keeping
 
     outcomes = keeping.keep(require_profile(profile), what, because)
-    if json:
-        print(json_module.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
-    else:
-        for line in keeping.lines(outcomes):
-            print(line)
+    _show(keeping.lines(outcomes), [dataclasses.asdict(outcome) for outcome in outcomes], json)
     if all(outcome.state == "refused" for outcome in outcomes):
         raise typer.Exit(2)
 
@@ -123,14 +123,13 @@ def clean(
 
     require_profile(profile)
     doomed = cleaning.removable(profile, unused=unused)
-    gone = cleaning.remove(doomed) if yes else doomed
-    rows = cleaning.table(gone)
-    _print_rows(rows, json)
+    listed = cleaning.remove(doomed) if yes else doomed
+    _show_rows(cleaning.table(listed), json)
     if not json:
-        size = sum(one.bytes for one in gone) / 2**20
-        what = f"{len(gone)} folder{'s' if len(gone) != 1 else ''}, {size:.1f} MiB"
-        busy = f"; {len(doomed) - len(gone)} in use, left" if len(gone) != len(doomed) else ""
-        print(f"removed {what}{busy}" if yes else f"{what} could go: zephyr-lab clean --yes removes them")
+        size = sum(one.bytes for one in listed) / 2**20
+        folders = f"{len(listed)} folder{'s' if len(listed) != 1 else ''}, {size:.1f} MiB"
+        busy = f"; {len(doomed) - len(listed)} in use, left" if len(listed) != len(doomed) else ""
+        print(f"removed {folders}{busy}" if yes else f"{folders} could go: zephyr-lab clean --yes removes them")
 
 
 def doctor(profile: Profile = "tiny", json: Json = False) -> None:
@@ -138,46 +137,39 @@ def doctor(profile: Profile = "tiny", json: Json = False) -> None:
     from zephyr_lab.lab import commands
 
     findings = commands.examine(profile)
-    _print_rows(findings, json)
+    _show_rows(findings, json)
     if any(finding["state"] == "wrong" for finding in findings):
         raise typer.Exit(1)
 
 
 def _named(pairs: list[str]) -> dict[str, str]:
     """{"beta": "0.1"} from ["beta=0.1"]."""
-    found = {}
+    named = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise ValueError(f"-p takes name=value, got {pair!r}")
-        found[name] = value
-    return found
+        named[name] = value
+    return named
 
 
-def _print_reasons(reasons: dict[str, list[str]], json: bool) -> None:
-    if json:
-        print(json_module.dumps(reasons, indent=1))
-        return
-    for name, why in reasons.items():
-        print(f"{name}  {'would run: ' + '; '.join(why) if why else 'fresh'}")
+def _reason_lines(reasons: dict[str, list[str]]) -> list[str]:
+    lines = [f"{name}  {'would run: ' + '; '.join(why) if why else 'fresh'}" for name, why in reasons.items()]
     overtaken = [name.partition("_")[0] for name, why in reasons.items() if any("code of stage" in one for one in why)]
-    if overtaken:
-        print(
-            f"If the change moves no number: zephyr-lab keep {' '.join(overtaken)} --because TEXT trains nothing again."
-        )
+    command = f"zephyr-lab keep {' '.join(overtaken)} --because TEXT"
+    return [*lines, f"If the change moves no number: {command} trains nothing again."] if overtaken else lines
 
 
-def _print_rows(rows: list[dict[str, object]], json: bool) -> None:
+def _show(lines: Iterable[str], content: Any, json: bool) -> None:
+    """The lines for people, or the content as JSON."""
     if json:
-        print(json_module.dumps(rows, indent=1))
-        return
-    from rich.console import Console
-    from rich.table import Table
+        print_json(content)
+    else:
+        print(*lines, sep="\n")
 
-    table = Table(box=None, pad_edge=False)
-    for column in rows[0] if rows else []:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    # a pipe has no width of its own; a narrow guess would break names in two
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+def _show_rows(rows: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        print_json(rows)
+    else:
+        print_rows(rows)

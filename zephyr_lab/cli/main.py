@@ -9,7 +9,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from zephyr_lab.cli import check, data, lab, report, score
+from zephyr_lab.cli import check, data, lab, score
 from zephyr_lab.core.libraries import QUIET_ENVIRONMENT
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app.add_typer(scores, name="score")
 app.command("list")(lab.list_)
 app.command("run")(lab.run)
 app.command("check")(check.check)
-app.command("report")(report.report)
+app.command("report")(lab.report)
 app.command("trace")(lab.trace)
 app.command("keep")(lab.keep)
 app.command("clean")(lab.clean)
@@ -49,8 +49,8 @@ def main() -> None:
     except (TyperException, ValueError, TypeError, OSError) as error:
         if os.environ.get("ZEPHYR_LAB_DEBUG"):
             raise
-        told = error.format_message() if isinstance(error, TyperException) else str(error)
-        print(f"zephyr-lab: {' '.join(told.split())}", file=sys.stderr)
+        message = error.format_message() if isinstance(error, TyperException) else str(error)
+        print(f"zephyr-lab: {' '.join(message.split())}", file=sys.stderr)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 

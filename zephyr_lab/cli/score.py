@@ -1,12 +1,12 @@
 """`zephyr-lab score`: files of judgements and annotations -> scores with intervals."""
 
-import sys
-from collections.abc import Iterable
-from json import dumps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from zephyr_lab.cli.printing import Json, print_json, print_table, printable, warn
 
 if TYPE_CHECKING:
     from zephyr_lab.core.rows import BadRow
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  # disagreements listed for people; --json lists all
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Rejected = Annotated[Path | None, typer.Option(help="where bad rows go; below build/rejected/ where not given")]
 Seed = Annotated[int, typer.Option(help="of the bootstrap")]
 
@@ -35,20 +34,17 @@ def mt_bench(
     require_convention(unparsed)
     _require_another_file(rejected, file)
     judged = mt_bench.read(file)
-    aside = SetAside("score-mt-bench", file, rejected, judged.bad)
-    aside.require_usable(len(judged.judgments))
-    models = score(judged.judgments, unparsed=unparsed, seed=seed)
-    if not any(model.mean.n for model in models.values()):
-        raise ValueError(
-            f"nothing to score in {_plain(str(file))}: none of its {len(judged.judgments)} judgments has a score "
-            "(--unparsed keep counts them as -1)"
-        )
+    rows, aside = judged.judgments, SetAside("score-mt-bench", file, rejected, judged.bad)
+    models = score(rows, unparsed=unparsed, seed=seed) if rows else {}
+    scored = any(model.mean.n for model in models.values())
+    unscored = f"none of its {len(rows)} judgments has a score (--unparsed keep counts them as -1)"
+    _require_scores(file, rows, aside, scored=scored, why_none=unscored)
     if json:
         scores = {name: model.as_json() for name, model in models.items()}
-        _print_json({"unparsed": unparsed, "models": scores, "rows": len(judged.judgments)} | aside.as_json())
+        print_json({"unparsed": unparsed, "models": scores, "rows": len(rows)} | aside.as_json())
     else:
         _print_mt_bench(models, unparsed)
-    aside.report(len(judged.judgments))
+    aside.report(len(rows))
 
 
 def alpaca_eval(
@@ -63,63 +59,63 @@ def alpaca_eval(
 
     _require_another_file(rejected, file)
     annotated = alpaca_eval.read(file)
-    aside = SetAside("score-alpaca-eval", file, rejected, annotated.bad)
-    aside.require_usable(len(annotated.annotations))
-    models = score(annotated.annotations, seed=seed)
-    if not any(model.win_rate.n for model in models.values()):
-        raise ValueError(
-            f"nothing to score in {_plain(str(file))}: the preference of all {len(annotated.annotations)} rows is null"
-        )
+    rows, aside = annotated.annotations, SetAside("score-alpaca-eval", file, rejected, annotated.bad)
+    models = score(rows, seed=seed) if rows else {}
+    scored = any(model.win_rate.n for model in models.values())
+    _require_scores(file, rows, aside, scored=scored, why_none=f"the preference of all {len(rows)} rows is null")
     if json:
         scores = {name: model.as_json() for name, model in models.items()}
-        _print_json({"models": scores, "rows": len(annotated.annotations)} | aside.as_json())
+        print_json({"models": scores, "rows": len(rows)} | aside.as_json())
     else:
         _print_alpaca_eval(models)
-    aside.report(len(annotated.annotations))
+    aside.report(len(rows))
 
 
 class SetAside:
     """The bad rows of a file, written where the user said or below build/rejected/, never beside the file.
 
-    Good rows are scored all the same: a place that takes no file is told after the scores, on stderr, and is an error
+    Good rows are scored all the same: a place that takes no file is reported after the scores, and is an error
     (OSError) only where the user named it.
     """
 
     def __init__(self, command: str, source: Path, named: Path | None, bad: "list[BadRow]"):
         from zephyr_lab.core.row_files import default_rejected_path, write_rejected
 
-        self.source, self.named, self.bad = source, named, bad
+        self.named, self.bad = named, bad
         self.path: Path | None = None
         self.failure: OSError | None = None
-        target = named or default_rejected_path(source, command)
         if not bad and named is None:
             return
+        target = named or default_rejected_path(source, command)
         try:
             write_rejected(bad, target)
             self.path = target
         except OSError as error:
             self.failure = OSError(f"the rejected rows could not be written to {target} ({error.strerror or error})")
 
-    def require_usable(self, good: int) -> None:
-        """Raises ValueError where no row is good."""
-        if good:
-            return
-        where = f"; all are in {self.path}" if self.path else ""
-        raise ValueError(_plain(f"no usable row in {self.source}: {len(self.bad)} bad, first {self.bad[0]}{where}"))
+    def first(self) -> str:
+        """The first bad row, and where all of them are."""
+        return f"first {self.bad[0]}{f'; all are in {self.path}' if self.path else ''}"
 
     def as_json(self) -> dict[str, Any]:
         return {"bad_rows": len(self.bad), "rejected": None if self.path is None else str(self.path)}
 
     def report(self, good: int) -> None:
-        """Tell of bad rows on stderr. Raises OSError where they could not be written to the place that was named."""
+        """Warn of bad rows. Raises OSError where they could not be written to the place that was named."""
         if self.bad:
-            where = f"; all are in {self.path}" if self.path else ""
-            line = f"{len(self.bad)} of {good + len(self.bad)} rows are bad and left out, first {self.bad[0]}{where}"
-            print(f"zephyr-lab: {_plain(line)}", file=sys.stderr)
+            warn(f"{len(self.bad)} of {good + len(self.bad)} rows are bad and left out, {self.first()}")
         if self.failure and self.named:
             raise self.failure
         if self.failure:
-            print(f"zephyr-lab: {_plain(str(self.failure))}; --rejected FILE names another place", file=sys.stderr)
+            warn(f"{self.failure}; --rejected FILE names another place")
+
+
+def _require_scores(file: Path, rows: Sequence[object], aside: SetAside, *, scored: bool, why_none: str) -> None:
+    """Raises ValueError where no row of the file is usable, or none of them has a score."""
+    if not rows:
+        raise ValueError(printable(f"no usable row in {file}: {len(aside.bad)} bad, {aside.first()}"))
+    if not scored:
+        raise ValueError(printable(f"nothing to score in {file}: {why_none}"))
 
 
 def _require_another_file(rejected: Path | None, source: Path) -> None:
@@ -132,41 +128,31 @@ def _require_another_file(rejected: Path | None, source: Path) -> None:
         raise ValueError(f"--rejected must not name the input or lie in it, got {str(rejected)!r}")
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(dumps(content, indent=1, allow_nan=False))
-
-
 def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:
     from zephyr_lab.scoring.mt_bench import CATEGORIES
 
-    _print_table(
-        "MT-Bench, 0 to 10; 95 % bootstrap over questions",
+    print_table(
         ("model", "mean", "interval", "turn 1", "turn 2", "n", "unparsed"),
         (
-            (
-                name,
-                _number(model.mean),
-                _interval(model.mean.interval),
-                _number(model.turn_1),
-                _number(model.turn_2),
-                str(model.mean.n),
-                str(model.unparsed),
-            )
+            (name, *_estimate(model.mean), _number(model.turn_1), _number(model.turn_2), model.mean.n, model.unparsed)
             for name, model in models.items()
         ),
+        title="MT-Bench, 0 to 10; 95 % bootstrap over questions",
+        numbers=True,
     )
     shown = [name for name in CATEGORIES if any(name in model.categories for model in models.values())]
-    _print_table(
-        "Categories, means of both turns",
+    print_table(
         ("model", *shown),
         ((name, *(_number(model.categories.get(category)) for category in shown)) for name, model in models.items()),
+        title="Categories, means of both turns",
+        numbers=True,
     )
     if any(model.unparsed for model in models.values()):
         dropped = "left out, as in FastChat; --unparsed keep counts them as -1"
-        typer.echo(f"Judgments without a score are {dropped if unparsed == 'drop' else 'counted as -1'}.")
+        print(f"Judgments without a score are {dropped if unparsed == 'drop' else 'counted as -1'}.")
     for name, model in models.items():
         for statement in (*_other_interval(model.mean), *_oddities(model)):
-            typer.echo(f"{_plain(name)}: {statement}")
+            print(f"{printable(name)}: {statement}")
 
 
 def _other_interval(estimate: "Estimate") -> list[str]:
@@ -186,60 +172,48 @@ def _oddities(model: "ModelScore") -> list[str]:
         "scores below the judge's scale of 1 to 10": (model.below_scale, "they count"),
         "answers judged more than once": (model.judged_twice, "each judgment counts"),
     }
-    statements = [f"{what}: {count} ({meaning})" for what, (count, meaning) in counts.items() if count]
+    statements = [f"{oddity}: {count} ({meaning})" for oddity, (count, meaning) in counts.items() if count]
     statements += [
         f"question {row.question_id} turn {row.turn}: stored {row.score:g}, in the text {row.in_text:g}"
         for row in model.disagreeing[:_SHOWN]
     ]
     if len(model.judges) > 1:
-        statements.append(f"several judges are pooled: {_plain(', '.join(model.judges))}")
+        statements.append(f"several judges are pooled: {printable(', '.join(model.judges))}")
     return statements
 
 
 def _print_alpaca_eval(models: "dict[str, WinRate]") -> None:
-    _print_table(
-        "AlpacaEval, percent; 95 % bootstrap over instructions",
+    print_table(
         ("model", "win rate", "interval", "error", "wins", "losses", "draws", "n", "nulls", "length"),
         (
             (
                 name,
-                _number(model.win_rate),
-                _interval(model.win_rate.interval),
+                *_estimate(model.win_rate),
                 "-" if model.standard_error is None else f"{model.standard_error:.2f}",
-                *(str(count) for count in (model.wins, model.losses, model.draws, model.win_rate.n, model.nulls)),
-                "-" if model.avg_length is None else str(model.avg_length),
+                *(model.wins, model.losses, model.draws, model.win_rate.n, model.nulls),
+                "-" if model.avg_length is None else model.avg_length,
             )
             for name, model in models.items()
         ),
+        title="AlpacaEval, percent; 95 % bootstrap over instructions",
+        numbers=True,
     )
     for name, model in models.items():
         for statement in _other_interval(model.win_rate):
-            typer.echo(f"{_plain(name)}: {statement}")
-    typer.echo("At equal lengths, fitted from these annotations alone (not the published length control):")
+            print(f"{printable(name)}: {statement}")
+    print("At equal lengths, fitted from these annotations alone (not the published length control):")
     for name, model in models.items():
         fit = model.length_controlled
         value = "no value" if fit.value is None else f"{fit.value:.2f} {_interval(fit.interval)}"
-        typer.echo(f"  {_plain(name)}: {value}{f' ({fit.statement})' if fit.statement else ''}")
+        print(f"  {printable(name)}: {value}{f' ({fit.statement})' if fit.statement else ''}")
         if model.annotated_twice:
-            typer.echo(f"  {_plain(name)}: instructions with several rows: {model.annotated_twice} (each row counts)")
+            print(f"  {printable(name)}: instructions with several rows: {model.annotated_twice} (each row counts)")
         if len(model.baselines) > 1:
-            typer.echo(f"  {_plain(name)}: several baselines are pooled: {_plain(', '.join(model.baselines))}")
+            print(f"  {printable(name)}: several baselines are pooled: {printable(', '.join(model.baselines))}")
 
 
-def _print_table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
-    # In a narrow terminal long names take more lines; the numbers stay whole.
-    table.add_column(head[0], overflow="fold", min_width=10)
-    for name in head[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_plain(cell)) for cell in row))
-    Console(highlight=False).print(table)
+def _estimate(estimate: "Estimate") -> tuple[str, str]:
+    return _number(estimate), _interval(estimate.interval)
 
 
 def _number(estimate: "Estimate | None") -> str:
@@ -248,8 +222,3 @@ def _number(estimate: "Estimate | None") -> str:
 
 def _interval(interval: "Interval | None") -> str:
     return "-" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _plain(text: str) -> str:
-    """Text of a file as a terminal may show it: on one line, without control signs."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

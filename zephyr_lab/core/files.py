@@ -43,7 +43,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people and machines: indented, keys in the order given, NaN refused (ValueError)."""
+    """Write JSON for people and machines: indented, keys in their order, NaN refused (ValueError)."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -19,7 +19,7 @@ def describe() -> dict[str, Any]:
         "git": git_state(),
         "lock": lock_digest(),
         "python": platform.python_version(),
-        "packages": {name: found for name in NAMED_PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in NAMED_PACKAGES if (version := _version(name))},
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "cores": available_cores(),
@@ -50,11 +50,9 @@ def available_cores() -> int:
 
 def cpu_model() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def memory_bytes() -> int:
@@ -62,7 +60,7 @@ def memory_bytes() -> int:
 
 
 def gpus() -> list[str]:
-    """Name, memory and driver of each NVIDIA card, as `nvidia-smi` tells; empty where there is none."""
+    """Name, memory and driver of each NVIDIA card, as `nvidia-smi` reports; empty where there is none."""
     listing = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     return listing.splitlines() if listing else []
 

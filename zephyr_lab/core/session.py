@@ -79,14 +79,10 @@ def add_arm(name: str, what: str, *, made_by: str, code: list[list[str]]) -> Non
     _record("arm", name=name, what=what, made_by=made_by, code=code)
 
 
-def _record(event: str, **what: Any) -> None:
+def _record(event: str, **facts: Any) -> None:
     target = os.environ.get("ZEPHYR_LAB_RECORD")
     if not target:
         return
-    line = json.dumps({"event": event, **what}) + "\n"
-    # one write in append mode: lines of several threads do not mix
-    handle = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+    line = json.dumps({"event": event, **facts}) + "\n"
+    with open(target, "ab", buffering=0) as stream:  # one write in append mode: lines of several threads do not mix
+        stream.write(line.encode())

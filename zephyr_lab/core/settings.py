@@ -2,9 +2,8 @@
 
 papers/<paper>/settings.toml holds a table of defaults, [ddpo], and below each profile what differs there, [paper.ddpo].
 Where profiles of the world and of the hub take recipes of two kinds, each group has its own defaults: [world.base],
-[hub.base]. Every field is written down: the defaults of a dataclass are for a call of one's own and never fill in here.
-A key that the dataclass lacks, a key that is missing, and a value of another type are refused, so that a typing error
-never becomes a default.
+[hub.base]. Every field is written down: the defaults of a dataclass are for calls from a prompt and never fill in here.
+An unknown key, a missing key and a value of another type are refused, so that a typing error never becomes a default.
 """
 
 import dataclasses
@@ -28,28 +27,28 @@ def load(paper: str, profile: str, sections: str | tuple[str, ...], cls: type[Se
     """The table `sections` of `profile`, or several side by side, as an instance of the frozen dataclass `cls`.
 
     fields: those that the caller decides and the tables do not hold, e.g. models="...". Each field of `cls` comes from
-    exactly one place.
+    exactly one table.
 
-    Raises ValueError for an unknown profile, an absent table, keys that are unknown, missing or given twice; TypeError
-    for a value of another type; FileNotFoundError for a paper without settings.
+    Raises ValueError for an unknown profile, an absent table, keys that are unknown, missing or in two tables;
+    TypeError for a value of another type; FileNotFoundError for a paper without settings.
     """
     require_profile(profile)
     path = paths.papers_dir() / paper / "settings.toml"
     file = f"papers/{paper}/settings.toml"
     session.read_file(path, name=file)
     names = (sections,) if isinstance(sections, str) else sections
-    tables = [_layers(_tables(path), profile, name, file) for name in names]
-    values, places = _merged(tables)
+    layers = [_layers(_tables(path), profile, name, file) for name in names]
+    values, origins = _merged(layers)
     for name in values:
         if name in fields:
-            raise ValueError(f"{places[name]}: key {name!r} is decided by the code that reads it; take it out")
-    read_from = ", ".join(name.removeprefix(f"{file} ") for layers in tables for name in layers)
+            raise ValueError(f"{origins[name]}: key {name!r} is decided by the code that reads it; take it out")
+    where = f"{file} " + ", ".join(table.removeprefix(f"{file} ") for tables in layers for table in tables)
     known = [field.name for field in dataclasses.fields(cls) if field.name not in fields]  # type: ignore[arg-type]
-    typed = _typed_fields(values, cls, known, known, places, f"{file} {read_from}")
+    typed = _typed_fields(values, cls, origins, known=known, required=known, where=where)
     try:
         return cls(**typed, **fields)
     except ValueError as error:
-        raise ValueError(f"{error} ({file} {read_from})") from error
+        raise ValueError(f"{error} ({where})") from error
 
 
 def from_table(table: dict[str, Any], cls: type[Settings], where: str) -> Settings:
@@ -59,9 +58,8 @@ def from_table(table: dict[str, Any], cls: type[Settings], where: str) -> Settin
     """
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     required = [field.name for field in fields if field.default is dataclasses.MISSING]
-    return cls(
-        **_typed_fields(table, cls, [field.name for field in fields], required, dict.fromkeys(table, where), where)
-    )
+    known, origins = [field.name for field in fields], dict.fromkeys(table, where)
+    return cls(**_typed_fields(table, cls, origins, known=known, required=required, where=where))
 
 
 def of_type(field: Any, value: Any, where: str) -> Any:
@@ -72,40 +70,39 @@ def of_type(field: Any, value: Any, where: str) -> Any:
 
 
 def _layers(tables: dict[str, Any], profile: str, section: str, file: str) -> dict[str, dict[str, Any]]:
-    """The tables that make up `section` in `profile` by place, "<file> [ddpo]": defaults, then the profile's own."""
-    names = {f"[{section}]": tables.get(section)}
-    names |= {f"[{scope}.{section}]": tables.get(scope, {}).get(section) for scope in (group_of(profile), profile)}
-    layers = {f"{file} {name}": table for name, table in names.items() if table is not None}
-    if not layers:
-        raise ValueError(f"{file}: profile {profile!r} has no table {section!r}: one of {', '.join(names)} is needed")
-    return layers
+    """The tables that make up `section` in `profile` by name, "<file> [ddpo]": defaults, then the profile's own."""
+    layers = {f"[{section}]": tables.get(section)}
+    layers |= {f"[{scope}.{section}]": tables.get(scope, {}).get(section) for scope in (group_of(profile), profile)}
+    if not any(table is not None for table in layers.values()):
+        raise ValueError(f"{file}: profile {profile!r} has no table {section!r}: one of {', '.join(layers)} is needed")
+    return {f"{file} {name}": table for name, table in layers.items() if table is not None}
 
 
 def _merged(tables: list[dict[str, dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Each key's value, a later layer before an earlier one, and the place of the table it comes from."""
+    """Each key's value, a later layer before an earlier one, and the name of the table that it is from."""
     values: dict[str, Any] = {}
-    places: dict[str, str] = {}
+    origins: dict[str, str] = {}
     for layers in tables:
-        own = {key: (value, place) for place, table in layers.items() for key, value in table.items()}
-        for key, (value, place) in own.items():
+        own = {key: name for name, table in layers.items() for key in table}
+        for key, name in own.items():
             if key in values:
-                raise ValueError(f"key {key!r} is in two tables, {places[key]} and {place}; keep one")
-            values[key], places[key] = value, place
-    return values, places
+                raise ValueError(f"key {key!r} is in two tables, {origins[key]} and {name}; keep one")
+            values[key], origins[key] = layers[name][key], name
+    return values, origins
 
 
 def _typed_fields(
-    values: dict[str, Any], cls: type, known: list[str], required: list[str], places: dict[str, str], where: str
+    values: dict[str, Any], cls: type, origins: dict[str, str], *, known: list[str], required: list[str], where: str
 ) -> dict[str, Any]:
     """The values in the types of the fields. Raises ValueError for an unknown and for a missing key."""
     for name in values:
         if name not in known:
-            raise ValueError(f"{places[name]}: unknown key {name!r}; known: {', '.join(known)}")
+            raise ValueError(f"{origins[name]}: unknown key {name!r}; known: {', '.join(known)}")
     for name in required:
         if name not in values:
             raise ValueError(f"{where}: key {name!r} is missing")
     hints = typing.get_type_hints(cls)
-    return {name: _typed(value, hints[name], f"{places[name]}: {name}") for name, value in values.items()}
+    return {name: _typed(value, hints[name], f"{origins[name]}: {name}") for name, value in values.items()}
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
@@ -131,7 +128,7 @@ def _tables(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _parsed(path: Path, mtime: int, size: int) -> dict[str, Any]:
-    """A study names hundreds of stages, each from its table; nobody changes what comes back."""
+    """Read once: a study has hundreds of stages, each from its table. Nobody changes what comes back."""
     del mtime, size  # they are the cache key: a saved file is read again
     file = f"papers/{path.parent.name}/settings.toml"
     try:
@@ -143,20 +140,21 @@ def _parsed(path: Path, mtime: int, size: int) -> dict[str, Any]:
 
 
 def _require_readable(tables: dict[str, Any], file: str) -> None:
-    """Raises ValueError for a table that no profile would read, which would be a setting without effect."""
+    """Raises ValueError for a table that no profile reads: a setting without effect."""
     alone = tables.pop(ALONE, [])
     scopes = (*GROUPS, *PROFILES)
     defaults = {name for name in tables if name not in scopes}
     for name in defaults:
         if not isinstance(tables[name], dict) or any(isinstance(value, dict) for value in tables[name].values()):
             raise ValueError(f"{file} [{name}]: neither a table of values nor one of {', '.join(scopes)}")
-    for scope in (one for one in scopes if one in tables):
-        inherited = defaults | (set() if scope in GROUPS else set(tables.get(group_of(scope), {})))
-        for name in tables[scope]:
-            if scope in GROUPS and name in inherited:
-                raise ValueError(f"{file}: [{name}] and [{scope}.{name}] are both tables of defaults; keep one kind")
-            if scope in PROFILES and name not in inherited and f"{scope}.{name}" not in alone:
+    for group in GROUPS:
+        for name in sorted(defaults.intersection(tables.get(group, {}))):
+            raise ValueError(f"{file}: [{name}] and [{group}.{name}] are both tables of defaults; keep one kind")
+    for profile in PROFILES:
+        inherited = defaults.union(tables.get(group_of(profile), {}))
+        for name in tables.get(profile, {}):
+            if name not in inherited and f"{profile}.{name}" not in alone:
                 raise ValueError(
-                    f"{file} [{scope}.{name}]: there are no defaults, [{name}] or [{group_of(scope)}.{name}], that it "
-                    f'changes; a table that one profile alone has is named in {ALONE} = ["{scope}.{name}"]'
+                    f"{file} [{profile}.{name}]: there are no defaults, [{name}] or [{group_of(profile)}.{name}], that "
+                    f'it changes; a table that one profile alone has is named in {ALONE} = ["{profile}.{name}"]'
                 )

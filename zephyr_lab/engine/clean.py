@@ -1,4 +1,4 @@
-"""What in the run store no notebook of this checkout reaches any more: `zephyr-lab clean`. A listing first, always."""
+"""`zephyr-lab clean`: what in the run store no notebook of this checkout reaches any more. Listed first, always."""
 
 import contextlib
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ from typing import Any
 from filelock import Timeout
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine import locks, notebooks, run_records, stages, store
+from zephyr_lab.engine import notebooks, processes, run_records, stages, store
+from zephyr_lab.engine.symbols import Reading, reading_now
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,14 @@ def leftovers(profile: str) -> list[Leftover]:
     """Everything in the store of `profile` that no notebook's last run reaches, directly or as an input of an input."""
     finished = store.finished(profile)
     reached = _with_inputs(_used_by_notebooks(profile) | _used_by_builds(profile), finished)
-    found = []
+    unreached, reading = [], reading_now()
     for key, record in finished.items():
         if key not in reached:
             description = record["stage"]
-            state = "unused" if _is_current(key, description) else "overtaken"
+            state = "unused" if _is_current(key, description, reading) else "overtaken"
             slot = store.Slot(profile, description["name"], key)
-            found.append(Leftover(slot.name, description["seed"], key, state, _size(slot.final), slot.final, slot.lock))
-    return found + _unfinished(profile)
-
-
-def unknown_notebooks(profile: str) -> list[str]:
-    """Numbers of notebooks without a finished run: what they reach cannot be told."""
-    known = notebooks.all_notebooks()
-    return [one.number for one in known if not run_records.record_path(profile, one.name).is_file()]
+            unreached.append(_leftover(slot, description["seed"], state, slot.final))
+    return unreached + _unfinished(profile, reading)
 
 
 def removable(profile: str, *, unused: bool) -> list[Leftover]:
@@ -51,30 +46,30 @@ def removable(profile: str, *, unused: bool) -> list[Leftover]:
 
     Raises ValueError where `unused` is asked for while a notebook has no finished run.
     """
-    unknown = unknown_notebooks(profile)
+    records = {one.number: run_records.record_path(profile, one.name) for one in notebooks.all_notebooks()}
+    unknown = [number for number, path in records.items() if not path.is_file()]
     if unused and unknown:
         raise ValueError(
             f"notebooks {', '.join(unknown)} have no finished run at profile {profile}, so what they use is not known; "
             "run them first, or clean without --unused"
         )
-    states = {"overtaken", "unfinished", *(["unused"] if unused else [])}
-    return [one for one in leftovers(profile) if one.state in states]
+    return [one for one in leftovers(profile) if unused or one.state != "unused"]
 
 
 def remove(doomed: Iterable[Leftover]) -> list[Leftover]:
-    """Delete the folders; those that somebody works on at this moment stay, and are left out of what comes back."""
-    gone = []
+    """Delete the folders, and return those deleted; one that somebody works on at this moment stays."""
+    removed = []
     for one in doomed:
-        with contextlib.suppress(Timeout), locks.held(one.lock, wait=False):
+        with contextlib.suppress(Timeout), processes.locked(one.lock, wait=False):
             store.discard(one.folder)
-            gone.append(one)
-    return gone
+            removed.append(one)
+    return removed
 
 
-def table(found: Iterable[Leftover]) -> list[dict[str, Any]]:
+def table(leftover: Iterable[Leftover]) -> list[dict[str, Any]]:
     """One row a stage and state: how many folders, how much room."""
     groups: dict[tuple[str, str], list[Leftover]] = {}
-    for one in found:
+    for one in leftover:
         groups.setdefault((one.stage, one.state), []).append(one)
     return [
         {"stage": name, "state": state, "folders": len(group), "MiB": round(sum(one.bytes for one in group) / 2**20, 1)}
@@ -83,8 +78,8 @@ def table(found: Iterable[Leftover]) -> list[dict[str, Any]]:
 
 
 def _used_by_notebooks(profile: str) -> set[str]:
-    paths_of_records = (run_records.record_path(profile, one.name) for one in notebooks.all_notebooks())
-    return {used["key"] for path in paths_of_records if path.is_file() for used in files.read_json(path)["stages"]}
+    records = (run_records.record_path(profile, one.name) for one in notebooks.all_notebooks())
+    return {used["key"] for path in records if path.is_file() for used in files.read_json(path)["stages"]}
 
 
 def _used_by_builds(profile: str) -> set[str]:
@@ -104,32 +99,29 @@ def _with_inputs(keys: set[str], finished: dict[str, dict[str, Any]]) -> set[str
     return reached
 
 
-def _is_current(key: str, description: dict[str, Any]) -> bool:
+def _is_current(key: str, description: dict[str, Any], reading: Reading) -> bool:
     """Whether the key is the one that the present source and libraries give."""
     try:
-        source = stages.source_digest(description)
-    except ValueError:  # its code is gone, or stands elsewhere now under the same key
-        versions = stages.counted_versions()
-        return description["versions"] == versions and stages.is_moved(description)
-    now = {**description, "schema": stages.SCHEMA, "source": source, "versions": stages.counted_versions()}
-    return stages.key_of(now) == key
+        return stages.key_of(stages.renewed(description, reading)) == key
+    except ValueError:  # its code is gone
+        return False
 
 
-def _unfinished(profile: str) -> list[Leftover]:
+def _unfinished(profile: str, reading: Reading) -> list[Leftover]:
     """Scratch folders that nobody works in, of stages whose code has moved on; others are resumed, so they stay."""
-    found = []
+    overtaken = []
     for folder in sorted(paths.runs_dir(profile).glob(".scratch/*")):
         job = folder / "job.json"
         table = files.read_json(job) if job.is_file() else None
-        if table is None or not _is_current(table["key"], table["description"]):
+        if table is None or not _is_current(table["key"], table["description"], reading):
             name, _, key = folder.name.rpartition("-")
-            lock = store.Slot(profile, name, key).lock
             seed = table["description"]["seed"] if table else 0
-            found.append(Leftover(name, seed, key, "unfinished", _size(folder), folder, lock))
-    return found
+            overtaken.append(_leftover(store.Slot(profile, name, key), seed, "unfinished", folder))
+    return overtaken
 
 
-def _size(folder: Path) -> int:
-    """Bytes that go with the folder; a file that a kept result shares takes no room of its own."""
+def _leftover(slot: store.Slot, seed: int, state: str, folder: Path) -> Leftover:
+    """With the bytes that go with the folder; a file that a kept result shares takes no room of its own."""
     status = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    return sum(one.st_size for one in status if one.st_nlink == 1)
+    size = sum(one.st_size for one in status if one.st_nlink == 1)
+    return Leftover(slot.name, seed, slot.key, state, size, folder, slot.lock)

@@ -1,8 +1,8 @@
 """A piece of code as text in which only what can shape a result is left, and names stand for what they mean.
 
 Left out: layout, comments, docstrings, annotations that nothing reads, the wording of errors and warnings, calls that
-report progress. Names of the project's functions, classes and constants become places (`Target`), so a text does not
-say where its neighbours live; names of other people's become their full origin, so `from torch import relu as act`
+report progress. Names of the project's functions, classes and constants become targets (`Target`), so a text does not
+say which modules they are in; names of other people's become their full origin, so `from torch import relu as act`
 and `from torch import gelu as act` differ.
 """
 
@@ -23,6 +23,7 @@ TEXT_ERRORS = frozenset(
 IMPORTERS = frozenset(("import_module", "__import__"))
 READS_ANNOTATIONS = frozenset(("get_type_hints", "get_annotations", "signature"))
 PLAIN_CALLS = frozenset(("float", "int", "len", "round", "str", "item", "tolist", "min", "max", "sum"))
+COMPUTES = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.Starred, ast.comprehension)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class CodeText:
 def code_text(
     nodes: Iterable[ast.AST], resolve: Resolve, named: Named, modules: Iterable[str], *, annotated: bool
 ) -> CodeText:
-    """The text of `nodes`. `resolve` says what a chain of names means where they stand, `named` what a string names;
+    """The text of `nodes`. `resolve` says what a chain of names means there, `named` what a string names;
     `modules` are those that an import at run time may load. `annotated`: annotations are read, so they count."""
     writer = _Writer(resolve, named, modules, annotated)
     for node in nodes:
@@ -93,26 +94,23 @@ class _Writer:
         self._parts.append(f"{type(node).__name__}(")
         for field in fields:
             if field not in ("ctx", "kind", "type_comment"):
-                self._field(field, getattr(node, field, None))
+                self._parts.append(f"{field}=")
+                self._value(getattr(node, field, None))
+                self._parts.append(",")
         self._parts.append(")")
 
-    def _field(self, field: str, value: object) -> None:
-        self._parts.append(f"{field}=")
+    def _value(self, value: object) -> None:
         if isinstance(value, ast.AST):
             self.write(value)
         elif isinstance(value, list):
             self._many(value)
         else:
             self._parts.append(repr(value))
-        self._parts.append(",")
 
     def _many(self, values: Iterable[object]) -> None:
         self._parts.append("[")
         for value in values:
-            if isinstance(value, ast.AST):
-                self.write(value)
-            else:
-                self._parts.append(repr(value))
+            self._value(value)
             self._parts.append(",")
         self._parts.append("]")
 
@@ -130,9 +128,12 @@ class _Writer:
             return
         self._meant(self._resolve(chain), ".".join(chain))
         if chain[-1] == "__annotations__" and chain[1:]:
-            for meaning in self._resolve(chain[:-1]):
-                if isinstance(meaning, Target):
-                    self._target(Target(meaning.module, meaning.name, annotated=True))
+            self._annotations_of([chain[:-1]])
+
+    def _annotations_of(self, chains: Iterable[tuple[str, ...]]) -> None:
+        for meaning in (meaning for chain in chains for meaning in self._resolve(chain)):
+            if isinstance(meaning, Target):
+                self._target(Target(meaning.module, meaning.name, annotated=True))
 
     def _constant(self, node: ast.Constant) -> None:
         self._parts.append(f"{type(node.value).__name__} ")
@@ -153,12 +154,14 @@ class _Writer:
         """What it brings in counts where it is used."""
 
     def _statements(self, node: ast.AST) -> None:
-        """Any node with suites: strings that stand alone and reports of progress are left out of them."""
+        """Any node with suites: strings that are statements and reports of progress are left out of them."""
         fields = [field for field in node._fields if field not in ("body", "orelse", "finalbody")]
         self._plain(node, fields)
         for field in ("body", "orelse", "finalbody"):
-            suite = getattr(node, field, None) or []
-            self._many(inner for inner in syntax.without_docstring(suite) if not self._reports(inner))
+            self._suite(getattr(node, field, None) or [])
+
+    def _suite(self, statements: list[ast.stmt]) -> None:
+        self._many(inner for inner in syntax.without_docstring(statements) if not self._reports(inner))
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         keeps = self._annotated
@@ -168,12 +171,11 @@ class _Writer:
         self.write(node.args)
         if self._annotated and node.returns is not None:
             self.write(node.returns)
-        body = [inner for inner in syntax.without_docstring(node.body) if not self._reports(inner)]
-        self._many(body)
+        self._suite(node.body)
         self._annotated = keeps
 
     def _reports(self, node: ast.stmt) -> bool:
-        """Whether a statement reports progress to the engine, by no function or method of ours."""
+        """Whether a statement reports progress to the engine, and calls no function or method of ours to do so."""
         if not _reports_progress(node):
             return False
         chains = {syntax.attribute_chain(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call)}
@@ -233,14 +235,11 @@ class _Writer:
         if chain in (("vars",), ("locals",)) and not node.args:  # of a module, as globals()
             self._meant(self._resolve(("globals",)), "")
         if last in READS_ANNOTATIONS or READS_ANNOTATIONS & self._last_names(chain):
-            given = (*node.args, *(keyword.value for keyword in node.keywords))
-            chains = [found for argument in given if (found := syntax.attribute_chain(argument))]
-            for meaning in (meaning for found in chains for meaning in self._resolve(found)):
-                if isinstance(meaning, Target):
-                    self._target(Target(meaning.module, meaning.name, annotated=True))
+            arguments = (*node.args, *(keyword.value for keyword in node.keywords))
+            self._annotations_of(filter(None, map(syntax.attribute_chain, arguments)))
         if last in IMPORTERS or IMPORTERS & self._last_names(chain):
-            named = node.args[:1] or [keyword.value for keyword in node.keywords]
-            for module in _named_at_run_time(named[0] if named else None, self._modules):
+            first = next(iter([*node.args, *(keyword.value for keyword in node.keywords)]), None)
+            for module in _named_at_run_time(first, self._modules):
                 self._target(Target(module, ""))
 
     def _last_names(self, chain: tuple[str, ...]) -> set[str]:
@@ -284,14 +283,10 @@ def _reports_progress(node: ast.AST) -> bool:
     call = node.value
     if syntax.attribute_chain(call.func)[-1:] != ("progress",):
         return False
-    inner = [part for given in (*call.args, *call.keywords) for part in ast.walk(given)]
-    calls = [part.func for part in inner if isinstance(part, ast.Call)]
-    return not any(
-        isinstance(part, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom | ast.Starred | ast.comprehension)
-        for part in inner
-    ) and all(
-        (func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")) in PLAIN_CALLS for func in calls
-    )
+    inner = [part for argument in (*call.args, *call.keywords) for part in ast.walk(argument)]
+    called = [part.func for part in inner if isinstance(part, ast.Call)]
+    names = {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in called}
+    return names <= PLAIN_CALLS and not any(isinstance(part, COMPUTES) for part in inner)
 
 
 def _named_at_run_time(argument: ast.expr | None, modules: Iterable[str]) -> Iterator[str]:
@@ -299,8 +294,8 @@ def _named_at_run_time(argument: ast.expr | None, modules: Iterable[str]) -> Ite
     A plain string is a target already."""
     if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and "." in argument.value.strip("."):
         return
-    first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else None
-    begin = first.value if isinstance(first, ast.Constant) else argument.value if syntax.is_string(argument) else ""
-    if begin.startswith("."):  # relative: to which package is not told here
+    first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else argument
+    begin = first.value if syntax.is_string(first) else ""
+    if begin.startswith("."):  # relative to a package that the call does not name
         begin = ""
     yield from (module for module in sorted(modules) if module.startswith(begin))

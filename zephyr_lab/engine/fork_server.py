@@ -25,11 +25,10 @@ IDLE_SECONDS = 90.0  # with nothing to do
 
 
 def serve(connection: socket.socket) -> None:
-    """Fork a worker for each message, and tell of each that ended; until the other side hangs up, or asks for nothing.
+    """Fork a worker for each message, and report each that ended; until the other side hangs up or asks for nothing.
 
     A message is {"job": path, "log": path, "code": build function and recipe} with two locked descriptors, which go
-    over to the worker. Answers: {"job": path, "pid": number} once it runs, {"job": path, "code": number} when it has
-    ended, a signal as a negative number.
+    over to the worker. The answer, when it has ended, is {"job": path, "code": number}, a signal as a negative number.
     """
     running: dict[int, str] = {}
     while True:
@@ -38,22 +37,21 @@ def serve(connection: socket.socket) -> None:
             if not message:
                 return
             wanted = json.loads(message)
-            with contextlib.suppress(ValueError):  # source that does not parse: the worker tells of it
+            with contextlib.suppress(ValueError):  # source that does not parse: the worker reports it
                 load(reading_now().of(*wanted["code"]).libraries)  # files parsed here cost a worker nothing
-            pid = _fork(wanted, held)
-            running[pid] = wanted["job"]
-            _send(connection, job=wanted["job"], pid=pid)
+            running[_fork(wanted, held)] = wanted["job"]
         elif not running:
             return
         while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             pid, status = ended
-            _send(connection, job=running.pop(pid), code=os.waitstatus_to_exitcode(status))
+            report = {"job": running.pop(pid), "code": os.waitstatus_to_exitcode(status)}
+            connection.send(json.dumps(report).encode())
 
 
 def load(names: Iterable[str]) -> None:
     """Import what is not loaded yet of `names`: modules, or names in modules ("trl.DPOTrainer").
 
-    A library that does not load is left to the worker, whose own import tells of it.
+    A library that does not load is left to the worker, whose own import says why.
     """
     for name in names:
         module, _, attribute = name.rpartition(".")
@@ -98,10 +96,6 @@ def _become_worker(wanted: dict[str, str], server: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _send(connection: socket.socket, **message: str | int) -> None:
-    connection.send(json.dumps(message).encode())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Is an executed notebook still what running it now would make? If not, why not.
 
 Compared are contents, never dates: code cells without prose, parameters, the lock file, the code reached, the stages
-used, every file read and every product written. So prose reruns nothing, and a product changed by hand is seen.
+used, every file read and every product written. So prose reruns nothing, and a product changed by hand is noticed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from zephyr_lab.core import files, paths, provenance
 from zephyr_lab.engine import run_records, stages
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
-from zephyr_lab.engine.symbols import changed_names, reading_now
+from zephyr_lab.engine.symbols import changed_names
 
 
 def reasons(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
@@ -21,17 +21,20 @@ def reasons(notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
 
 def differences(notebook: Notebook, record: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
     """Why a run of `notebook` with this record no longer stands at these parameters."""
-    profile = parameters["profile"]
-    return [
-        *_parameter_changes(record, parameters),
-        *(["its code cells changed"] if record["code"] != notebook.code_digest else []),
-        *_code_used_changes(record, notebook),
-        *(["constraints.txt changed"] if record["lock"] != provenance.lock_digest() else []),
-        *_stage_changes(record),
-        *_input_changes(record),
-        *_product_changes(record, profile),
-        *_earlier_changes(record, notebook, profile),
-    ]
+    profile, old, reached = parameters["profile"], record["parameters"], notebook.reached
+    why = [f"parameter {name} {old.get(name)!r} -> {parameters.get(name)!r}" for name in _unequal(old, parameters)]
+    if record["code"] != notebook.code_digest:
+        why.append("its code cells changed")
+    if record["source"] != reached.digest:
+        names = changed_names(record["uses"], reached.uses)
+        why += [f"{name} changed" for name in names] or ["the code it uses changed"]
+    if record["lock"] != provenance.lock_digest():
+        why.append("constraints.txt changed")
+    why += [*_stage_changes(record), *_input_changes(record), *_product_changes(record, profile)]
+    if notebook.after:
+        before, now = record.get("earlier", {}), earlier_digests(notebook, profile)
+        why += [f"results of {name} changed" for name in _unequal(before, now)]
+    return why
 
 
 def stale_notebooks(profile: str) -> set[str]:
@@ -40,22 +43,16 @@ def stale_notebooks(profile: str) -> set[str]:
     stale = set()
     for notebook in all_notebooks():
         record = run_records.load(profile, notebook.name)
-        if record is None:
-            fragment = paths.build_dir(profile) / "ledger" / f"{notebook.name}.json"
-            if fragment.is_file():
-                stale.add(notebook.name)
-        elif reasons(notebook, record["parameters"]):
+        fragment = paths.build_dir(profile) / "ledger" / f"{notebook.name}.json"
+        if differences(notebook, record, record["parameters"]) if record else fragment.is_file():
             stale.add(notebook.name)
     return stale
 
 
 def earlier(notebook: Notebook, known: Iterable[Notebook]) -> list[Notebook]:
     """The notebooks that run before `notebook`: those it names by number, or all others for "*"."""
-    return [
-        other
-        for other in known
-        if other.name != notebook.name and ("*" in notebook.after or other.number in notebook.after)
-    ]
+    others = [other for other in known if other.name != notebook.name]
+    return [other for other in others if "*" in notebook.after or other.number in notebook.after]
 
 
 def earlier_digests(notebook: Notebook, profile: str) -> dict[str, str]:
@@ -64,37 +61,20 @@ def earlier_digests(notebook: Notebook, profile: str) -> dict[str, str]:
     return {name: run_records.products_digest(record) for name, record in records.items() if record}
 
 
-def _parameter_changes(record: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
-    old = record["parameters"]
-    names = sorted(set(old) | set(parameters))
-    return [
-        f"parameter {name} {old.get(name)!r} -> {parameters.get(name)!r}"
-        for name in names
-        if old.get(name) != parameters.get(name)
-    ]
-
-
-def _code_used_changes(record: Mapping[str, Any], notebook: Notebook) -> list[str]:
-    now = notebook.reached
-    if now.digest == record["source"]:
-        return []
-    return [f"{name} changed" for name in changed_names(record["uses"], now.uses)] or ["the code it uses changed"]
+def _unequal(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names whose values differ, in order."""
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 def _stage_changes(record: Mapping[str, Any]) -> list[str]:
+    """What changed for the first stage that something changed for."""
     for stage in record["stages"]:
-        if _digest_or_none(stage["code"]) != stage["source"]:
+        reached = stages.reached(stage["code"])
+        if reached is None or reached.digest != stage["source"]:
             return [f"the code of stage {stage['name']} changed"]
         if stage["versions"] != stages.counted_versions():
             return [f"library versions of stage {stage['name']} changed"]
     return []
-
-
-def _digest_or_none(code: Iterable[str]) -> str | None:
-    try:
-        return reading_now().of(*code).digest
-    except ValueError:  # a module or name that is gone, or does not parse any more
-        return None
 
 
 def _input_changes(record: Mapping[str, Any]) -> list[str]:
@@ -116,10 +96,3 @@ def _product_changes(record: Mapping[str, Any], profile: str) -> list[str]:
         elif files.sha256(path) != digest:
             changes.append(f"product {name} was changed by hand")
     return changes
-
-
-def _earlier_changes(record: Mapping[str, Any], notebook: Notebook, profile: str) -> list[str]:
-    if not notebook.after:
-        return []
-    old, now = record.get("earlier", {}), earlier_digests(notebook, profile)
-    return [f"results of {name} changed" for name in sorted(set(old) | set(now)) if old.get(name) != now.get(name)]

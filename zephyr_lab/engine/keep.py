@@ -1,14 +1,16 @@
 """Carry finished results over a change of source that moves no number: `zephyr-lab keep`.
 
-A reworded loop gives a stage another key, and a store that only looked at keys would train for days to find the same
-bytes. Somebody who knows that the change moves nothing can say so. The claim is theirs: it is written, with both
-digests of the source, into the provenance of each result, and shown wherever the result is.
+A reworded line in a stage's function changes its key, and a store that only looked at keys would train for days to get
+the same bytes. Somebody who knows that the change moves nothing can say so. The claim is theirs: it is written, with
+both digests of the source, into the provenance of each result, and shown wherever the result is. Code may have moved to
+another module as well.
 
 Nothing but source may differ. A recipe with other fields, another library version, an input that was built again and
 came out different, a damaged or unfinished result: each is refused by name.
 """
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,8 +22,9 @@ from typing import Any
 from filelock import Timeout
 
 from zephyr_lab.core import files, provenance
-from zephyr_lab.engine import freshness, locks, notebooks, run_records, stages, store, worker
+from zephyr_lab.engine import freshness, notebooks, processes, run_records, stages, store, worker
 from zephyr_lab.engine.notebooks import Notebook
+from zephyr_lab.engine.symbols import reading_now
 
 
 class Refused(ValueError):
@@ -30,7 +33,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one result: carried, or current (nothing to do), or refused, with the reason."""
+    """What became of one result: kept, or current (nothing to do), or refused, with the reason."""
 
     stage: str
     seed: int
@@ -40,7 +43,7 @@ class Outcome:
     why: str = ""
 
 
-def keep(profile: str, what: Iterable[str], because: str) -> list[Outcome]:
+def keep(profile: str, names: Iterable[str], because: str) -> list[Outcome]:
     """Carry the results of the named stages, or of the stages that the numbered notebooks used, with all their inputs.
 
     A notebook's own record goes along where nothing but source changed for it. Raises ValueError for a blank reason and
@@ -49,8 +52,9 @@ def keep(profile: str, what: Iterable[str], because: str) -> list[Outcome]:
     if not because.strip():
         raise ValueError("a reason is needed: --because says why the change of source moves no number")
     carrier = _Carrier(profile, because.strip())
-    for name in what:
-        notebook = _notebook(name)
+    known = notebooks.all_notebooks()
+    for name in names:
+        notebook = next((one for one in known if name in (one.number, one.name)), None)
         if notebook is None:
             carrier.carry_stage(name)
         else:
@@ -62,22 +66,15 @@ def lines(outcomes: Iterable[Outcome]) -> list[str]:
     """What was kept, for people: a line a stage, a line a refusal, the sum."""
     outcomes = list(outcomes)
     kept = [outcome for outcome in outcomes if outcome.state == "kept"]
-    told = []
+    shown = []
     for name in sorted({outcome.stage for outcome in kept}):
-        seeds = sorted({outcome.seed for outcome in kept if outcome.stage == name})
-        results = sum(outcome.stage == name for outcome in kept)
-        told.append(
-            f"kept     {name}: {results} result{'s' if results != 1 else ''}, seeds {' '.join(map(str, seeds))}"
-        )
+        seeds = [outcome.seed for outcome in kept if outcome.stage == name]
+        results = f"{len(seeds)} result{'s' if len(seeds) != 1 else ''}"
+        shown.append(f"kept     {name}: {results}, seeds {' '.join(map(str, sorted(set(seeds))))}")
     refused = [outcome for outcome in outcomes if outcome.state == "refused"]
-    told += [f"refused  {one.stage} seed {one.seed} ({one.old}): {one.why}" for one in refused]
-    current = sum(outcome.state == "current" for outcome in outcomes)
-    return [*told, f"{len(kept)} kept, {current} current already, {len(refused)} refused"]
-
-
-def _notebook(name: str) -> Notebook | None:
-    known = notebooks.all_notebooks()
-    return next((notebook for notebook in known if name in (notebook.number, notebook.name)), None)
+    shown += [f"refused  {one.stage} seed {one.seed} ({one.old}): {one.why}" for one in refused]
+    current = len(outcomes) - len(kept) - len(refused)
+    return [*shown, f"{len(kept)} kept, {current} current already, {len(refused)} refused"]
 
 
 class _Carrier:
@@ -86,6 +83,7 @@ class _Carrier:
         self._profile = profile
         self._because = because
         self._finished = store.finished(profile)
+        self._reading = reading_now()
 
     def carry_stage(self, name: str) -> None:
         keys = [key for key, record in self._finished.items() if record["stage"]["name"] == name]
@@ -118,36 +116,33 @@ class _Carrier:
     def _carried(self, key: str) -> str:
         """The key of the result under the present source. Raises Refused where it, or an input, cannot be carried."""
         if key in self.outcomes:
-            done = self.outcomes[key]
-            if done.state == "refused":
-                raise Refused(done.why)
-            return done.new
+            outcome = self.outcomes[key]
+            if outcome.state == "refused":
+                raise Refused(outcome.why)
+            return outcome.new
         record = self._finished.get(key)
         if record is None:
             raise Refused("it is not finished: run it again")
-        description = self._described_now(key, record)
-        new = stages.key_of(description)
-        slots = [store.Slot(self._profile, record["stage"]["name"], name) for name in (key, new)]
-        state = "current" if new == key else self._copied(*slots, record, description)
-        self.outcomes[key] = Outcome(record["stage"]["name"], record["stage"]["seed"], key, new, state)
+        description = self._described_now(key, record["stage"])
+        name, new = record["stage"]["name"], stages.key_of(description)
+        old_slot, new_slot = (store.Slot(self._profile, name, one) for one in (key, new))
+        state = "current" if new == key else self._copied(old_slot, new_slot, record, description)
+        self.outcomes[key] = Outcome(name, record["stage"]["seed"], key, new, state)
         return new
 
-    def _described_now(self, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _described_now(self, key: str, old: Mapping[str, Any]) -> dict[str, Any]:
         """The description of the stage under the present source. Raises Refused where more than source differs."""
-        old = record["stage"]
         if old.get("schema") == stages.SCHEMA and stages.key_of(old) != key:
             raise Refused("its end.json was changed by hand: it no longer describes this key")
         try:
-            source = stages.source_digest(old)
+            new = stages.renewed(old, self._reading)
         except ValueError as error:
             raise Refused(f"its code cannot be read: {error}") from error
-        _refuse_another_recipe(old["recipe"])
-        versions = stages.counted_versions()
-        for name, version in versions.items():
+        _refuse_another_recipe(new["recipe"])
+        for name, version in new["versions"].items():
             if old["versions"].get(name) != version:
                 raise Refused(f"it was made with {name} {old['versions'].get(name)}, here is {version}: run it again")
-        inputs = {role: self._input(role, key) for role, key in old["inputs"].items()}
-        return {**old, "schema": stages.SCHEMA, "inputs": inputs, "source": source, "versions": versions}
+        return {**new, "inputs": {role: self._input(role, key) for role, key in old["inputs"].items()}}
 
     def _input(self, role: str, key: str) -> str:
         try:
@@ -160,55 +155,45 @@ class _Carrier:
         if not store.is_intact(old.final):
             raise Refused("it is damaged (a file has other bytes than it was finished with): run it again")
         try:
-            lock = locks.held(new.lock, wait=False).acquire()
+            lock = processes.locked(new.lock, wait=False).acquire()
         except Timeout:
             raise Refused("it is being built at this moment") from None
         with lock:
-            there = store.end_record(new.final)
-            if there is not None and store.is_intact(new.final):
-                if there["files"] != record["files"]:
+            if store.is_intact(new.final):
+                if store.end_record(new.final)["files"] != record["files"]:
                     raise Refused("it was built again under the present source and came out different")
                 return "current"
             store.discard(new.out)
             _link(old.final, new.out, record["files"])
-            store.finish(
-                new, {**record, "stage": description, "key": new.key, "kept": self._reasons(old, record, description)}
-            )
+            reason = {
+                "because": self._because,
+                "from": old.key,
+                "source": [record["stage"]["source"], description["source"]],
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "git": provenance.git_state(),
+            }
+            kept = [*record.get("kept", []), reason]
+            store.finish(new, {**record, "stage": description, "key": new.key, "kept": kept})
         return "kept"
-
-    def _reasons(
-        self, old: store.Slot, record: Mapping[str, Any], description: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        """What was said of the result before, and what is said now."""
-        reason = {
-            "because": self._because,
-            "from": old.key,
-            "source": [record["stage"]["source"], description["source"]],
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git": provenance.git_state(),
-        }
-        return [*record.get("kept", []), reason]
 
     def _carry_record(self, notebook: Notebook, record: dict[str, Any]) -> None:
         """The record of a run that only source has overtaken is brought up to the present source, with the reason."""
         used = [self._used_now(stage) for stage in record["stages"]]
-        if any(stage is None for stage in used):
+        if None in used:
             return
         shaped = run_records.shaped_by(notebook)
-        kept = {
-            "stage": f"notebook {notebook.number}",
-            "because": self._because,
-            "source": [record["source"], shaped["source"]],
-        }
+        number = f"notebook {notebook.number}"
+        reason = {"stage": number, "because": self._because, "source": [record["source"], shaped["source"]]}
+        before = [entry for entry in record.get("kept", []) if entry["stage"] == number]
         renewed = {
             **record,
-            **{name: shaped[name] for name in ("source", "uses")},
+            "source": shaped["source"],
+            "uses": shaped["uses"],
             "stages": used,
-            "kept": [*run_records.kept_stages(used), *_of_notebooks(record), kept],
+            "kept": [*run_records.kept_stages(used), *before, reason],
         }
-        if renewed["source"] == record["source"] and renewed["stages"] == record["stages"]:
-            return
-        if not freshness.differences(notebook, renewed, record["parameters"]):
+        overtaken = renewed["source"] != record["source"] or renewed["stages"] != record["stages"]
+        if overtaken and not freshness.differences(notebook, renewed, record["parameters"]):
             files.write_json(run_records.record_path(self._profile, notebook.name), renewed)
 
     def _used_now(self, stage: dict[str, Any]) -> dict[str, Any] | None:
@@ -216,29 +201,22 @@ class _Carrier:
         if outcome is None or outcome.state == "refused":
             return None
         end = store.end_record(store.Slot(self._profile, stage["name"], outcome.new).final)
-        return None if end is None else run_records.used_stage(end["stage"], outcome.new, end.get("kept", []))
+        if end is None:
+            return None
+        return run_records.used_stage(stages.renewed(end["stage"], self._reading), outcome.new, end.get("kept", []))
 
 
 def _refuse_another_recipe(table: Mapping[str, Any]) -> None:
+    """Raises Refused where the recipe class of now makes anything else of the recorded fields."""
     try:
         recipe = worker.load_recipe(dict(table))
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         raise Refused(f"its recipe is another one now: {error}") from error
-    now = {"class": table["class"], **_as_json(dataclasses.asdict(recipe))}
+    fields = {"class": table["class"], **dataclasses.asdict(recipe)}
+    now = json.loads(json.dumps(fields))  # tuples become the lists that the table has
     for name in sorted({*now, *table}):
-        if (name in now) != (name in table) or now.get(name) != _as_json(table.get(name)):
+        if (name in now) != (name in table) or now.get(name) != table.get(name):
             raise Refused(f"its recipe is another one now: {name} is {now.get(name)!r}, it was {table.get(name)!r}")
-
-
-def _as_json(value: Any) -> Any:
-    """Tuples as the lists that JSON makes of them."""
-    if isinstance(value, Mapping):
-        return {name: _as_json(inner) for name, inner in value.items()}
-    return [_as_json(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _of_notebooks(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [reason for reason in record.get("kept", []) if reason["stage"].startswith("notebook ")]
 
 
 def _link(old: Path, new: Path, names: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """The process that executes one notebook with papermill: `python -m zephyr_lab.engine.notebook_process JOB`.
 
-papermill changes directories and knows no parallel runs, so each notebook gets a process of its own. Kernel and process
-talk through sockets in a private folder, never over a port. Exit 0 means that every cell ran.
+papermill changes directories and runs one notebook at a time, so each notebook gets a process of its own. The kernel is
+a child that ends with it; they talk through sockets in a private folder, never over a port. Exit 0: every cell ran.
 """
 
 import json
@@ -11,6 +11,16 @@ from pathlib import Path
 
 from zephyr_lab.core import files
 from zephyr_lab.engine.processes import die_with_parent
+
+KERNEL = "from zephyr_lab.engine.notebook_process import run_kernel; run_kernel()"
+
+
+def run_kernel() -> None:
+    """An IPython kernel that ends with the notebook process, whose number is in the environment."""
+    die_with_parent(int(os.environ["ZEPHYR_LAB_KERNEL_PARENT"]))
+    from ipykernel import kernelapp
+
+    kernelapp.launch_new_instance()
 
 
 def main(job_path: str) -> int:
@@ -33,14 +43,7 @@ def main(job_path: str) -> int:
             return str(Path(job["private"]) / "kernel")
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            return [
-                sys.executable,
-                "-m",
-                "zephyr_lab.engine.kernel",
-                "-f",
-                self.connection_file,
-                *(extra_arguments or []),
-            ]
+            return [sys.executable, "-c", KERNEL, "-f", self.connection_file, *(extra_arguments or [])]
 
     try:
         papermill.execute_notebook(

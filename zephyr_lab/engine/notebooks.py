@@ -2,6 +2,7 @@
 
 import ast
 import io
+import math
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +36,10 @@ class Parameter:
         try:
             if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
-            return PARAMETER_TYPES[kind](text)
+            value = PARAMETER_TYPES[kind](text)
+            if kind == "float" and not math.isfinite(value):  # no record, which is JSON, could hold it
+                raise ValueError
+            return value
         except (ValueError, KeyError):
             allowed = self.type.replace("bool", "true or false").replace(" |", " or")
             raise ValueError(f"parameter {self.name} must be {allowed}, got {text!r}") from None
@@ -74,15 +78,15 @@ class Notebook:
         """Whether all parameters but profile and seeds have their defaults."""
         return all(values[name] == one.default for name, one in self.parameters.items() if name not in RUN_SIZES)
 
-    def resolve(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """All parameters with their values, `given` ones read from text. Raises ValueError for a name or value that is
-        not allowed, before any kernel starts (papermill alone would only warn)."""
-        for name in given:
+    def resolve(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """All parameters with their values, those in `texts` read from text. Raises ValueError for a name or value that
+        is not allowed, before any kernel starts (papermill alone would only warn)."""
+        for name in texts:
             if name not in self.parameters:
                 known = ", ".join(self.parameters)
                 raise ValueError(f"notebook {self.number} has no parameter named {name!r}; known: {known}")
         values = {name: parameter.default for name, parameter in self.parameters.items()}
-        values |= {name: self.parameters[name].parse(text) for name, text in given.items()}
+        values |= {name: self.parameters[name].parse(text) for name, text in texts.items()}
         require_profile(values["profile"])
         if values["seeds"] < 1:
             raise ValueError(f"parameter seeds must be at least 1, got {values['seeds']} (a count: seeds 0 to N-1)")
@@ -101,7 +105,9 @@ def read(path: Path) -> Notebook:
     declared = [text for _, text, metadata in cells if "parameters" in metadata.get("tags", [])]
     if len(declared) != 1:
         raise ValueError(f"{path.name} has {len(declared)} cells tagged 'parameters'; exactly one is needed")
-    return Notebook(path, _title(cells, path), tuple(code), _parameters(declared[0], path), tuple(own.get("after", ())))
+    headings = [text.splitlines()[0] for kind, text, _ in cells if kind == "markdown" and text.startswith("# ")]
+    title = headings[0].removeprefix("# ").strip() if headings else path.stem
+    return Notebook(path, title, tuple(code), _parameters(declared[0], path), tuple(own.get("after", ())))
 
 
 def all_notebooks() -> list[Notebook]:
@@ -115,56 +121,40 @@ def select(numbers: list[str]) -> list[Notebook]:
     Raises ValueError for one that does not exist.
     """
     known = all_notebooks()
-    if not numbers:
-        return known
-    by_name = {notebook.number: notebook for notebook in known} | {notebook.name: notebook for notebook in known}
-    chosen = []
     for number in numbers:
-        if number not in by_name:
-            raise ValueError(f"no notebook numbered {number!r}; known: {', '.join(n.number for n in known)}")
-        chosen.append(by_name[number])
-    return [notebook for notebook in known if notebook in chosen]
-
-
-def _title(cells: list[tuple[str, str, Any]], path: Path) -> str:
-    for kind, text, _ in cells:
-        if kind == "markdown" and text.startswith("# "):
-            return text.splitlines()[0].removeprefix("# ").strip()
-    return path.stem
+        if not any(number in (one.number, one.name) for one in known):
+            raise ValueError(f"no notebook numbered {number!r}; known: {', '.join(one.number for one in known)}")
+    return [one for one in known if not numbers or one.number in numbers or one.name in numbers]
 
 
 def _parameters(cell: str, path: Path) -> dict[str, Parameter]:
     tree = syntax.parse(cell, f"{path.name}, parameters cell")
-    comments = _comments(cell)
-    found = {}
+    tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    parameters = {}
     for node in tree.body:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
             raise ValueError(f"{path.name}: a parameters cell holds lines `name: type = value  # help` only")
-        kind = ast.unparse(node.annotation)
+        name, kind = node.target.id, ast.unparse(node.annotation)
         plain = kind.removesuffix(OR_NONE)
         if plain not in PARAMETER_TYPES:
             known = ", ".join(PARAMETER_TYPES) + f", each with{OR_NONE}"
-            raise ValueError(f"{path.name}: parameter {node.target.id} has type {kind}; known: {known}")
+            raise ValueError(f"{path.name}: parameter {name} has type {kind}; known: {known}")
         try:
             default = ast.literal_eval(node.value)
         except ValueError:
-            raise ValueError(f"{path.name}: parameter {node.target.id} needs a literal as default") from None
+            raise ValueError(f"{path.name}: parameter {name} needs a literal as default") from None
         if type(default) is not PARAMETER_TYPES[plain] and (default is not None or plain == kind):
-            raise ValueError(f"{path.name}: parameter {node.target.id} is {kind}, but its default is {default!r}")
-        found[node.target.id] = Parameter(node.target.id, kind, default, comments.get(node.lineno, ""))
-    missing = set(RUN_SIZES) - set(found)
+            raise ValueError(f"{path.name}: parameter {name} is {kind}, but its default is {default!r}")
+        parameters[name] = Parameter(name, kind, default, comments.get(node.lineno, ""))
+    missing = set(RUN_SIZES) - set(parameters)
     if missing:
         raise ValueError(f"{path.name}: the parameters cell lacks {' and '.join(sorted(missing))}")
-    return found
-
-
-def _comments(cell: str) -> dict[int, str]:
-    tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
-    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    return parameters
 
 
 def _without_strings(tree: ast.Module) -> ast.Module:
-    """A cell without its docstrings and the comments that stand as strings."""
+    """A cell without docstrings and other statements that are strings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | syntax.Definition):
             node.body = syntax.without_docstring(node.body)
@@ -172,7 +162,7 @@ def _without_strings(tree: ast.Module) -> ast.Module:
 
 
 def _plain(cell: str) -> str:
-    """A cell as plain Python; IPython's magics are rewritten as the calls they stand for."""
+    """A cell as plain Python; IPython's magics are rewritten as the calls that they mean."""
     try:
         ast.parse(cell)
     except SyntaxError:

@@ -12,7 +12,7 @@ import json
 import math
 import symtable
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
@@ -28,15 +28,15 @@ def captured(function: Callable[..., Any]) -> str:
 
     Equal text, equal function. Raises ValueError naming what a worker could not have.
     """
-    found = _Capture()
-    name = found.add(function)
-    source = "\n\n".join(found.sources[one] for one in sorted(found.sources))
-    lines = [_import_line(one, place) for one, place in sorted(found.imports.items())]
+    capture = _Capture()
+    name = capture.add(function)
+    source = "\n\n".join(text for _, text in sorted(capture.sources.items()))
+    lines = [_import_line(local, origin) for local, origin in sorted(capture.imports.items())]
     content = {
         "name": name,
         "source": source,
-        "values": dict(sorted(found.values.items())),
-        "imports": dict(sorted(found.imports.items())),
+        "values": capture.values,
+        "imports": capture.imports,
         "reaches": reading_now().of_cells([*lines, source]).digest,
     }
     return json.dumps(content, sort_keys=True)
@@ -46,9 +46,9 @@ def restored(text: str) -> Callable[..., Any]:
     """The function that `captured` made the text of."""
     content = json.loads(text)
     names: dict[str, Any] = {"__name__": "own_code"}
-    for name, place in content["imports"].items():
-        exec(_import_line(name, place), names)
-    names |= {name: _as_given(value) for name, value in content["values"].items()}
+    for name, origin in content["imports"].items():
+        exec(_import_line(name, origin), names)
+    names |= {name: _value(encoded) for name, encoded in content["values"].items()}
     exec(compile(content["source"], f"<{content['name']} of a notebook>", "exec"), names)
     return names[content["name"]]
 
@@ -70,7 +70,7 @@ class _Capture:
     def add(self, function: Callable[..., Any]) -> str:
         """The function's name, after it and all it uses are noted."""
         if not isinstance(function, FunctionType):
-            raise ValueError(f"{function!r} is no function with a source of its own; write `def` in the notebook")
+            raise ValueError(f"{function!r} is not a function with source of its own; write `def` in the notebook")
         name = function.__name__
         if name in self._functions:
             self._require_same(name, self._functions[name] is function)
@@ -78,33 +78,32 @@ class _Capture:
         self._functions[name] = function
         tree = _definition(function)
         self.sources[name] = ast.unparse(tree)
-        at_hand = {**function.__globals__, **_closure(function)}
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        around = {**function.__globals__, **{name: cell.cell_contents for name, cell in cells}}
         for used in sorted(_free_names(tree)):
-            if used in at_hand:
-                self._note(name, used, at_hand[used])
+            if used in around:
+                self._note(name, used, around[used])
             elif not hasattr(builtins, used):
                 raise ValueError(f"{name} uses {used!r}, which the notebook does not define")
         return name
 
     def _note(self, function: str, name: str, value: Any) -> None:
-        if (isinstance(value, FunctionType) and value.__module__ in ("__main__", None)) or _is_local(value):
+        if _is_of_notebook(value):
             if value.__name__ != name:
                 raise ValueError(f"{function} uses {name!r}, another name of the function {value.__name__}; use that")
             self.add(value)
-        elif (place := _place_of(value)) is not None:
-            self._require_same(name, self.imports.setdefault(name, place) == place)
+        elif origin := _origin(value):
+            self._require_same(name, self.imports.setdefault(name, origin) == origin)
+        elif encoded := _encoded(value):
+            self._require_same(name, self.values.setdefault(name, encoded) == encoded)
         else:
-            plain = _plain(value)
-            if plain is None:
-                raise ValueError(
-                    f"{function} uses {name!r}, a {type(value).__name__} that a worker cannot have; {NEXT_STEP}"
-                )
-            self._require_same(name, self.values.setdefault(name, plain) == plain)
+            kind = type(value).__name__
+            raise ValueError(f"{function} uses {name!r}, a {kind} that a worker cannot have; {NEXT_STEP}")
 
     @staticmethod
     def _require_same(name: str, same: bool) -> None:
         if not same:
-            raise ValueError(f"{name!r} means two things in functions that belong together; give one another name")
+            raise ValueError(f"{name!r} means two things in functions that call each other; rename one of them")
 
 
 def _definition(function: FunctionType) -> ast.FunctionDef:
@@ -140,34 +139,26 @@ class _Bare(ast.NodeTransformer):
 
 def _free_names(tree: ast.FunctionDef) -> set[str]:
     """Names that the definition takes from around it, those of its inner functions included."""
-    table = symtable.symtable(ast.unparse(tree), "cell", "exec")
-    return {symbol.get_name() for one in _tables(table) for symbol in one.get_symbols() if _is_free(one, symbol)} - {
-        tree.name
-    }
+    names: set[str] = set()
+    tables = [symtable.symtable(ast.unparse(tree), "cell", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            of_module = table.get_type() == "module" and not symbol.is_assigned()
+            if symbol.is_referenced() and (symbol.is_global() or of_module):
+                names.add(symbol.get_name())
+    return names - {tree.name}
 
 
-def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
-    yield table
-    for inner in table.get_children():
-        yield from _tables(inner)
+def _is_of_notebook(value: Any) -> bool:
+    """Whether a function is in no module that a worker could import: in a cell, or inside another function."""
+    if not isinstance(value, FunctionType):
+        return False
+    return value.__module__ in ("__main__", None) or "<locals>" in value.__qualname__
 
 
-def _is_free(table: symtable.SymbolTable, symbol: symtable.Symbol) -> bool:
-    at_top = table.get_type() == "module"
-    return symbol.is_referenced() and (symbol.is_global() or (at_top and not symbol.is_assigned()))
-
-
-def _closure(function: FunctionType) -> dict[str, Any]:
-    cells = function.__closure__ or ()
-    return {name: cell.cell_contents for name, cell in zip(function.__code__.co_freevars, cells, strict=True)}
-
-
-def _is_local(value: Any) -> bool:
-    """Whether a function stands in no module that a worker could import, but inside another function."""
-    return isinstance(value, FunctionType) and "<locals>" in value.__qualname__
-
-
-def _place_of(value: Any) -> str | None:
+def _origin(value: Any) -> str | None:
     """ "module" or "module:name" of what a worker can import itself; None for anything else."""
     if isinstance(value, ModuleType):
         return None if value.__name__ == "__main__" else value.__name__
@@ -179,31 +170,32 @@ def _place_of(value: Any) -> str | None:
     return f"{module}:{name}"
 
 
-def _import_line(name: str, place: str) -> str:
-    module, colon, attribute = place.partition(":")
+def _import_line(name: str, origin: str) -> str:
+    module, colon, attribute = origin.partition(":")
     return f"from {module} import {attribute} as {name}" if colon else f"import {module} as {name}"
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON holds it exactly; None where it cannot."""
+def _encoded(value: Any) -> dict[str, Any] | None:
+    """A value in a form that JSON holds exactly; None where there is none."""
     if value is None or isinstance(value, bool | str):
         return {"plain": value}
     if isinstance(value, int | float):
         return {"plain": value} if math.isfinite(value) else None
     if isinstance(value, tuple | list):
-        inner = [_plain(one) for one in value]
+        items = [_encoded(item) for item in value]
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return None if any(one is None for one in inner) else {kind: inner}
+        return None if None in items else {kind: items}
     if isinstance(value, dict) and all(isinstance(name, str) for name in value):
-        inner = {name: _plain(one) for name, one in value.items()}
-        return None if any(one is None for one in inner.values()) else {"dict": inner}
+        entries = {name: _encoded(item) for name, item in value.items()}
+        return None if None in entries.values() else {"dict": entries}
     return None
 
 
-def _as_given(value: dict[str, Any]) -> Any:
-    ((kind, content),) = value.items()
+def _value(encoded: dict[str, Any]) -> Any:
+    """The value that `_encoded` made the form of."""
+    ((kind, content),) = encoded.items()
     if kind == "dict":
-        return {name: _as_given(one) for name, one in content.items()}
+        return {name: _value(item) for name, item in content.items()}
     if kind in ("tuple", "list"):
-        return (tuple if kind == "tuple" else list)(_as_given(one) for one in content)
+        return (tuple if kind == "tuple" else list)(map(_value, content))
     return content

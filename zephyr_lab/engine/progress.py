@@ -1,16 +1,19 @@
-"""How far a running stage is: written by its worker, read by whoever shows it.
+"""How far a running stage is: written by its worker, shown in a terminal, a JupyterLab cell or a log.
 
-The worker replaces a small JSON file a few times a second; notebook, terminal and JupyterLab read the same file, so
-progress shows wherever you are, also for stages that another notebook started.
+The worker replaces a small JSON file a few times a second. Everybody reads the same file, so progress shows wherever
+you are, also for stages that another notebook started.
 """
 
 import json
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 SECONDS_BETWEEN_WRITES = 0.2
+SECONDS_BETWEEN_FRAMES = 0.25
+SECONDS_BETWEEN_LOG_LINES = 15.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,104 @@ def is_alive(pid: int) -> bool:
     """Whether a process with this number exists."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)  # of another user
     return True
+
+
+class View:
+    """Progress for people. This one prints the summary alone: for executed notebooks, where a live display would leave
+    a frozen frame."""
+
+    seconds_between_frames = SECONDS_BETWEEN_FRAMES
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def show(self, lines: list[str]) -> None:
+        """May be called many times a second."""
+        if time.monotonic() - self._shown >= self.seconds_between_frames:
+            self._shown = time.monotonic()
+            self._draw(lines)
+
+    def close(self, summary: str) -> None:
+        """End the display, with a line unless it is empty."""
+        if summary:
+            print(summary)
+
+    def _draw(self, lines: list[str]) -> None:
+        pass
+
+
+class LogView(View):
+    """The lines, every quarter of a minute, to standard error: for files and pipes."""
+
+    seconds_between_frames = SECONDS_BETWEEN_LOG_LINES
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def close(self, summary: str) -> None:
+        if summary:
+            print(summary, file=sys.stderr, flush=True)
+
+    def _draw(self, lines: list[str]) -> None:
+        print(" | ".join(lines), file=sys.stderr, flush=True)
+
+
+class TerminalView(View):
+    """A block of lines that is redrawn in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__()
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._live.start()
+
+    def close(self, summary: str) -> None:
+        self._live.stop()
+        if summary:
+            self._console.print(summary, highlight=False)
+
+    def _draw(self, lines: list[str]) -> None:
+        from rich.text import Text
+
+        self._live.update(Text("\n".join(lines)), refresh=True)
+
+
+class CellView(View):
+    """A cell output that is updated in place and ends as the summary."""
+
+    def __init__(self) -> None:
+        from IPython.display import Pretty, display
+
+        super().__init__()
+        self._handle = display(Pretty("starting"), display_id=True)
+
+    def close(self, summary: str) -> None:
+        self._draw([summary])
+
+    def _draw(self, lines: list[str]) -> None:
+        from IPython.display import Pretty
+
+        self._handle.update(Pretty("\n".join(lines)))
+
+
+def view_for_here() -> View:
+    """The view that fits this process. Under the runner, which shows progress itself, it is the silent one."""
+    if os.environ.get("ZEPHYR_LAB_RECORD"):
+        return View()
+    if _in_jupyter():
+        return CellView()
+    return TerminalView() if sys.stderr.isatty() else LogView()
+
+
+def _in_jupyter() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")

@@ -1,4 +1,4 @@
-"""run.json: the end-of-run record of an executed notebook, written last, and the only proof that it was done.
+"""run.json: the end-of-run record of an executed notebook, written last, and the only proof that it ran to its end.
 
 A killed kernel leaves a saved notebook whose metadata claims success; so nothing but this record is trusted.
 """
@@ -40,8 +40,15 @@ def load(profile: str, name: str) -> dict[str, Any] | None:
     return record if whole else None
 
 
+def all_records(profile: str) -> list[dict[str, Any]]:
+    """The records of all notebooks that have run to their end, in order."""
+    files_of_records = sorted(record_path(profile, "any").parent.glob("*.run.json"))
+    records = (load(profile, path.name.removesuffix(".run.json")) for path in files_of_records)
+    return [record for record in records if record]
+
+
 def shaped_by(notebook: Notebook) -> dict[str, Any]:
-    """What will shape a run that starts now: cells, the code that they lead to, the lock file."""
+    """What shapes a run that starts now: cells, the code that they lead to, the lock file."""
     reached = notebook.reached
     return {
         "code": notebook.code_digest,
@@ -62,20 +69,21 @@ def compose(
 ) -> dict[str, Any]:
     """The record of a run that ended well: what shaped it (`shaped_by` at its start) and what it made.
 
-    Raises ValueError where the code changed meanwhile (nobody knows which one ran), or where a product named by the run
-    is missing or no longer has the bytes it was written with.
+    Raises ValueError where the code changed meanwhile (nobody knows which one ran), or where a product of the run is
+    missing or no longer has the bytes it was written with.
     """
     profile = parameters["profile"]
     if shaped_by(notebooks.read(notebook.path)) != shaped:
         raise ValueError("code that it uses changed while it ran; run again")
     products = {event["path"]: event["sha256"] for event in events if event["event"] == "product"}
-    used = _without_event([event for event in events if event["event"] == "stage"])
-    kept = kept_stages(used)
     products[f"notebooks/{notebook.name}.ipynb"] = files.sha256(executed_path(profile, notebook.name))
     for path, digest in products.items():
         target = paths.build_dir(profile) / path
         if not target.is_file() or files.sha256(target) != digest:
             raise ValueError(f"product {path} is missing or was changed while it ran; run again")
+    by_key = {event["key"]: event for event in events if event["event"] == "stage"}
+    used = [{name: value for name, value in event.items() if name != "event"} for event in by_key.values()]
+    kept = kept_stages(used)
     return {
         "schema": SCHEMA,
         "notebook": notebook.name,
@@ -97,8 +105,8 @@ def compose(
 
 
 def _arms(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The arms that the notebook asked, of one name the first: "named", name -> "what" and "made_by"; "ways", the code
-    behind each "made_by"."""
+    """The arms of the notebook, of one name the first: "named", name -> "what" and "made_by"; "ways", the code behind
+    each "made_by"."""
     named: dict[str, dict[str, str]] = {}
     ways: dict[str, list[list[str]]] = {}
     for event in events:
@@ -121,8 +129,8 @@ def products_digest(record: Mapping[str, Any]) -> str:
 
 
 def used_stage(description: Mapping[str, Any], key: str, kept: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a run's record holds of a stage that it used: enough to see later that its code moved on, and what was said
-    when its result was carried over a change of source."""
+    """What a run's record holds of a stage that it used: enough to see later that its code changed, and the reasons
+    for which its result was carried over a change of source."""
     used = {name: description[name] for name in ("name", "seed", "source", "versions")}
     return {**used, "key": key, "code": list(stages.code_of(description)), **({"kept": kept} if kept else {})}
 
@@ -130,36 +138,28 @@ def used_stage(description: Mapping[str, Any], key: str, kept: list[dict[str, An
 def kept_stages(used: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What was carried over a change of source: {"stage", "seeds", "because", "source": [before, after]}, each reason
     of each stage once."""
-    found: dict[tuple[str, ...], set[int]] = {}
+    seeds_of: dict[tuple[str, ...], set[int]] = {}
     for stage in used:
         for reason in stage.get("kept", []):
-            found.setdefault((stage["name"], reason["because"], *reason["source"]), set()).add(stage["seed"])
+            seeds_of.setdefault((stage["name"], reason["because"], *reason["source"]), set()).add(stage["seed"])
     return [
         {"stage": name, "seeds": sorted(seeds), "because": because, "source": source}
-        for (name, because, *source), seeds in sorted(found.items())
+        for (name, because, *source), seeds in sorted(seeds_of.items())
     ]
 
 
 def reasons_kept(kept: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each reason once: {"because", "stages": names of what it let be carried over}."""
-    found: dict[str, set[str]] = {}
+    """Each reason once: {"because", "stages": names of the stages that it carried over}."""
+    names: dict[str, set[str]] = {}
     for entry in kept:
-        found.setdefault(entry["because"], set()).add(entry["stage"])
-    return [{"because": because, "stages": sorted(names)} for because, names in found.items()]
+        names.setdefault(entry["because"], set()).add(entry["stage"])
+    return [{"because": because, "stages": sorted(of_reason)} for because, of_reason in names.items()]
 
 
 def kept_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each reason for which results that these runs rest on were carried over a change of source."""
+    """A line for each reason for which results behind these runs were carried over a change of source."""
     reasons = reasons_kept(entry for record in records for entry in record.get("kept", []))
     return [f"kept over a change of source ({', '.join(one['stages'])}): {one['because']}" for one in reasons]
-
-
-def all_records(profile: str) -> list[dict[str, Any]]:
-    """The records of all notebooks that have run to their end, in order."""
-    names = sorted(
-        path.name.removesuffix(".run.json") for path in record_path(profile, "any").parent.glob("*.run.json")
-    )
-    return [record for name in names if (record := load(profile, name)) is not None]
 
 
 def stage_groups(used: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -181,15 +181,10 @@ def stage_groups(used: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def ranges(numbers: Iterable[int]) -> str:
     """ "0-4 7" of 0, 1, 2, 3, 4 and 7."""
-    parts: list[list[int]] = []
+    runs: list[list[int]] = []
     for number in sorted(set(numbers)):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
         else:
-            parts.append([number])
-    return " ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
-
-
-def _without_event(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    unique = {event["key"]: {name: value for name, value in event.items() if name != "event"} for event in events}
-    return list(unique.values())
+            runs.append([number])
+    return " ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

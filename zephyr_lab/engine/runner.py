@@ -3,7 +3,6 @@
 A run is done when its process ended with code 0, its products are there, and its record was written, in that order.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,10 +17,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zephyr_lab.core import files, paths, session
-from zephyr_lab.engine import freshness, locks, progress, run_records
+from zephyr_lab.engine import freshness, processes, progress, run_records
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
-from zephyr_lab.engine.processes import notebook_environment
-from zephyr_lab.engine.progress_view import view_for_here
 
 POLL_SECONDS = 0.05
 PRIVATE = "zephyr-"  # folders of running notebooks below the system's temporary one: zephyr-<pid of the runner>-...
@@ -40,6 +37,10 @@ class Outcome:
 
 @dataclass
 class _Running:
+    """A notebook that a process of this run executes."""
+
+    notebook: Notebook
+    parameters: dict[str, Any]
     process: subprocess.Popen[bytes]
     private: Path
     lock: FileLock
@@ -47,23 +48,27 @@ class _Running:
     shaped: dict[str, Any]  # of the code as it was when the run began
     earlier: dict[str, str]  # products of the notebooks before it, likewise
 
+    def release(self) -> None:
+        shutil.rmtree(self.private, ignore_errors=True)
+        self.lock.release()
 
-def run(chosen: list[Notebook], given: Mapping[str, str], *, jobs: int) -> list[Outcome]:
-    """Bring `chosen` up to date at the parameters `given` (as text), `jobs` at a time, in order.
+
+def run(chosen: list[Notebook], texts: Mapping[str, str], *, jobs: int) -> list[Outcome]:
+    """Bring `chosen` up to date at the parameters `texts`, `jobs` at a time, in order.
 
     All parameters are checked before the first kernel starts (ValueError). A notebook that fails does not stop the
     others, but those that run after it are not run. Interrupting stops all processes.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    parameters = {notebook.name: notebook.resolve(given) for notebook in chosen}
+    parameters = {notebook.name: notebook.resolve(texts) for notebook in chosen}
     _sweep({values["profile"] for values in parameters.values()})
     return _Runner(chosen, parameters, jobs).until_done()
 
 
-def explain(chosen: list[Notebook], given: Mapping[str, str]) -> dict[str, list[str]]:
+def explain(chosen: list[Notebook], texts: Mapping[str, str]) -> dict[str, list[str]]:
     """name -> why the notebook would run now; an empty list where it would not."""
-    return {notebook.name: freshness.reasons(notebook, notebook.resolve(given)) for notebook in chosen}
+    return {notebook.name: freshness.reasons(notebook, notebook.resolve(texts)) for notebook in chosen}
 
 
 class _Runner:
@@ -71,13 +76,12 @@ class _Runner:
         self._waiting = list(chosen)
         self._parameters = parameters
         self._jobs = jobs
-        self._known = {notebook.name: notebook for notebook in all_notebooks()}
+        self._known = all_notebooks()
         self._running: dict[str, _Running] = {}
         self._outcomes: dict[str, Outcome] = {}
-        self._order = [notebook.name for notebook in chosen]
 
     def until_done(self) -> list[Outcome]:
-        view = view_for_here()
+        view = progress.view_for_here()
         try:
             while self._waiting or self._running:
                 self._reap()
@@ -90,11 +94,11 @@ class _Runner:
             view.close("")
             raise
         view.close(self._summary())
-        return [self._outcomes[name] for name in self._order]
+        return [self._outcomes[name] for name in self._parameters]
 
     def _start_ready(self) -> None:
         for notebook in list(self._waiting):
-            before = {other.name for other in freshness.earlier(notebook, self._known.values())}
+            before = {other.name for other in freshness.earlier(notebook, self._known)}
             if before & ({other.name for other in self._waiting} | set(self._running)):
                 continue
             failed = [name for name in before if name in self._outcomes and self._outcomes[name].state == "failed"]
@@ -106,20 +110,20 @@ class _Runner:
     def _start_or_skip(self, notebook: Notebook) -> None:
         """Start the notebook unless its last run stands; leave it waiting while another command runs it."""
         parameters = self._parameters[notebook.name]
-        lock = locks.held(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name, wait=False)
+        lock = processes.locked(paths.build_dir(parameters["profile"]) / ".locks" / notebook.name, wait=False)
         try:
             lock.acquire()
         except Timeout:
             time.sleep(POLL_SECONDS)
             return
         try:
-            if not freshness.reasons(notebook, parameters):
+            if freshness.reasons(notebook, parameters):
+                self._running[notebook.name] = _start(notebook, parameters, lock)
+                self._waiting.remove(notebook)
+            else:
                 record = run_records.load(parameters["profile"], notebook.name) or {}
                 self._finish(notebook, Outcome(notebook, "fresh", record=record))
                 lock.release()
-                return
-            self._running[notebook.name] = _start(notebook, parameters, lock)
-            self._waiting.remove(notebook)
         except BaseException:
             lock.release()
             raise
@@ -129,12 +133,10 @@ class _Runner:
             code = running.process.poll()
             if code is not None:
                 del self._running[name]
-                notebook = self._known[name]
                 try:
-                    self._outcomes[name] = _conclude(notebook, self._parameters[name], running, code)
+                    self._outcomes[name] = _conclude(running, code)
                 finally:
-                    shutil.rmtree(running.private, ignore_errors=True)
-                    running.lock.release()
+                    running.release()
 
     def _finish(self, notebook: Notebook, outcome: Outcome) -> None:
         self._waiting.remove(notebook)
@@ -145,8 +147,7 @@ class _Runner:
             running.process.kill()  # its kernel and workers die with it
         for running in self._running.values():
             running.process.wait()
-            shutil.rmtree(running.private, ignore_errors=True)
-            running.lock.release()
+            running.release()
 
     def _lines(self) -> list[str]:
         now = time.time()
@@ -163,10 +164,8 @@ class _Runner:
 
 def _start(notebook: Notebook, parameters: dict[str, Any], lock: FileLock) -> _Running:
     profile = parameters["profile"]
-    if notebook.is_standard(parameters):
-        run_records.record_path(profile, notebook.name).unlink(
-            missing_ok=True
-        )  # from here on the old run stands no more
+    if notebook.is_standard(parameters):  # from here on the old run does not count
+        run_records.record_path(profile, notebook.name).unlink(missing_ok=True)
     shaped, earlier = run_records.shaped_by(notebook), freshness.earlier_digests(notebook, profile)
     executed = run_records.executed_path(profile, notebook.name)
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -178,45 +177,46 @@ def _start(notebook: Notebook, parameters: dict[str, Any], lock: FileLock) -> _R
         "parameters": parameters,
         "private": str(private),
     }
-    files.write_text(private / "job.json", json.dumps(job))
-    environment = notebook_environment(profile) | {
+    files.write_json(private / "job.json", job)
+    environment = processes.notebook_environment(profile) | {
         "ZEPHYR_LAB_RECORD": str(private / "record.jsonl"),
         "ZEPHYR_LAB_ROOT": str(paths.project_root()),
         "JUPYTER_RUNTIME_DIR": str(private),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(paths.project_root()), os.environ.get("PYTHONPATH")])),
     }
-    with _log_path(profile, notebook).open("wb") as log:
+    log = _log_path(profile, notebook)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "zephyr_lab.engine.notebook_process", str(private / "job.json")],
             cwd=paths.project_root(),
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=stream,
+            stderr=stream,
         )
-    return _Running(process, private, lock, time.time(), shaped, earlier)
+    return _Running(notebook, parameters, process, private, lock, time.time(), shaped, earlier)
 
 
-def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running, code: int) -> Outcome:
+def _conclude(running: _Running, code: int) -> Outcome:
     """Put the executed notebook in place and, last of all, write the record; or say why the run does not count."""
-    profile, finished = parameters["profile"], time.time()
+    notebook, profile, finished = running.notebook, running.parameters["profile"], time.time()
     executed = run_records.executed_path(profile, notebook.name)
     seconds = finished - running.started
-    log = _log_path(profile, notebook).relative_to(paths.project_root())
     events = run_records.read_events(running.private / "record.jsonl")
     own = _own_folder(profile, events)
     if own is None:  # whatever its parameters were: it may have written over the standard run's products
         run_records.record_path(profile, notebook.name).unlink(missing_ok=True)
     if code != 0:
+        log = _log_path(profile, notebook).relative_to(paths.project_root())
         error = f"{_cause(running.private, code)} ({_keep_to_look_at(executed)}log: {log})"
         return Outcome(notebook, "failed", seconds, error=error)
     if own is None:
         os.replace(_unfinished(executed), executed)
         _failed(executed).unlink(missing_ok=True)
-    previous = _previous_products(profile, notebook.name)
     try:
         record = run_records.compose(
-            notebook, parameters, running.shaped, events, started=running.started, finished=finished
+            notebook, running.parameters, running.shaped, events, started=running.started, finished=finished
         )
     except ValueError as error:
         return Outcome(notebook, "failed", seconds, error=str(error))
@@ -225,8 +225,10 @@ def _conclude(notebook: Notebook, parameters: dict[str, Any], running: _Running,
         return Outcome(notebook, "ran", seconds, record=record)
     if notebook.after:
         record["earlier"] = running.earlier
+    listing = _products_path(profile, notebook.name)
+    previous = set(files.read_json(listing)) if listing.is_file() else set()
     _remove_orphans(profile, notebook.name, previous - set(record["products"]))
-    files.write_json(_products_path(profile, notebook.name), sorted(record["products"]))
+    files.write_json(listing, sorted(record["products"]))
     files.write_json(run_records.record_path(profile, notebook.name), record)
     return Outcome(notebook, "ran", seconds, record=record)
 
@@ -281,18 +283,11 @@ def _unfinished(executed: Path) -> Path:
 
 
 def _log_path(profile: str, notebook: Notebook) -> Path:
-    path = paths.build_dir(profile) / "logs" / f"{notebook.name}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return paths.build_dir(profile) / "logs" / f"{notebook.name}.log"
 
 
 def _products_path(profile: str, name: str) -> Path:
     return paths.build_dir(profile) / ".products" / f"{name}.json"
-
-
-def _previous_products(profile: str, name: str) -> set[str]:
-    path = _products_path(profile, name)
-    return set(files.read_json(path)) if path.is_file() else set()
 
 
 def _remove_orphans(profile: str, own: str, names: set[str]) -> None:

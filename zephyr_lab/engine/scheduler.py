@@ -7,12 +7,10 @@ the others wait for the result. The process that asks (kernel or command) only w
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from zephyr_lab.core import files, paths, session
-from zephyr_lab.engine import locks, progress, run_records, stages, store
-from zephyr_lab.engine.progress_view import view_for_here
+from zephyr_lab.engine import processes, progress, run_records, stages, store
 from zephyr_lab.engine.stages import Resolved, Stage
 from zephyr_lab.engine.workers import Workers
 
@@ -24,7 +22,7 @@ class StageFailed(RuntimeError):
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody interrupted the building of stages. A notebook shows its one line, without a traceback."""
+    """The building of stages was interrupted. A notebook shows this one line, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
@@ -39,7 +37,7 @@ def get_many(wanted: Iterable[Stage]) -> list[Path]:
     """Folders of the finished stages, in the order asked for; what is missing is built by workers now.
 
     Progress shows where you are (terminal or notebook). Raises StageFailed where a build raises; its checkpoints stay
-    and the next call resumes. Interrupting stops the workers; nothing half-made is ever taken for a stage.
+    and the next call resumes. Interrupting stops the workers; an unfinished result is never taken for a stage.
     """
     wanted = list(wanted)
     profile = session.current().profile
@@ -59,15 +57,6 @@ def metrics(stage: Stage) -> dict[str, float]:
     return record["metrics"]
 
 
-@dataclass(frozen=True)
-class _Building:
-    """A stage that a worker of this call builds."""
-
-    key: str
-    item: Resolved
-    slot: store.Slot
-
-
 class _Run:
     """One call of get_many: which stages are finished, which are being built, and by whom."""
 
@@ -75,7 +64,7 @@ class _Run:
         self._resolved = resolved
         self._slots = {key: store.Slot(profile, item.stage.name, key) for key, item in resolved.items()}
         self._workers = Workers(profile)
-        self._building: dict[Path, _Building] = {}  # by job file
+        self._building: dict[Path, str] = {}  # job file -> key
         self._finished: set[str] = set()
         self._missing: set[str] = set()  # at the start
         self._built = 0
@@ -84,11 +73,11 @@ class _Run:
         """Build the stages with the keys `wanted`, and of their inputs those that something missing needs."""
         self._look_back_from(wanted)
         self._resolved = {key: item for key, item in self._resolved.items() if key in self._finished | self._missing}
-        missing = len(self._missing)
-        if not missing:
+        if not self._missing:
             return
+        missing = len(self._missing)
         began = time.monotonic()
-        view = view_for_here()
+        view = progress.view_for_here()
         try:
             while not self._finished.issuperset(self._missing):
                 self._reap()
@@ -121,16 +110,16 @@ class _Run:
                 queue += self._resolved[key].inputs.values()
 
     def _start_ready(self) -> None:
-        building = {one.key for one in self._building.values()}
+        started = self._finished.union(self._building.values())
         for key, item in self._resolved.items():
-            waiting = key not in self._finished and key not in building
-            if waiting and self._finished.issuperset(item.inputs.values()) and not self._try_start(item):
+            ready = key not in started and self._finished.issuperset(item.inputs.values())
+            if ready and not self._try_start(item):
                 return  # no slot is free: nothing else can start either
 
     def _try_start(self, item: Resolved) -> bool:
         """Start a worker, or see that somebody else builds or has built the stage. False where slots are all taken."""
         slot = self._slots[item.key]
-        lock = locks.try_lock(slot.lock)
+        lock = processes.try_lock(slot.lock)
         if lock is None:
             return True
         try:
@@ -138,12 +127,12 @@ class _Run:
                 store.discard(slot.scratch)
                 self._finished.add(item.key)
                 return True
-            seat = locks.try_slot()
+            seat = processes.try_slot()
             if seat is None:
                 return False
             try:
                 job = _job(slot, item)
-                self._building[job] = _Building(item.key, item, slot)
+                self._building[job] = item.key
                 self._workers.start(job, item.stage, (lock, seat))
             finally:
                 os.close(seat)
@@ -153,10 +142,10 @@ class _Run:
 
     def _reap(self) -> None:
         for job, code in self._workers.ended().items():
-            done = self._building.pop(job)
+            key = self._building.pop(job)
             if code != 0:
-                raise StageFailed(_failure(done, code))
-            self._finished.add(done.key)
+                raise StageFailed(_failure(self._slots[key], self._resolved[key].stage.seed, code))
+            self._finished.add(key)
             self._built += 1
 
     def _lines(self) -> list[str]:
@@ -168,25 +157,23 @@ class _Run:
 
 
 def _job(slot: store.Slot, item: Resolved) -> Path:
-    """The file that tells a worker what to build, in a scratch folder ready for it."""
+    """The worker's instructions, in a scratch folder ready for it."""
     slot.scratch.mkdir(parents=True, exist_ok=True)
     (slot.scratch / "error.json").unlink(missing_ok=True)
     roles = item.stage.inputs
     inputs = {role: str(store.Slot(slot.profile, roles[role].name, key).final) for role, key in item.inputs.items()}
-    path = slot.scratch / "job.json"
-    files.write_json(
-        path, {"profile": slot.profile, "key": slot.key, "description": item.description, "inputs": inputs}
-    )
-    return path
+    job = {"profile": slot.profile, "key": slot.key, "description": item.description, "inputs": inputs}
+    files.write_json(slot.scratch / "job.json", job)
+    return slot.scratch / "job.json"
 
 
-def _failure(ended: _Building, code: int) -> str:
+def _failure(slot: store.Slot, seed: int, code: int) -> str:
     """One line: which stage, why, where the log is."""
-    what = f"stage {ended.slot.name}, seed {ended.item.stage.seed}"
-    scratch = ended.slot.scratch.relative_to(paths.project_root())
-    report = ended.slot.scratch / "error.json"
+    stage = f"stage {slot.name}, seed {seed}"
+    scratch = slot.scratch.relative_to(paths.project_root())
+    report = slot.scratch / "error.json"
     if report.is_file():
         error = files.read_json(report)
-        return f"{what} failed: {error['type']}: {error['message']} (traceback in {scratch}/error.json)"
+        return f"{stage} failed: {error['type']}: {error['message']} (traceback in {scratch}/error.json)"
     cause = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return f"{what} {cause} (log in {scratch}/log.txt); run again to resume from its last checkpoint"
+    return f"{stage} {cause} (log in {scratch}/log.txt); run again to resume from its last checkpoint"

@@ -2,22 +2,23 @@
 
 The key covers the recipe, the keys of the inputs, the seed, the functions, classes and constants that the build
 function reaches, and the versions of the libraries whose arithmetic shows. Hardware, progress and storage are not in
-it, nor where the code stands: a module that moves keeps the keys of its stages. Keys are computed from files; neither
-the build function nor a library is imported.
+it, nor the module that the code is in: a module that moves keeps the keys of its stages. Keys are computed from files;
+neither the build function nor a library is imported.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
-from zephyr_lab.engine.symbols import Closure, reading_now
+from zephyr_lab.engine.symbols import Closure, Reading, reading_now
 
 SCHEMA = 2  # of a description; 1 counted whole modules and named them
 
@@ -53,12 +54,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A stage with its key, what the key is made of, and the keys of its inputs by role."""
+    """A stage with its key and what the key is made of."""
 
     stage: Stage
     key: str
     description: dict[str, Any]
-    inputs: dict[str, str]
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The keys of its inputs by role."""
+        return self.description["inputs"]
 
 
 def key(stage: Stage) -> str:
@@ -69,7 +74,7 @@ def key(stage: Stage) -> str:
 class Resolution:
     """Keys of stages and of all their inputs; `ordered` (key -> stage) holds each after its inputs, each key once.
 
-    The source is read from disk anew by each Resolution: a long-open kernel gets the keys of the code as it is now.
+    Each Resolution reads the source from disk, so a long-open kernel gets the keys of the code as it is now.
     """
 
     def __init__(self) -> None:
@@ -81,36 +86,24 @@ class Resolution:
         """The key of `stage`; it and its inputs join `ordered`."""
         if id(stage) not in self._keys:
             inputs = {role: self.add(other) for role, other in sorted(stage.inputs.items())}
-            description = _describe(stage, inputs, self._reading.of(*stage.code))
+            description = {
+                "schema": SCHEMA,
+                "name": stage.name,
+                "build": stage.build,
+                "recipe": {"class": recipe_class(stage.recipe), **dataclasses.asdict(stage.recipe)},
+                "seed": stage.seed,
+                "inputs": inputs,
+                "source": self._reading.of(*stage.code).digest,
+                "versions": counted_versions(),
+            }
             name = key_of(description)
             self._keys[id(stage)] = name
-            self.ordered.setdefault(name, Resolved(stage, name, description, inputs))
+            self.ordered.setdefault(name, Resolved(stage, name, description))
         return self._keys[id(stage)]
 
 
-def source_digest(description: Mapping[str, Any]) -> str:
-    """The digest, on disk now, of the source that a stage of this description reaches.
-
-    Raises ValueError where its build function or recipe is gone or a module does not parse.
-    """
-    return reading_now().of(*code_of(description)).digest
-
-
-def is_moved(description: Mapping[str, Any]) -> bool:
-    """Whether code of the same names and digest stands elsewhere now; the key of the stage is the same there."""
-    reading = reading_now()
-    build, recipe = (name.partition(":")[2] for name in code_of(description))
-    pairs = [(one, other) for one in reading.defining(build) for other in reading.defining(recipe)]
-    return any(reading.of(*pair).digest == description["source"] for pair in pairs)
-
-
-def code_of(description: Mapping[str, Any]) -> tuple[str, str]:
-    """Build function and recipe class that a description names."""
-    return description["build"], description["recipe"]["class"]
-
-
 def key_of(description: Mapping[str, Any]) -> str:
-    """The key of a stage with this description. Where its code stands is told, but does not count."""
+    """The key of a stage with this description. The modules that its code is in do not count."""
     recipe = description["recipe"]
     content = {
         **description,
@@ -120,18 +113,50 @@ def key_of(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _describe(stage: Stage, inputs: dict[str, str], closure: Closure) -> dict[str, Any]:
-    """Everything the key is made of, as plain JSON."""
+def code_of(description: Mapping[str, Any]) -> tuple[str, str]:
+    """Build function and recipe class that a description names."""
+    return description["build"], description["recipe"]["class"]
+
+
+def reached(code: Iterable[str]) -> Closure | None:
+    """What a build function and its recipe reach on disk now; None where one is gone or a module does not parse."""
+    try:
+        return reading_now().of(*code)
+    except ValueError:
+        return None
+
+
+def renewed(description: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """The description under the source and the libraries of now, with the modules that its code is in now.
+
+    Raises ValueError where the build function or the recipe class is gone, where it moved and it is not clear where to,
+    and where a module does not parse.
+    """
+    build, recipe = _code_now(description, reading)
     return {
+        **description,
         "schema": SCHEMA,
-        "name": stage.name,
-        "build": stage.build,
-        "recipe": {"class": recipe_class(stage.recipe), **dataclasses.asdict(stage.recipe)},
-        "seed": stage.seed,
-        "inputs": inputs,
-        "source": closure.digest,
+        "build": build,
+        "recipe": {**description["recipe"], "class": recipe},
+        "source": reading.of(build, recipe).digest,
         "versions": counted_versions(),
     }
+
+
+def _code_now(description: Mapping[str, Any], reading: Reading) -> tuple[str, str]:
+    """Build function and recipe class as recorded, or, where the recorded module lacks one, of the same name elsewhere
+    in the package: a pair with the recorded source, else the only pair."""
+    candidates = {recorded: reading.defining(recorded) for recorded in code_of(description)}
+    pairs = list(itertools.product(*candidates.values()))
+    if len(pairs) > 1:
+        pairs = [pair for pair in pairs if reading.of(*pair).digest == description["source"]][:1] or pairs
+    if len(pairs) == 1:
+        return pairs[0]
+    recorded, others = next((recorded, others) for recorded, others in candidates.items() if len(others) != 1)
+    module, _, name = recorded.partition(":")
+    elsewhere = f"several others do: {', '.join(others)}"
+    nowhere = f"no other module of {module.partition('.')[0]} does"
+    raise ValueError(f"module {module} defines no {name!r}; {elsewhere if others else nowhere}")
 
 
 def recipe_class(recipe: Any) -> str:
@@ -141,10 +166,10 @@ def recipe_class(recipe: Any) -> str:
 @lru_cache(maxsize=1)
 def counted_versions() -> dict[str, str]:
     """Installed versions that the key covers, without local build marks ("2.13.0+cpu" counts as "2.13.0")."""
-    found = {}
+    versions = {}
     for name in COUNTED_VERSIONS:
         try:
-            found[name] = metadata.version(name).partition("+")[0]
+            versions[name] = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            versions[name] = "absent"
+    return versions

@@ -1,7 +1,7 @@
 """The run store: runs/<profile>/<stage>/<key>/, finished stages only.
 
-A worker builds in a scratch folder beside; the artefacts and, last, `end.json` are written there, and the folder is
-renamed into place. A folder without a valid `end.json` is no stage, so a crash at any moment leaves none half-made.
+A worker builds in a scratch folder; the artefacts and, last, `end.json` are written there, and the folder is renamed
+into place. A folder without a valid `end.json` is not a stage, so a crash at any moment leaves no unfinished one.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 from filelock import Timeout
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine import locks
+from zephyr_lab.engine import processes
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def end_record(folder: Path) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def finished(profile: str, name: str = "*") -> dict[str, dict[str, Any]]:
-    """Key -> end record of the finished stages of this name (all for "*"), oldest first."""
-    ends = sorted(paths.runs_dir(profile).glob(f"{name}/*/end.json"), key=lambda path: path.stat().st_mtime_ns)
-    records = {path.parent.name: end_record(path.parent) for path in ends if not path.parent.name.startswith(".")}
+def finished(profile: str) -> dict[str, dict[str, Any]]:
+    """Key -> end record of every finished stage, oldest first."""
+    ends = sorted(paths.runs_dir(profile).glob("[!.]*/[!.]*/end.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = {path.parent.name: end_record(path.parent) for path in ends}
     return {key: record for key, record in records.items() if record is not None and "stage" in record}
 
 
@@ -74,22 +74,15 @@ def is_intact(folder: Path) -> bool:
     )
 
 
-def artefacts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of each file below `folder`, `end.json` left out."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != "end.json":
-            found[name] = {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
-    return found
-
-
 def finish(slot: Slot, record: dict[str, Any]) -> Path:
-    """Make the scratch result of `slot` the finished stage: end record last, then one rename.
-
-    The caller holds the stage's lock.
-    """
-    files.write_json(slot.out / "end.json", {**record, "files": artefacts(slot.out)})
+    """Make the scratch result of `slot` the finished stage: end record last, with size and SHA-256 of each file, then
+    one rename. The caller holds the stage's lock."""
+    artefacts = {
+        path.relative_to(slot.out).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(slot.out.rglob("*"))
+        if path.is_file()
+    }
+    files.write_json(slot.out / "end.json", {**record, "files": artefacts})
     slot.final.parent.mkdir(parents=True, exist_ok=True)
     discard(slot.final)  # an earlier folder here was not whole
     os.rename(slot.out, slot.final)
@@ -101,7 +94,7 @@ def tidy(slot: Slot) -> None:
     """Remove what a process that was killed at the very end left of a finished stage, unless somebody works on it."""
     leftovers = [slot.scratch, *slot.final.parent.glob(".removed-*")]
     if any(folder.exists() for folder in leftovers):
-        with contextlib.suppress(Timeout), locks.held(slot.lock, wait=False):
+        with contextlib.suppress(Timeout), processes.locked(slot.lock, wait=False):
             for folder in leftovers:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -23,18 +23,16 @@ from zephyr_lab.engine.code_text import CodeText, Target, code_text
 # Modules that move, lock, show and record results without shaping them. A change there must not send
 # every stage back to training; what they import counts only where something else imports it too.
 PLUMBING_PACKAGE = __name__.rpartition(".")[0]
-PLUMBING = frozenset(
-    f"zephyr_lab.core.{name}" for name in ("files", "paths", "profiles", "progress", "provenance", "session")
-)
+PLUMBING = frozenset(f"zephyr_lab.core.{name}" for name in ("files", "paths", "profiles", "provenance", "session"))
 
-RUN_TIME_NAMES = frozenset(("globals", "eval", "exec"))  # what they reach no reader of the text can tell
+RUN_TIME_NAMES = frozenset(("globals", "eval", "exec"))  # their text does not show what they reach
 
 
 @dataclass(frozen=True)
 class Closure:
     """What a piece of code reaches.
 
-    uses: "module:name" -> digest of each definition, "module:" for what runs when the module is imported; it tells what
+    uses: "module:name" -> digest of each definition, "module:" for what runs when the module is imported; it shows what
     changed. digest: one hex digest of everything, without paths. libraries: dotted names imported from elsewhere.
     """
 
@@ -53,7 +51,7 @@ class _Walk:
 
 
 def reading_now() -> "Reading":
-    """The project's source as it is on disk now; what was read before serves again where no file has changed."""
+    """The project's source as it is on disk now; the last reading is used again where no file has changed."""
     global _latest
     files = syntax.project_modules()
     marks = {name: (path, *syntax.stamp(path)) for name, path in files.items()}
@@ -98,25 +96,34 @@ class Reading:
             self._closures[(name,)] = self._close([Target(name, "")], read.loads)
         return self._closures[(name,)]
 
-    def defining(self, symbol: str) -> list[str]:
-        """ "module:symbol" of every module that parses and defines `symbol`."""
-        found = []
+    def defining(self, recorded: str) -> list[str]:
+        """`recorded` ("module:name") where its module still defines the name, else every one of the package that does.
+
+        Raises ValueError where the recorded module does not parse; another one that does not is left out.
+        """
+        module, _, symbol = recorded.partition(":")
+        if self._definitions(module, symbol):
+            return [recorded]
+        others = []
         for name in sorted(self._names):
             with suppress(ValueError):
-                if not is_plumbing(name) and symbol in self._module(name).symbols:
+                if name.startswith(f"{module.partition('.')[0]}.") and symbol in self._module(name).symbols:
                     self.of(f"{name}:{symbol}")
-                    found.append(f"{name}:{symbol}")
-        return found
+                    others.append(f"{name}:{symbol}")
+        return others
 
     def _existing(self, name: str) -> list[Target]:
         module, _, symbol = name.partition(":")
         if module not in self._names:
             raise ValueError(f"no module named {module!r} in the project")
-        meanings = self._meanings((*module.split("."), symbol))
-        targets = [meaning for meaning in meanings if isinstance(meaning, Target) and meaning.name]
-        if not targets:
-            raise ValueError(f"module {module} defines no {symbol!r}")
-        return targets
+        if targets := self._definitions(module, symbol):
+            return targets
+        raise ValueError(f"module {module} defines no {symbol!r}")
+
+    def _definitions(self, module: str, name: str) -> list[Target]:
+        """What whoever asks `module` for `name` gets; nothing where that is a whole module or not of the project."""
+        meanings = self._meanings((*module.split("."), name)) if module in self._names else []
+        return [meaning for meaning in meanings if isinstance(meaning, Target) and meaning.name]
 
     def _close(self, roots: list[Target], loads: Iterable[str]) -> Closure:
         walk = self._walk(roots)
@@ -136,15 +143,11 @@ class Reading:
                 met = [[(at, numbers[one]) for at, one in enumerate(body.targets) if one in numbers] for body in runs]
                 bodies.append(_sha256("\n".join(f"{body.digest} {at}" for body, at in zip(runs, met, strict=True))))
             queue += self._module(dotted).loads if dotted in self._names and not is_plumbing(dotted) else ()
-            queue += self._around(dotted)
+            queue += [name for name in syntax.importing(dotted)[:-1] if name in self._names]  # the packages around it
         libraries = {name.removesuffix(".*") for name in loaded if name.partition(".")[0] not in self._packages}
         ran = [name for name in loaded if name in self._names and not is_plumbing(name)]
         digest = _sha256("\n".join([walk.digest, *sorted(bodies)]))
         return Closure(self._uses(targets, ran), digest, sorted(libraries - {""}))
-
-    def _around(self, dotted: str) -> list[str]:
-        """The project's modules that importing `dotted` runs as well: the packages around it."""
-        return [name for name in syntax.importing(dotted)[:-1] if name in self._names]
 
     def _run_by(self, dotted: str) -> list[_Walk]:
         """What importing `dotted` alone runs: the statements of a module; everything of one after a star."""
@@ -181,8 +184,8 @@ class Reading:
     def _body_walks(self, name: str) -> list[_Walk]:
         """A walk from each statement that runs whenever the module is imported."""
         if name not in self._bodies:
-            body = range(len(self._module(name).body))
-            self._bodies[name] = [self._walk([Target(name, f"statement {place}")]) for place in body]
+            count = len(self._module(name).body)
+            self._bodies[name] = [self._walk([Target(name, f"statement {number}")]) for number in range(count)]
         return self._bodies[name]
 
     def _text(self, target: Target) -> CodeText:
@@ -198,18 +201,13 @@ class Reading:
             if nodes:
                 text = code_text(nodes, resolve, self._named, self._names, annotated=target.annotated)
             else:
-                handed_on = {name: self._handed_on(module, name) for name in sorted({*module.symbols, *module.imports})}
-                pairs = [(name, one) for name, found in handed_on.items() for one in found]
-                text = CodeText(("", *(f"{name}," for name, _ in pairs)), tuple(one for _, one in pairs))
+                names = sorted({*module.symbols, *module.imports})
+                pairs = [(name, meant) for name in names for meant in self._definitions(module.name, name)]
+                text = CodeText(("", *(f"{name}," for name, _ in pairs)), tuple(meant for _, meant in pairs))
             if len({name for node in nodes for name in syntax.defined(node)}) > 1:  # which of them is meant
                 text = CodeText((f"{target.name} of {text.pieces[0]}", *text.pieces[1:]), text.targets)
             self._texts[target] = text
         return self._texts[target]
-
-    def _handed_on(self, module: syntax.Module, name: str) -> list[Target]:
-        """What `module` gives to whoever asks it for `name`; not whole modules, which nobody gets by one name."""
-        meanings = self._meanings((*module.name.split("."), name))
-        return [one for one in meanings if isinstance(one, Target) and one.name]
 
     def _named(self, text: str) -> list[Target | str]:
         """What a string names: "package.module:name", as stages write it, or "package.module"; nothing else does."""
@@ -229,24 +227,24 @@ class Reading:
         """What `chain` ("figures", "radar") means in `module`, where `inner` names are imported on the spot."""
         first, rest = chain[0], chain[1:]
         origins = dict.fromkeys((*inner.get(first, ()), *module.imports.get(first, ())))
-        found = [Target(module.name, first), *_attributes(rest)] if first in module.symbols else []
-        found += [meaning for origin in origins for meaning in self._meanings((*origin.split("."), *rest))]
-        if "sys.modules" in found and module.name in self._names:
-            found.append(Target(module.name, ""))
-        if found:
-            return found
+        meanings = [Target(module.name, first), *_attributes(rest)] if first in module.symbols else []
+        meanings += [meaning for origin in origins for meaning in self._meanings((*origin.split("."), *rest))]
+        if "sys.modules" in meanings and module.name in self._names:
+            meanings.append(Target(module.name, ""))
+        if meanings:
+            return meanings
         if first in RUN_TIME_NAMES:
             return [*self._at_hand(module, inner), first]
-        starred = [self._meanings((*star.split("."), *chain)) for star in module.stars]
-        return [meaning for meanings in starred for meaning in meanings if not _is_whole(meaning)]
+        starred = [meaning for star in module.stars for meaning in self._meanings((*star.split("."), *chain))]
+        return [meaning for meaning in starred if not isinstance(meaning, Target) or meaning.name]
 
     def _at_hand(self, module: syntax.Module, inner: syntax.Names) -> list[Target | str]:
         """All that a name made at run time may mean in `module`: what it defines, and what it imports."""
         own = [Target(module.name, "")] if module.name in self._names else []
         every = (*inner.values(), *module.imports.values())
-        origins = dict.fromkeys(origin for origins in every for origin in origins)
-        meanings = [one for origin in origins for one in self._meanings(tuple(origin.split(".")))]
-        return [*own, *(one for one in meanings if isinstance(one, Target))]
+        distinct = dict.fromkeys(origin for origins in every for origin in origins)
+        meanings = [meaning for origin in distinct for meaning in self._meanings(tuple(origin.split(".")))]
+        return [*own, *(meaning for meaning in meanings if isinstance(meaning, Target))]
 
     def _meanings(self, dotted: tuple[str, ...], depth: int = 0) -> list[Target | str]:
         """What a dotted path means: a definition, a module as a whole (also where the name is made at run time), or a
@@ -272,7 +270,7 @@ class Reading:
         if own and not origins:
             return own
         origins = origins or [f"{star}.{rest[0]}" for star in module.stars if rest]
-        if origins:  # handed on by a module that imports it
+        if origins:  # a module that imports it passes it on
             passed = [self._meanings((*origin.split("."), *rest[1:]), depth + 1) for origin in origins]
             return [*own, *(meaning for meanings in passed for meaning in meanings)]
         return [Target(name, ""), *_attributes(rest)]
@@ -296,10 +294,6 @@ def changed_names(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 def _attributes(names: tuple[str, ...]) -> list[str]:
     return [f".{'.'.join(names)}"] if names else []
-
-
-def _is_whole(meaning: Target | str) -> bool:
-    return isinstance(meaning, Target) and not meaning.name
 
 
 def _sha256(text: str) -> str:

@@ -7,7 +7,7 @@ does not parse stops nobody.
 import ast
 import builtins
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from zephyr_lab.core import paths
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Names = Mapping[str, tuple[str, ...]]  # local name -> dotted origins ("package.module" or "package.module.name")
 
-# Decorators that give back what they were given, changed, and tell nobody else about it.
+# Decorators that return what they decorate, changed, and register it nowhere.
 PURE_DECORATORS = frozenset((
     "dataclass", "cache", "lru_cache", "contextmanager", "overload", "final", "total_ordering", "jaxtyped", "wraps",
     "no_grad", "inference_mode", "runtime_checkable", "once_differentiable",
@@ -41,21 +41,16 @@ class Module:
 
 
 def project_modules() -> dict[str, Path]:
-    """Dotted name -> file of every module of the project's packages."""
+    """Dotted name -> file of every module of the project's packages: this one, and any other beside the notebooks."""
+    packages = {"zephyr_lab": Path(__file__).resolve().parents[1]}
+    for init in sorted(paths.project_root().glob("*/__init__.py")):
+        packages.setdefault(init.parent.name, init.parent)
     modules: dict[str, Path] = {}
-    for package, folder in _packages().items():
+    for package, folder in packages.items():
         for file in sorted(folder.rglob("*.py")):
             parts = file.relative_to(folder).with_suffix("").parts
             modules[".".join((package, *parts)).removesuffix(".__init__")] = file
     return modules
-
-
-def _packages() -> dict[str, Path]:
-    """Top-level packages of the project: this one, and any other beside the notebooks."""
-    packages = {"zephyr_lab": Path(__file__).resolve().parents[1]}
-    for init in sorted(paths.project_root().glob("*/__init__.py")):
-        packages.setdefault(init.parent.name, init.parent)
-    return packages
 
 
 def read(path: Path, name: str, packages: frozenset[str]) -> Module:
@@ -67,7 +62,7 @@ def read(path: Path, name: str, packages: frozenset[str]) -> Module:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """What tells a saved file from the same one read before: time and size."""
+    """Time and size: another pair, another content."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
 
@@ -97,47 +92,38 @@ def module_of(tree: ast.Module, name: str, package: str, packages: frozenset[str
             symbols[symbol] = (*symbols.get(symbol, ()), node)
     running = [node for node in tree.body if not isinstance(node, Definition)]
     imports = import_names(running, package)
-    body = _always_run(statements, symbols, _names_of_ours(tree, symbols, imports, package, packages))
     loads = tuple(dotted for node in running for dotted in imported(node, package))
     stars = tuple(dotted.removesuffix(".*") for dotted in loads if dotted.endswith(".*"))
-    inside = any(
-        isinstance(inner, ast.Import | ast.ImportFrom)
-        for node in tree.body
-        if isinstance(node, Definition)
-        for inner in ast.walk(node)
-    )
-    return Module(name, package, symbols, tuple(body), imports, loads, stars, inside)
-
-
-def _names_of_ours(
-    tree: ast.Module, symbols: Iterable[str], imports: Names, package: str, packages: frozenset[str]
-) -> set[str]:
-    """Names in a module that may mean something of the project: own and imported ones; after a star of ours any."""
     ours = {*symbols, *(local for local, origins in imports.items() if _is_of(origins, packages))}
-    plain = [node for node in tree.body if not isinstance(node, Definition)]
-    ours |= {inner.name for node in plain for inner in ast.walk(node) if isinstance(inner, Definition)}
-    stars = [dotted for node in plain for dotted in imported(node, package) if dotted.endswith(".*")]
-    if _is_of(stars, packages):
+    ours |= {inner.name for inner in _inside(running) if isinstance(inner, Definition)}
+    if _is_of(stars, packages):  # any name may be the project's
         ours |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(imports) - set(dir(builtins))
-    return ours
+    definitions = [node for node in tree.body if isinstance(node, Definition)]
+    inside = any(isinstance(inner, ast.Import | ast.ImportFrom) for inner in _inside(definitions))
+    return Module(name, package, symbols, _always_run(statements, symbols, ours), imports, loads, stars, inside)
+
+
+def _inside(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    return (inner for node in nodes for inner in ast.walk(node))
 
 
 def _always_run(
     statements: list[ast.stmt], symbols: Mapping[str, tuple[ast.stmt, ...]], ours: set[str]
-) -> list[ast.stmt]:
+) -> tuple[ast.stmt, ...]:
     """What counts whenever the module is imported, in order, since a later statement sees what an earlier one did.
 
-    That is: statements that define nothing, definitions that may tell somebody of themselves, and assignments of names
-    that are assigned again or used by such a statement, whose place matters then.
+    That is: statements that define nothing, definitions that may register themselves, and assignments of names that are
+    assigned again or used by such a statement: there the order matters.
     """
     bare = [node for node in statements if not (defined(node) or isinstance(node, ast.Import | ast.ImportFrom))]
     again = {name for name, nodes in symbols.items() if len(nodes) > 1}
-    again |= {inner.id for node in bare for inner in ast.walk(node) if isinstance(inner, ast.Name)} & set(symbols)
-    return [
-        node
-        for node in statements
-        if node in bare or (defined(node) and (_may_register(node, ours) or _assigns_what_changes(node, again)))
-    ]
+    again |= {inner.id for inner in _inside(bare) if isinstance(inner, ast.Name)} & set(symbols)
+
+    def runs(node: ast.stmt) -> bool:
+        assigns = not isinstance(node, Definition) and (not again.isdisjoint(defined(node)) or _uses(node, again))
+        return node in bare or (bool(defined(node)) and (assigns or _may_register(node, ours)))
+
+    return tuple(filter(runs, statements))
 
 
 def imported(node: ast.AST, package: str) -> list[str]:
@@ -146,33 +132,28 @@ def imported(node: ast.AST, package: str) -> list[str]:
 
 
 def import_names(nodes: Iterable[ast.AST], package: str, *, stars: bool = False) -> dict[str, tuple[str, ...]]:
-    """Local name -> every origin that an import in `nodes` gives it, wherever in them it stands.
+    """Local name -> every origin that an import in `nodes` gives it, however deep inside.
 
     With `stars`, "m.*" -> ("m.*",) for `from m import *`, and "import a.b" counts as a.b, not as the name a.
     """
     names: dict[str, tuple[str, ...]] = {}
-    for node in nodes:
-        for inner in ast.walk(node):
-            for local, dotted in _import_pairs(inner, package, stars):
-                names[local] = tuple(dict.fromkeys((*names.get(local, ()), dotted)))
+    for inner in _inside(nodes):
+        for local, dotted in _import_pairs(inner, package, stars):
+            names[local] = tuple(dict.fromkeys((*names.get(local, ()), dotted)))
     return names
 
 
 def _import_pairs(node: ast.AST, package: str, stars: bool) -> list[tuple[str, str]]:
     if isinstance(node, ast.Import):
-        whole = [(alias.asname or alias.name, alias.name) for alias in node.names]
-        return whole if stars else [_bound(alias) for alias in node.names]
+        if stars:
+            return [(alias.asname or alias.name, alias.name) for alias in node.names]
+        tops = [(alias, alias.name.partition(".")[0]) for alias in node.names]  # `import a.b` binds a
+        return [(alias.asname, alias.name) if alias.asname else (top, top) for alias, top in tops]
     if isinstance(node, ast.ImportFrom):
         origin = _origin(node, package)
         pairs = [(alias.asname or alias.name, f"{origin}.{alias.name}") for alias in node.names]
         return [(f"{origin}.*" if local == "*" else local, dotted) for local, dotted in pairs if stars or local != "*"]
     return []
-
-
-def _bound(alias: ast.alias) -> tuple[str, str]:
-    """The name that `import a.b` or `import a.b as c` binds, and what it stands for."""
-    top = alias.name.partition(".")[0]
-    return (alias.asname, alias.name) if alias.asname else (top, top)
 
 
 def _origin(node: ast.ImportFrom, package: str) -> str:
@@ -191,7 +172,7 @@ def importing(dotted: str) -> list[str]:
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A suite without its strings that stand alone: docstrings, and the comments that some write as strings."""
+    """A suite without the statements that are strings: docstrings, and comments that some write as strings."""
     return [node for node in body if not (isinstance(node, ast.Expr) and is_string(node.value))]
 
 
@@ -209,7 +190,7 @@ def attribute_chain(node: ast.AST) -> tuple[str, ...]:
 
 
 def is_pure_decorator(decorator: ast.expr) -> bool:
-    """Whether a decorator is known to tell nobody of what it decorates."""
+    """Whether a decorator is known to register what it decorates nowhere."""
     chain = attribute_chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
     return bool(chain) and chain[-1] in PURE_DECORATORS
 
@@ -224,36 +205,31 @@ def defined(node: ast.stmt) -> list[str]:
     return names if len(names) == len(flat) else []
 
 
-def _assigns_what_changes(node: ast.stmt, again: set[str]) -> bool:
-    return not isinstance(node, Definition) and (not again.isdisjoint(defined(node)) or _uses(node, again))
-
-
 def _as_it_runs(tree: ast.Module) -> ast.Module:
-    """`tree` with what stands in the `else` of `if TYPE_CHECKING` in its place."""
+    """`tree` with the `else` of each `if TYPE_CHECKING` in place of the statement."""
     body: list[ast.stmt] = []
     for node in tree.body:
-        body += node.orelse if isinstance(node, ast.If) and _is_for_type_checkers(node) else [node]
+        for_type_checkers = isinstance(node, ast.If) and attribute_chain(node.test)[-1:] == ("TYPE_CHECKING",)
+        body += node.orelse if for_type_checkers else [node]
     return ast.Module(body, tree.type_ignores)
 
 
 def _may_register(node: ast.stmt, own: set[str]) -> bool:
-    """Whether defining `node` runs code of the project (`own`: names of it), which may tell somebody of it: a decorator
+    """Whether defining `node` runs code of the project (`own`: names of it), which may register it: a decorator
     not known to be pure, a base class or metaclass of ours, a call of ours on the right of an assignment."""
-    if isinstance(node, Definition):
-        bases = [*node.bases, *node.keywords] if isinstance(node, ast.ClassDef) else []
-        decorators = node.decorator_list
-        if any(_uses(base, own) for base in bases) or any(
-            not is_pure_decorator(one) or _uses(one, own) for one in decorators
-        ):
-            return True
-        if isinstance(node, ast.ClassDef):  # its suite runs
-            return any(_runs_ours(inner, own) for inner in without_docstring(node.body))
+    if not isinstance(node, Definition):
+        return _calls_ours(node, own)
+    if any(not is_pure_decorator(decorator) or _uses(decorator, own) for decorator in node.decorator_list):
+        return True
+    if not isinstance(node, ast.ClassDef):
         return False
-    return _calls_ours(node, own)
+    if any(_uses(base, own) for base in (*node.bases, *node.keywords)):
+        return True
+    return any(_runs_ours(inner, own) for inner in without_docstring(node.body))  # a class's suite runs
 
 
 def _runs_ours(node: ast.stmt, own: set[str]) -> bool:
-    """Whether a statement in a class's suite may tell somebody: a method with a decorator of ours, a call of ours, any
+    """Whether a statement in a class's suite may register it: a method with a decorator of ours, a call of ours, any
     statement but a definition or an assignment."""
     if isinstance(node, Definition):
         return any(_uses(one, own) for one in node.decorator_list)
@@ -263,21 +239,14 @@ def _runs_ours(node: ast.stmt, own: set[str]) -> bool:
 
 
 def _calls_ours(node: ast.AST, own: set[str]) -> bool:
-    """Whether a call in `node` is of ours, or hands something of ours to `map`."""
+    """Whether a call in `node` is of ours, or hands something of ours to `map` or `filter`."""
     calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
-    return any(_uses(call.func, own) or (_is_map(call) and _uses(call, own)) for call in calls)
-
-
-def _is_map(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id in ("map", "filter")
+    maps = [call for call in calls if attribute_chain(call.func) in (("map",), ("filter",))]
+    return any(_uses(node, own) for node in (*(call.func for call in calls), *maps))
 
 
 def _uses(node: ast.AST, names: set[str]) -> bool:
     return any(isinstance(inner, ast.Name) and inner.id in names for inner in ast.walk(node))
-
-
-def _is_for_type_checkers(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and attribute_chain(node.test)[-1:] == ("TYPE_CHECKING",)
 
 
 def _is_of(origins: Iterable[str], packages: frozenset[str]) -> bool:

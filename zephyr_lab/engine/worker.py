@@ -82,7 +82,8 @@ def build(slot: store.Slot, job: dict[str, Any]) -> Path:
 
 def refuse_changed_source(wanted: dict[str, Any]) -> None:
     """Raises RuntimeError where the source on disk is no longer the source of the key that is wanted."""
-    if stages.source_digest(wanted) != wanted["source"]:
+    reached = stages.reached(stages.code_of(wanted))
+    if reached is None or reached.digest != wanted["source"]:
         raise RuntimeError(
             f"the code of stage {wanted['name']} changed after it was asked for; run again to use the new code"
         )

@@ -36,12 +36,10 @@ class Workers:
         """Start the worker of the job file `job`; the locked descriptors `held` (stage, slot) go over to it."""
         log = job.with_name("log.txt")
         if forks(stage):
-            if self._server is None:
-                self._server = _idle_server(self._environment) or _Server(self._environment)
+            self._server = self._server or _server_for(self._environment)
             self._server.start(job, log, stage.code, held)
             return
-        table = files.read_json(job)
-        files.write_json(job, {**table, "parent": os.getpid(), "locks": list(held)})
+        files.write_json(job, {**files.read_json(job), "parent": os.getpid(), "locks": list(held)})
         with log.open("ab") as stream:
             self._fresh[job] = subprocess.Popen(
                 [sys.executable, "-m", "zephyr_lab.engine.worker", str(job)],
@@ -68,11 +66,9 @@ class Workers:
         for process in self._fresh.values():
             process.wait()
         server, self._server = self._server, None
-        if server is None:
-            return
-        if server.is_busy():
+        if server and server.is_busy():
             server.stop()
-        else:
+        elif server:
             _idle, server.idle_since = server, time.monotonic()
 
 
@@ -81,28 +77,26 @@ def forks(stage: Stage) -> bool:
     return sys.platform == "linux" and getattr(stage.recipe, "device", "cpu") == "cpu"
 
 
-def _idle_server(environment: dict[str, str]) -> "_Server | None":
-    """The server that waits, where it still serves: of this environment, and of the code that it has loaded."""
+def _server_for(environment: dict[str, str]) -> "_Server":
+    """The server that waits, where it still serves, else a new one."""
     global _idle
     server, _idle = _idle, None
-    if server is None:
-        return None
-    if server.serves(environment):
+    if server and server.serves(environment):
         return server
-    server.stop()
-    return None
+    if server:
+        server.stop()
+    return _Server(environment)
 
 
 def _loaded_code() -> dict[str, int]:
     """When each file of ours that a fork server loads before it forks was changed last."""
     root = Path(__file__).parents[1]
-    return {
-        str(path): path.stat().st_mtime_ns for folder in ("core", "engine") for path in (root / folder).glob("*.py")
-    }
+    loaded = [*(root / "core").glob("*.py"), *(root / "engine").glob("*.py")]
+    return {str(path): path.stat().st_mtime_ns for path in loaded}
 
 
 class _Server:
-    """Our end of a fork server."""
+    """A fork server, from the side of whoever asks it for workers."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._of = (environment, paths.project_root(), _loaded_code())
@@ -122,10 +116,8 @@ class _Server:
 
     def serves(self, environment: dict[str, str]) -> bool:
         """Whether it lives, has not waited for too long, and would fork what a new one would."""
-        fresh = time.monotonic() - self.idle_since < SECONDS_IDLE
-        return (
-            fresh and self._process.poll() is None and self._of == (environment, paths.project_root(), _loaded_code())
-        )
+        alive = self._process.poll() is None and time.monotonic() - self.idle_since < SECONDS_IDLE
+        return alive and self._of == (environment, paths.project_root(), _loaded_code())
 
     def is_busy(self) -> bool:
         """Whether a worker of it may still run, or it died."""
@@ -142,9 +134,8 @@ class _Server:
         self._connection.setblocking(False)
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
             while message := self._connection.recv(LONGEST_MESSAGE):
-                told = json.loads(message)
-                if "code" in told:
-                    codes[Path(told["job"])] = told["code"]
+                report = json.loads(message)
+                codes[Path(report["job"])] = report["code"]
         if not codes and (code := self._process.poll()) is not None:  # died, and its workers with it
             codes = dict.fromkeys(self._running, code)
         self._running -= codes.keys()

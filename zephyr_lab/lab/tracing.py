@@ -10,10 +10,9 @@ import pandas as pd
 
 from zephyr_lab.core import files, paths
 from zephyr_lab.core.profiles import require_profile
-from zephyr_lab.engine import freshness, run_records
+from zephyr_lab.engine import freshness, run_records, stages
 from zephyr_lab.engine.notebooks import Notebook, all_notebooks
 from zephyr_lab.engine.run_records import reasons_kept, stage_groups
-from zephyr_lab.engine.symbols import reading_now
 
 SHOWN_ARMS = 10
 _TRAINS = re.compile(r"zephyr_lab\.methods\.\w+:train_\w+")
@@ -27,16 +26,23 @@ def trace(target: str, profile: str) -> dict[str, Any]:
     """
     require_profile(profile)
     name = _product_name(target, profile)
-    for notebook in all_notebooks():
-        record = run_records.load(profile, notebook.name)
-        made = [product for product in (record or {}).get("products", {}) if _is_of(product, name)]
-        if record and made:
-            return _traced(target, notebook, record, made, "build")
-    promoted = _promoted(name)
-    if promoted:
-        notebook, record, made = promoted
-        return _traced(target, notebook, record, made, "figures")
-    raise ValueError(f"nothing made {target!r}; items that were made: {', '.join(_known(profile)) or 'none yet'}")
+    runs = [(notebook, run_records.load(profile, notebook.name)) for notebook in all_notebooks()]
+    runs = [(notebook, record) for notebook, record in runs if record]
+    for notebook, record in runs:
+        if products := [product for product in record["products"] if _is_of(product, name)]:
+            why = freshness.reasons(notebook, record["parameters"])
+            record["stages"], record["kept"] = stage_groups(record["stages"]), reasons_kept(record.get("kept", []))
+            state = f"stale: {why[0]}" if why else "fresh"
+            facts = {"target": target, "source": "build", "state": state, "products": products}
+            return facts | _traced(notebook, record, products, paths.build_dir(profile) / "tables")
+    for notebook, record in _promoted():
+        file = name.removeprefix("figures/")
+        if products := [f"figures/{one}" for one in record["files"] if file in (one, one.rpartition(".")[0])]:
+            facts = {"target": target, "source": "figures", "state": "committed", "products": products}
+            return facts | _traced(notebook, record, products, paths.figures_dir())
+    products = {product for _, record in runs for product in record["products"]}
+    items = sorted({_item(product) for product in products if product.startswith(("figures/", "tables/"))})
+    raise ValueError(f"no run made {target!r}; items of the runs so far: {', '.join(items) or 'none'}")
 
 
 def lines(trace: dict[str, Any], *, everything: bool = False) -> list[str]:
@@ -101,11 +107,6 @@ def equations(used: set[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _own_first(rows: list[dict[str, str]], paper: str) -> list[dict[str, str]]:
-    """The rows of the product's own paper before those of others."""
-    return sorted(rows, key=lambda row: row["paper"] != paper)
-
-
 def _is_used(function: str, used: set[str]) -> bool:
     """Whether "losses.dpo.dpo_loss", with or without the package before it, is in `used`; a bare word never is."""
     if "." not in function:
@@ -114,31 +115,27 @@ def _is_used(function: str, used: set[str]) -> bool:
     return f"{module}:{name}" in used
 
 
-def _traced(target: str, notebook: Notebook, record: dict[str, Any], made: list[str], place: str) -> dict[str, Any]:
-    """`record` is a run record, or the entry of a notebook in figures/provenance.json; the code is what it is now."""
-    why = freshness.reasons(notebook, record["parameters"]) if place == "build" else []
-    groups = stage_groups(record["stages"]) if place == "build" else record["stages"]
-    asked = record.get("arms") or {"named": {}, "ways": {}}
-    arms = _arms_in(asked["named"], [_table_of(product, place, record) for product in made])
+def _traced(notebook: Notebook, record: dict[str, Any], products: list[str], tables: Path) -> dict[str, Any]:
+    """What a notebook's run says of `products`: `record` with its stages in groups, as figures/provenance.json has it,
+    and `tables` with the table of each item. The code is what it is now."""
+    of_notebook = record.get("arms") or {"named": {}, "ways": {}}
+    arms = _arms_in(of_notebook["named"], [tables / f"{_item(product)}.csv" for product in products])
     ways = dict.fromkeys(arm["made_by"] for arm in arms.values())
-    made_with = [code for way in ways for code in asked["ways"][way]] or [group["code"] for group in groups]
-    reached = set().union(*map(_uses, made_with)) | (set() if arms else set(notebook.reached.uses))
+    groups = record["stages"]
+    code = [code for way in ways for code in of_notebook["ways"][way]] or [group["code"] for group in groups]
+    reached = set().union(*map(_uses, code)) | (set() if arms else set(notebook.reached.uses))
     used = set(notebook.reached.uses).union(*(_uses(group["code"]) for group in groups))
     return {
-        "target": target,
-        "source": place,
-        "state": f"stale: {why[0]}" if why else "fresh" if place == "build" else "committed",
         "notebook": notebook.name,
         "title": record["title"],
         "profile": record["parameters"]["profile"],
         "seeds": record["parameters"]["seeds"],
         "parameters": record["parameters"],
-        "products": made,
         "arms": arms,
         "functions": sorted(name.replace(":", ".") for name in reached if _TRAINS.fullmatch(name)),
-        "equations": _own_first(equations(reached), made[0].split("/")[1]),
+        "equations": sorted(equations(reached), key=lambda row: row["paper"] != products[0].split("/")[1]),
         "stages": groups,
-        "kept": reasons_kept(record.get("kept", [])) if place == "build" else record.get("kept", []),
+        "kept": record.get("kept", []),
         "inputs": record["inputs"],
         "modules": sorted({name.partition(":")[0] for name in used if not name.endswith(":")}),
     }
@@ -146,32 +143,27 @@ def _traced(target: str, notebook: Notebook, record: dict[str, Any], made: list[
 
 def _uses(code: Iterable[str]) -> set[str]:
     """What a build function and its recipe reach now; nothing of code that is not in this checkout any more."""
-    try:
-        return set(reading_now().of(*code).uses)
-    except ValueError:
-        return set()
+    reached = stages.reached(code)
+    return set(reached.uses) if reached else set()
 
 
-def _arms_in(arms: dict[str, Any], tables: Iterable[Path | None]) -> dict[str, Any]:
-    """The arms that the tables have lines of, by their names; all of the notebook where none is named."""
+def _arms_in(arms: dict[str, Any], tables: Iterable[Path]) -> dict[str, Any]:
+    """The arms that the tables (those that there are) have lines of, by their names; all arms where none is named."""
     names: set[str] = set()
     for path in tables:
-        if path is not None:
+        if path.is_file():
             table = pd.read_csv(path, dtype=str)
             names.update(*(table[column].dropna() for column in ("row", "metric", "model") if column in table))
     return {name: arm for name, arm in arms.items() if name in names} or arms
 
 
-def _table_of(product: str, place: str, record: dict[str, Any]) -> Path | None:
-    """The table of a product, or of the picture's own name, where there is one."""
-    item = product.partition("/")[2].rpartition(".")[0]
-    build = paths.build_dir(record["parameters"]["profile"])
-    path = build / "tables" / f"{item}.csv" if place == "build" else paths.figures_dir() / f"{item}.csv"
-    return path if path.is_file() else None
+def _item(product: str) -> str:
+    """ "zephyr/tab1" of "tables/zephyr/tab1.csv"."""
+    return product.partition("/")[2].rpartition(".")[0]
 
 
 def _product_name(target: str, profile: str) -> str:
-    """`target` as it stands in run records: "figures/zephyr/tab1.svg", or "zephyr/tab1" for an item."""
+    """`target` as run records have it: "figures/zephyr/tab1.svg", or "zephyr/tab1" for an item."""
     absolute = (Path.cwd() / target).resolve()
     for folder in (paths.build_dir(profile), paths.project_root()):
         if absolute.is_file() and absolute.is_relative_to(folder):
@@ -181,26 +173,11 @@ def _product_name(target: str, profile: str) -> str:
 
 def _is_of(product: str, name: str) -> bool:
     """Whether a product ("tables/zephyr/tab1.csv") is the file `name` or belongs to the item `name`."""
-    kind, _, rest = product.partition("/")
-    return product == name or (kind in ("figures", "tables") and rest.rpartition(".")[0] == name)
+    return product == name or (product.startswith(("figures/", "tables/")) and _item(product) == name)
 
 
-def _promoted(name: str) -> tuple[Notebook, dict[str, Any], list[str]] | None:
+def _promoted() -> list[tuple[Notebook, dict[str, Any]]]:
+    """Notebooks with their entries in figures/provenance.json."""
     path = paths.figures_dir() / "provenance.json"
-    if not path.is_file():
-        return None
-    promoted = files.read_json(path)["notebooks"]
-    wanted = name.removeprefix("figures/")
-    for notebook in all_notebooks():
-        record = promoted.get(notebook.name, {"files": {}})
-        made = [f"figures/{file}" for file in record["files"] if wanted in (file, file.rpartition(".")[0])]
-        if made:
-            return notebook, record, made
-    return None
-
-
-def _known(profile: str) -> list[str]:
-    records = [run_records.load(profile, notebook.name) for notebook in all_notebooks()]
-    products = [path for record in records if record for path in record["products"]]
-    items = {path.partition("/")[2].rpartition(".")[0] for path in products if path.startswith(("figures/", "tables/"))}
-    return sorted(items)
+    entries = files.read_json(path)["notebooks"] if path.is_file() else {}
+    return [(notebook, entries[notebook.name]) for notebook in all_notebooks() if notebook.name in entries]

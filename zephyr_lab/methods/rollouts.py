@@ -217,7 +217,7 @@ class Rollouts:
         )
 
     def note(self, number: int, answered: Answered, *, scored: int, trained: int, **numbers: float) -> None:
-        """Write the row of rollout `number` into the log; FLOPs are counted from its tokens (`lab.teaching.training_costs`).
+        """Write the row of rollout `number` into the log; `lab.teaching.training_costs` counts FLOPs from its tokens.
 
         numbers: means over the answers. scored: tokens read in forward passes without a gradient, by policy or
         reference; those that a reward model reads are added. trained: tokens read with a gradient. Generated tokens are

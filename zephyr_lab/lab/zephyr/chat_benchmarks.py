@@ -103,7 +103,7 @@ def scores() -> ChatScores:
     rates = {model: record.win_rate for model, record in wins.items()}
     return ChatScores(
         mt_bench=dropped,
-        kept=mt_bench.score(judgments.with_missing_cells(all_judgments), unparsed="keep"),
+        kept=mt_bench.score(mt_bench.with_missing_cells(all_judgments), unparsed="keep"),
         alpaca_eval=wins,
         lengths=_lengths(annotated.annotations if annotated else []),
         frame=tables.frame([

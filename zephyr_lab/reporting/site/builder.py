@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from zephyr_lab.core import files, paths
-from zephyr_lab.engine import locks
+from zephyr_lab.engine import processes
 
 ASSETS = Path(__file__).with_name("assets")
 SCHEMA = 1
@@ -40,7 +40,7 @@ def build(profile: str, *, stale: Iterable[str] = ()) -> Report:
     stale: notebooks whose products are out of date. Raises ValueError where a page refers to something outside the site
     or Sphinx has any complaint, naming the page; the old site, if any, then stays as it was.
     """
-    with locks.held(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits, and finds the first one's
+    with processes.locked(paths.build_dir(profile) / ".locks" / "site"):  # a second report waits for the first one
         return _build(profile, frozenset(stale))
 
 
