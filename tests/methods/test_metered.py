@@ -1,38 +1,17 @@
-"""What a training costs: the meter alone, and around dSFT and dDPO."""
+"""What a training costs: the meter around dSFT and dDPO."""
 
-import mmap
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 import zephyr_runs
 from tiny_models import small_tokenizer
 from zephyr_lab.data import splits
 from zephyr_lab.methods.examples import pair_examples
-from zephyr_lab.methods.process import metered
 from zephyr_lab.methods.stages import metered as stage
 from zephyr_lab.methods.stages import world_data
 from zephyr_runs import DDPO, PAIRS
-
-
-def test_work_takes_time_and_sleep_does_not():
-    with metered() as idle:
-        pass
-    with metered() as busy:
-        sum(range(2_000_000))
-    assert busy.cpu_seconds > 10 * idle.cpu_seconds
-
-
-def test_a_block_of_known_size_is_seen():
-    with metered() as small:
-        torch.zeros(1)
-    with metered() as large:
-        pages = mmap.mmap(-1, 32 * 2**20)  # fresh ones: malloc may hand out what other tests have freed
-        torch.frombuffer(pages, dtype=torch.uint8).fill_(1)
-    assert large.peak_mib - small.peak_mib > 30  # of 32 MiB
-
 
 SHORT = replace(DDPO, epochs=2, evaluate_every=0, sampled_prompts=1)
 
