@@ -116,6 +116,7 @@ print(second.pid)
 def test_an_interrupt_is_one_line_in_a_notebook_and_what_was_built_is_kept(toy):
     code = """
 import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a kernel; a shell's background jobs ignore it
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGINT)).start()
