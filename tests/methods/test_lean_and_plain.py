@@ -17,9 +17,9 @@ from transformers import (
     LlamaForCausalLM,
 )  # fmt: skip
 
+from kd_steps import ROWS, STEP, gradients, require_equal, rows, silent
 from tiny_models import small_model, small_tokenizer
 from zephyr_lab.methods.dae import LeanDAE, PlainDAE, train_dae
-from zephyr_lab.methods.distillation import Batch
 from zephyr_lab.methods.kd import LeanKD, PlainKD, form_of, train_kd
 from zephyr_lab.methods.on_policy_kd import train_on_policy_kd
 from zephyr_lab.methods.recipes.kd import DAE, KD
@@ -28,44 +28,10 @@ from zephyr_lab.models.pairing import Pairing
 
 SHAPE = {"hidden": 16, "heads": 2, "kv_heads": 1, "ffn": 24, "window": 5}
 PAIRS = Pairing((0, 1), (1, 0))
-ROWS = [
-    {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}], "is_domain": is_domain}
-    for asked, told, is_domain in (
-        ("Why is that?", "Because it is so.", True),
-        ("Name a colour and say what you like about it.", "Blue, as the sea is.", False),
-        ("Add 2 and 3.", "It is 5.", False),
-        ("Who wrote it?", "Nobody knows that, I am afraid.", True),
-    )
-]
-STEP = {"batch": 4, "micro_batch": 4, "warmup": 0.0, "learning_rate": 1e-3, "schedule": "constant"}
 
 
 def model(seed, **changes):
     return small_model(seed, **(SHAPE | changes)).double()
-
-
-def rows(packed: bool) -> Batch:
-    """Three rows of 9, 7 and 4 tokens, or the same ids as documents of 5 and 4, 7, 2 and 2."""
-    ids = torch.randint(6, 600, (3, 9), generator=torch.Generator().manual_seed(0))
-    real = torch.arange(9)[None] < torch.tensor([9, 7, 4])[:, None]
-    answers = torch.tensor([[0, 0, 1, 1, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1, 1, 0, 0], [0, 1, 0, 1] + [0] * 5]).bool()
-    places = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6, 0, 0], [0, 1, 0, 1] + [0] * 5])
-    return Batch(ids.where(real, 0), real, answers & real, places if packed else None)
-
-
-def gradients(student, loss):
-    trained = [weight for weight in student.parameters() if weight.requires_grad]
-    found = torch.autograd.grad(loss, trained, allow_unused=True)
-    return [torch.zeros_like(one) if own is None else own for own, one in zip(found, trained, strict=True)]
-
-
-def require_equal(student, lean, plain, tolerance=1e-9):
-    ours, theirs = gradients(student, lean.loss), gradients(student, plain.loss)
-    assert lean.loss.item() == pytest.approx(plain.loss.item(), rel=tolerance)
-    largest = max(one.abs().max() for one in theirs)
-    assert largest > 0
-    for one, other in zip(ours, theirs, strict=True):
-        assert (one - other).abs().max() <= tolerance * largest
 
 
 KINDS = [("forward", 1.0), ("reverse", 1.0), ("forward", 2.0)]
@@ -128,10 +94,6 @@ def test_mixtures_and_adapters_learn_the_same(kind):  # in float32: torch's prod
     teacher, batch, recipe, pairs = upcycled(1), rows(packed=False), KD(ce_weight=0.5), Pairing((0, 1), (0, 1))
     lean, plain = LeanKD.of(student, teacher, pairs), PlainKD(teacher, pairs)
     require_equal(student, lean.parts(recipe, student, batch), plain.parts(recipe, student, batch), tolerance=1e-4)
-
-
-def silent(step, of, **numbers):
-    """No bar."""
 
 
 def trained(method, lean, **changes):

@@ -1,6 +1,5 @@
 """The training functions on a real small model, SmolLM2-135M-Instruct, in its own chat template."""
 
-import copy
 import math
 
 import pytest
@@ -12,9 +11,8 @@ import smollm2
 from any_models import message, pair_rows
 from zephyr_lab.methods.dpo import train_dpo
 from zephyr_lab.methods.kd import train_kd
-
-# KD from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.sft import train_sft
+from zephyr_lab.models.enlarge import of_layers
 
 pytestmark = [pytest.mark.slow, smollm2.needs_smollm2]
 QUIET = {"progress": lambda *steps, **numbers: None}
@@ -109,14 +107,17 @@ def test_sft_takes_a_plain_loop_s_step_on_answers_in_the_model_s_own_template(fo
 
 def test_kd_into_a_copy_with_half_the_layers_follows_the_teacher(folder):
     teacher, tokenizer = smollm2.load(folder)
-    student = copy.deepcopy(teacher)
-    student.model.layers = student.model.layers[::2]
-    student.config.num_hidden_layers = len(student.model.layers)
-    for place, layer in enumerate(student.model.layers):
-        layer.self_attn.layer_idx = place
-    rows = [{"messages": [*row["prompt"], message("assistant", "It is the sum of both.")]} for row in pair_rows(12)]
+    student = of_layers(teacher, range(1, 30, 2))
+    sums = [divmod(place * 37 % 100, 10) for place in range(96)]  # each but once: none held out is trained on
+    rows = [
+        {"messages": [message("user", f"What is {a} plus {b}?"), message("assistant", f"It is {a + b}.")]}
+        for a, b in sums
+    ]
     log = train_kd(
-        student, tokenizer, rows, teacher=teacher, attention_weight=0.0, batch=4, micro_batch=4, learning_rate=5e-5,
-        epochs=2, **QUIET,
+        student, tokenizer, rows[:80], teacher=teacher, held_out=rows[80:], layer_map="uniform", batch=4,
+        micro_batch=4, learning_rate=1e-4, tokens="answers", **QUIET,
     )  # fmt: skip
-    assert log["loss"].iloc[-1] < 0.9 * log["loss"].iloc[0]
+    assert log.attrs["path"] == "lean" and log.attrs["steps"] == 20
+    start, end = (log.attrs["held_out_losses"][when] for when in ("start", "end"))
+    assert end["prediction_loss"] < 0.7 * start["prediction_loss"]
+    assert end["attention_loss"] < start["attention_loss"]

@@ -8,7 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tiny_drafts import little_target
 from tiny_models import small_model
 from zephyr_lab.decoding.sampling import sample
-from zephyr_lab.models.enlarge import enlarge
+from zephyr_lab.models.attention import listening
+from zephyr_lab.models.enlarge import enlarge, of_layers
 
 
 def test_outputs_are_equal_and_the_original_is_as_before():
@@ -53,3 +54,33 @@ def test_what_cannot_be_enlarged_is_named():
     other.base_model.layers = nn.ModuleList([nn.Linear(2, 2)])
     with pytest.raises(ValueError, match=r"Linear has no self_attn\.o_proj"):
         enlarge(other, layers=1)
+
+
+@pytest.mark.parametrize("make", [lambda model: enlarge(model, layers=1), lambda model: of_layers(model, [1, 0])])
+def test_attention_is_replaced_in_every_layer_of_what_is_made(make):
+    made, seen = make(small_model()), []
+    with listening(made, seen.append), torch.no_grad():
+        made(input_ids=torch.arange(6, 12)[None])
+    assert [one.layer for one in seen] == list(range(made.config.num_hidden_layers))
+
+
+def test_a_model_of_some_layers_is_these_in_their_order_and_the_whole_one_is_as_before():
+    model = small_model(layers=4)
+    before, ids = {name: one.clone() for name, one in model.named_parameters()}, torch.arange(6, 16)[None]
+    smaller = of_layers(model, range(1, 4, 2))
+    assert (len(smaller.base_model.layers), smaller.config.num_hidden_layers) == (2, 2)
+    with torch.no_grad():
+        found = smaller(input_ids=ids).logits
+        for place in (0, 2):  # layers that add nothing are as good as left out
+            for output in (
+                model.base_model.layers[place].self_attn.o_proj,
+                model.base_model.layers[place].mlp.down_proj,
+            ):
+                output.weight.zero_()
+        assert torch.allclose(found, model(input_ids=ids).logits, atol=1e-5)
+    assert torch.equal(smaller.base_model.layers[1].mlp.up_proj.weight, before["model.layers.3.mlp.up_proj.weight"])
+    answers = sample(smaller, [[7, 8, 9]], max_new_tokens=5, temperatures=0.0, generator=None)
+    assert len(answers[0].ids) > 0  # with its cache
+    for wrong in ([], [4], [-1, 0], [1, 1]):
+        with pytest.raises(ValueError, match=r"^layers must be some of 0 to 3, each once, got "):
+            of_layers(model, wrong)

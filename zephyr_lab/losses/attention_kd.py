@@ -38,6 +38,11 @@ def attention_kl(student: AttentionMaps, teacher: TeacherMaps, allowed: Allowed)
     return torch.where(counted, teacher * ratio, 0.0).sum(dim=-1)
 
 
+def group_means(maps: TeacherMaps, group: int) -> AttentionMaps:
+    """Mean map of every `group` neighbouring heads: what a head follows whose teacher has that many for it."""
+    return maps.unflatten(1, (-1, group)).mean(dim=2)
+
+
 def attention_scores(layers: Sequence[HeadScores]) -> TokenScores:
     """Mean over layers and heads of each position's divergence, shape (row, position).
 

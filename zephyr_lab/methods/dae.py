@@ -33,6 +33,7 @@ from zephyr_lab.methods.lean_dae import Teacher, Text, counted_hidden, lean_dae_
 from zephyr_lab.methods.lean_kd import linear_head, spread
 from zephyr_lab.methods.recipes.kd import DAE
 from zephyr_lab.methods.trl_adapters import RandomOrder
+from zephyr_lab.models import pairing
 from zephyr_lab.models.causal import evaluating
 from zephyr_lab.models.packed_attention import require_lengths
 
@@ -127,6 +128,7 @@ def train_dae(
     """
     teachers = {EXPERT: expert} if general is None else {EXPERT: expert, GENERAL: general}
     distillation.require_alike(student, tokenizer, teachers, dict(tokenizers or {}))
+    pairing.require_same_vocabulary(student=student.config, **{name: one.config for name, one in teachers.items()})
     run = Run.of("DAE", checkpoints, progress, recipe=recipe, seed=seed)
     sides: Teachers = {EXPERT: expert, GENERAL: frozen_start(student) if general is None else general}
     by_split, accounts = {}, {}

@@ -383,9 +383,10 @@ def require_alike(
     teachers: dict[str, nn.Module],
     tokenizers: dict[str, PreTrainedTokenizerBase],
 ) -> None:
-    """Raises ValueError where a teacher, by name, has another vocabulary or device, or a tokenizer other ids.
+    """Raises ValueError where a teacher, by name, is on another device or its tokenizer has other ids.
 
-    The student's own tokenizer and device are checked too, and that no teacher is the student itself.
+    The student's own tokenizer and device are checked too, and that no teacher is the student itself. Sizes of
+    vocabularies are the caller's to compare (`models.pairing`).
     """
     device = require_trainable(student)
     for one in teachers.values():
@@ -393,7 +394,6 @@ def require_alike(
     require_fit(student, tokenizer)
     pairing.require_same_tokenizer(student=tokenizer, **tokenizers)
     pairing.require_same_turns(student=tokenizer, **tokenizers)
-    pairing.require_same_vocabulary(student=student.config, **{name: one.config for name, one in teachers.items()})
     for name, one in teachers.items():
         if share_weights(student, one):
             raise ValueError(f"{name} is the student itself, and would move with it; load it a second time")

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN, Messages, Split
 from zephyr_lab.losses import kd as losses
-from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores
+from zephyr_lab.losses.attention_kd import attention_kl, attention_map, attention_scores, group_means
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.fast.kd_head import LinearHead, mean_of_tokens
 from zephyr_lab.methods import distillation
@@ -57,8 +57,10 @@ def train_kd(
     """Distil `teacher` into `student`, in place, on dialogues: equation (5) of arXiv 2406.19112, `recipe`'s weights.
 
     student: any causal model of transformers, whole or with adapters; teacher: another with the same vocabulary, on the
-    same device, never changed. dialogues: rows with messages (`data.splits.dialogues`); bad ones are named and left
-    out. teacher_tokenizer: compared with `tokenizer` where it is given. held_out: rows like `dialogues`. lean: take the
+    same device, never changed, in any precision, quantised too: what it computes is read as float32. dialogues: rows
+    with messages (`data.splits.dialogues`); bad ones are named and left out. teacher_tokenizer: compared with
+    `tokenizer` where it is given; with it the two vocabularies may be one token list padded to two sizes, of which all
+    losses then read the entries that both have. held_out: rows like `dialogues`. lean: take the
     losses from hidden states, queries and keys (`lean_kd`) where both models allow it; they equal the plain ones up to
     rounding. Where not, one line says why, and whole logits and maps are computed.
 
@@ -114,6 +116,7 @@ def distil(
     """`train_kd` with a trainer of the given kind, in the log as `method`."""
     tokenizers = {} if teacher_tokenizer is None else {"teacher": teacher_tokenizer}
     distillation.require_alike(student, tokenizer, {"teacher": teacher}, tokenizers)
+    entries = pairing.shared_entries(teacher_tokenizer, student=student.config, teacher=teacher.config)
     pairs = pair(recipe, student, teacher)
     examples, accounts = {}, {}
     for split, data in ((TRAIN, dialogues), (TEST, held_out)):
@@ -130,7 +133,9 @@ def distil(
         tokenizer,
         rows,
         teachers=[teacher],
-        choose=partial(form_of, recipe, student, teacher, pairs, rows[TRAIN], lean=lean, method=method),
+        choose=partial(
+            form_of, recipe, student, teacher, pairs, rows[TRAIN], lean=lean, method=method, entries=entries
+        ),
         measure=partial(measure, recipe, student),
         accounts=accounts,
         seed=seed,
@@ -200,17 +205,21 @@ def named_losses(parts: Parts) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class LeanKD:
-    """The losses from hidden states, queries and keys: neither whole logits nor maps."""
+    """The losses from hidden states, queries and keys: neither whole logits nor maps.
+
+    entries: how many the two heads share, where they differ in size; only these are read.
+    """
 
     teacher: nn.Module
     pairs: Pairing | None
     heads: tuple[LinearHead, LinearHead]
+    entries: int | None = None
 
     @classmethod
-    def of(cls, student: nn.Module, teacher: nn.Module, pairs: Pairing | None) -> "LeanKD":
+    def of(cls, student: nn.Module, teacher: nn.Module, pairs: Pairing | None, entries: int | None = None) -> "LeanKD":
         """Raises ValueError where a head is more than a linear map of hidden states (`lean_kd.linear_head`)."""
         distillation.require_whole_weights()
-        return cls(teacher, pairs, (linear_head(student), linear_head(teacher)))
+        return cls(teacher, pairs, (linear_head(student), linear_head(teacher)), entries)
 
     def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts:
         """The losses of a batch (eq. 1, 2 and 4), their gradient already computed: call backward once."""
@@ -221,7 +230,7 @@ class LeanKD:
             student,
             self.teacher,
             rows.inputs(),
-            heads=self.heads,
+            heads=(self.heads[0].first(self.entries), self.heads[1].first(self.entries)),
             counted=either,
             shares=distillation.shares_of(recipe, counted)[either],
             ce_shares=spread(mean_of_tokens(predicted), predicted)[either],
@@ -238,10 +247,11 @@ class LeanKD:
 @dataclass(frozen=True, slots=True)
 class PlainKD:
     """The losses from whole logits, and one layer's maps at a time: the reference of `LeanKD`, and the way for models
-    that it does not know."""
+    that it does not know. entries: as there."""
 
     teacher: nn.Module
     pairs: Pairing | None
+    entries: int | None = None
 
     def parts(self, recipe: KD, student: nn.Module, rows: Batch) -> Parts:
         """The losses of a batch (eq. 1, 2 and 4). One that is not trained carries no gradient."""
@@ -265,17 +275,30 @@ class PlainKD:
         return Parts(loss, prediction.detach(), logged, cross_entropy.detach())
 
     def outputs(self, recipe: KD, student: nn.Module, rows: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Whole logits of student and teacher, and the attention loss if layers pair."""
+        """Whole logits of student and teacher, of the entries they share, and the attention loss if layers pair."""
+        attention = None
         if self.pairs is None:
-            return distillation.logits(student, rows), distillation.teacher_logits(self.teacher, rows), None
-        ours, theirs, layers = followed_maps(
-            student, self.teacher, rows, self.pairs, trained=bool(recipe.attention_weight)
-        )
-        return ours, theirs, distillation.reduced(recipe, attention_scores(layers), rows.counted(recipe.tokens))
+            ours, theirs = distillation.logits(student, rows), distillation.teacher_logits(self.teacher, rows)
+        else:
+            ours, theirs, layers = followed_maps(
+                student, self.teacher, rows, self.pairs, trained=bool(recipe.attention_weight)
+            )
+            attention = distillation.reduced(recipe, attention_scores(layers), rows.counted(recipe.tokens))
+        if self.entries is not None:
+            ours, theirs = ours[..., : self.entries], theirs[..., : self.entries]
+        return ours, theirs, attention
 
 
 def form_of(
-    recipe: KD, student: nn.Module, teacher: nn.Module, pairs: Pairing | None, rows: Dataset, *, lean: bool, method: str
+    recipe: KD,
+    student: nn.Module,
+    teacher: nn.Module,
+    pairs: Pairing | None,
+    rows: Dataset,
+    *,
+    lean: bool,
+    method: str,
+    entries: int | None = None,
 ) -> tuple[LeanKD | PlainKD, str]:
     """How the losses of these models are computed, and the log's word for it.
 
@@ -287,7 +310,7 @@ def form_of(
         followed[" without the attention loss"] = None
     kinds = {"lean": partial(LeanKD.of, student), "plain": PlainKD}
     ways = {
-        name + left_out: partial(kind, teacher, paired)
+        name + left_out: partial(kind, teacher, paired, entries)
         for left_out, paired in followed.items()
         for name, kind in kinds.items()
         if lean or name == "plain"
@@ -317,6 +340,8 @@ def followed_maps(
         own = (layer.queries, layer.keys) if trained else (layer.queries.detach(), layer.keys.detach())
         for_each_head = theirs.keys.repeat_interleave(theirs.queries.shape[1] // theirs.keys.shape[1], dim=1)
         taught = attention_map(theirs.queries[:, heads], for_each_head[:, heads], allowed, scale=theirs.scale)
+        if pairs.group > 1:
+            taught = group_means(taught, pairs.group)
         divergences.append(attention_kl(attention_map(*own, allowed, scale=layer.scale), taught, allowed))
 
     with listening(teacher, keep):
@@ -326,10 +351,11 @@ def followed_maps(
     return student_logits, teacher_logits, divergences
 
 
-def measure(
-    recipe: KD, student: nn.Module, form: LeanKD | PlainKD, held_out: Iterator[dict[str, Tensor]]
-) -> dict[str, float]:
-    """Means of the losses over held-out rows: prediction_loss, attention_loss where there is one, cross_entropy."""
+def measure(recipe: KD, student: nn.Module, form: Any, held_out: Iterator[dict[str, Tensor]]) -> dict[str, float]:
+    """Means of the losses over held-out rows: prediction_loss, attention_loss where there is one, cross_entropy.
+
+    form: of one method, `parts`, as `PlainKD` has it.
+    """
     sums: dict[str, float] = {}
     rows = 0
     for inputs in held_out:

@@ -69,7 +69,8 @@ def last_hidden(model: nn.Module, inputs: Mapping[str, Any], counted: TokenMask)
     causal = causal_model(model)
     body = body_of(causal).module
     again = body.training and body.is_activation_checkpointing  # runs the layer a second time, without these hooks
-    ends_by_token = not again and _ends_by_token(body)  # before the hooks: the first call runs the body
+    # Before the hooks: the first call runs the body. Of no token a 4-bit block of bitsandbytes ends the process.
+    ends_by_token = not again and _ends_by_token(body) and bool(counted.any())
     caught: list[Tensor] = []
     hooks = [body.register_forward_hook(lambda module, args, output: caught.append(output.last_hidden_state))]
     if ends_by_token:
@@ -266,7 +267,7 @@ class _Follower:
         again = followed[tap.layer] in followed[tap.layer + 1 :]
         theirs = self._taps[followed[tap.layer]] if again else self._taps.pop(followed[tap.layer])
         queries, keys = theirs.queries, theirs.keys
-        if pairs != tuple(range(len(pairs))):
+        if pairs != tuple(range(queries.shape[1])):
             heads = torch.tensor(pairs, device=queries.device)
             keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)[:, heads]
             queries = queries[:, heads]
@@ -284,6 +285,7 @@ class _Follower:
                 teacher_queries=queries,
                 teacher_keys=keys,
                 teacher_scale=theirs.scale,
+                group=self._pairing.group,
             )
         )
 

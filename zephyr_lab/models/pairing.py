@@ -7,27 +7,72 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from zephyr_lab.models.tokenizer import CHAT_TEMPLATE, PLAIN_TURNS
 
+UNIFORM, GROUP_MEANS = "uniform", "group_means"
+WORDS = {"layer": UNIFORM, "head": GROUP_MEANS}  # for maps of layers and of heads
+
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """The teacher's layer for each of the student's, and its head for each head; all counted from 0."""
+    """The teacher's layer for each of the student's, and its heads for each head; all counted from 0.
+
+    A head of the student follows the mean map of `group` heads, which stand side by side in `heads`.
+    """
 
     layers: tuple[int, ...]
     heads: tuple[int, ...]
+    group: int = 1
 
 
 def pair(
-    student: PretrainedConfig, teacher: PretrainedConfig, *, layer_map: Sequence[int] = (), head_map: Sequence[int] = ()
+    student: PretrainedConfig,
+    teacher: PretrainedConfig,
+    *,
+    layer_map: Sequence[int] | str = (),
+    head_map: Sequence[int] | str = (),
 ) -> Pairing:
     """Equal numbers unless a map is given (section 2.1: layer i with layer i, head with head).
 
+    layer_map: the teacher's layer for each of the student's, or "uniform": an even choice, the last for the last.
+    head_map: likewise, or "group_means": the mean map of heads / student heads neighbours. Where numbers are equal both
+    words mean equal numbers.
+
     Raises ValueError, saying which map is needed, where the two models' numbers differ and none is given, or a
-    map has the wrong length or names what the teacher lacks; and for a model without such numbers.
+    map has the wrong length or names what the teacher lacks, where heads do not divide into groups; and for a model
+    without such numbers.
     """
-    return Pairing(
-        _paired("layer", *(_number(one, "num_hidden_layers") for one in (student, teacher)), layer_map),
-        _paired("head", *(_number(one, "num_attention_heads") for one in (student, teacher)), head_map),
+    layers, heads = (
+        [_number(one, name) for one in (student, teacher)] for name in ("num_hidden_layers", "num_attention_heads")
     )
+    if layer_map == UNIFORM:
+        layer_map = _spread(*layers)
+    if head_map != GROUP_MEANS:
+        return Pairing(_paired("layer", *layers, layer_map), _paired("head", *heads, head_map))
+    ours, theirs = heads
+    if theirs % ours:
+        raise ValueError(
+            f"head_map {GROUP_MEANS!r} takes means of equally many heads, and the teacher's {theirs} do not divide "
+            f"into {ours} groups: set head_map to a head for each of the student's, e.g. {_spread(ours, theirs)}"
+        )
+    return Pairing(_paired("layer", *layers, layer_map), tuple(range(theirs)), theirs // ours)
+
+
+def shared_entries(teacher_tokenizer: PreTrainedTokenizerBase | None, **configs: PretrainedConfig) -> int | None:
+    """How many entries two models' output layers have in common, by id; None where they have the same number.
+
+    One token list is padded to different sizes, by how many processors a model was trained on (Qwen 2.5: 151,936 and
+    152,064). That it is one list the teacher's tokenizer must show: without it, raises ValueError as
+    `require_same_vocabulary`; and where it has ids that one of the models lacks.
+    """
+    sizes = {config.get_text_config().vocab_size for config in configs.values()}
+    if teacher_tokenizer is None or len(sizes) == 1:
+        require_same_vocabulary(**configs)
+        return None
+    if (largest := max(teacher_tokenizer.get_vocab().values())) >= min(sizes):
+        raise ValueError(
+            f"the tokenizer has ids up to {largest}, and {' and '.join(configs)} share the first {min(sizes)} entries "
+            "alone; resize the smaller model's embeddings to the tokenizer"
+        )
+    return min(sizes)
 
 
 def require_same_tokenizer(**tokenizers: PreTrainedTokenizerBase) -> None:
@@ -76,7 +121,8 @@ def require_same_vocabulary(**configs: PretrainedConfig) -> None:
         if (theirs := config.get_text_config().vocab_size) != ours:
             raise ValueError(
                 f"{first} and {name} have different vocabularies: {ours} and {theirs} entries; resize the embeddings "
-                "of one, or train on the teacher's own answers"
+                "of one, give train_kd a teacher_tokenizer that shows them to be one list padded to two sizes, or "
+                "train on the teacher's own answers"
             )
 
 
@@ -101,8 +147,9 @@ def _paired(kind: str, ours: int, theirs: int, mapped: Sequence[int]) -> tuple[i
     if not mapped:
         if ours != theirs:
             raise ValueError(
-                f"the student has {ours} {kind}s and the teacher {theirs}: set {kind}_map to the teacher's {kind} for "
-                f"each of the student's, e.g. {_spread(ours, theirs)}, or attention_weight to 0"
+                f"the student has {ours} {kind}s and the teacher {theirs}: set {kind}_map to {WORDS[kind]!r}, or to "
+                f"the teacher's {kind} for each of the student's, e.g. {_spread(ours, theirs)}, or attention_weight "
+                "to 0"
             )
         return tuple(range(ours))
     if len(mapped) != ours:

@@ -63,28 +63,31 @@ def sight(
 
 def attention_kl_sum(
     queries: Queries, keys: Keys, seen: Sight, shares: TokenScores, *, scale: float, teacher_queries: TeacherQueries,
-    teacher_keys: TeacherKeys, teacher_scale: float,
+    teacher_keys: TeacherKeys, teacher_scale: float, group: int = 1,
 ) -> Scalar:  # fmt: skip
     """Sum over rows, heads and positions of share * KL(teacher's row, student's row) in nats (eq. 4), a scalar.
 
     Positions of share 0 cost nothing. For the mean over heads and layers, divide the shares by heads * layers. Query
-    heads share keys in groups of neighbours; the two models may differ in kv_heads and in dim, not in heads. No
-    gradient reaches the teacher; a second backward raises RuntimeError. Raises ValueError where sizes do not fit, and
-    for float16.
+    heads share keys in groups of neighbours; the two models may differ in kv_heads and in dim. The teacher has `group`
+    heads for each of the student's, which follows their mean map. No gradient reaches the teacher; a second backward
+    raises RuntimeError. Raises ValueError where sizes do not fit, and for float16.
     """
     refuse_half(queries)
-    if queries.shape[:3] != teacher_queries.shape[:3]:
+    rows, heads, positions = queries.shape[:3]
+    if teacher_queries.shape[:3] != (rows, heads * group, positions):
         raise ValueError(
             f"rows, heads and positions differ: student {tuple(queries.shape[:3])}, "
-            f"teacher {tuple(teacher_queries.shape[:3])}"
+            f"teacher {tuple(teacher_queries.shape[:3])}" + (f" in groups of {group}" if group > 1 else "")
         )
-    for name, heads in (("keys", keys.shape[1]), ("teacher_keys", teacher_keys.shape[1])):
-        if queries.shape[1] % heads:
-            raise ValueError(f"{name} have {heads} heads, which do not divide the {queries.shape[1]} of the queries")
+    for name, asked, shared in (("keys", queries, keys), ("teacher_keys", teacher_queries, teacher_keys)):
+        if asked.shape[1] % shared.shape[1]:
+            raise ValueError(
+                f"{name} have {shared.shape[1]} heads, which do not divide the {asked.shape[1]} of the queries"
+            )
     if shares.requires_grad:
         raise ValueError("shares must be plain numbers: no gradient is made for them; detach() them")
     return _Blocked.apply(
-        queries, keys, seen, shares, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale
+        queries, keys, seen, shares, scale, teacher_queries.detach(), teacher_keys.detach(), teacher_scale, group
     )
 
 
@@ -92,7 +95,7 @@ class _Blocked(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, keys: Tensor, seen: Sight, shares: Tensor, scale: float, teacher_queries: Tensor,
-        teacher_keys: Tensor, teacher_scale: float,
+        teacher_keys: Tensor, teacher_scale: float, group: int,
     ) -> Tensor:  # fmt: skip
         trained = any(ctx.needs_input_grad[:2])
         total = torch.zeros((), dtype=torch.float64, device=queries.device)
@@ -106,7 +109,11 @@ class _Blocked(torch.autograd.Function):
                 for block in _blocks(shares[row], seen, row, queries.shape[1]):
                     p, log_sum_p, theirs = teacher.rows(block)
                     q, log_sum_q, own = student.rows(block)
-                    values = theirs.sub_(own).mul_(p).sum(dim=-1) - log_sum_p + log_sum_q  # (head, query)
+                    if group > 1:  # a mean of maps has no scores: its entropy is taken from its own rows
+                        p = p.view(-1, group, *p.shape[1:]).mean(dim=1)
+                        values = (torch.xlogy(p, p) - p * own).sum(dim=-1) + log_sum_q
+                    else:
+                        values = theirs.sub_(own).mul_(p).sum(dim=-1) - log_sum_p + log_sum_q  # (head, query)
                     total += (values.double() @ block.shares.double()).sum()
                     if trained:
                         spent.append(student.spend(q.sub_(p), block, for_keys[row]))
@@ -126,7 +133,7 @@ class _Blocked(torch.autograd.Function):
         for row, (counted, spent) in enumerate(for_queries):
             if spent:
                 whole[row][:, counted] = torch.cat(spent, dim=1).mul_(gradient)
-        return (whole, for_keys.mul_(gradient), *[None] * 6)
+        return (whole, for_keys.mul_(gradient), *[None] * 7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,12 @@ class LinearHead:
             torch.mm(hidden, self.weight[part].t(), out=out[:, part])
         return out if self.bias is None else out.add_(self.bias)
 
+    def first(self, entries: int | None) -> "LinearHead":
+        """The head of the first entries alone; None: of all."""
+        if entries is None:
+            return self
+        return LinearHead(self.weight[:entries], None if self.bias is None else self.bias[:entries])
+
     def detached(self, dtype: torch.dtype) -> "LinearHead":
         bias = None if self.bias is None else self.bias.detach().to(dtype)
         return LinearHead(self.weight.detach().to(dtype), bias)

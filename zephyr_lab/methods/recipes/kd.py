@@ -13,6 +13,7 @@ DIVERGENCES = ("forward", "reverse")
 TOKENS = ("all", "answers", "answers_unshifted")
 REDUCTIONS = ("sequences", "tokens")
 ORDERS = ("lengths", "random")
+LAYER_MAPS, HEAD_MAPS = ("uniform",), ("group_means",)
 WEIGHTS = ("prediction_weight", "attention_weight", "ce_weight")
 DOMAIN_TEACHERS = ("expert", "general")
 START, DIALOGUES = "start", "dialogues"  # inputs that retention needs; every other input but the pairs is a model
@@ -72,17 +73,22 @@ class KD(Distillation):
 
     Weights as printed: 1, 1 and 0. The code's lambda is `ce_weight` = 1 - lambda and lambda for the others. A loss of
     weight 0 is logged and not trained. layer_map: the teacher's layer (from 0) for each layer of the student, head_map
-    likewise for heads; () pairs equal numbers, and is refused where the two models have unlike ones.
+    likewise for heads; () pairs equal numbers, and is refused where the two models have unlike ones. Words in their
+    place: layer_map "uniform", an even choice of the teacher's layers; head_map "group_means", the mean map of
+    neighbouring heads.
     """
 
     prediction_weight: float = 1.0
     attention_weight: float = 1.0
     ce_weight: float = 0.0
-    layer_map: tuple[int, ...] = ()
-    head_map: tuple[int, ...] = ()
+    layer_map: tuple[int, ...] | str = ()
+    head_map: tuple[int, ...] | str = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, words in (("layer_map", LAYER_MAPS), ("head_map", HEAD_MAPS)):
+            if isinstance(getattr(self, name), str):
+                limits.require_one_of(name, getattr(self, name), words)
         for name in WEIGHTS:
             limits.require_not_negative(**{name: getattr(self, name)})
         if not any(getattr(self, name) for name in WEIGHTS):
@@ -116,6 +122,20 @@ class OnPolicyKD(KD):
             raise ValueError("packed must be false: answers are sampled for one dialogue a row")
         if self.tokens != "answers":
             raise ValueError(f"tokens must be 'answers', got {self.tokens!r}: only answers are sampled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineKD(KD):
+    """Distillation from a file of a teacher's likeliest tokens, in which neither maps nor other temperatures are."""
+
+    attention_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        only = {"divergence": "forward", "temperature": 1.0, "attention_weight": 0.0, "packed": False}
+        for name, value in only.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"{name} must be {value!r} with a teacher from a file, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
