@@ -62,7 +62,11 @@ def test_a_low_bit_base_learns_after_passes_without_gradient(load, folder):
     log = train_sft(model, tokenizer, dialogue_rows(8), epochs=3, **STEP)
     assert log["loss"].iloc[-1] < 0.7 * log["loss"].iloc[0]
     assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
-    log = train_dpo(model, tokenizer, pair_rows(8), epochs=2, **STEP)
-    assert log["loss"].iloc[-1] < 0.6
+    if adapters.bits(model) == 8:
+        with pytest.raises(ValueError, match="a base in 8 bits rounds activations by their batch"):
+            train_dpo(model, tokenizer, pair_rows(4), **STEP)
+    else:
+        log = train_dpo(model, tokenizer, pair_rows(8), epochs=2, **STEP)
+        assert log["loss"].iloc[-1] < 0.6
     with pytest.raises(ValueError, match="merging would round its sum"):
         adapters.merged(model)

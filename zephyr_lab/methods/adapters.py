@@ -182,7 +182,10 @@ def load_4bit(folder: Path, *, compute: torch.dtype = torch.float32) -> PreTrain
 
 
 def load_8bit(folder: Path) -> PreTrainedModel:
-    """The model in `folder` with its linear layers in 8 bits (int8), the head left whole. Raises as `load_4bit`."""
+    """The model in `folder` with its linear layers in 8 bits (int8), the head left whole. Raises as `load_4bit`.
+
+    int8 rounds what goes into a layer too, so a row's log-probabilities depend on its batch: DPO refuses such a base.
+    """
     return _low_bit(folder, torch.float32, load_in_8bit=True)
 
 
@@ -214,6 +217,15 @@ def require_adapter(model: Any) -> None:
 # --- what trainings ask -----------------------------------------------------------------------------------------------
 
 
+def require_steady(model: nn.Module) -> None:
+    """Raises ValueError for a base in 8 bits: a difference of two passes would be the rounding of its activations."""
+    if bits(model) == 8:
+        raise ValueError(
+            "a base in 8 bits rounds activations by their batch, and DPO would compare roundings (at the start its loss "
+            "is not ln 2); load the base in 4 bits, adapters.load_4bit, or whole"
+        )
+
+
 def require_unpacked(model: nn.Module) -> None:
     """Let no 4-bit layer be repacked from here on. Raises ValueError where one is already.
 
@@ -231,7 +243,7 @@ def require_unpacked(model: nn.Module) -> None:
 
 
 def require_gradient(model: nn.Module) -> None:
-    """Raises ValueError where LoRA of one kind of layer ("q_proj") has no gradient anywhere, after a loss that is not 0.
+    """Raises ValueError where LoRA of one kind of layer ("q_proj") has no gradient at all, after a loss that is not 0.
 
     Below a base that cuts gradients off some kinds still learn, by the adapters above them.
     """

@@ -22,7 +22,7 @@ from zephyr_lab.core.shapes import PairScores
 from zephyr_lab.data.splits import TEST, TRAIN
 from zephyr_lab.losses.fast import pair_losses, shared_prompt
 from zephyr_lab.losses.fast.supported import SLOW_PATH, require_lengths
-from zephyr_lab.methods import optimizers, trl_adapters
+from zephyr_lab.methods import adapters, optimizers, trl_adapters
 from zephyr_lab.methods.calling import (
     Progress,
     Run,
@@ -101,6 +101,7 @@ def train_dpo(
     run = Run.begin("DPO", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = read_splits(read_examples, recipe, tokenizer, pairs, held_out)
     require_room(max(example.longest for rows in examples.values() for example in rows), model, reference)
+    adapters.require_steady(model)
     run.trains_on(examples[TRAIN], model, loss="dpo" if loss is None else pair_losses.name_of(loss))
     with ExitStack() as stack:
         for one in (model, *([] if reference is None else [reference])):
