@@ -202,8 +202,7 @@ def _low_bit(folder: Path, dtype: torch.dtype, **settings: Any) -> PreTrainedMod
 
 def bits(model: nn.Module) -> int:
     """4 or 8 where linear layers are of bitsandbytes, else 0."""
-    inner = causal_model(model)
-    return 4 if getattr(inner, "is_loaded_in_4bit", False) else 8 * getattr(inner, "is_loaded_in_8bit", False)
+    return 4 if getattr(model, "is_loaded_in_4bit", False) else 8 * getattr(model, "is_loaded_in_8bit", False)
 
 
 def require_adapter(model: Any) -> None:
@@ -221,8 +220,8 @@ def require_steady(model: nn.Module) -> None:
     """Raises ValueError for a base in 8 bits: a difference of two passes would be the rounding of its activations."""
     if bits(model) == 8:
         raise ValueError(
-            "a base in 8 bits rounds activations by their batch, and DPO would compare roundings (at the start its loss "
-            "is not ln 2); load the base in 4 bits, adapters.load_4bit, or whole"
+            "a base in 8 bits rounds activations by their batch, and DPO would compare roundings: its loss would not "
+            "start at ln 2; load the base in 4 bits, adapters.load_4bit, or whole"
         )
 
 
@@ -290,11 +289,11 @@ def identity(model: nn.Module) -> dict[str, str]:
 def _base_of(model: nn.Module) -> dict[str, str]:
     """The precision and a digest of the weights below an adapter."""
     digest = hashlib.sha256()
-    own = ".base_layer."
-    for name, weight in causal_model(model).state_dict().items():
-        plain = name.replace(own, ".")
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    for name, weight in inner.state_dict().items():
+        plain = name.replace(".base_layer.", ".")
         if not any(part in plain for part in ("lora_", ".modules_to_save.")):
             digest.update(plain.replace(".original_module.", ".").encode())
             digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    precision = f"{bits(model)} bits" if bits(model) else str(causal_model(model).dtype)
+    precision = f"{bits(model)} bits" if bits(model) else str(inner.dtype)
     return {"precision": precision, "weights": digest.hexdigest()[:16]}
