@@ -36,7 +36,7 @@ from zephyr_lab.methods.recipes.training import SFT  # noqa: E402
 from zephyr_lab.methods.sft import held_out_loss, train_sft  # noqa: E402
 from zephyr_lab.models import saved  # noqa: E402
 from zephyr_lab.reporting import figures, tables  # noqa: E402
-from zephyr_lab.scoring.intervals import Estimate, t_estimate  # noqa: E402
+from zephyr_lab.scoring.intervals import Estimate, Interval, t_estimate  # noqa: E402
 
 OUT = ROOT / "figures" / "real"
 LORA_STEPS, LORA_BATCH, HELD_OUT = 20, 2, 24
@@ -92,15 +92,19 @@ LORA_ARMS = {
 def lora(folder: Path, rows: Path) -> tuple[pd.DataFrame, Any]:
     """SFT of all weights, of LoRA at two ranks and of LoRA on a 4-bit base: held-out loss, and what it costs."""
     lines, source = [], "tools/figures_real.py"
-    for name, arm in LORA_ARMS.items():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            one = alone.submit(partial(lora_arm, folder, rows, **arm)).result()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as own_processes:
+        running = {
+            name: own_processes.submit(partial(lora_arm, folder, rows, **arm)) for name, arm in LORA_ARMS.items()
+        }
+        arms = {name: one.result() for name, one in running.items()}
+    for name, one in arms.items():
         changes = [after - before for before, after in zip(one["before"], one["after"], strict=True)]
         for metric, values in ((LOSS, one["after"]), (CHANGE, changes)):
             number = t_estimate(values, of=f"{len(values)} held-out rows", seeds=1)
             lines.append(tables.line(name, metric, "retrained", number, source=source))
         for key, metric in COSTS.items():
-            number = Estimate(float(one[key]), None, None, "one run", 1)
+            value = float(one[key])
+            number = Estimate(value, Interval(value, value), 1, "one run, no spread measured", 1)
             lines.append(tables.line(name, metric, "retrained", number, source=source))
     table = tables.frame(lines)
     labels = {CHANGE: "change of held-out loss, nats", **{metric: metric for metric in COSTS.values()}}
