@@ -1,6 +1,6 @@
 """Figures of a real model on real rows: figures/real/, by `make figures-real` alone, not part of the claims.
 
-    make figures-real ROWS=instructions.jsonl          (all, about ten minutes on one core)
+    make figures-real ROWS=instructions.jsonl          (all, about four minutes on two cores)
     .venv/bin/python tools/figures_real.py --rows instructions.jsonl lora
 
 The model is SmolLM2-135M-Instruct, converted once from its package into build/real/, or the folder after --model. No
