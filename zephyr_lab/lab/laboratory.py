@@ -119,6 +119,7 @@ class Laboratory:
         """dSFT of `start` on dialogues, or on the chosen answers of pairs (`pairs.chosen()`).
 
         `changes`: fields of `SFT`, e.g. epochs=3; a value of None is the setting's. setting=: another published recipe.
+        lora=16: an adapter of that rank is trained in place of all weights, and merged.
         """
         return self._trained("dSFT", stages.dsft, start, dialogues, changes)
 

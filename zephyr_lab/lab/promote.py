@@ -16,6 +16,8 @@ from zephyr_lab.engine.notebooks import Notebook, select
 from zephyr_lab.engine.run_records import reasons_kept, stage_groups
 from zephyr_lab.reporting import ledger
 
+REAL = "real"  # figures/real/: by tools/figures_real.py
+
 
 def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
     """Copy figures and tables of build/<profile>/ to figures/, with ledger and provenance; names of what changed.
@@ -71,11 +73,11 @@ def _copy(source: Path, target: Path) -> bool:
 
 
 def _remove_others(wanted: set[str]) -> list[str]:
-    """Delete committed figures that no notebook makes any more."""
+    """Delete committed figures that no notebook makes any more; those of real models are made apart."""
     removed = []
     for path in sorted(paths.figures_dir().glob("*/*")):
         name = path.relative_to(paths.figures_dir()).as_posix()
-        if path.is_file() and name not in wanted:
+        if path.is_file() and name not in wanted and path.parent.name != REAL:
             path.unlink()
             removed.append(f"{name} (removed)")
     return removed

@@ -14,7 +14,7 @@ from zephyr_lab.methods.recipes.data import HubDialogues, HubPairs, OwnFilter, O
 from zephyr_lab.methods.recipes.evaluate import PAIRS, Evaluation, MultipleChoice, OwnRubric, PairAccuracy
 from zephyr_lab.methods.recipes.pairs import DDPORecipe, OwnLossDPO
 from zephyr_lab.methods.recipes.pretrain import HubModel, Pretrain
-from zephyr_lab.methods.recipes.training import DSFTRecipe, Training
+from zephyr_lab.methods.recipes.training import DSFTRecipe, LoRASFT, Training
 from zephyr_lab.methods.recipes.zephyr_settings import PAPER, in_setting
 
 HUB_PROFILES = ("gpu", "paper")  # real language: a model of the hub instead of one trained on the world
@@ -105,16 +105,22 @@ def dsft(
     start: Model | None = None,
     data: Stage | None = None,
     setting: str = PAPER,
+    lora: int | None = None,
     **changes: Any,
 ) -> Stage:
     """dSFT of `start` (base 0) on `data` (the profile's dialogues; of pairs, their chosen answers).
 
     `setting` names whose recipe, carried over to this scale; `changes` are fields of `DSFTRecipe`, e.g. epochs=3.
+    `lora`: the rank of an adapter that is trained in place of all weights, with its cost, and merged.
     """
     start = start or base(profile)
     recipe = in_setting(setting, "dsft", settings.load("zephyr", profile, "dsft", DSFTRecipe, start=start.folder))
     inputs = {"base": start.stage, "dialogues": data or dialogues(profile, seed)}
-    return Stage("dsft", f"{BUILDS}.sft:build", changed(recipe, changes), seed, inputs)
+    recipe = changed(recipe, changes)
+    if lora is not None:
+        adapter = LoRASFT(**dataclasses.asdict(recipe), lora=lora)
+        return Stage("lora", f"{BUILDS}.metered:build_lora", adapter, seed, inputs)
+    return Stage("dsft", f"{BUILDS}.sft:build", recipe, seed, inputs)
 
 
 def ddpo(

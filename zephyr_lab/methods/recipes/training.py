@@ -106,6 +106,19 @@ class DSFTRecipe(Staged, SFT):
     """`SFT` as a stage."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoRASFT(DSFTRecipe):
+    """`SFT` as a stage, of a LoRA adapter of rank `lora` on all linear layers but the head, merged at the end."""
+
+    lora: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, lora=self.lora)
+        if self.keep_epochs:
+            raise ValueError("keep_epochs keeps whole models, and LoRA's is merged at the end alone; leave it out")
+
+
 def knobs(recipe: Any) -> tuple[str, ...]:
     """Fields of a recipe that shape what is learned: what somebody who uses the method must set."""
     return tuple(field.name for field in dataclasses.fields(recipe) if field.name not in HOUSEKEEPING)

@@ -1,16 +1,21 @@
-"""dSFT and dDPO with their cost: the same trainings, and beside their metrics tokens read, CPU seconds and memory.
+"""dSFT, also of a LoRA adapter, and dDPO with their cost: tokens read, CPU seconds and memory beside their metrics.
 
-What a comparison of methods needs of the two that are trained elsewhere without a meter.
+What a comparison of methods needs of those that are trained elsewhere without a meter.
 """
 
 from pathlib import Path
 
-from zephyr_lab.data.splits import TRAIN, dialogue_rows, pair_rows
-from zephyr_lab.methods.examples import dialogue_examples, pair_examples
+from zephyr_lab.core import files
+from zephyr_lab.core.seeds import derive
+from zephyr_lab.data.splits import TEST, TRAIN, dialogue_rows, pair_rows
+from zephyr_lab.methods import adapters, process
+from zephyr_lab.methods.calling import log_rows
+from zephyr_lab.methods.examples import counts, dialogue_examples, pair_examples, read_dialogues
 from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.process import metered
 from zephyr_lab.methods.recipes.pairs import DDPORecipe
-from zephyr_lab.methods.recipes.training import DSFTRecipe
+from zephyr_lab.methods.recipes.training import DSFTRecipe, LoRASFT
+from zephyr_lab.methods.sft import held_out_loss, train_sft
 from zephyr_lab.methods.stages import dpo, sft
 from zephyr_lab.models import saved
 
@@ -30,6 +35,43 @@ def build_dsft(
     )
     read = recipe.epochs * sum(len(example.input_ids) for example in examples)
     return {**metrics, "tokens_trained": float(read), **cost.metrics()}
+
+
+def build_lora(recipe: LoRASFT, *, seed: int, inputs: dict[str, Path], out: Path, context: Context) -> dict[str, float]:
+    """Fine-tune an adapter of `inputs["base"]` and write the merged model; files as `stages.sft.build`.
+
+    Metrics: steps; trained, the numbers that the adapter has; held_out_loss, of the merged model; cpu_seconds,
+    peak_mib.
+    """
+    process.prepare()
+    start = inputs["base"] / recipe.start
+    with process.metered() as cost:
+        tokenizer = saved.load_chat_tokenizer(start)
+        base = saved.load_model(start).to(process.pick_device(recipe.device))
+        model = adapters.lora(base, recipe.lora, seed=derive(seed, "lora"))
+        dialogues = {split: dialogue_rows(inputs["dialogues"], split) for split in (TRAIN, TEST)}
+        log = train_sft(
+            model,
+            tokenizer,
+            dialogues[TRAIN],
+            recipe=recipe,
+            held_out=dialogues[TEST],
+            seed=seed,
+            checkpoints=context.checkpoints,
+            progress=context.progress,
+        )
+        whole = adapters.merged(model)
+        saved.save(whole, tokenizer, out)
+    files.write_json(out / "log.json", log_rows(log))
+    files.write_json(out / "rows.json", log.attrs["rows"])
+    held_out, _ = read_dialogues(recipe, tokenizer, dialogues[TEST])
+    return {
+        "steps": float(log.attrs["steps"]),
+        **counts(log.attrs["rows"][TRAIN]),
+        "trained": float(adapters.parameters(model).trained),
+        "held_out_loss": held_out_loss(whole, held_out, rows_at_once=recipe.micro_batch),
+        **cost.metrics(),
+    }
 
 
 def build_ddpo(
