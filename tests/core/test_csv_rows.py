@@ -37,7 +37,7 @@ def test_an_answer_that_is_json_stays_a_text(tmp_path):
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
 def test_another_encoding_is_refused_with_the_way_out(tmp_path, encoding):
     path = table(tmp_path / "a.csv", [{"prompt": "plain"}, {"prompt": "heißt"}], encoding=encoding)
-    with pytest.raises(ValueError, match=r"'a.csv' is not UTF-8: byte 0xdf in line 3; save it as UTF-8 .* iconv"):
+    with pytest.raises(ValueError, match=r"'a\.csv' is not UTF-8: byte 0xdf in line 3; save it as UTF-8 .* iconv"):
         read_rows(path)
 
 
@@ -61,7 +61,7 @@ def test_a_bad_row_costs_no_other(tmp_path):
 @pytest.mark.parametrize("head", ["a,a", "a,,b", '"a'])
 def test_columns_must_be_named_once(tmp_path, head):
     (tmp_path / "a.csv").write_text(f"{head}\n1,2\n")
-    with pytest.raises(ValueError, match="'a.csv'"):
+    with pytest.raises(ValueError, match=r"'a\.csv'"):
         read_rows(tmp_path / "a.csv")
 
 

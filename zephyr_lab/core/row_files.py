@@ -1,8 +1,9 @@
 """Rows of a user's file; bad ones are counted and named, and cost no other row.
 
-JSON lines, JSON lists, CSV (`core.csv_rows`) and parquet, all but the last also gzipped. Whatever is not a JSON object (a broken line, wrong
-bytes, NaN) comes back as a `BadRow` that says where and why. Which columns a row needs is the caller's business:
-`zephyr_lab.core.rows` reads them by type. Files that a stage wrote are not read here but by `data.splits.stage_rows`.
+JSON lines, JSON lists, CSV (`core.csv_rows`) and parquet, all but the last also gzipped. Whatever is not a JSON object
+(a broken line, wrong bytes, NaN) comes back as a `BadRow` that says where and why. Which columns a row needs is the
+caller's business: `zephyr_lab.core.rows` reads them by type. Files that a stage wrote are not read here but by
+`data.splits.stage_rows`.
 
 JSON is read strictly: what readers could take in two ways is refused (a duplicate key, NaN and Infinity, numbers
 beyond 64 bits, half a surrogate pair, bytes that are not UTF-8). That takes Python's parser: msgspec accepts duplicate
@@ -231,8 +232,8 @@ def _group_rows(group: Any, number: int) -> Iterator[Row | BadRow]:
 def _content(path: Path, *, utf16: bool = False) -> Iterator[bytes]:
     """The bytes of a file in pieces, unpacked where they are gzip (by content: a name can lie).
 
-    Raises ValueError for UTF-16 text where that is not allowed, and _BreaksOff at the end of damaged or cut gzip data, after all that could be
-    unpacked.
+    Raises ValueError for UTF-16 text where that is not allowed, and _BreaksOff at the end of damaged or cut gzip data,
+    after all that could be unpacked.
     """
     with path.open("rb") as file:
         head = file.read(_PIECE)
