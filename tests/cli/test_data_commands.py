@@ -143,7 +143,7 @@ def test_bad_rows_are_counted_told_and_written_aside(run, checkout):
     assert [json.loads(line)["row"] for line in aside.read_text().splitlines()] == [5, 6]
 
 
-@pytest.mark.parametrize("command, option", [("filter", "--rejected"), ("binarise", "--rejected-rows")])
+@pytest.mark.parametrize("command, option", [("filter", "--rejected-rows"), ("binarise", "--rejected-rows")])
 def test_bad_rows_go_where_one_says(run, checkout, command, option):
     rows = [*(TALKS if command == "filter" else SCORED), {}]
     code, _, err = run(command, put(checkout, rows), option, "aside.jsonl")
