@@ -156,7 +156,7 @@ def test_an_item_without_a_table_of_scores_states_what_it_must_hold():
     bare = [
         item["id"]
         for item in committed
-        if not check.absent_kinds(["a kind that no table has"], [ROOT / name for name in item["files"]])
+        if not check._absent_kinds(["a kind that no table has"], [ROOT / name for name in item["files"]])
     ]
     assert {"kd_dae/fig3", "kd_dae/fig4", "zephyr/samples"} <= set(bare)
     assert [id for id in bare if "holds" not in stated[id]] == []

@@ -158,7 +158,7 @@ PLAIN = {
     "mixtures": "reads dialogues only for routers from hidden states; `encode_dialogues` looks at the template",
     "metered": "measures the speed of a model that a training here has just written",
     "evaluate": "asks multiple choice in plain text; `each_model` looks at the templates of chat models",
-    "probe": "asks in plain text",
+    "inspection": "asks in plain text",
 }
 
 

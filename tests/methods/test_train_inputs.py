@@ -89,7 +89,7 @@ def test_what_is_no_list_of_rows_is_refused_and_says_what_to_hand_over(name):
         (pathlib.Path("rows.jsonl"), "got 'rows.jsonl'; a file"),
         (columns[0], "got one mapping of .*: one row goes into a list"),
         (DatasetDict(), "of several splits take one"),
-        (pd.DataFrame(columns), r'got a table; hand over table.to_dict\("records"\)'),
+        (pd.DataFrame(columns), r'got a table; pass table.to_dict\("records"\)'),
         (7, "rows must be a list of rows, got 7"),
     ):
         with pytest.raises(TypeError, match=said):

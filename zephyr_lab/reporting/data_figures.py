@@ -233,4 +233,4 @@ def _bases(frame: pd.DataFrame) -> str:
 
 
 def _percent(number: pd.Series) -> str:
-    return tables.estimate(number).text(".1f", unit=" %")
+    return tables.estimate(dict(number)).text(".1f", unit=" %")
