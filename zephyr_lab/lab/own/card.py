@@ -63,8 +63,8 @@ def text(card: Card) -> str:
         f"# {shown(card.title)}",
         f"Base model: {shown(card.base)}",
         "## Data",
-        f"Source: {shown(card.source)}, SHA-256 {card.digest[:16]}. {card.rows} rows, {card.trained} of them trained on "
-        f"and {card.held_out} held out, by prompt.",
+        f"Source: {shown(card.source)}, SHA-256 {card.digest[:16]}. {card.rows} rows, {card.trained} of them trained "
+        f"on and {card.held_out} held out, by prompt.",
         "\n".join(left_out) if card.left_out else "No row was left out.",
         table(card.checks.to_dict("records")),
         "## Settings",

@@ -47,7 +47,7 @@ def of_world(turns: Sequence[Turn]) -> Judge:
 
 
 def question_of(prompt: Prompt) -> str:
-    """A prompt as a judge reads it: a text or a lone question as it is, more messages a paragraph each with its role."""
+    """A prompt as a judge reads it: a text or a lone question as it is, else a paragraph a message with its role."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1:

@@ -48,7 +48,8 @@ def hold_out(rows: Split[Any], share: float, *, seed: int = 0) -> tuple[Split[An
     prompts = sorted(set(names))
     if len(prompts) < FEWEST_PROMPTS:
         raise ValueError(
-            f"{len(prompts)} different prompts in {len(names)} rows are too few to hold some out: {FEWEST_PROMPTS} or more"
+            f"{len(prompts)} different prompts in {len(names)} rows are too few to hold some out: it takes "
+            f"{FEWEST_PROMPTS} or more"
         )
     count = min(max(2, round(share * len(prompts))), len(prompts) - 2)
     chosen = set(random.Random(f"held out {seed}").sample(prompts, count))
@@ -210,8 +211,8 @@ def _verdict(judge: Judge, question: str, first: str, second: str) -> float:
     verdict = judge(question, first, second)
     if verdict not in (0, 0.5, 1):
         raise ValueError(
-            f"a judge says 1 (the first answer is better), 0 (the second) or 0.5 (neither), got {verdict!r:.60} for the "
-            f"question {question!r:.60}"
+            f"a judge says 1 (the first answer is better), 0 (the second) or 0.5 (neither), got {verdict!r:.60} for "
+            f"the question {question!r:.60}"
         )
     return float(verdict)
 
