@@ -22,7 +22,7 @@ def a_card(**changes):
 
 def test_a_card_says_what_was_left_out_what_was_measured_and_what_was_not():
     text = card.text(a_card(not_measured=["a win rate: no judge was named"]))
-    assert "2 rows were left out" in text and "| equal answers | 1 |" in text
+    assert "Rows left out: 2" in text and "| equal answers | 1 |" in text
     assert "| DPO | accuracy of the implicit reward | 0.750 (0.400 to 0.900) | 8 | bootstrap 95 % |" in text
     assert "a win rate: no judge was named" in text and "one model was trained" in text
     assert '"beta": 0.1' in text and "Base model: start" in text

@@ -53,7 +53,7 @@ def write(folder: Path, card: Card) -> Path:
 
 def text(card: Card) -> str:
     """The card in Markdown."""
-    left_out = [f"{len(card.left_out)} rows were left out:", "", *(f"- {shown(one)}" for one in card.left_out)]
+    left_out = [f"Rows left out: {len(card.left_out)}", "", *(f"- {shown(one)}" for one in card.left_out)]
     results = [
         {"model": model, "measure": measure, "value": _number(number), "n": number.n, "interval": number.basis}
         for model, numbers in card.results.items()
