@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 from zephyr_lab.core.settings import of_type
+from zephyr_lab.methods import adapters
 from zephyr_lab.methods.loop import has_checkpoint
 from zephyr_lab.models.causal import causal_model, positions_of
 
@@ -148,15 +149,17 @@ class Run:
         require_fit(model, tokenizer)
         return cls.of(name, checkpoints, progress, recipe=recipe, seed=seed)
 
-    def trains_on(self, rows: Iterable[Any], **besides: str) -> None:
-        """Write down a digest of the rows, and what no setting says: a loss by its name, say.
+    def trains_on(self, rows: Iterable[Any], model: nn.Module | None = None, **besides: str) -> None:
+        """Write down a digest of the rows, and what no setting says: a loss by its name, the base of an adapter.
 
-        Raises ValueError where the folder's checkpoints are of other rows: training would go on from those.
+        Raises ValueError where the folder's checkpoints are of other rows or another base: training would go on
+        from those.
         """
         if self.checkpoints is not None:
             digest = hashlib.sha256()
             for row in rows:
                 digest.update(repr(row).encode("utf-8", "backslashreplace"))
+            besides |= {} if model is None else adapters.identity(model)  # whose checkpoints leave its base out
             others = {f"its {name}": value for name, value in besides.items()}  # no setting is called so
             _require_same_run(self.checkpoints, {"rows read": digest.hexdigest()[:16], **others})
 
@@ -262,8 +265,9 @@ def device_of(model: Any) -> torch.device:
 
 
 def require_trainable(model: Any) -> torch.device:
-    """The one device of a model. Raises ValueError as `device_of`, and where no weight trains."""
+    """The one device of a model. Raises ValueError as `device_of`, where no weight trains or none could."""
     device = device_of(model)
+    adapters.require_unpacked(model)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model trains: requires_grad is off for all of them")
     return device

@@ -139,7 +139,7 @@ def train_dae(
     if not recipe.packed:
         longest = max(len(ids) for of_split in by_split.values() for ids in of_split["input_ids"])
         require_room(longest, student, *teachers.values())
-    run.trains_on(by_split[TRAIN])
+    run.trains_on(by_split[TRAIN], student)
     all_rows = concatenate_datasets([*by_split.values()])
     return distillation.train(
         DAETrainer,

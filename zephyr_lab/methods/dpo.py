@@ -37,7 +37,7 @@ from zephyr_lab.methods.examples import read_pairs as read_examples
 from zephyr_lab.methods.pair_trainer import PairLossTrainer, PlainPairTrainer
 from zephyr_lab.methods.recipes.pairs import DPO
 from zephyr_lab.methods.shared_prompt_dpo import StageSharedPromptDPOTrainer
-from zephyr_lab.models.causal import in_mode, without_dropout
+from zephyr_lab.models.causal import in_mode, share_weights, without_dropout
 
 LEAN = "lean: each pair's prompt is computed once"
 # Two forward passes of equal weights differ by the order of their sums: in float32, and under bfloat16 autocast.
@@ -94,12 +94,14 @@ def train_dpo(
     if reference is not None:
         device_of(reference)
         require_fit(reference, tokenizer)
-        if reference is model:
-            raise ValueError("the reference is the policy itself; leave it out: its start is the reference then")
+        if share_weights(model, reference):
+            raise ValueError(
+                "the reference is the policy itself, or carries its adapter; its start is the reference without it"
+            )
     run = Run.begin("DPO", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = read_splits(read_examples, recipe, tokenizer, pairs, held_out)
     require_room(max(example.longest for rows in examples.values() for example in rows), model, reference)
-    run.trains_on(examples[TRAIN], loss="dpo" if loss is None else pair_losses.name_of(loss))
+    run.trains_on(examples[TRAIN], model, loss="dpo" if loss is None else pair_losses.name_of(loss))
     with ExitStack() as stack:
         for one in (model, *([] if reference is None else [reference])):
             stack.enter_context(without_dropout(one))

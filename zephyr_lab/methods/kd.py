@@ -120,7 +120,7 @@ def distil(
         if data is not None:
             examples[split], accounts[split] = read(recipe, splits.dialogues(data), tokenizer, split)
     require_room(max(len(one.input_ids) for of_split in examples.values() for one in of_split), student, teacher)
-    run.trains_on(examples[TRAIN])
+    run.trains_on(examples[TRAIN], student)
     rows = {split: rows_of(recipe, of_split) for split, of_split in examples.items()}
     return distillation.train(
         kind,

@@ -96,7 +96,7 @@ def train_reward(
         require_at_least(1, most=most)
     examples, kept = by_split[TRAIN][:most], by_split.get(TEST, [])
     require_room(max(example.longest for example in [*examples, *kept]), model)
-    run.trains_on(examples)
+    run.trains_on(examples, model)
     with without_dropout(model), trl_adapters.own_forwards(model):
         trainer = make_trainer(recipe, model, tokenizer, examples, kept, seed=seed, folder=run.folder("trainer"))
         log = trl_adapters.run(trainer, run, callbacks=callbacks)

@@ -70,7 +70,7 @@ def train_sft(
     run = Run.begin("SFT", model, tokenizer, checkpoints, progress, recipe=recipe, seed=seed)
     examples, accounts = read_splits(read_dialogues, recipe, tokenizer, dialogues, held_out)
     require_room(max(example.longest for rows in examples.values() for example in rows), model)
-    run.trains_on(examples[TRAIN])
+    run.trains_on(examples[TRAIN], model)
     with trl_adapters.own_forwards(model), trl_adapters.settings_kept(model, tokenizer) as own:
         trainer = make_trainer(
             recipe,

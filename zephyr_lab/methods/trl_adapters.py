@@ -32,7 +32,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
 from zephyr_lab.core.seeds import derive
-from zephyr_lab.methods import loop
+from zephyr_lab.methods import adapters, loop
 from zephyr_lab.methods.loop import Context, require_finite
 from zephyr_lab.methods.recipes.training import Training
 from zephyr_lab.models import saved
@@ -187,11 +187,19 @@ class LengthBuckets(EpochOrder):
 
 
 class StageCallback(TrainerCallback):
-    """Progress and finite gradients."""
+    """Progress, finite gradients, and of adapters a gradient at all."""
 
     def __init__(self, context: Context) -> None:
         self.loss = float("nan")
         self._context = context
+        self._has_learned = False
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        if not self._has_learned and self.loss != 0 and hasattr(objects["model"], "peft_config"):
+            adapters.require_gradient(objects["model"])
+            self._has_learned = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._context.progress(state.global_step, state.max_steps, loss=self.loss)
@@ -224,6 +232,10 @@ class StageTrainer(Trainer):
     """What both trainers do in a stage. `stage_callback` is set by `run`."""
 
     stage_callback: StageCallback
+
+    def __init__(self, *args: Any, model: nn.Module, **kwargs: Any) -> None:
+        with adapters.precision_kept(model):
+            super().__init__(*args, model=model, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthBuckets:
         rows = self.train_dataset if train_dataset is None else train_dataset
