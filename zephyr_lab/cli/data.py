@@ -31,19 +31,24 @@ def filter_file(
         list[Path] | None, typer.Option(help="file of benchmark questions for the rule contaminated; may be repeated")
     ] = None,
     out: Out = None,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="write {messages: ...}, what training reads, whatever the layout was")
+    ] = False,
     rejected_rows: RejectedRows = None,
     json: Json = False,
 ) -> None:
     """Filter dialogues by named rules and count what each finds; truecase repairs, every other rule drops."""
     from zephyr_lab.data import file_steps, filters, filters_overlap
 
+    if messages and out is None:
+        raise ValueError("--messages says how --out FILE is written; name one")
     files = against or []
     benchmarks = None
     if files:
         benchmarks = filters_overlap.Benchmarks({str(path): filters_overlap.read_questions(path) for path in files})
     names = filters.rule_names(rules, with_benchmarks=bool(files))
     chosen = filters.named_rules(names, benchmarks=benchmarks)
-    filtered = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected_rows)
+    filtered = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected_rows, messages=messages)
     _warn_of_bad(filtered.bad, filtered.rejected)
     counts, empty = filtered.counts, filtered.counts.empty_answers
     if empty.turns and "empty_answer" not in names:
