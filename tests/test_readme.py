@@ -172,9 +172,9 @@ def models_of(profile: str) -> list[str]:
 def test_a_text_that_promises_more_is_caught(commands):
     """The checks above, on what README once said."""
     with pytest.raises(AssertionError):
-        test_named_notebooks_exist("5x cost and inference, 60 your own data, 90 all checks")
+        test_named_notebooks_exist("5x cost and inference, 70 your own data, 90 all checks")
     with pytest.raises(AssertionError):
-        test_named_notebooks_exist("| 5x, 60 | cost, inference, your own data |")
+        test_named_notebooks_exist("| 5x, 70 | cost, inference, your own data |")
     with pytest.raises(AssertionError):
         test_named_commands_options_and_targets_exist("`zephyr-lab check --never`", commands)
     assert not any("Qwen2.5-0.5B" in model for model in models_of("gpu"))

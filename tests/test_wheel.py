@@ -24,7 +24,7 @@ CHECKOUT = {
     "run": ["00"], "check": ["--json"], "report": [], "trace": ["zephyr/tab1"], "list": [],
     "keep": ["sft", "--because", "comments"], "clean": ["--yes"], "doctor": [],
 }  # fmt: skip
-FILES = {"filter", "binarise", "mt-bench", "alpaca-eval"}
+FILES = {"filter", "binarise", "train", "mt-bench", "alpaca-eval"}
 
 # Commands by one interpreter: a list of arguments in, [exit code, stdout, stderr] out, a line each.
 COMMANDS = """
@@ -69,6 +69,13 @@ try:
     Lab("zephyr", "smoke", 1).base()
 except FileNotFoundError as error:
     print(json.dumps([log["loss"].tolist(), log["rewards/margins"].tolist(), str(error)]))
+"""
+
+EXAMPLE = """
+from pathlib import Path
+from zephyr_lab.models import saved
+from zephyr_lab.models.example import example_model
+saved.save(*example_model(), Path("start"))
 """
 
 
@@ -202,3 +209,29 @@ def test_a_model_trains_and_the_vocabulary_of_notebooks_asks_for_a_checkout(site
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)  # policy and reference are one model
     assert losses[-1] < losses[0] and margins[-1] > 0
     assert refusal.startswith("no checkout of zephyr_lab above this folder") and "\n" not in refusal
+
+
+@pytest.mark.slow
+def test_a_model_and_a_file_become_an_aligned_model(site, tmp_path):
+    _python(site, tmp_path, EXAMPLE)
+    pairs = [{"prompt": f"Name fruit {n}.", "chosen": f"Apple {n}.", "rejected": f"Car {n}."} for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in [*pairs, {"prompt": None}]))
+    command = [
+        "train",
+        "dpo",
+        "--model",
+        "start",
+        "--data",
+        "rows.jsonl",
+        "--out",
+        "out",
+        "--max-length",
+        "64",
+        "--json",
+    ]
+    ((code, out, err),) = _commands(site, tmp_path, [command])
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["rows"], told["usable"], told["trained_on"], told["held_out"]) == (41, 40, 36, 4)
+    assert {path.name for path in tmp_path.iterdir()} == {"build", "out", "rows.jsonl", "start"}
+    assert [path.name for path in (tmp_path / "build/rejected/train").iterdir()] == ["rows.jsonl"]

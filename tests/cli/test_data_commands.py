@@ -7,6 +7,7 @@ import pytest
 
 from data_rows import completion
 from zephyr_lab.cli import main
+from zephyr_lab.data import splits
 
 TALKS = [
     {"id": "0", "data": ["Hi", "Good day."]},
@@ -143,7 +144,7 @@ def test_bad_rows_are_counted_told_and_written_aside(run, checkout):
     assert [json.loads(line)["row"] for line in aside.read_text().splitlines()] == [5, 6]
 
 
-@pytest.mark.parametrize("command, option", [("filter", "--rejected"), ("binarise", "--rejected-rows")])
+@pytest.mark.parametrize("command, option", [("filter", "--rejected-rows"), ("binarise", "--rejected-rows")])
 def test_bad_rows_go_where_one_says(run, checkout, command, option):
     rows = [*(TALKS if command == "filter" else SCORED), {}]
     code, _, err = run(command, put(checkout, rows), option, "aside.jsonl")
@@ -224,3 +225,29 @@ def test_known_figures_of_released_files(run, released):
     assert told["rejected_positions"] == first["rejected_position_counts"]
     assert round(told["mean_rejected"], 6) == first["mean_rejected_score"]
     assert told["equal_pairs"] == first["pairs_with_equal_scores"]
+
+
+def test_filter_writes_what_training_reads(run, checkout):
+    rows = [
+        *TALKS[:3],
+        {"instruction": "Add.", "input": "2 + 2", "output": "4."},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Good day."}]},
+        {"data": ["No answer?"]},
+        {"data": [" ", "To what?"]},
+    ]
+    told = run("filter", put(checkout, rows), "--rules", "truecase", "--messages", "--out", "out.jsonl", "--json")
+    assert told[0] == 0 and json.loads(told[1])["kept"] == 5
+    assert (
+        "row 6, column data: has no assistant's turn" in told[2]
+        and "row 7, column data: has an empty prompt" in told[2]
+    )
+    written = [json.loads(line) for line in (checkout / "out.jsonl").read_text().splitlines()]
+    assert all(list(row) == ["messages"] for row in written)
+    read = splits.dialogues(written)
+    assert not read.bad and read.rows[2][1]["content"] == "Good day. How are you?"
+    assert read.rows[3][0] == {"role": "user", "content": "Add.\n\n2 + 2"}
+
+
+def test_messages_without_out_is_refused(run, checkout):
+    code, _, err = run("filter", put(checkout, TALKS), "--messages")
+    assert code == 2 and "--messages says how --out FILE is written" in err

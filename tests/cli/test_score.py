@@ -131,7 +131,7 @@ def test_bad_rows_are_written_below_build_and_told_on_stderr(judged, checkout):
 
 
 def test_bad_rows_go_where_the_user_says(judged, tmp_path, checkout):
-    printed = json.loads(run("mt-bench", judged, "--json", "--rejected", tmp_path / "new/bad.jsonl").stdout)
+    printed = json.loads(run("mt-bench", judged, "--json", "--rejected-rows", tmp_path / "new/bad.jsonl").stdout)
     assert printed["rejected"] == str(tmp_path / "new/bad.jsonl")
     assert len((tmp_path / "new/bad.jsonl").read_text().splitlines()) == 3
     assert not checkout.exists()
@@ -139,7 +139,7 @@ def test_bad_rows_go_where_the_user_says(judged, tmp_path, checkout):
 
 def test_a_named_file_of_rejected_rows_is_written_even_when_there_are_none(tmp_path):
     (tmp_path / "bad.jsonl").write_text("from an earlier run")
-    run("mt-bench", lines(tmp_path / "a.jsonl", judgment()), "--rejected", tmp_path / "bad.jsonl")
+    run("mt-bench", lines(tmp_path / "a.jsonl", judgment()), "--rejected-rows", tmp_path / "bad.jsonl")
     assert (tmp_path / "bad.jsonl").read_text() == ""
 
 
@@ -151,9 +151,9 @@ def test_a_file_without_bad_rows_leaves_nothing_behind_and_says_nothing(tmp_path
 
 def test_the_input_is_never_overwritten(judged):
     before = judged.read_bytes()
-    failure("mt-bench", judged, "--rejected", judged)
-    failure("mt-bench", judged.parent, "--rejected", judged.parent / "bad.jsonl")
-    failure("mt-bench", judged, "--rejected", judged.parent)
+    failure("mt-bench", judged, "--rejected-rows", judged)
+    failure("mt-bench", judged.parent, "--rejected-rows", judged.parent / "bad.jsonl")
+    failure("mt-bench", judged, "--rejected-rows", judged.parent)
     assert judged.read_bytes() == before
 
 
@@ -164,12 +164,12 @@ def test_good_rows_are_scored_where_the_default_place_takes_no_file(judged, tmp_
     assert json.loads(result.stdout)["models"]["m"]["mean"] == 5.5
     assert json.loads(result.stdout)["rejected"] is None
     assert "could not be written" in result.stderr
-    assert "--rejected FILE names another place" in result.stderr
+    assert "--rejected-rows FILE names another place" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_one_line_after_the_scores(judged):
-    result = failure("mt-bench", judged, "--json", "--rejected", "/dev/full")
+    result = failure("mt-bench", judged, "--json", "--rejected-rows", "/dev/full")
     assert json.loads(result.stdout)["models"]["m"]["mean"] == 5.5
     assert "No space left on device" in str(result.exception)
     assert Path("/dev/full").is_char_device()

@@ -228,7 +228,8 @@ def test_a_text_in_parquet_that_is_no_utf_8_costs_one_row(tmp_path):
         ("a.jsonl.gz", gzip.compress(b"", mtime=0), "holds no rows"),
         ("a.json", b"[]", "holds no rows"),
         ("a.parquet", b"PAR1 this is none PAR1", "is not a readable parquet file"),
-        ("a.csv", b"id\n1\n", "'a.csv' is not a known kind of file; allowed: .jsonl"),
+        ("a.xlsx", b"id\n1\n", "'a.xlsx' is not a known kind of file; allowed: .jsonl"),
+        ("a.csv", b"id\n", "'a.csv' holds no rows"),
     ],
 )
 def test_a_file_without_rows_is_said_in_one_line(tmp_path, name, content, message):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zephyr_lab.cli.printing import Json, print_json, print_table, warn
+from zephyr_lab.cli.printing import Json, RejectedRows, print_json, print_table, warn
 
 if TYPE_CHECKING:
     from zephyr_lab.data.pairs_statistics import PairStatistics
@@ -31,19 +31,24 @@ def filter_file(
         list[Path] | None, typer.Option(help="file of benchmark questions for the rule contaminated; may be repeated")
     ] = None,
     out: Out = None,
-    rejected: Annotated[Path | None, typer.Option(help="unusable rows go here instead of build/rejected/")] = None,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="write {messages: ...}, what training reads, whatever the layout was")
+    ] = False,
+    rejected_rows: RejectedRows = None,
     json: Json = False,
 ) -> None:
     """Filter dialogues by named rules and count what each finds; truecase repairs, every other rule drops."""
     from zephyr_lab.data import file_steps, filters, filters_overlap
 
+    if messages and out is None:
+        raise ValueError("--messages says how --out FILE is written; name one")
     files = against or []
     benchmarks = None
     if files:
         benchmarks = filters_overlap.Benchmarks({str(path): filters_overlap.read_questions(path) for path in files})
     names = filters.rule_names(rules, with_benchmarks=bool(files))
     chosen = filters.named_rules(names, benchmarks=benchmarks)
-    filtered = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected)
+    filtered = file_steps.filter_dialogues(file, chosen, out=out, rejected=rejected_rows, messages=messages)
     _warn_of_bad(filtered.bad, filtered.rejected)
     counts, empty = filtered.counts, filtered.counts.empty_answers
     if empty.turns and "empty_answer" not in names:
@@ -71,7 +76,7 @@ def binarise_file(
         bool, typer.Option("--drop-identical", help="make no pair whose two answers are the same text")
     ] = False,
     out: Out = None,
-    rejected_rows: Annotated[Path | None, typer.Option(help="unusable rows go here instead of build/rejected/")] = None,
+    rejected_rows: RejectedRows = None,
     json: Json = False,
 ) -> None:
     """Make preference pairs: the best-scored completion of each prompt, and another one picked by a named rule."""

@@ -9,11 +9,11 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from zephyr_lab.cli import check, data, lab, score
+from zephyr_lab.cli import check, data, lab, score, train
 from zephyr_lab.core.libraries import QUIET_ENVIRONMENT
 
 app = typer.Typer(
-    help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise.",
+    help="Alignment by distillation in numbered notebooks: run them, check the claims, score, filter, binarise, train.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -31,6 +31,7 @@ app.command("clean")(lab.clean)
 app.command("doctor")(lab.doctor)
 app.command("filter")(data.filter_file)
 app.command("binarise")(data.binarise_file)
+app.command("train")(train.train)
 scores.command("mt-bench")(score.mt_bench)
 scores.command("alpaca-eval")(score.alpaca_eval)
 

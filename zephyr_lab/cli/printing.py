@@ -3,11 +3,13 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 Profile = Annotated[str, typer.Option(help="smoke, tiny, world-gpu, gpu or paper")]
+RejectedRows = Annotated[Path | None, typer.Option(help="unusable rows go here instead of build/rejected/")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON only, for machines")]
 
 PIPE_WIDTH = 200  # columns of a wide table where the output is no terminal: a narrow guess would break names in two

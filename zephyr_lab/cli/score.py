@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zephyr_lab.cli.printing import Json, print_json, print_table, printable, warn
+from zephyr_lab.cli.printing import Json, RejectedRows, print_json, print_table, printable, warn
 
 if TYPE_CHECKING:
     from zephyr_lab.core.rows import BadRow
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  # disagreements listed for people; --json lists all
 
-Rejected = Annotated[Path | None, typer.Option(help="where bad rows go; below build/rejected/ where not given")]
 Seed = Annotated[int, typer.Option(help="of the bootstrap")]
 
 
@@ -25,16 +24,16 @@ def mt_bench(
     unparsed: Annotated[str, typer.Option(help="judgments without a score: drop, or keep as -1")] = "drop",
     seed: Seed = 0,
     json: Json = False,
-    rejected: Rejected = None,
+    rejected_rows: RejectedRows = None,
 ) -> None:
     """MT-Bench: mean, turns and categories of each model, with an interval over the questions."""
     from zephyr_lab.scoring import mt_bench
     from zephyr_lab.scoring.mt_bench import require_convention, score
 
     require_convention(unparsed)
-    _require_another_file(rejected, file)
+    _require_another_file(rejected_rows, file)
     judged = mt_bench.read(file)
-    rows, aside = judged.judgments, SetAside("score-mt-bench", file, rejected, judged.bad)
+    rows, aside = judged.judgments, SetAside("score-mt-bench", file, rejected_rows, judged.bad)
     models = score(rows, unparsed=unparsed, seed=seed) if rows else {}
     scored = any(model.mean.n for model in models.values())
     unscored = f"none of its {len(rows)} judgments has a score (--unparsed keep counts them as -1)"
@@ -51,15 +50,15 @@ def alpaca_eval(
     file: Annotated[Path, typer.Argument(help="alpaca_eval's alpaca_eval.json, also .jsonl or .parquet")],
     seed: Seed = 0,
     json: Json = False,
-    rejected: Rejected = None,
+    rejected_rows: RejectedRows = None,
 ) -> None:
     """AlpacaEval: win rate of each model against the baseline, with an interval over the instructions."""
     from zephyr_lab.scoring import alpaca_eval
     from zephyr_lab.scoring.alpaca_eval import score
 
-    _require_another_file(rejected, file)
+    _require_another_file(rejected_rows, file)
     annotated = alpaca_eval.read(file)
-    rows, aside = annotated.annotations, SetAside("score-alpaca-eval", file, rejected, annotated.bad)
+    rows, aside = annotated.annotations, SetAside("score-alpaca-eval", file, rejected_rows, annotated.bad)
     models = score(rows, seed=seed) if rows else {}
     scored = any(model.win_rate.n for model in models.values())
     _require_scores(file, rows, aside, scored=scored, why_none=f"the preference of all {len(rows)} rows is null")
@@ -107,7 +106,7 @@ class SetAside:
         if self.failure and self.named:
             raise self.failure
         if self.failure:
-            warn(f"{self.failure}; --rejected FILE names another place")
+            warn(f"{self.failure}; --rejected-rows FILE names another place")
 
 
 def _require_scores(file: Path, rows: Sequence[object], aside: SetAside, *, scored: bool, why_none: str) -> None:
@@ -123,9 +122,9 @@ def _require_another_file(rejected: Path | None, source: Path) -> None:
     if rejected is None:
         return
     if rejected.is_dir():
-        raise ValueError(f"--rejected must name a file, {str(rejected)!r} is a folder")
+        raise ValueError(f"--rejected-rows must name a file, {str(rejected)!r} is a folder")
     if rejected.resolve() == source.resolve() or rejected.resolve().parent == source.resolve():
-        raise ValueError(f"--rejected must not name the input or lie in it, got {str(rejected)!r}")
+        raise ValueError(f"--rejected-rows must not name the input or lie in it, got {str(rejected)!r}")
 
 
 def _print_mt_bench(models: "dict[str, ModelScore]", unparsed: str) -> None:

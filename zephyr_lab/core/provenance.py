@@ -29,8 +29,11 @@ def describe() -> dict[str, Any]:
 
 
 def lock_digest() -> str:
-    """SHA-256 of constraints.txt, the one lock; "absent" in a folder without it."""
-    lock = paths.project_root() / "constraints.txt"
+    """SHA-256 of constraints.txt, the one lock; "absent" in a folder without it, and outside a checkout."""
+    try:
+        lock = paths.project_root() / "constraints.txt"
+    except FileNotFoundError:  # an installed package, used on its own
+        return "absent"
     return files.sha256(lock) if lock.is_file() else "absent"
 
 

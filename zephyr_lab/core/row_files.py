@@ -1,8 +1,9 @@
 """Rows of a user's file; bad ones are counted and named, and cost no other row.
 
-JSON lines, JSON lists and parquet, the first two also gzipped. Whatever is not a JSON object (a broken line, wrong
-bytes, NaN) comes back as a `BadRow` that says where and why. Which columns a row needs is the caller's business:
-`zephyr_lab.core.rows` reads them by type. Files that a stage wrote are not read here but by `data.splits.stage_rows`.
+JSON lines, JSON lists, CSV (`core.csv_rows`) and parquet, all but the last also gzipped. Whatever is not a JSON object
+(a broken line, wrong bytes, NaN) comes back as a `BadRow` that says where and why. Which columns a row needs is the
+caller's business: `zephyr_lab.core.rows` reads them by type. Files that a stage wrote are not read here but by
+`data.splits.stage_rows`.
 
 JSON is read strictly: what readers could take in two ways is refused (a duplicate key, NaN and Infinity, numbers
 beyond 64 bits, half a surrogate pair, bytes that are not UTF-8). That takes Python's parser: msgspec accepts duplicate
@@ -20,16 +21,17 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+from zephyr_lab.core import csv_rows
+from zephyr_lab.core.csv_rows import UTF16
 from zephyr_lab.core.files import write_text
 from zephyr_lab.core.paths import project_root
 from zephyr_lab.core.rows import BadColumn, BadRow, Row, Rows, one_line
 
-KINDS = ".jsonl, .json (a list of objects), .parquet, the first two also with .gz"
+KINDS = ".jsonl, .json (a list of objects), .csv, .parquet, all but the last also with .gz"
 LONGEST_ROW = 8 * 2**20  # bytes; no dialogue, judgement or annotation comes near it
 _KEPT_OF_A_LONG_ROW = 1000
 _PIECE = 2**16
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b"
 _KEY = r'"((?:[^"\\]|\\.)*)"\s*:'
 _FIRST_KEY = re.compile(r"\{\s*" + _KEY)
@@ -51,10 +53,10 @@ def read_rows(path: Path, read: Callable[[Row], Any] = lambda row: row) -> Rows[
 
 
 def iter_rows(path: Path) -> Iterator[Row | BadRow]:
-    """The rows of `path` in order; JSON lines and parquet are streamed, a JSON list is held whole.
+    """The rows of `path` in order; JSON lines and parquet are streamed, a JSON list and a CSV table are held whole.
 
-    Raises FileNotFoundError (no such file) and ValueError (a folder, another kind of file, empty, UTF-16, or a
-    parquet file that is not readable), one plain line each, before the first row.
+    Raises FileNotFoundError (no such file) and ValueError (a folder, another kind of file, empty, another encoding, or
+    a parquet file that is not readable), one plain line each, before the first row.
     """
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r}")
@@ -148,6 +150,22 @@ def _json_list(path: Path) -> Iterator[Row | BadRow]:
         yield _broken_off(number + 1, problem)
 
 
+def _csv(path: Path) -> Iterator[Row | BadRow]:
+    content, problem = bytearray(), ""
+    try:
+        for piece in _content(path, utf16=True):
+            content += piece
+    except _BreaksOff as error:
+        problem = str(error)
+        content = content[: content.rfind(b"\n") + 1]  # the last row is not whole
+    number = 0
+    for row in csv_rows.rows(bytes(content), path.name):
+        number = row.number if isinstance(row, Row) else row.row
+        yield row
+    if problem:
+        yield _broken_off(number + 1, problem)
+
+
 def _row(number: int, content: bytes, length: int = 0) -> Iterator[Row | BadRow]:
     """The row in some text, nothing where it is blank; `length` is that of the text where `content` is cut."""
     content = content.removeprefix(_BOM).strip()
@@ -211,15 +229,15 @@ def _group_rows(group: Any, number: int) -> Iterator[Row | BadRow]:
         yield Row(number + offset, record | dict.fromkeys(is_nan))
 
 
-def _content(path: Path) -> Iterator[bytes]:
+def _content(path: Path, *, utf16: bool = False) -> Iterator[bytes]:
     """The bytes of a file in pieces, unpacked where they are gzip (by content: a name can lie).
 
-    Raises ValueError for UTF-16 text, and _BreaksOff at the end of damaged or cut gzip data, after all that could be
-    unpacked.
+    Raises ValueError for UTF-16 text where that is not allowed, and _BreaksOff at the end of damaged or cut gzip data,
+    after all that could be unpacked.
     """
     with path.open("rb") as file:
         head = file.read(_PIECE)
-        if head.startswith(_UTF16):
+        if head.startswith(UTF16) and not utf16:
             raise ValueError(f"{path.name!r} is UTF-16 text; save it as UTF-8")
         pieces = chain([head], iter(lambda: file.read(_PIECE), b""))
         yield from _unpack(pieces) if head.startswith(_GZIP) else pieces
@@ -377,5 +395,6 @@ _STRICT = json.JSONDecoder(
 _READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
     ".jsonl": _json_lines,
     ".json": _json_list,
+    ".csv": _csv,
     ".parquet": _parquet,
 }

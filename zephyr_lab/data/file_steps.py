@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from zephyr_lab.core import files
 from zephyr_lab.core.row_files import default_rejected_path, is_device, iter_rows, write_rejected
-from zephyr_lab.core.rows import BadRow, checked
-from zephyr_lab.data import pairs, schemas
+from zephyr_lab.core.rows import BadRow, Row, checked
+from zephyr_lab.data import pairs, schemas, splits
 from zephyr_lab.data.filters import FilterCounts, Rule, counts_for, run_rules
 from zephyr_lab.data.pairs import Binarisation, NoPair, Pair, binarise
 from zephyr_lab.data.pairs_statistics import PairCounts, PairStatistics
+from zephyr_lab.data.schemas import Dialogue
 
 KINDS = ".jsonl, .jsonl.gz or .parquet"
 Rows = Iterable[dict[str, Any]]
@@ -95,9 +96,17 @@ class Binarised:
 
 
 def filter_dialogues(
-    file: Path, rules: Sequence[Rule], *, out: Path | None = None, rejected: Path | None = None
+    file: Path,
+    rules: Sequence[Rule],
+    *,
+    out: Path | None = None,
+    rejected: Path | None = None,
+    messages: bool = False,
 ) -> Filtered:
     """Filter the dialogues of `file`; kept rows go to `out`, all their columns unchanged but for repaired texts.
+
+    messages: they are written as {"messages": ...} instead, which is what training reads; a row that no training could
+    learn from (no answer, a blank question) is a bad one then.
 
     Raises ValueError where no row is a dialogue (the rows are written aside all the same, `out` is not), for an `out`
     or `rejected` that cannot be, and as `iter_rows` does.
@@ -107,11 +116,11 @@ def filter_dialogues(
     counts = counts_for(rules)
 
     def kept() -> Iterator[dict[str, Any]]:
-        dialogues = aside.without_bad(checked(iter_rows(file), schemas.dialogue))
+        dialogues = aside.without_bad(checked(iter_rows(file), _to_learn_from if messages else schemas.dialogue))
         for verdict in run_rules(dialogues, rules):
             counts.add(verdict)
             if verdict.kept:
-                yield schemas.dialogue_row(verdict.dialogue, verdict.texts)
+                yield (_messages_row if messages else schemas.dialogue_row)(verdict.dialogue, verdict.texts)
         aside.finish(usable=counts.rows, what="dialogue")
 
     _write(kept(), out)
@@ -150,6 +159,17 @@ def binarise_completions(
 
     _write(paired(), out)
     return Binarised(counts.statistics(), empty, aside.bad, aside.written)
+
+
+def _to_learn_from(row: Row) -> Dialogue:
+    splits.talk(row)
+    return schemas.dialogue(row)
+
+
+def _messages_row(dialogue: Dialogue, texts: dict[int, str]) -> dict[str, Any]:
+    """The dialogue in the layout that training reads; `texts` replace the messages at their places."""
+    said = (replace(one, content=texts.get(place, one.content)) for place, one in enumerate(dialogue.messages))
+    return {"messages": schemas.message_list(tuple(said))}
 
 
 class _Aside:

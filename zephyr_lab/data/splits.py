@@ -98,13 +98,14 @@ def row_messages(row: Mapping[str, Any]) -> Messages:
 
 
 def dialogues(rows: Any) -> Split[Talk]:
-    """Dialogues of a caller's rows, numbered from 1: mappings (a `datasets.Dataset` has such), or a Split as it is.
+    """Dialogues of a caller's rows, numbered from 1: mappings (a `datasets.Dataset` has such), or a Split as it is;
+    rows of a file (`core.rows.Row`) keep their numbers.
 
     A row holds messages (any layout of `schemas.LAYOUTS`), a text ({text}), or a prompt and its completion ({prompt,
     completion}: two texts, or messages in each). One data set has one layout, that of its first usable row. Rows
     without an answer or with an empty prompt are bad ones. Raises ValueError where no row is usable.
     """
-    return rows if isinstance(rows, Split) else _read(rows, _talk, "a dialogue")
+    return rows if isinstance(rows, Split) else _read(rows, talk, "a dialogue")
 
 
 def pairs(rows: Any) -> Split[Preference]:
@@ -191,14 +192,16 @@ def _read(rows: Any, read: Callable[[Row], tuple[Read, _Layout]], what: str) -> 
 
 def _numbered(rows: Any) -> Iterator[Row | BadRow]:
     for number, row in enumerate(each_row(rows), start=1):
-        if isinstance(row, Mapping):
+        if isinstance(row, Row | BadRow):  # of a file: it has a number already
+            yield row
+        elif isinstance(row, Mapping):
             yield Row(number, dict(row))
         else:
             yield BadRow(number, None, f"must be a mapping of columns, got {shown(row)}", str(row))
 
 
-def _talk(row: Row) -> tuple[Talk, _Layout]:
-    """A dialogue, or a text without turns. Raises BadColumn."""
+def talk(row: Row) -> tuple[Talk, _Layout]:
+    """A row to learn from, a dialogue or a text without turns, and its layout. Raises BadColumn."""
     data = {column: value for column, value in row.data.items() if value is not None}  # tables fill up with null
     if any(column in data for column in schemas.LAYOUTS):
         dialogue = schemas.dialogue(row)
