@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import zephyr_runs
 from tiny_models import small_tokenizer
