@@ -200,6 +200,12 @@ def checks(
     return pd.DataFrame(lines, columns=["check", "rows", "says"])
 
 
+def longest(checks: pd.DataFrame) -> int:
+    """Tokens of the longest row, out of `checks` with a tokenizer; 1 where none was counted."""
+    says = checks.loc[checks["check"] == TOKENS, "says"]
+    return int(says.iloc[0].rsplit(" ", 1)[1]) if len(says) else 1
+
+
 def _line(check: str, hits: Sequence[bool], numbers: Sequence[int], *, compared: str = "") -> tuple[str, int, str]:
     found = [number for number, hit in zip(numbers, hits, strict=True) if hit]
     rows = f"rows {', '.join(map(str, found[:FIRST]))}{', ...' if len(found) > FIRST else ''}" if found else ""
