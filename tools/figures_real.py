@@ -64,7 +64,7 @@ def in_gib(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lora(folder: Path, rows: Path) -> pd.DataFrame:
-    """SFT of all weights, of LoRA at two ranks and of LoRA on bases in 8 and 4 bits: held-out loss, and the cost."""
+    """SFT of all weights, of LoRA at two ranks and of LoRA on a 4-bit base: held-out loss, and what it costs."""
     lines = []
     for name, one in trainings.lora(folder, rows).items():
         changes = [after - before for before, after in zip(one["before"], one["after"], strict=True)]

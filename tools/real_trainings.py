@@ -73,13 +73,12 @@ def instructions(path: Path, count: int) -> list[dict[str, Any]]:
 
 # --- LoRA -------------------------------------------------------------------------------------------------------------
 
-LOADERS = {0: saved.load_model, 4: adapters.load_4bit, 8: adapters.load_8bit}
+LOADERS = {0: saved.load_model, 4: adapters.load_4bit}
 # The adapters' rate is ten times that of all weights, as is usual; one rate each, none tuned.
 LORA_ARMS = {
     "all weights": {"rank": 0, "bits": 0, "rate": 2e-5},
     "LoRA, rank 4": {"rank": 4, "bits": 0, "rate": 2e-4},
     "LoRA, rank 16": {"rank": 16, "bits": 0, "rate": 2e-4},
-    "int8 base, rank 16": {"rank": 16, "bits": 8, "rate": 2e-4},
     "QLoRA (nf4), rank 16": {"rank": 16, "bits": 4, "rate": 2e-4},
 }
 
