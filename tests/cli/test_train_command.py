@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import smollm2
+from tiny_models import small_tokenizer
 from zephyr_lab.cli import main
 from zephyr_lab.data import own_rows
 from zephyr_lab.lab.own import measures, training
@@ -185,6 +186,64 @@ def test_a_wrong_setting_is_one_line(run, place, method, arguments, problem):
     assert not (place / "out").exists()
 
 
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def cut_short(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def with_code(folder):
+    changed(folder, model_type="mine", auto_map={"AutoModelForCausalLM": "mine.Mine"})
+    (folder / "mine.py").write_text("raise SystemExit('code of a folder was run')")
+
+
+def encoder(folder):
+    changed(folder, model_type="bert", architectures=["BertForMaskedLM"])
+
+
+def of_another_tokenizer(folder):
+    small_tokenizer().save_pretrained(folder)
+
+
+def changed(folder, **config):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (pickled, "holds its weights as a pickle (pytorch_model.bin), which can run code"),
+        (cut_short, "model.safetensors is cut short"),
+        (with_code, "asks for code of its own (auto_map), which is never run"),
+        (encoder, "is BertForMaskedLM, an encoder"),
+        (of_another_tokenizer, "model and teacher have different tokenizers"),
+    ],
+)
+@pytest.mark.parametrize("side", ["m", "t"])
+def test_a_model_or_teacher_that_cannot_serve_is_one_line_before_anything_is_loaded(
+    run, place, monkeypatch, side, damage, problem
+):
+    damage(place / side)
+    monkeypatch.setattr(saved, "load_model", None)
+    code, _, err = run("kd", *FAST, "--teacher", "t")
+    assert code == 2 and problem in err.splitlines()[-1] and "Traceback" not in err
+    assert not (place / "out").exists()
+
+
+def test_a_table_in_another_encoding_and_one_without_a_usable_row_are_one_line(run, place):
+    (place / "rows.csv").write_bytes("prompt,chosen,rejected\nCafé?,Crème,a\n".encode("latin-1"))
+    bad = [{"prompt": None, "chosen": "a", "rejected": "b"}, {"prompt": ["a"], "chosen": "a", "rejected": "b"}]
+    (place / "null.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
+    for data, problem in (("rows.csv", "save it as UTF-8"), ("null.jsonl", "column prompt")):
+        code, _, err = run("dpo", *FAST, "--data", data)
+        assert code == 2 and problem in err.splitlines()[-1] and "Traceback" not in err
+    assert not (place / "out").exists()
+
+
 def test_dialogues_are_not_for_dpo(run, place):
     (place / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     code, _, err = run("dpo", *FAST)
@@ -193,8 +252,7 @@ def test_dialogues_are_not_for_dpo(run, place):
 
 @pytest.mark.slow
 @smollm2.needs_smollm2
-def test_sixty_steps_on_real_rows_widen_the_margin_of_held_out_pairs(run, place, released, tmp_path_factory):
-    folder = smollm2.save_to(tmp_path_factory.mktemp("smollm2"))
+def test_sixty_steps_on_real_rows_widen_the_margin_of_held_out_pairs(run, place, released):
     read = own_rows.read(released("llama_factory/dpo_en.jsonl.gz"))
     by_length = sorted(zip(read.pairs.rows, read.pairs.numbers, strict=True), key=lambda one: len(str(one[0])))
     short = {number for _, number in by_length[:20]}
@@ -203,7 +261,7 @@ def test_sixty_steps_on_real_rows_widen_the_margin_of_held_out_pairs(run, place,
             "".join(line for number, line in enumerate(lines, start=1) if number in short)
         )
     more = ("--epochs", "4", "--batch", "1", "--max-length", "96", "--learning-rate", "1e-5", "--held-out", "0.25")
-    code, out, err = run("dpo", "--model", folder, *more, "--json")
+    code, out, err = run("dpo", "--model", smollm2.folder(), *more, "--json")
     assert code == 0, err
     log = pd.read_csv(place / "out/log.csv")
     assert len(log) == 60 and log["loss"][0] == pytest.approx(math.log(2), abs=1e-4)

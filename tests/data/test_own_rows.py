@@ -8,9 +8,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from chat_templates import chatting
 from zephyr_lab.data import own_rows
 from zephyr_lab.data.languages import UNCLEAR, guess
 from zephyr_lab.models.example import example_model
+from zephyr_lab.models.own_template import OwnTemplate
 from zephyr_lab.world import benchmark
 
 ASKED, GOOD, BAD = "Where is the hammer?", "In the shed.", "No idea."
@@ -175,3 +177,16 @@ def test_mt_bench_is_compared_with_where_it_is_here(tmp_path, released):
 )  # fmt: skip
 def test_languages_are_guessed_where_they_show(text, language):
     assert guess(text) == language
+
+
+def test_a_template_of_the_tokenizer_s_own_is_looked_through_once_for_all_rows(tmp_path, monkeypatch):
+    made = []
+    looked_through = OwnTemplate.__init__
+    monkeypatch.setattr(OwnTemplate, "__init__", lambda self, one: (made.append(one), looked_through(self, one))[1])
+    tokenizer = chatting("smollm2", "gpt2")
+    answers = [{"role": "assistant", "content": "a" * length} for length in range(1, 9)]
+    rows = [{"messages": [USER, answer]} for answer in answers]
+    checks = own_rows.checks(own_rows.read(put(tmp_path, rows)), tokenizer)
+    each = [len(tokenizer.apply_chat_template(row["messages"], return_dict=False)) for row in rows]
+    assert len(made) == 1
+    assert own_rows.longest(checks) == max(each)

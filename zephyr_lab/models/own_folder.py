@@ -145,29 +145,55 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def memory(
-    model: Contents, *, rows: int, tokens: int, trained: int | None = None, teacher: Contents | None = None
+    model: Contents,
+    *,
+    rows: int,
+    tokens: int,
+    lora_rank: int = 0,
+    teacher: Contents | None = None,
+    kept: int = 0,
 ) -> Memory:
     """What training in float32 by AdamW takes: `rows` of `tokens` each in one pass with a gradient.
 
-    trained: numbers that train, those of an adapter (all, where None). Activations are ten hidden vectors and four of
-    the feed-forward a token and layer, and three rows of logits a token.
+    lora_rank: above 0 an adapter of this rank trains alone. kept: other models of this size that stay in memory.
+    Activations are ten hidden vectors and four of the feed-forward a token and layer, and three rows of logits a token.
     """
-    own = model.parameters if trained is None else trained
-    config = model.config
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 0)
-    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
-    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden)
-    a_token = FLOAT32 * (layers * (10 * hidden + 4 * inner) + 3 * int(config.get("vocab_size") or 0))
-    extra = 0 if trained is None else trained
+    layers, hidden, inner = _sizes(model.config)
+    extra = _adapter_size(model, lora_rank)
+    own = extra if lora_rank else model.parameters
+    a_token = FLOAT32 * (layers * (10 * hidden + 4 * inner) + 3 * int(model.config.get("vocab_size") or 0))
     return Memory(
         {
             "weights": FLOAT32 * (model.parameters + extra),
             "gradients": FLOAT32 * own,
             "AdamW": ADAM * own,
             "teacher": 0 if teacher is None else FLOAT32 * teacher.parameters,
+            "other models": FLOAT32 * kept * model.parameters,
             "activations": rows * tokens * a_token,
         }
     )
+
+
+def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Layers, and the width of a layer and of its feed-forward, by the names that the families give them."""
+    hidden = int(config.get("hidden_size") or config.get("n_embd") or 0)
+    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden)
+    return int(config.get("num_hidden_layers") or config.get("n_layer") or 0), hidden, inner
+
+
+def _adapter_size(model: Contents, rank: int) -> int:
+    """Numbers of an adapter on seven linear layers a block, about."""
+    layers, hidden, inner = _sizes(model.config)
+    return rank * layers * (11 * hidden + 3 * inner)
+
+
+def require_memory(needed: Memory, *ways: str) -> None:
+    """Raises ValueError, with the `ways` to take less, where less is free than `needed`."""
+    free = free_memory()
+    if free is not None and needed.total > free:
+        raise ValueError(
+            f"training takes {needed.line()}; {free / 1e9:.2g} GB are free: take {', '.join(ways)}, or a smaller model"
+        )
 
 
 def free_memory() -> float | None:

@@ -90,6 +90,7 @@ class SectionIds:
         self._tokenizer = tokenizer
         self._backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
         self._later: Tokenizer | None = None
+        self._behind: Tokenizer | None = None  # made when it is first needed: a copy takes half a second
         if self._backend is not None and _prepends_to_the_first(self._backend):
             self._later = _changed(self._backend, _first_only_off)
 
@@ -111,7 +112,9 @@ class SectionIds:
                 f"the tokenizer {type(self._tokenizer).__name__} joins a header with the text behind it, and has no "
                 "fast backend that could keep them apart; load its fast form (tokenizer.json)"
             )
-        (ids,) = _encoded(_changed(self._backend, _prefix_off), [text])
+        if self._behind is None:
+            self._behind = _changed(self._backend, _prefix_off)
+        (ids,) = _encoded(self._behind, [text])
         return ids
 
 

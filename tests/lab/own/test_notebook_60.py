@@ -33,6 +33,7 @@ def test_an_empty_folder_gets_a_model_with_its_card(tmp_path, rank):
     shutil.copytree(ROOT / "zephyr_lab", site / "zephyr_lab", ignore=shutil.ignore_patterns("__pycache__"))
     notebook = shutil.copy(ROOT / "notebooks" / "60_your_own_data.ipynb", tmp_path)
     saved.save(*example_model(), tmp_path / "start")
+    saved.save(*example_model(seed=1), tmp_path / "expert")
     rows = [json.dumps(own_pair(number)) for number in range(20)] + ['{"prompt": null, "chosen": "a", "rejected": "b"}']
     (empty / "rows.jsonl").write_text("\n".join(rows))
     (empty / "mine.py").write_text(JUDGE)
@@ -40,6 +41,8 @@ def test_an_empty_folder_gets_a_model_with_its_card(tmp_path, rank):
         "model": tmp_path / "start", "data": "rows.jsonl", "judge": "mine.py:brief", "lora_rank": rank,
         "epochs": 1, "max_new_tokens": 8, "max_length": 128,
     }  # fmt: skip
+    if rank:
+        given |= {"teacher": tmp_path / "expert", "expert": tmp_path / "expert"}
     knobs = [part for name, value in given.items() for part in ("-p", name, str(value))]
     environment = {name: value for name, value in os.environ.items() if name != "ZEPHYR_LAB_ROOT"}
     ran = subprocess.run(

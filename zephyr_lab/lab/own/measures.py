@@ -146,8 +146,9 @@ def preference_at_equal_lengths(margins: ArrayLike, longer: ArrayLike, prompts: 
 
 def of_dialogues(model: PreTrainedModel, rows: Sequence[DialogueExample], *, seed: int = 0) -> dict[str, Estimate]:
     """The mean next-token loss over all learned tokens of `rows`, in nats; whole rows are drawn again."""
-    values, names = _by_token(rows, lambda row: _scored(model, row)[1])
-    return {LOSS: mean_estimate(values, names, seed=seed)}
+    by_row = [_scored(model, row)[1].double().tolist() for row in rows]
+    names = [number for number, losses in enumerate(by_row) for _ in losses]
+    return {LOSS: mean_estimate([loss for losses in by_row for loss in losses], names, seed=seed)}
 
 
 def of_distillation(
@@ -156,13 +157,16 @@ def of_distillation(
     """KL(teacher || student) at the positions that predict a learned token, over the ids that both models have, and the
     student's `of_dialogues`."""
 
-    def divergence(row: DialogueExample) -> Tensor:
-        ours, theirs = _scored(student, row)[0], _scored(teacher, row)[0]
+    divergences, losses, names = [], [], []
+    for number, row in enumerate(rows):
+        ours, of_tokens = _scored(student, row)
+        theirs, _ = _scored(teacher, row)
         shared = min(ours.shape[-1], theirs.shape[-1])
-        return forward_kl(ours[None, :, :shared], theirs[None, :, :shared], temperature=1.0)
-
-    values, names = _by_token(rows, divergence)
-    return {KL: mean_estimate(values, names, seed=seed), **of_dialogues(student, rows, seed=seed)}
+        divergence = forward_kl(ours[None, :, :shared], theirs[None, :, :shared], temperature=1.0)
+        divergences += divergence.double().flatten().tolist()
+        losses += of_tokens.double().tolist()
+        names += [number] * len(of_tokens)
+    return {KL: mean_estimate(divergences, names, seed=seed), LOSS: mean_estimate(losses, names, seed=seed)}
 
 
 def _scored(model: PreTrainedModel, row: DialogueExample) -> tuple[Tensor, Tensor]:
@@ -172,18 +176,6 @@ def _scored(model: PreTrainedModel, row: DialogueExample) -> tuple[Tensor, Tenso
     with torch.inference_mode(), evaluating(model):
         logits = at_least_float32(model(input_ids=ids, use_cache=False).logits[0, :-1][counted])
     return logits, torch.nn.functional.cross_entropy(logits, ids[0, 1:][counted], reduction="none")
-
-
-def _by_token(
-    rows: Sequence[DialogueExample], measured: Callable[[DialogueExample], Tensor]
-) -> tuple[list[float], list[int]]:
-    """The values of all rows' tokens, one after another, and the row of each."""
-    values, names = [], []
-    for number, row in enumerate(rows):
-        of_row = measured(row).double().flatten().tolist()
-        values += of_row
-        names += [number] * len(of_row)
-    return values, names
 
 
 def win_rate(

@@ -32,7 +32,7 @@ from zephyr_lab.methods.recipes.kd import KD
 from zephyr_lab.methods.recipes.pairs import DPO
 from zephyr_lab.methods.recipes.training import SFT, Training
 from zephyr_lab.methods.sft import train_sft
-from zephyr_lab.models import own_folder, saved
+from zephyr_lab.models import own_folder, pairing, saved
 from zephyr_lab.models.causal import positions_of
 from zephyr_lab.models.own_folder import Contents, Memory
 from zephyr_lab.scoring.intervals import Estimate
@@ -150,6 +150,10 @@ def plan(request: Request) -> Plan:
     rows = own_rows.read(request.data)
     of_method = way.rows(rows)
     tokenizer = saved.load_chat_tokenizer(folder)
+    if teacher is not None:
+        both = {"model": tokenizer, "teacher": saved.load_tokenizer(teacher.folder)}
+        pairing.require_same_tokenizer(**both)
+        pairing.require_same_turns(**both)
     checks = own_rows.checks(rows, tokenizer, max_length=request.max_length)
     if request.held_out:
         try:
@@ -158,27 +162,12 @@ def plan(request: Request) -> Plan:
             raise ValueError(f"{error}; --held-out 0 holds none out, and measures nothing") from error
     else:
         train, held_out = of_method, None
-    adapter = _adapter_size(contents, request.lora) if request.lora else None
-    sizes = {"rows": way.sides * recipe.micro_batch, "tokens": min(request.max_length, _longest(checks))}
-    memory = own_folder.memory(contents, **sizes, trained=adapter, teacher=teacher)
+    sizes = {"rows": way.sides * recipe.micro_batch, "tokens": min(request.max_length, own_rows.longest(checks))}
+    memory = own_folder.memory(contents, **sizes, lora_rank=request.lora, teacher=teacher)
     return Plan(
         request=request, recipe=recipe, rows=rows, checks=checks, train=train, held_out=held_out, model=contents,
         teacher=teacher, tokenizer=tokenizer, memory=memory,
     )  # fmt: skip
-
-
-def _longest(checks: pd.DataFrame) -> int:
-    says = checks.loc[checks["check"] == own_rows.TOKENS, "says"]
-    return int(says.iloc[0].rsplit(" ", 1)[1]) if len(says) else 1
-
-
-def _adapter_size(model: Contents, rank: int) -> int:
-    """Numbers of an adapter on seven linear layers a block, about."""
-    config = model.config
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 0)
-    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden)
-    layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
-    return rank * layers * (11 * hidden + 3 * inner)
 
 
 def set_rejected_aside(rows: OwnRows, named: Path | None) -> Path | None:
