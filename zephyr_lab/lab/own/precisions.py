@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.streaming import stream
@@ -37,7 +38,7 @@ from zephyr_lab.world.benchmark import mt_bench
 
 WHOLE, HALF, TORCH_INT8, INT8, INT4 = "fp32", "bf16", "int8, torch", "int8, bitsandbytes", "int4, bitsandbytes"
 DISK, MEMORY, SPEED = "on disk, MB", "memory added, MB", "tokens a second"
-AGREEMENT = "greedy token as in fp32, share"
+AGREEMENT, KL = "greedy token as in fp32, share", "KL from fp32, nats a token"
 MB = 1e6
 
 
@@ -108,6 +109,7 @@ def costs(
 def cost(folder: Path, name: str, prompt: Sequence[int], tokens: int, repeats: int) -> Cost:
     """What one precision takes, measured in this process."""
     process.prepare()
+    logging.disable_progress_bar()
     with process.metered() as meter:
         model = LOADERS[name](folder)
         rates = [rate(model, prompt, tokens) for _ in range(repeats + 1)]
