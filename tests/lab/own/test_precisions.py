@@ -5,10 +5,15 @@ import torch
 
 from any_models import any_model
 from tiny_models import small_model, small_tokenizer
+from zephyr_lab.lab import zephyr_stages
+from zephyr_lab.lab.answer_scores import SCORE
+from zephyr_lab.lab.arms import Arm
 from zephyr_lab.lab.own import precisions
 from zephyr_lab.lab.own.precisions import HALF, INT4, INT8, TORCH_INT8, WHOLE, Cost
 from zephyr_lab.methods import adapters
+from zephyr_lab.methods.stages.evaluate import ask
 from zephyr_lab.models import saved
+from zephyr_lab.world.benchmark import mt_bench
 
 PROMPTS = ([300, 301, 302], [400], [500, 501])
 
@@ -16,12 +21,12 @@ PROMPTS = ([300, 301, 302], [400], [500, 501])
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    saved.save(small_model(seed=4), small_tokenizer(), path)
+    saved.save(small_model(seed=4, context=512), small_tokenizer(), path)
     return path
 
 
 def test_torchs_8_bits_are_the_rounding_by_hand(folder):
-    whole, rounded = small_model(seed=4), precisions.torch_int8(folder)
+    whole, rounded = small_model(seed=4, context=512), precisions.torch_int8(folder)
     for name in adapters.linear_layers(whole):
         weight = whole.get_submodule(name).weight.detach()
         step = weight.abs().amax(dim=1, keepdim=True) / 127.5
@@ -86,3 +91,17 @@ def test_agreement_is_counted_along_the_other_models_answer(folder):
             same.append(other(input_ids=ids).logits[0, -1].argmax().item() == token)
     estimate = precisions.agreement(other, answered)
     assert estimate.value == pytest.approx(sum(same) / len(same)) and estimate.n == len(same)
+
+
+def test_the_world_asks_and_grades_each_precision_as_its_evaluation_does(folder, monkeypatch):
+    monkeypatch.setattr(Arm, "folder", lambda arm, seed=0: folder)
+    arm = Arm("dSFT", "smoke", 1, lambda seed: zephyr_stages.base("smoke"))
+    answers = precisions.world_answers(arm, [WHOLE, HALF], questions=8)
+    recipe = zephyr_stages.evaluation("smoke", 0, arm.of(0), questions=8).recipe
+    graded = ask(small_model(seed=4, context=512), small_tokenizer(), mt_bench(8), recipe, system_turn=False, seed=0)
+    whole = answers.frame[answers.frame["model"] == WHOLE]
+    for column in ("question_id", "run", "turn", "text", "score"):
+        assert whole[column].tolist() == [row[column] for row in graded]
+    assert answers.arms == [WHOLE, HALF] and len(answers.frame) == 2 * len(graded) == 2 * 2 * 2 * 8
+    (gain,) = answers.differences({"bf16 - fp32": (HALF, WHOLE)}, SCORE).to_dict("records")
+    assert gain["n"] == 8

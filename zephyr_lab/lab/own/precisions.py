@@ -125,7 +125,7 @@ def rate(model: PreTrainedModel, prompt: Sequence[int], tokens: int) -> float:
 
 
 def file_bytes(model: PreTrainedModel) -> int:
-    """Bytes of the weights as they are saved; of torch's own 8-bit layers, which no safetensors hold, as torch writes."""
+    """Bytes of the weights as saved: in safetensors, or by torch where these cannot hold its own 8-bit layers."""
     if any(isinstance(layer, torch.ao.nn.quantized.dynamic.Linear) for layer in model.modules()):
         file = io.BytesIO()
         torch.save(model.state_dict(), file)
