@@ -31,14 +31,14 @@ class Chat:
     interrupted, before its end. ends: the tokens that end an answer.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
     system: str | None = None
     max_new_tokens: int = 128
     temperature: float = 0.0
     seed: int = 0
     messages: list[Message] = field(default_factory=list)
-    read: list[int] = field(default_factory=list, init=False)
+    read: list[int] = field(default_factory=list, init=False, repr=False)
     left_out: int = field(default=0, init=False)
     cut: bool = field(default=False, init=False)
     ends: set[int] = field(init=False)
