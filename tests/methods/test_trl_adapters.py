@@ -7,7 +7,6 @@ import torch
 
 from any_models import any_model, dialogue_rows, pair_rows
 from tiny_models import small_tokenizer
-from zephyr_lab.methods.dae import train_dae
 from zephyr_lab.methods.dpo import train_dpo
 from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.optimizers import JoinedOptimizers
@@ -122,13 +121,6 @@ TRAININGS = {
     "dpo": lambda **settings: train_dpo(any_model("llama"), small_tokenizer(), pair_rows(6), **settings),
     "kd": lambda **settings: train_kd(
         any_model("llama"), small_tokenizer(), SIX, teacher=any_model("llama", seed=5), **settings
-    ),
-    "dae": lambda **settings: train_dae(
-        any_model("llama"),
-        small_tokenizer(),
-        [{**row, "is_domain": place % 2 == 0} for place, row in enumerate(SIX)],
-        expert=any_model("llama", seed=5),
-        **settings,
     ),
     "reward": lambda **settings: train_reward(
         reward_models.of_causal(any_model("llama")), small_tokenizer(), pair_rows(6), **settings
