@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_models import SMALL, small_model, small_tokenizer
+from tiny_models import small_model, small_tokenizer
 from zephyr_lab.core.files import read_json
 from zephyr_lab.methods.recipes.inspection import AttentionMaps, KVCache, Probe
 from zephyr_lab.methods.stages import inspection
-from zephyr_lab.methods.stages.inspection import cache_bytes, token_bytes
 from zephyr_lab.models import saved
 from zephyr_lab.world import catalogue, corpus
 from zephyr_lab.world.facts import TINY
@@ -76,27 +75,6 @@ def test_where_all_dialogues_are_longer_the_first_is_read_as_far_as_it_may_be(in
     whole = small_tokenizer().apply_chat_template([{"role": "user", "content": LONG}], tokenize=False)
     assert whole.startswith("".join(found["tokens"]))
     assert np.array(found["maps"]["student"]).shape == (2, 4, 6, 6)
-
-
-def test_a_token_costs_keys_and_values_of_every_layer():
-    # 2 * 2 layers * 2 key-value heads * 8 numbers * 4 bytes
-    assert token_bytes(small_model()) == 2 * 2 * 2 * 8 * 4
-
-
-def test_within_the_window_each_token_adds_its_bytes():
-    model = small_model()
-    assert cache_bytes(model, 3) == 3 * token_bytes(model)
-
-
-def test_beyond_the_window_nothing_is_added():
-    model = small_model()
-    assert cache_bytes(model, 2 * SMALL.window) == cache_bytes(model, 3 * SMALL.window)
-    assert cache_bytes(model, 2 * SMALL.window) <= SMALL.window * token_bytes(model)
-
-
-def test_without_a_window_it_grows_on():
-    model = small_model(window=None)
-    assert cache_bytes(model, 40) == 40 * token_bytes(model)
 
 
 def test_one_window_cannot_be_compared():

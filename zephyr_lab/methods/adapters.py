@@ -6,6 +6,7 @@ runs them, bitsandbytes the low-bit layers (extra `real`); neither trains anythi
 
 import copy
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -194,6 +195,7 @@ def _low_bit(folder: Path, dtype: torch.dtype, **settings: Any) -> PreTrainedMod
         raise ImportError(NEEDS_BITSANDBYTES)
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json; low-bit loading takes a model's own folder")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # in 8 bits it warns at every layer of every pass
     config = BitsAndBytesConfig(**settings)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, quantization_config=config, local_files_only=True)
     require_unpacked(model)

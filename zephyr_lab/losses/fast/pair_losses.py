@@ -17,6 +17,7 @@ from zephyr_lab.losses.dpo import dpo_loss
 from zephyr_lab.losses.ipo import ipo_loss
 from zephyr_lab.losses.log_probs import PairLengths, PairLogProbs
 from zephyr_lab.losses.orpo import orpo_loss
+from zephyr_lab.losses.sft_dpo import sft_dpo_loss
 from zephyr_lab.losses.simpo import simpo_loss
 
 PairLoss = Callable[[PairLogProbs, PairLogProbs | None, PairLengths], PairScores]
@@ -106,6 +107,13 @@ def simpo(*, beta: float, gamma: float) -> PairLoss:
 def orpo(*, weight: float) -> PairLoss:
     """`orpo_loss`, which knows no reference."""
     return as_pair_loss(lambda policy, lengths: orpo_loss(policy, lengths, weight=weight))
+
+
+def sft_dpo(*, beta: float, weight: float) -> PairLoss:
+    """`sft_dpo_loss`, both steps as one; a reference is needed."""
+    return as_pair_loss(
+        lambda policy, reference, lengths: sft_dpo_loss(policy, reference, lengths, beta=beta, weight=weight)
+    )
 
 
 def _checked(losses: Any, policy: PairLogProbs, name: str) -> PairScores:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.core.seeds import derive
@@ -19,6 +19,7 @@ from zephyr_lab.methods.loop import Context
 from zephyr_lab.methods.recipes.inspection import AttentionMaps, KVCache, Probe
 from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.models import saved
+from zephyr_lab.models.caches import cache_bytes, shape_of
 from zephyr_lab.models.tokenizer import content_ids, decode
 from zephyr_lab.world import catalogue, facts, judge
 from zephyr_lab.world.task import Task
@@ -75,36 +76,17 @@ def build_kv_cache(
     if reach < 2:
         raise ValueError(f"the model has {model.config.max_position_embeddings} positions, fewer than two of {step}")
     lengths = [step * count for count in range(1, min(recipe.windows, reach) + 1)]
-    rows = [{"tokens": length, "bytes": cache_bytes(model, length)} for length in lengths]
+    sizes = cache_bytes(model, lengths)
+    rows = [{"tokens": length, "bytes": size} for length, size in zip(lengths, sizes, strict=True)]
     context.progress(1, 1)
     files.write_json(out / "cache.json", rows)
     return {
         "window": float(window),
         "layers": float(model.config.num_hidden_layers),
-        "token_bytes": float(token_bytes(model)),
+        "token_bytes": float(shape_of(model).token_bytes),
         "bytes_1": float(rows[0]["bytes"]),
         "bytes_2": float(rows[1]["bytes"]),
     }
-
-
-def cache_bytes(model: PreTrainedModel, tokens: int) -> int:
-    """Bytes of keys and values after `tokens` tokens were read one by one, as in decoding, all layers together."""
-    cache = DynamicCache(config=model.config)
-    ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    with torch.inference_mode():
-        for position in range(tokens):
-            positions = torch.tensor([[position]], device=model.device)
-            model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
-    return sum(
-        tensor.numel() * tensor.element_size() for layer in cache.layers for tensor in (layer.keys, layer.values)
-    )
-
-
-def token_bytes(model: PreTrainedModel) -> int:
-    """Bytes of one token's keys and values by arithmetic: 2 * layers * key-value heads * head size * bytes a number."""
-    config = model.config
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
