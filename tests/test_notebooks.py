@@ -94,7 +94,9 @@ def test_a_loss_of_one_s_own_trains_its_own_arm_and_nothing_else(smoke, tmp_path
     assert ran.returncode == 0, ran.stderr
     built = [line for line in ran.stderr.splitlines() if "missing stages built here" in line]
     assert [line.partition(" missing")[0] for line in built] == ["4 of 4"]  # two trainings, two evaluations
-    assert "first loss: 1.0 arms: ['dSFT-1', 'dDPO + dSFT', 'hinge']\n2 seeds, t 95 %" in ran.stdout
+    assert (
+        "first loss: 1.0 arms: ['dSFT-1', 'dDPO + dSFT', 'hinge']\n2 seeds x 16 questions, two-way 95 %" in ran.stdout
+    )
 
 
 @pytest.mark.slow

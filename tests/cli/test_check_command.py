@@ -47,9 +47,12 @@ def committed(root: Path, **verdicts: str) -> None:
 
 
 def test_json_is_the_ledger_and_nothing_else_on_stdout(checkout):
-    told = zephyr_lab(checkout, "check", "--json")
+    files = [checkout / "claims.csv", checkout / "own" / "ledger.md"]
+    told = zephyr_lab(checkout, "check", "--json", "--csv", str(files[0]), "--markdown", str(files[1]))
     ledger = json.loads(told.stdout)
     assert told.returncode == 0, told.stderr
+    assert len(files[0].read_text().splitlines()) == 1 + len(ledger["claims"])
+    assert files[1].read_text().startswith("# Ledger\n")
     assert (len(ledger["items"]), len(ledger["claims"])) == (25, 94)
     assert (ledger["profile"], ledger["source"]) == ("tiny", "figures")
 

@@ -35,26 +35,47 @@ TWO = answered({
 })  # fmt: skip
 
 
-def test_a_models_number_is_a_mean_over_questions_and_its_interval_over_seeds():
+def half_width(grid):
+    """Of three seeds and three questions, the first of a set of its own: two that vary within a set, so one degree of
+    freedom. The seeds' part and the questions', each by its own t, add as squares."""
+    two = grid[:, 1:]
+    between = 3 * two.mean(axis=0).var(ddof=1)
+    apart = two[:, 0] - two[:, 1]  # of two questions the rest is half of what seeds do to their difference
+    rest = ((apart - apart.mean()) ** 2).sum() / 2 / 2
+    of_seeds = student.ppf(0.975, 2) ** 2 * grid.mean(axis=1).var(ddof=1) / 3
+    return np.sqrt(of_seeds + student.ppf(0.975, 1) ** 2 * max(0.0, between - rest) / 9)
+
+
+def test_a_models_number_is_a_mean_and_its_interval_over_seeds_and_questions():
     (line,) = Answers(TWO).means(arms=["old"]).to_dict("records")
-    by_seed = np.array([(5 + 2 + 6) / 3, (5 + 3 + 7) / 3, (6 + 2 + 7) / 3])
-    half = student.ppf(0.975, 2) * by_seed.std(ddof=1) / np.sqrt(3)
-    assert (line["value"], line["high"] - line["low"]) == pytest.approx((by_seed.mean(), 2 * half))
-    assert (line["n"], line["seeds"], line["interval"], line["kind"]) == (3, 3, "3 seeds, t 95 %", "retrained")
+    grid = np.array([[5, 2, 6], [5, 3, 7], [6, 2, 7]])
+    assert (line["value"], line["high"] - line["low"]) == pytest.approx((grid.mean(), 2 * half_width(grid)))
+    assert (line["n"], line["seeds"], line["kind"]) == (3, 3, "retrained")
+    assert line["interval"] == "3 seeds x 3 questions, two-way 95 %"
 
 
-def test_differences_are_paired_by_seed():
+def test_differences_are_paired_by_seed_and_question():
     line = Answers(TWO).differences({"new - old": ("new", "old")}).iloc[0]
-    by_seed = np.array([(6 + 3 + 9) - 13, (5 + 4 + 9) - 15, (8 + 2 + 6.5) - 15]) / 3
-    half = student.ppf(0.975, 2) * by_seed.std(ddof=1) / np.sqrt(3)
+    grid = np.array([[1, 1, 3], [0, 1, 2], [2, 0, -0.5]])
+    half = half_width(grid)
     assert (line["value"], line["low"], line["high"]) == pytest.approx(
-        (by_seed.mean(), by_seed.mean() - half, by_seed.mean() + half)
+        (grid.mean(), grid.mean() - half, grid.mean() + half)
     )
+
+
+def test_seeds_that_were_asked_different_questions_have_an_interval_over_seeds():
+    apart = TWO[(TWO["question_id"] == 81) | (TWO["seed"] > 0)]
+    line = Answers(apart).means(arms=["old"]).iloc[0]
+    by_seed = np.array([5, 5, 5])  # means of what each was asked
+    assert line["value"] == by_seed.mean() and line["interval"].startswith("3 equal seeds")
+    apart = TWO[(TWO["question_id"] == 161) | (TWO["seed"] > 0)]
+    line = Answers(apart).means(arms=["old"]).iloc[0]
+    assert (line["value"], line["interval"]) == (pytest.approx((6 + 5 + 5) / 3), "3 seeds, t 95 %")
 
 
 def test_the_official_size_and_single_turns_are_parts_of_the_same_answers():
     official = answer_scores.grid(TWO, "old", Measure("80", official=True))
-    assert list(official.columns) == [81, 82]
+    assert list(official.columns) == [("math", 81), ("stem", 82)]
     assert official.loc[0].tolist() == [5, 2]
     assert answer_scores.grid(TWO, "old", Measure("second", turn=2)).loc[0].tolist() == [6, 2, 4]
     assert answer_scores.grid(TWO, "old", Measure("%", "finished", scale=100.0)).loc[0].tolist() == [50, 0, 50]

@@ -92,7 +92,7 @@ def test_figure_3_draws_every_line_and_the_published_points_apart():
     assert set(lines) == {"1 SFT epoch", "1 SFT epoch, published", "2 SFT epochs"}
     assert lines["1 SFT epoch, published"].get_markerfacecolor() == "white"
     assert lines["1 SFT epoch"].get_color() == lines["1 SFT epoch, published"].get_color()
-    assert "3 seeds, t 95 %" in right.get_legend().get_title().get_text()
+    assert "3 seeds x 3 questions, two-way 95 %" in right.get_legend().get_title().get_text()
 
 
 def test_differences_are_drawn_around_zero():

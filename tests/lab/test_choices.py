@@ -38,7 +38,7 @@ def test_rules_read_log_probabilities_and_lengths():
 def test_the_base_is_asked_once_and_its_interval_says_so():
     rows = CHOICES.means(MEAN, FACTS).set_index(["row", "metric"])
     assert rows.loc[("base", "mean"), "interval"] == "1 base: 40 questions, bootstrap 95 %"
-    assert rows.loc[("a", "mean"), "interval"] == "2 seeds, t 95 %"
+    assert rows.loc[("a", "mean"), "interval"] == "2 seeds x 40 questions, two-way 95 %"
     assert rows.loc[("a", "facts"), "value"] == pytest.approx(55)  # 5 of 10, then 6 of 10
 
 

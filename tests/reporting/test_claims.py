@@ -11,7 +11,7 @@ from ledger_project import write_project
 from paper_notes import needs_notes, note
 from zephyr_lab.reporting import claims
 from zephyr_lab.reporting.claims import Claim, Part
-from zephyr_lab.scoring.intervals import Estimate, Interval
+from zephyr_lab.scoring.intervals import Estimate, Interval, t_estimate
 
 IDS = [
     *(f"Z{n}" for n in range(1, 18)),
@@ -109,9 +109,15 @@ def test_kinds_and_published_numbers_are_those_of_the_notes(paper):
         (0.11, 0.50, "reproduced"),
         (0.10, 0.50, "direction only"),  # touching the margin is not beyond it
         (0.01, 0.50, "direction only"),
+        (0.01, 0.10, "direction only"),  # and not short of it
+        (0.01, 0.09, "ruled out"),  # an effect, but not of the claimed size
+        (-0.50, 0.09, "ruled out"),
+        (-0.01, 0.01, "ruled out"),
+        (0.00, 0.00, "ruled out"),  # a count
         (0.00, 0.50, "not resolved"),
         (-0.50, 0.50, "not resolved"),
-        (-0.50, 0.00, "not resolved"),
+        (-0.50, 0.10, "not resolved"),
+        (-0.50, 0.00, "ruled out"),  # touching 0 is not the other side of it
         (-0.50, -0.01, "contradicted"),
         (-0.50, -0.30, "contradicted"),
     ],
@@ -145,16 +151,40 @@ def test_negated_data_is_the_other_direction(one, margin, directions):
 
 @given(intervals(), MARGINS)
 def test_flipping_the_data_flips_the_verdict(one, margin):
-    """Support becomes contradiction and back; what is not resolved stays so."""
+    """Support becomes contradiction and back; what holds 0 is never on a side, whichever way it is turned."""
     before = claims.verdict(one, direction="higher", margin=margin)
     after = claims.verdict(negated(one), direction="higher", margin=margin)
     flipped = {
         "reproduced": {"contradicted"},
         "direction only": {"contradicted"},
-        "contradicted": {"reproduced", "direction only"},
-        "not resolved": {"not resolved"},
+        "contradicted": {"reproduced", "direction only", "ruled out"},
+        "ruled out": {"contradicted", "ruled out", "not resolved"},
+        "not resolved": {"not resolved", "ruled out"},
     }
     assert after in flipped[before]
+
+
+@given(st.data(), MARGINS, st.sampled_from(["higher", "lower"]))
+def test_ruled_out_is_exactly_short_of_the_margin_and_not_contradicted(data, margin, direction):
+    """Over simulated samples: by the largest value the true effect may have, and by what else the verdict could be."""
+    sample = data.draw(st.lists(st.floats(-1e5, 1e5), min_size=2, max_size=6, unique=True))
+    one = t_estimate(sample, of="seeds", seeds=len(sample))
+    low, high = one.interval if direction == "higher" else negated(one).interval
+    verdict = claims.verdict(one, direction=direction, margin=margin)
+    assert (verdict == "ruled out") == (0 <= high < margin)
+    assert (verdict == "contradicted") == (high < 0)
+    assert (verdict in ("reproduced", "direction only")) == (low > 0 and high >= margin)
+
+
+@given(intervals(), MARGINS, st.sampled_from(["not lower", "not higher"]))
+def test_where_a_loss_is_tolerated_nothing_is_ruled_out(one, margin, direction):
+    """One edge divides all: within it, beyond it, or across it."""
+    assert claims.verdict(one, direction=direction, margin=margin) in ("reproduced", "contradicted", "not resolved")
+
+
+@given(intervals())
+def test_a_margin_of_0_knows_no_size_to_rule_out(one):
+    assert claims.verdict(one, direction="higher", margin=0.0) in ("reproduced", "contradicted", "not resolved")
 
 
 @given(intervals(), MARGINS, MARGINS)
@@ -177,10 +207,13 @@ def test_moving_the_data_upwards_never_weakens_a_verdict(one, margin, shift):
 def test_the_weakest_part_gives_the_verdict():
     strong, weak, against = measured(0.2, 0.4), measured(0.05, 0.4), measured(-0.4, -0.2)
     both = claim(("higher", 0.1), ("higher", 0.1))
-    assert claims.judge(both, [strong, strong]) == ("reproduced", strong)
-    assert claims.judge(both, [strong, weak]) == ("direction only", weak)
-    assert claims.judge(both, [against, weak]) == ("contradicted", against)
-    assert claims.judge(claim(("higher", 0.1), ("lower", 0.1)), [strong, against]) == ("reproduced", strong)
+    assert claims.judge(both, [strong, strong]) == ("reproduced", 0)
+    assert claims.judge(both, [strong, weak]) == ("direction only", 1)
+    assert claims.judge(both, [against, weak]) == ("contradicted", 0)
+    assert claims.judge(claim(("higher", 0.1), ("lower", 0.1)), [strong, against]) == ("reproduced", 0)
+    open_, short = measured(-0.1, 0.4), measured(-0.1, 0.05)
+    assert claims.judge(both, [open_, short]) == ("ruled out", 1)
+    assert claims.judge(both, [short, against]) == ("contradicted", 1)
 
 
 def test_as_many_measurements_as_parts():

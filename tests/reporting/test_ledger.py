@@ -10,7 +10,7 @@ import pytest
 from ledger_project import write_product, write_project
 from zephyr_lab.core import session
 from zephyr_lab.reporting import check, claims, ledger
-from zephyr_lab.scoring.intervals import Estimate, Interval
+from zephyr_lab.scoring.intervals import Estimate, Interval, t_estimate
 
 NOTEBOOK = "13_zephyr_chat_scores"
 LAST = "90_all_checks"
@@ -21,6 +21,10 @@ PAPER_ITEMS = {
     "teaching": ["toy", "dpo_vs_rlhf", "family"],
 }
 ITEMS = [f"{paper}/{name}" for paper, names in PAPER_ITEMS.items() for name in names]
+CLAIM_KEYS = (
+    "id", "verdict", "effect", "interval", "n", "seeds",
+    "basis", "part", "one", "p", "half_width", "needs", "reached", "more", "p_holm",
+)  # fmt: skip
 GAIN = Estimate(0.5, Interval(0.2, 0.8), n=3, seeds=3)
 
 
@@ -78,9 +82,9 @@ def test_the_form_is_exactly_the_printed_one(checkout):
     made(checkout)
     check.claims("zephyr", ["Z1"], {"Z1": GAIN})
     told = ledger.collect("tiny")
-    assert list(told) == ["profile", "seeds", "source", "items", "claims"]
+    assert list(told) == ["profile", "seeds", "source", "items", "claims", "tests", "version"]
     assert {tuple(one) for one in told["items"]} == {("id", "kind", "status", "files", "present", "lacking")}
-    assert {tuple(one) for one in told["claims"]} == {("id", "verdict", "effect", "interval", "n", "seeds")}
+    assert {tuple(one) for one in told["claims"]} == {CLAIM_KEYS}
     assert (told["profile"], told["seeds"], told["source"]) == ("tiny", 3, "build")
     assert claim(told, "Z1") == {
         "id": "Z1",
@@ -89,6 +93,15 @@ def test_the_form_is_exactly_the_printed_one(checkout):
         "interval": [0.2, 0.8],
         "n": 3,
         "seeds": 3,
+        "basis": "bootstrap 95 %",
+        "part": None,
+        "one": "one base",
+        "p": claim(told, "Z1")["p"],
+        "half_width": pytest.approx(0.3),
+        "needs": 0.1,
+        "reached": False,
+        "more": None,
+        "p_holm": claim(told, "Z1")["p"],
     }
     assert item(told)["kind"] == "recomputed+retrained+quoted"
     json.dumps(told, allow_nan=False)
@@ -320,7 +333,7 @@ def test_another_profile_takes_only_what_no_profile_changes(checkout):
     shutil.rmtree(checkout / "build")
     assert claim(ledger.collect("tiny"), "S0-2")["effect"] == 0.5
     told = ledger.collect("smoke")
-    statement = {"id": "S0-2", "verdict": "unsupported"} | dict.fromkeys(("effect", "interval", "n", "seeds"))
+    statement = dict.fromkeys(CLAIM_KEYS) | {"id": "S0-2", "verdict": "unsupported"}
     assert claim(told, "S0-2") == statement
     assert told["profile"] == "smoke"
     assert claim(told, "Z1")["verdict"] == "not measured yet"  # measured over seeds at tiny
@@ -392,3 +405,56 @@ def test_items_name_known_kinds(checkout):
     path.write_text(path.read_text().replace('kind = "retrained"', 'kind = "trained"', 1))
     with pytest.raises(ValueError, match=r"papers/items.toml: zephyr/fig2 has kind 'trained'; known"):
         ledger.items()
+
+
+# --- p-values, Holm, versions ----------------------------------------------------------------------------------------
+
+
+def test_holms_p_is_over_all_claims_that_are_tests(checkout):
+    run()
+    near = t_estimate([0.12, 0.18, 0.15], of="3 seeds", seeds=3)
+    far = t_estimate([0.5, 0.52, 0.51], of="3 seeds", seeds=3)
+    check.claims(
+        "zephyr", ["Z1", "Z3", "Z8", "Z12"], {"Z1": near, "Z3": far, "Z8": Estimate(0.0, Interval(0.0, 0.0), 9)}
+    )
+    told = ledger.collect("tiny")
+    by_id = {claim["id"]: claim for claim in told["claims"]}
+    assert told["tests"] == 2  # a count is no test, nor is what nothing can test
+    assert by_id["Z3"]["p_holm"] == pytest.approx(2 * by_id["Z3"]["p"])
+    assert by_id["Z1"]["p_holm"] == pytest.approx(by_id["Z1"]["p"]) and by_id["Z1"]["p"] > by_id["Z3"]["p"]
+    assert by_id["Z8"]["p"] is by_id["Z8"]["p_holm"] is by_id["Z12"]["p"] is None
+    assert by_id["Z1"]["basis"] == "3 seeds, t 95 %" and by_id["Z1"]["needs"] == 0.1
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_committed_ledger_keeps_its_p_values(checkout):
+    run()
+    check.claims("zephyr", ["Z1"], {"Z1": t_estimate([0.12, 0.18, 0.15], of="3 seeds", seeds=3)})
+    promote(checkout)
+    before = next(one for one in ledger.committed()["claims"] if one["id"] == "Z1")
+    shutil.rmtree(checkout / "build")
+    after = next(one for one in ledger.collect("tiny")["claims"] if one["id"] == "Z1")
+    assert after == before and after["p"] is not None
+
+
+def test_a_ledger_of_the_first_version_is_read_and_one_of_a_later_refused(checkout):
+    told = ledger.collect("tiny", committed=False)
+    first = {key: value for key, value in told.items() if key not in ("version", "tests")}
+    first["claims"] = [{key: claim[key] for key in ledger.CLAIM_KEYS[:6]} for claim in first["claims"]]
+    path = checkout / "figures" / "ledger.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(first))
+    assert ledger.collect("tiny")["claims"][0]["p"] is None
+    for version in (ledger.VERSION + 1, "new"):
+        path.write_text(json.dumps({**told, "version": version}))
+        with pytest.raises(ValueError, match=f"ledger.json is of version {version!r}, this zephyr_lab reads 1 to 2"):
+            ledger.collect("tiny")
+
+
+def test_p_and_half_width_read_as_a_line():
+    claim = {"p": 0.0312, "p_holm": 0.4, "half_width": 0.153, "needs": 0.1, "reached": False, "more": "about 9 seeds"}
+    assert ledger.p_text(claim) == "p 0.031, Holm 0.4"
+    assert ledger.p_text({"p": 1e-9, "p_holm": 3e-8}) == "p < 0.0001, Holm < 0.0001"
+    assert ledger.half_width_text(claim) == "0.15, needs 0.1: about 9 seeds"
+    assert ledger.half_width_text(claim | {"reached": True}) == "0.15, needs 0.1: reached"
+    assert ledger.p_text({}) == ledger.half_width_text({"p": None}) == ""

@@ -1,9 +1,9 @@
-"""Scores of evaluated models as tidy frames: means, differences and win rates, each with its interval over seeds.
+"""Scores of evaluated models as tidy frames: means, differences and win rates, each with its interval.
 
-A model's number on one seed is a mean over all questions of the benchmark; its interval is Student's t over seeds, of
-differences paired by seed where two models are compared. One seed alone has no such interval, and neither have equal
-values on all seeds (a base that all of them share): tables then carry an interval over questions, which says so. With
-one seed claims stay undecided.
+A model's number on one seed is a mean over all questions of the benchmark. Its interval is over seeds and questions
+(`scoring.two_way`), of differences paired by both where two models are compared. One seed alone has no such interval,
+and neither have equal values on all seeds (a base that all of them share): tables then carry an interval over
+questions, which says so. With one seed claims stay undecided.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.domain import ASPECTS
 from zephyr_lab.scoring.intervals import (
     PERCENT,
     SHARE,
     Estimate,
+    Interval,
     Scale,
+    all_equal,
     mean_estimate,
     share_estimate,
-    t_interval,
+    t_estimate,
 )
+from zephyr_lab.scoring.two_way import two_way_estimate
 
 NEAR_GREEDY, HOT = "near-greedy", "hot"  # runs of `methods.stages.evaluate`
 OFFICIAL = 160  # the last id of the first 80 questions, MT-Bench's size
@@ -62,6 +66,9 @@ ASPECT_SCORES = tuple(Measure(name.replace("_", " "), name, within=JUDGED, domai
 def grid(answered: pd.DataFrame, model: str, measure: Measure = SCORE) -> pd.DataFrame:
     """The measure of one model: a row a seed, a column a question (mean of its turns).
 
+    Columns have two levels: the set of questions that the benchmark asks equally many of (a category of the chat
+    benchmark, a group of the domain's first turns), and the question.
+
     Raises ValueError for a model that was not evaluated, and for a part that the judge of the answers does not give.
     """
     known = list(dict.fromkeys(answered["model"]))
@@ -76,7 +83,10 @@ def grid(answered: pd.DataFrame, model: str, measure: Measure = SCORE) -> pd.Dat
         wanted &= answered["question_id"] <= OFFICIAL
     chosen = answered[wanted]
     values = measure.scale * chosen[measure.column].astype(float)
-    return values.groupby([chosen["seed"], chosen["question_id"]]).mean().unstack()
+    by_question = values.groupby([chosen["seed"], chosen["question_id"]]).mean().unstack()
+    first = answered[answered["turn"] == 1].drop_duplicates("question_id").set_index("question_id")
+    sets = first["group" if "group" in first else "category"].reindex(by_question.columns)
+    return by_question.set_axis(pd.MultiIndex.from_arrays([sets, by_question.columns]), axis=1)
 
 
 def wins(answered: pd.DataFrame, model: str, against: str, *, run: str = NEAR_GREEDY) -> pd.DataFrame:
@@ -85,32 +95,41 @@ def wins(answered: pd.DataFrame, model: str, against: str, *, run: str = NEAR_GR
     return 50 * (np.sign(grid(answered, model, first) - grid(answered, against, first)) + 1)
 
 
-def estimate(values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None) -> dict[str, Any]:
-    """{"value", "low", "high", "n", "seeds", "interval"} of a grid: t over its rows, seeds or what `unit` calls them.
+def estimate(
+    values: pd.DataFrame, *, unit: str = "seed", of: str = "questions", within: Scale | None = None
+) -> Estimate:
+    """The mean of a grid with its interval over rows and columns: seeds and questions, or what `unit` and `of` call
+    them.
 
-    One row alone, or rows of equal means: an interval over questions instead, and "interval" says so; where all
-    questions are equal too, it needs the ends of the scale, `within`, and without them the ends are the value, which
-    "interval" says. n counts the questions.
+    A grid with holes, where seeds were asked different questions: t over its rows alone. One row alone, or rows of
+    equal means: an interval over questions, which says so; where all questions are equal too, it needs the ends of the
+    scale, `within`, and without them the ends are the value. n counts the questions.
     """
+    both = two_way_estimate(values, unit=unit, of=of)
+    if both is not None:
+        return both
     by_seed = values.mean(axis=1).to_numpy(float)
     seeds, questions = values.shape
-    numbers = {"value": float(by_seed.mean()), "n": questions, "seeds": seeds}
-    interval, name = t_interval(by_seed), f"{seeds} {unit}s, t 95 %"
-    if interval is None:
-        over_questions = _over_questions(values.mean(axis=0), within)
-        of = f"1 {unit}" if seeds == 1 else f"{seeds} equal {unit}s"
-        interval, name = over_questions.interval, f"{of}: {questions} questions, {over_questions.method}"
-    low, high = interval or (numbers["value"], numbers["value"])
-    # equal values: the last bit of a mean may fall beside them
-    return {**numbers, "low": min(low, numbers["value"]), "high": max(high, numbers["value"]), "interval": name}
+    if not all_equal(by_seed):
+        return t_estimate(by_seed, of=f"{seeds} {unit}s", n=questions, seeds=seeds)
+    alone = _over_questions(values.mean(axis=0), within)
+    rows, value = f"1 {unit}" if seeds == 1 else f"{seeds} equal {unit}s", float(by_seed.mean())
+    low, high = alone.interval or (value, value)
+    ends = Interval(min(low, value), max(high, value))  # equal values: the last bit of a mean may fall beside them
+    return Estimate(value, ends, questions, alone.method, seeds, f"{rows}: {questions} {of}")
 
 
 def number(
-    row: str, metric: str, values: pd.DataFrame, *, unit: str = "seed", within: Scale | None = None
+    row: str,
+    metric: str,
+    values: pd.DataFrame,
+    *,
+    unit: str = "seed",
+    of: str = "questions",
+    within: Scale | None = None,
 ) -> dict[str, Any]:
     """A retrained number as a row of the tidy frame, from a grid of its values; arguments as `estimate`."""
-    numbers = estimate(values, unit=unit, within=within)
-    return {"row": row, "metric": metric, "kind": "retrained", **numbers, "source": SOURCE}
+    return tables.line(row, metric, "retrained", estimate(values, unit=unit, of=of, within=within), source=SOURCE)
 
 
 def _over_questions(values: pd.Series, within: Scale | None) -> Estimate:
@@ -126,14 +145,16 @@ def of_difference(within: Scale | None) -> Scale | None:
     return None if within is None else Scale(within.low - within.high, within.high - within.low)
 
 
-def effect(claim: str, metric: str, values: pd.DataFrame) -> dict[str, Any]:
-    """One part of a claim for `check.claims`, from a grid of differences (a row a seed).
+def effect(claim: str, metric: str, values: pd.DataFrame, *, of: str = "questions") -> dict[str, Any]:
+    """One part of a claim for `check.claims`, from a grid of differences: a row a seed, a column a question.
 
-    `metric` is that of claims.toml, word for word. One seed gives no interval, so the verdict stays open. Equal seeds
+    `metric` is that of claims.toml, word for word; beside the columns of a tidy frame, "squares" says what it varies
+    by, from which `check.claims` has the p-value. One seed gives no interval, so the verdict stays open. Equal seeds
     leave the questions to vary; where these are equal too the effect decides as a count does.
     """
-    measured = number(claim, metric, values)
-    return measured if measured["seeds"] > 1 else {**measured, "low": None, "high": None}
+    measured = estimate(values, of=of)
+    line = tables.line(claim, metric, "retrained", measured, source=SOURCE) | {"squares": measured.squares}
+    return line if len(values) > 1 else {**line, "low": None, "high": None}
 
 
 def effects(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

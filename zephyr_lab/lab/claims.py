@@ -22,6 +22,7 @@ OVERVIEW = "overview"
 SENTENCES = {
     registry.REPRODUCED: "reproduced here",
     registry.DIRECTION_ONLY: "of the claimed direction here, its size not resolved",
+    registry.RULED_OUT: "ruled out at the claimed size here",
     registry.NOT_RESOLVED: "not resolved here",
     registry.CONTRADICTED: "contradicted here",
 }

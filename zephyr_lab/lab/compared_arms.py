@@ -49,6 +49,10 @@ class ComparedArms(ABC):
         """The lines of an arm."""
         return self._difference_lines(arm, measure, self.values(arm, measure))
 
+    def _paired(self, ours: str, theirs: str, measure: Any) -> Values:
+        """What the interval of a difference is made of."""
+        return self.difference(ours, theirs, measure)
+
     @property
     def arms(self) -> list[str]:
         """The names of the arms, in the order they were asked."""
@@ -103,15 +107,15 @@ class ComparedArms(ABC):
             line
             for row, arms in pairs.items()
             for measure in measures or (self.default,)
-            for line in self._difference_lines(row, measure, self.difference(*arms, measure))
+            for line in self._difference_lines(row, measure, self._paired(*arms, measure))
         )
 
     def effect(self, claim: str, part: Part) -> dict[str, Any]:
         """One part of a claim: its first arm less its second, or the difference of two such differences."""
         measure = self.measures[part.measure]
-        values = self.difference(*part.arms[:2], measure)
+        values = self._paired(*part.arms[:2], measure)
         if len(part.arms) == 4:
-            values = (values - self.difference(*part.arms[2:], measure)).dropna(how="all")
+            values = (values - self._paired(*part.arms[2:], measure)).dropna(how="all")
         return self._effect(claim, part.metric, measure, values)
 
     def _frames(self) -> dict[str, pd.DataFrame]:

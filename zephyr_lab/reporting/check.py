@@ -14,7 +14,7 @@ import pandas as pd
 
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting import ledger, registered, tables
+from zephyr_lab.reporting import ledger, precision, registered, tables
 from zephyr_lab.reporting import statements as rules
 from zephyr_lab.reporting.claims import Claim
 from zephyr_lab.reporting.ledger_shown import Finding, shown_claims
@@ -138,12 +138,13 @@ def _entry(claim: Claim, effects: list[Estimate] | None) -> dict[str, Any]:
         return _claim(claim.id, registry.NOT_MEASURED, why=f"needs: {claim.test}")
     if any(effect.interval is None for effect in effects):
         return _claim(claim.id, registry.NOT_RESOLVED, why=NO_INTERVAL)
-    verdict, decisive = registry.judge(claim, effects)
-    part = claim.parts[effects.index(decisive)]
+    verdict, place = registry.judge(claim, effects)
+    part = claim.parts[place]
     why = f"{part.metric}: {part.direction}, margin {part.margin:g}"
+    sure = precision.of_verdict(claim, effects, verdict, place)
     if claim.not_tested:
         verdict, why = registered.of_the_whole(claim, verdict), f"{why}, {verdict}; not tested: {claim.not_tested}"
-    return _claim(claim.id, verdict, why=why, effect=decisive)
+    return _claim(claim.id, verdict, why=why, effect=effects[place]) | sure
 
 
 def _beside_facts(claim: Claim, effects: list[Estimate] | None) -> dict[str, Any]:
@@ -158,13 +159,15 @@ def _beside_facts(claim: Claim, effects: list[Estimate] | None) -> dict[str, Any
         )
     registry.require_measured(effects[0])
     why = f"{decided.why}; effect: {claim.later}"
-    return _claim(claim.id, decided.verdict, why=why, facts=decided.facts, effect=effects[0])
+    beside = {"basis": effects[0].basis or None, "one": claim.one or None}
+    return _claim(claim.id, decided.verdict, why=why, facts=decided.facts, effect=effects[0]) | beside
 
 
 def _claim(
     id: str, verdict: str, *, why: str, facts: Sequence[str] = (), effect: Estimate | None = None
 ) -> dict[str, Any]:
-    return {"id": id, "verdict": verdict, **ledger.as_json(effect), "why": why, "facts": list(facts)}
+    measured = ledger.as_json(effect) | dict.fromkeys(precision.KEYS)
+    return {"id": id, "verdict": verdict, **measured, "why": why, "facts": list(facts)}
 
 
 def _effects(claim: Claim, measured: Effects) -> list[Estimate] | None:

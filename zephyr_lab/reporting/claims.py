@@ -25,8 +25,9 @@ DIRECTIONS = ("higher", "lower", "not lower", "not higher")
 PUBLISHED_FACTS = "published facts"
 
 REPRODUCED, DIRECTION_ONLY, NOT_RESOLVED, CONTRADICTED = "reproduced", "direction only", "not resolved", "contradicted"
+RULED_OUT = "ruled out"
 NOT_TESTABLE, NOT_MEASURED = "not testable here", "not measured yet"
-MEASURED_VERDICTS = (CONTRADICTED, NOT_RESOLVED, DIRECTION_ONLY, REPRODUCED)  # weakest first
+MEASURED_VERDICTS = (CONTRADICTED, RULED_OUT, NOT_RESOLVED, DIRECTION_ONLY, REPRODUCED)  # weakest first
 STATEMENT_VERDICTS = ("right", "wrong", "imprecise", "unsupported")
 VERDICTS = (*MEASURED_VERDICTS, NOT_TESTABLE, NOT_MEASURED, *STATEMENT_VERDICTS)
 
@@ -53,6 +54,16 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arms: tuple[str, ...] = ()
     measure: str = ""
     questions: Questions | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where a higher effect speaks for the part, -1 where a lower one does."""
+        return -1 if self.direction in ("lower", "not higher") else 1
+
+    @property
+    def edge(self) -> float:
+        """The effect between holding and not holding: the margin, or where a loss or rise is tolerated its far end."""
+        return self.sign * (-self.margin if self.direction.startswith("not ") else self.margin)
 
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,11 +166,13 @@ def require_measured(effect: Estimate) -> Interval:
 def verdict(effect: Estimate, *, direction: str, margin: float) -> str:
     """The verdict on "the effect is `direction` by more than `margin`".
 
-    reproduced: the whole interval lies beyond the margin; direction only: beyond 0; contradicted: wholly on the other
-    side of 0; not resolved: else. "not lower" ("not higher") tolerates a loss (rise) up to the margin: reproduced where
-    the whole interval stays within it, contradicted where it lies wholly beyond. Negating effect and interval is the
-    same as turning the direction round. Raises ValueError as `require_measured`, and for an unknown direction or a
-    negative margin.
+    reproduced: the whole interval lies beyond the margin; direction only: beyond 0, and across the margin;
+    contradicted: wholly on the other side of 0; ruled out: wholly short of the margin, and not contradicted, so an
+    effect of the claimed size is excluded; not resolved: it holds 0 and the margin. "not lower" ("not higher")
+    tolerates a loss (rise) up to the margin: reproduced where the whole interval stays within it, contradicted where it
+    lies wholly beyond, and never ruled out, for the one edge divides all. Negating effect and interval is the same as
+    turning the direction round. Raises ValueError as `require_measured`, and for an unknown direction or a negative
+    margin.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}; got {direction!r}")
@@ -170,15 +183,17 @@ def verdict(effect: Estimate, *, direction: str, margin: float) -> str:
         low, high = -high, -low
     if direction.startswith("not "):
         low, high, margin = low + margin, high + margin, 0.0
+    if high < 0:
+        return CONTRADICTED
+    if high < margin:
+        return RULED_OUT
     if low > margin:
         return REPRODUCED
-    if low > 0:
-        return DIRECTION_ONLY
-    return CONTRADICTED if high < 0 else NOT_RESOLVED
+    return DIRECTION_ONLY if low > 0 else NOT_RESOLVED
 
 
-def judge(claim: Claim, effects: Sequence[Estimate]) -> tuple[str, Estimate]:
-    """The verdict on `claim` from one effect for each of its parts, and the effect that decided it.
+def judge(claim: Claim, effects: Sequence[Estimate]) -> tuple[str, int]:
+    """The verdict on `claim` from one effect for each of its parts, and the place of the part that decided it.
 
     All parts must hold, so the weakest verdict counts (of equals the first). Raises ValueError where the number of
     effects is not that of the parts.
@@ -192,7 +207,7 @@ def judge(claim: Claim, effects: Sequence[Estimate]) -> tuple[str, Estimate]:
         verdict(one, direction=part.direction, margin=part.margin) for part, one in zip(parts, effects, strict=True)
     ]
     weakest = min(range(len(parts)), key=lambda place: MEASURED_VERDICTS.index(verdicts[place]))
-    return verdicts[weakest], effects[weakest]
+    return verdicts[weakest], weakest
 
 
 @lru_cache

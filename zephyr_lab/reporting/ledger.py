@@ -2,6 +2,7 @@
 
 `check` writes one fragment a notebook below build/<profile>/ledger/; `collect` joins them, and takes what the build
 lacks from the committed figures/ledger.json. Whether a notebook is stale is for the lab to know; it is passed in.
+A ledger says its version; one without is of the first, which knew no p-values.
 """
 
 import re
@@ -14,11 +15,13 @@ from typing import Any
 from zephyr_lab.core import files, paths, session
 from zephyr_lab.core.profiles import require_profile
 from zephyr_lab.core.settings import from_table
-from zephyr_lab.reporting import claims
+from zephyr_lab.reporting import claims, precision
 from zephyr_lab.scoring.intervals import Estimate, Interval
+from zephyr_lab.scoring.p_values import holm
 
 KINDS = ("recomputed", "retrained", "quoted")
-CLAIM_KEYS = ("id", "verdict", "effect", "interval", "n", "seeds")
+VERSION = 2
+CLAIM_KEYS = ("id", "verdict", "effect", "interval", "n", "seeds", *precision.KEYS)
 _ID = re.compile(r"[a-z0-9_]+/[a-z0-9_]+")
 
 
@@ -68,10 +71,22 @@ def fragments(profile: str) -> list[dict[str, Any]]:
 
 
 def committed() -> dict[str, Any] | None:
-    """The ledger that was promoted with the figures; None before the first `make figures`."""
+    """The ledger that was promoted with the figures; None before the first `make figures`.
+
+    Raises ValueError for a ledger of a later version than this one can read.
+    """
     path = paths.figures_dir() / "ledger.json"
     session.read_file(path, name="figures/ledger.json")
-    return files.read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    content = files.read_json(path)
+    version = content.get("version", 1)
+    if version not in range(1, VERSION + 1):
+        raise ValueError(
+            f"figures/ledger.json is of version {version!r}, this zephyr_lab reads 1 to {VERSION}: "
+            f"update the checkout, or write it again with make figures"
+        )
+    return content
 
 
 def collect(profile: str, *, stale: Iterable[str] = (), committed: bool = True) -> dict[str, Any]:
@@ -80,19 +95,25 @@ def collect(profile: str, *, stale: Iterable[str] = (), committed: bool = True) 
     stale: notebooks whose products are out of date. What build/<profile>/ lacks comes from the committed ledger; one of
     another profile gives only what no profile changes: items without a retrained column, claims not measured over
     seeds. `committed=False` gives the ledger for figures/: of the build alone, its files under the names they are
-    promoted to. Raises ValueError where two notebooks, neither of them stale, measured one claim.
+    promoted to. p_holm of a claim is over all claims of the ledger that have a p, whose number is `tests`. Raises
+    ValueError where two notebooks, neither of them stale, measured one claim.
     """
     require_profile(profile)
     stale = frozenset(stale)
     written, old = fragments(profile), _committed_for(profile) if committed else None
     _require_one_place(written, stale)
     seeds = min((fragment["seeds"] for fragment in written), default=old["seeds"] if old else None)
+    decided = [_claim(id, written, stale, old) for id in claims.everything()]
+    tested = [claim for claim in decided if claim["p"] is not None]
+    adjusted = dict(zip((claim["id"] for claim in tested), holm([claim["p"] for claim in tested]), strict=True))
     return {
         "profile": profile,
         "seeds": seeds,
         "source": "build" if written and committed else "figures",
         "items": [_item(item, profile, written, stale, old, promoted=not committed) for item in items().values()],
-        "claims": [_claim(id, written, stale, old) for id in claims.everything()],
+        "claims": [claim | {"p_holm": adjusted.get(claim["id"])} for claim in decided],
+        "tests": len(tested),
+        "version": VERSION,
     }
 
 
@@ -173,14 +194,40 @@ def effect(claim: Mapping[str, Any]) -> Estimate | None:
 
 
 def effect_text(claim: Mapping[str, Any]) -> str:
-    """An effect with interval and counts, "+0.36 [+0.21, +0.51], n 5, 5 seeds"; empty where nothing was measured.
+    """An effect with interval and counts, "+0.36 [+0.21, +0.51], n 5, 5 seeds, one teacher"; empty where nothing was
+    measured.
 
     A count, or what every seed gave alike, has no interval: "+16 (no spread), n 42, 5 seeds".
     """
     measured = effect(claim)
     if measured is None:
         return ""
-    return f"{measured.text('+.3g')}{'' if measured.spread else ' (no spread)'}, {measured.counts}"
+    shown = f"{measured.text('+.3g')}{'' if measured.spread else ' (no spread)'}, {measured.counts}"
+    return f"{shown}, {claim['one']}" if claim.get("one") else shown
+
+
+def verdict_text(claim: Mapping[str, Any], known: Mapping[str, claims.Claim]) -> str:
+    """`reproduced, built in` where the world or the construction decides a measured verdict, else the verdict."""
+    stated = known.get(claim["id"])
+    built_in = stated is not None and stated.built_in and claim["verdict"] in claims.MEASURED_VERDICTS
+    return f"{claim['verdict']}, built in" if built_in else claim["verdict"]
+
+
+def p_text(claim: Mapping[str, Any]) -> str:
+    """`p 0.003, Holm 0.04`, of the claim at its edge; empty where it is no test."""
+    if claim.get("p") is None:
+        return ""
+    single, among_all = ("< 0.0001" if p < 1e-4 else f"{p:.2g}" for p in (claim["p"], claim.get("p_holm", 1.0)))
+    return f"p {single}, Holm {among_all}"
+
+
+def half_width_text(claim: Mapping[str, Any]) -> str:
+    """`0.15, needs 0.1: about 9 seeds in place of 5`, what a larger run takes beside open verdicts alone; empty where
+    nothing was measured, or the margin is 0."""
+    if claim.get("needs") is None or claim.get("half_width") is None:
+        return ""
+    state = "reached" if claim["reached"] else claim["more"] or "not reached"
+    return f"{claim['half_width']:.2g}, needs {claim['needs']:g}: {state}"
 
 
 def lacking_text(item: Mapping[str, Any]) -> str:
@@ -279,7 +326,7 @@ def _claim(
     unmeasured = {"id": id, "verdict": claims.NOT_MEASURED, **as_json(None)}
     newest = max(decided, key=lambda one: one[:3], default=None)
     claim = newest[3] if newest else before[0] if before else unmeasured
-    return {key: claim[key] for key in CLAIM_KEYS}
+    return {key: claim.get(key) for key in CLAIM_KEYS}
 
 
 def _committed_for(profile: str) -> dict[str, Any] | None:
@@ -289,7 +336,8 @@ def _committed_for(profile: str) -> dict[str, Any] | None:
         return old
     facts_decide = _facts_decide()
     lasting = [
-        claim if claim["seeds"] is None else claim | as_json(None)  # the verdict holds, the effect is another profile's
+        # the verdict holds, the effect is another profile's
+        claim if claim["seeds"] is None else claim | as_json(None) | dict.fromkeys(precision.KEYS)
         for claim in old["claims"]
         if claim["seeds"] is None or claim["id"] in facts_decide
     ]

@@ -73,15 +73,18 @@ def items_frame(record: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def claims_frame(record: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a claim: the statement, what was published for it, the verdict, the effect with interval and counts."""
+    """One row a claim: the statement, what was published for it, the verdict, the effect with interval and counts, p at
+    the margin with Holm's, and the interval's half-width beside the one that the margin needs."""
     known = claims.everything()
     return pd.DataFrame(
         {
             "claim": claim["id"],
             "statement": known[claim["id"]].statement,
             "published": known[claim["id"]].published,
-            "verdict": claim["verdict"],
+            "verdict": ledger.verdict_text(claim, known),
             "effect [95 %]": effect_text(claim),
+            "p": ledger.p_text(claim),
+            "half-width": ledger.half_width_text(claim),
         }
         for claim in record["claims"]
     )

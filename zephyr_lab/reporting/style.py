@@ -70,6 +70,7 @@ VERDICT_FILLS: dict[str, tuple[str, str]] = {
     "reproduced": (_BLUE, ""),
     "direction only": (_SKY, "////"),
     "not resolved": (_YELLOW, "...."),
+    "ruled out": (_ROSE, "||||"),
     "contradicted": (_RED, "xxxx"),
     "right": (_GREEN, ""),
     "imprecise": (_ORANGE, "\\\\\\\\"),

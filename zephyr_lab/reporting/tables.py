@@ -15,6 +15,7 @@ import pandas as pd
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting.ledger import require_id
 from zephyr_lab.scoring.intervals import Estimate, Interval
+from zephyr_lab.scoring.mean_squares import MeanSquares
 
 COLUMNS = ("row", "metric", "kind", "value", "low", "high", "n", "seeds", "interval", "source")
 OURS = ("recomputed", "retrained")
@@ -46,7 +47,8 @@ def estimate(line: Mapping[str, Any]) -> Estimate:
     interval = None if None in ends else Interval(*ends)
     of, _, method = text.partition(", ") if isinstance(text := line.get("interval"), str) else ("", "", "")
     of, method = (of, method) if method else ("", of)
-    return Estimate(read("value", float), interval, read("n", int), method, read("seeds", int), of)
+    squares = line["squares"] if isinstance(line.get("squares"), MeanSquares) else None  # of the effect of a claim
+    return Estimate(read("value", float), interval, read("n", int), method, read("seeds", int), of, squares)
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """95 % intervals: Student's t over seeds, the bootstrap over questions. One number alone has none (None).
 
-Two sources of chance, two methods. A retrained figure varies with the seed: few, independent, roughly normal
-values, so t. A recomputed figure comes from one run and varies with the questions asked: many values, dependent
-within a question (both turns), so whole questions are drawn again (Efron and Tibshirani 1993, chapter 13).
+Two sources of chance. A retrained figure varies with the seed and with the questions: where both are at hand,
+`two_way`; where each seed gives one number, few, independent, roughly normal values, so t. A recomputed figure comes
+from one run and varies with the questions asked: many values, dependent within a question (both turns), so whole
+questions are drawn again (Efron and Tibshirani 1993, chapter 13).
 
 Neither can see what it never drew. Equal values have no spread, and a share with few wins or few losses has hardly
 any, so both would promise a certainty that is not there. Equal values therefore have no interval, unless the ends of
@@ -13,12 +14,14 @@ All other shares keep the bootstrap.
 """
 
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, stdtrit
+
+from zephyr_lab.scoring.mean_squares import MeanSquares
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -52,7 +55,8 @@ class Estimate:
 
     value: None where nothing was measured. interval: None where there is none to give; its ends are the value for a
     count, and where all seeds gave the same. n: values that it is a mean of; seeds: models that were trained for it;
-    of: what chance drew ("3 seeds", "80 questions"); method: names the interval, or says why there is none.
+    of: what chance drew ("3 seeds", "80 questions"); method: names the interval, or says why there is none; squares:
+    what it varies by, where a grid of seeds and questions was at hand.
 
     >>> Estimate(6.86, Interval(6.43, 7.26), 160, seeds=3).text(".1f")
     '6.9 [6.4, 7.3]'
@@ -64,6 +68,7 @@ class Estimate:
     method: str = BOOTSTRAP
     seeds: int | None = None
     of: str = ""
+    squares: MeanSquares | None = field(default=None, compare=False, repr=False)
 
     @property
     def spread(self) -> float:

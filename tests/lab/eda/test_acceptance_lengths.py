@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,11 +13,13 @@ from zephyr_lab.lab.eda.acceptance_lengths import (
     SAMPLED_TAU,
     AcceptanceLengths,
     Tau,
+    by_prompt,
     rate_of,
 )
 from zephyr_lab.reporting import claims as registry
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.acceptance_length import constant_rate_length
+from zephyr_lab.scoring.two_way import two_way_estimate
 
 TOKENS = (4, 6, 10)  # of the answers to three prompts
 PARTS = [(claim, part) for claim in registry.load("eda") for part in claim.parts if part.arms]
@@ -131,7 +134,7 @@ def test_a_loop_that_counts_other_passes_is_seen():
 
 
 def test_claims_of_acceptance_name_its_measures():
-    assert len(PARTS) == 8 and all(part.measure in MEASURES for _, part in PARTS)
+    assert len(PARTS) == 10 and all(part.measure in MEASURES for _, part in PARTS)
 
 
 @pytest.mark.parametrize(("claim", "part"), PARTS, ids=[f"{claim.id} {part.arms[1]}" for claim, part in PARTS])
@@ -160,3 +163,25 @@ def test_an_effect_of_four_arms_is_refused():
 
 def test_tables_of_nothing_say_so():
     assert "no values" in tables.show(asked({"a": 2.0}, seeds=1).differences({"x": ("a", "a")})).text
+
+
+@pytest.mark.slow
+def test_acceptance_lengths_are_covered_though_they_are_ratios_of_sums():
+    """Long answers take more passes and are accepted better, so tau is no mean over prompts."""
+    draw, covered, times, prompts = np.random.default_rng(3), 0, 600, 50
+    many = ratios(draw, seeds=1, prompts=400_000)
+    true = many["tokens"].sum() / many["passes"].sum()
+    for _ in range(times):
+        low, high = two_way_estimate(by_prompt(ratios(draw, seeds=5, prompts=prompts), "tokens", "passes")).interval
+        covered += low <= true <= high
+    assert 0.92 < covered / times < 0.98
+
+
+def ratios(draw, *, seeds, prompts):
+    """Tokens and passes of the answers to the same prompts under some seeds."""
+    length = np.repeat(draw.uniform(10, 40, (1, prompts)), seeds, axis=0)
+    rate = 2 + length / 40 + draw.normal(0, 0.05, (seeds, 1)) + draw.normal(0, 0.3, (1, prompts))
+    passes = length / np.maximum(1, rate + draw.normal(0, 0.2, (seeds, prompts)))
+    places = np.indices((seeds, prompts))
+    columns = {"seed": places[0], "prompt": places[1], "tokens": length, "passes": passes}
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()}).assign(prompts="math")

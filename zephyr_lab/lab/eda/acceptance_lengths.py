@@ -1,8 +1,8 @@
 """Acceptance lengths of drafts, and the verbs that make numbers of them: means, differences, curves, claims.
 
 tau of a seed is the sum of committed tokens over the sum of target passes on the held-out prompts of one target, passes
-taken as their exact expectation given the target's answers (`scoring.acceptance_length`). Intervals are over seeds,
-differences paired by seed.
+taken as their exact expectation given the target's answers (`scoring.acceptance_length`). Intervals are over seeds and
+prompts (`scoring.two_way`), differences paired by both.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from zephyr_lab.lab import seed_means
+from zephyr_lab.lab import answer_scores, seed_means
 from zephyr_lab.lab.compared_arms import ComparedArms, Lines, joined
 from zephyr_lab.lab.seed_means import SOURCE
 from zephyr_lab.methods.recipes.draft_scores import CANDIDATES, DRAWN, GREEDY
@@ -131,21 +131,20 @@ class AcceptanceLengths(ComparedArms):
         lines: Lines = []
         for row, arms in pairs.items():
             for measure in measures or (GREEDY_TAU,):
-                values = self.difference(*arms, measure)
-                for name in values:
-                    metric = _metric(measure, name, list(values), measures)
-                    lines += seed_means.number(row, metric, list(values[name]), n=self._count(arms[0], [name]))
+                values = self._difference_by_prompt(*arms, measure)
+                sets = _sets(values)
+                for name in sets:
+                    lines += _lines(row, _metric(measure, name, sets, measures), values[[name]])
         return tables.frame(lines)
 
     def mean_differences(self, pairs: Mapping[str, tuple[str, str]], *measures: Tau) -> pd.DataFrame:
-        """As `differences`, of each seed's mean over all prompts that both were asked."""
-        lines: Lines = []
-        for row, arms in pairs.items():
-            for measure in measures or (GREEDY_TAU,):
-                values = self.difference(*arms, measure)
-                n = self._count(arms[0], list(values))
-                lines += seed_means.number(row, measure.metric, list(values.mean(axis=1)), n=n)
-        return tables.frame(lines)
+        """As `differences`, of each seed's mean over all sets of prompts that both were asked."""
+        return tables.frame(
+            line
+            for row, arms in pairs.items()
+            for measure in measures or (GREEDY_TAU,)
+            for line in _lines(row, measure.metric, _mean_over_sets(self._difference_by_prompt(*arms, measure)))
+        )
 
     def difference(self, ours: str, theirs: str, measure: Tau = GREEDY_TAU) -> pd.DataFrame:
         """The measure of one arm less that of another: a row a seed and a column a set of prompts that both have.
@@ -163,9 +162,8 @@ class AcceptanceLengths(ComparedArms):
         """One part of a claim: its first arm less its second, the mean over the prompts that both were asked."""
         if len(part.arms) != 2:
             raise ValueError(f"{claim}: acceptance lengths compare two arms, claims.toml names {len(part.arms)}")
-        values = self.difference(*part.arms, MEASURES[part.measure])
-        n = self._count(part.arms[0], list(values))
-        return seed_means.effect(claim, part.metric, list(values.mean(axis=1)), n=n)
+        values = _mean_over_sets(self._difference_by_prompt(*part.arms, MEASURES[part.measure]))
+        return answer_scores.effect(claim, part.metric, values, of="prompts") | {"source": SOURCE}
 
     def values(self, arm: str, measure: Tau = GREEDY_TAU) -> pd.DataFrame:
         """The measure of one arm: a row a seed, a column a set of prompts. Raises ValueError for an unknown arm."""
@@ -174,6 +172,14 @@ class AcceptanceLengths(ComparedArms):
             name: {seed: _ratio(of_seed, measure) for seed, of_seed in part.groupby("seed")}
             for name, part in chosen.groupby("prompts", sort=False)
         })  # fmt: skip
+
+    def by_prompt(self, arm: str, measure: Tau = GREEDY_TAU) -> pd.DataFrame:
+        """What each prompt says of the measure of one arm: a row a seed, a column a set of prompts and a prompt of it.
+
+        A row's mean over a set is that seed's tau, and prompts vary by it as tau does by them (the delta method).
+        """
+        columns = ("authors_sum", "authors_kept") if measure.authors else ("tokens", "passes")
+        return by_prompt(self.rows(arm, measure), *columns)
 
     def rows(self, arm: str, measure: Tau = GREEDY_TAU) -> pd.DataFrame:
         """The rows that a measure of one arm is taken over: an answer each. Raises ValueError for an unknown arm."""
@@ -208,7 +214,6 @@ class AcceptanceLengths(ComparedArms):
         """
         lines: Lines = []
         for (arm, name), counted in self.loop.groupby(["model", "prompts"], sort=False):
-            prompts = counted["prompt"].nunique()
             exact = self.on(name).frame
             asked = AcceptanceLengths(exact[exact["prompt"].isin(counted["prompt"])])
             for temperature, rule in RULES.items():
@@ -217,8 +222,7 @@ class AcceptanceLengths(ComparedArms):
                 for method in IN_THE_LOOP:
                     wanted = rule if method == "chain" or temperature == 0 else CANDIDATES
                     ran = counted[(counted["rule"] == wanted) & (counted["method"] == method)]
-                    values = [float(part["tokens"].sum() / part["passes"].sum()) for _, part in ran.groupby("seed")]
-                    lines += seed_means.number(arm, f"{method}, {at}", values, n=prompts)
+                    lines += _lines(arm, f"{method}, {at}", by_prompt(ran, "tokens", "passes"))
         return tables.frame(lines)
 
     def loop_differences(self) -> int:
@@ -240,19 +244,21 @@ class AcceptanceLengths(ComparedArms):
         self.require(arm)
         return [prompts for name, prompts in self._places if name == arm]
 
-    def _count(self, arm: str, prompts: Sequence[str]) -> int:
-        """How many held-out prompts a seed's number is taken over."""
-        own = self.frame[self.frame["model"] == arm]
-        return sum(int(own[own["prompts"] == name]["prompt"].nunique()) for name in prompts)
+    def _difference_by_prompt(self, ours: str, theirs: str, measure: Tau) -> pd.DataFrame:
+        """As `difference`, a column a set of prompts and a prompt of it."""
+        shared = self.difference(ours, theirs, measure)
+        first, second = self.by_prompt(ours, measure), self.by_prompt(theirs, measure)
+        return (first[list(shared)] - second[list(shared)]).loc[shared.index]
 
     def _line(self, arm: str, name: str, measure: Tau, *, row: str, metric: str) -> dict[str, Any] | None:
-        """t over seeds; for one seed a bootstrap over prompts, and it says so; where all prompts are equal no interval,
-        and it says so too. None for one seed of the authors' count, whose terms are no counts."""
-        values, n = list(self.values(arm, measure)[name]), self._count(arm, [name])
+        """Over seeds and prompts; for one seed a bootstrap over prompts, and it says so; where all prompts are equal no
+        interval, and it says so too. None for one seed of the authors' count, whose terms are no counts."""
+        values = list(self.values(arm, measure)[name])
         if len(values) > 1:
-            return seed_means.number(row, metric, values, n=n)[0]
+            return _lines(row, metric, self.by_prompt(arm, measure)[[name]])[0]
         if measure.authors:
             return None
+        n = int(self.rows(arm, measure).query("prompts == @name")["prompt"].nunique())
         (value,) = values
         sums = self.on(name).rows(arm, measure).groupby("prompt")[["tokens", "passes"]].sum()
         estimate = acceptance_estimate(sums["tokens"], sums["passes"], seed=0)
@@ -260,6 +266,33 @@ class AcceptanceLengths(ComparedArms):
         number = {"row": row, "metric": metric, "kind": "retrained", "value": value}
         ends = {"low": min(low, value), "high": max(high, value), "n": n, "seeds": 1}
         return {**number, **ends, "interval": f"1 seed: {n} prompts, {estimate.method}", "source": SOURCE}
+
+
+def by_prompt(rows: pd.DataFrame, top: str, bottom: str) -> pd.DataFrame:
+    """The ratio of the sums of two columns, of each seed and set of prompts, split over prompts (`by_prompt`)."""
+    sums = rows.groupby(["seed", "prompts", "prompt"], sort=False)[[top, bottom]].sum()
+    of_set = sums.groupby(["seed", "prompts"], sort=False)
+    ratio = of_set[top].transform("sum") / of_set[bottom].transform("sum")
+    values = ratio + (sums[top] - ratio * sums[bottom]) / of_set[bottom].transform("mean")
+    return values.unstack(["prompts", "prompt"])
+
+
+def _sets(values: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(values.columns.get_level_values(0)))
+
+
+def _mean_over_sets(values: pd.DataFrame) -> pd.DataFrame:
+    """The values weighted so that each set of prompts counts the same in a row's mean, however many it has."""
+    of_column = values.columns.get_level_values(0)
+    sizes = of_column.value_counts()
+    return values * [len(of_column) / (len(sizes) * sizes[name]) for name in of_column]
+
+
+def _lines(row: str, metric: str, values: pd.DataFrame) -> Lines:
+    """The mean of values by prompt as a line; none for one seed, which has no interval over seeds."""
+    if len(values) < 2:
+        return []
+    return [answer_scores.number(row, metric, values, of="prompts") | {"source": SOURCE}]
 
 
 def rate_of(value: float, *, length: int) -> float:

@@ -65,7 +65,7 @@ class SameAnswers:
         answers, differing = int(self.counts["prompts"].sum()), self.differing()
         low, high = clopper_pearson(differing, answers)
         greedy = {"row": claim, "metric": GREEDY_DIFFER, "value": differing / answers, "low": low, "high": high,
-                  "n": answers, "seeds": self.seeds}  # fmt: skip
+                  "n": answers, "seeds": self.seeds, "interval": f"{answers} answers, {EXACT}"}  # fmt: skip
         more = (self.sampled["variation"] - self.sampled["variation_plain"]).groupby(
             [self.sampled["seed"], self.sampled["model"]], sort=False
         )

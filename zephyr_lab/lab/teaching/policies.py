@@ -2,7 +2,8 @@
 
 The objective of RLHF is a mean over answers drawn from the policy, so true reward, KL to the start and words are
 measured on draws. A training leaves policies on its way: an arm is thus a curve of true reward against KL, and two arms
-are compared where both have been. A number is one a seed; differences are paired by seed.
+are compared where both have been. A number is one a seed; differences are paired by seed. Of a final policy's true
+reward each answer is kept, so its intervals are over seeds and questions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from zephyr_lab.engine.stages import Stage
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.answer_scores import Measure
 from zephyr_lab.lab.by_seed import KL, QUALITY, WORDS, ValuesBySeed
+from zephyr_lab.lab.compared_arms import Lines, Values
 from zephyr_lab.lab.teaching.rlhf_stages import FINAL
 from zephyr_lab.lab.zephyr_stages import Model
 from zephyr_lab.methods.recipes.training import Training
@@ -127,6 +129,25 @@ class Points(ValuesBySeed):
             for one in (self.frame, self.answers)
         )
         return replace(self, frame=frame, answers=answers)
+
+    def by_question(self, arm: str) -> pd.DataFrame:
+        """The true reward of an arm's final policies: a row a seed, a column a question; empty where no answer is
+        kept."""
+        own = self.answers[(self.answers["model"] == arm) & (self.answers["point"] == FINAL)]
+        return own.pivot(index="seed", columns="question", values="quality")
+
+    def _paired(self, ours: str, theirs: str, measure: Measure) -> Values:
+        values = self.difference(ours, theirs, measure)
+        if measure == QUALITY:
+            first, second = self.by_question(ours), self.by_question(theirs)
+            if set(values.index) <= set(first.index) & set(second.index):
+                return (first - second).loc[values.index]
+        return values
+
+    def _mean_lines(self, arm: str, measure: Measure) -> Lines:
+        values = self.values(arm, measure)
+        answered = self.by_question(arm) if measure == QUALITY else values
+        return self._difference_lines(arm, measure, answered if set(values.index) == set(answered.index) else values)
 
     def curve(self, arm: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """KL and true reward of one arm's policies under one seed, the start first."""

@@ -86,7 +86,7 @@ def write_source(profile: str, source: Path, stale: Iterable[str]) -> None:
     papers = _write_papers(source)
     known = {run.path.name: run.path.name for run in site.runs}
     _write(source / "index.md", pages.index_page(site, papers))
-    _write(source / "ledger.md", pages.ledger_page(site))
+    _write(source / "ledger.md", pages.ledger_page(site, papers))
     _write(source / "api.md", pages.api_page())
     if site.families:
         _write(source / "families.md", pages.families_page(site.families))

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 import zephyr_lab
 from zephyr_lab.engine.run_records import kept_lines
-from zephyr_lab.reporting.ledger import effect_text, finding_word, other_seeds, required
+from zephyr_lab.reporting.ledger import effect_text, finding_word, half_width_text, other_seeds, p_text, required
 from zephyr_lab.reporting.site import model_matrix, pages
 from zephyr_lab.reporting.site.content import Item, Number, Run, SiteContent
 from zephyr_lab.reporting.site.model_matrix import Matrix
@@ -28,13 +28,14 @@ from zephyr_lab.scoring.intervals import Estimate, Interval
 PAPERS = {"zephyr": "Zephyr", "kd_dae": "KD + DAE", "eda": "EDA", "teaching": "Teaching", "overview": "Documents"}
 # From good news to no news; the order in which counts are shown.
 VERDICTS = (
-    "reproduced", "direction only", "right", "not resolved", "imprecise", "unsupported", "contradicted", "wrong",
-    "not testable here", "not measured yet",
+    "reproduced", "direction only", "right", "not resolved", "imprecise", "unsupported", "ruled out", "contradicted",
+    "wrong", "not testable here", "not measured yet",
 )  # fmt: skip
 SUMMARY = (
     "Published tables and figures of alignment by distillation, each value beside the one measured here, with an "
     "interval and a verdict that a program reached."
 )
+GUIDE = "papers/overview/VERDICTS"  # the page on how to read a verdict
 SYMBOLS = {"exact": "✓", "refused": "✕", "absent": "–"}  # of each state of a model family, in the order of counts
 MEANINGS = {
     "exact": "the same numbers as the model's own forward pass, gradients included",
@@ -62,11 +63,15 @@ def index_page(content: SiteContent, papers: Sequence[str]) -> str:
     )
 
 
-def ledger_page(content: SiteContent) -> str:
-    """All items and all claims with their verdicts; findings and integrity checks of this run's notebooks."""
+def ledger_page(content: SiteContent, papers: Sequence[str] = ()) -> str:
+    """All items and all claims with their verdicts; findings and integrity checks of this run's notebooks.
+
+    papers: pages of notes, that on reading a verdict among them.
+    """
     return _page(
         "ledger",
         content=content,
+        guide=GUIDE if GUIDE in papers else None,
         verdicts=_verdict_counts(content),
         before={claim["id"]: claim for claim in (content.committed or {"claims": []})["claims"]},
         now={claim["id"]: claim for claim in content.ledger["claims"]},
@@ -156,9 +161,11 @@ def _templates() -> Environment:
         "entry": lambda item: f"{item.described.title} <{item.page}>",
         "finding_word": finding_word,
         "finding": _finding,
+        "half_width": half_width_text,
         "keep_lines": lambda text: Markup(str(escape(text)).replace("\n", LINE_END)),
         "machine": _machine,
         "number": number,
+        "p": p_text,
         "paper": lambda name: PAPERS.get(name, name),
         "parameters": _parameters,
         "plain": plain,
