@@ -106,9 +106,9 @@ def test_what_was_said_is_said_again_in_the_findings(capsys):
 
 def test_few_seeds_leave_out_every_second_point_of_a_longer_knob():
     grid = PreferenceGrids(
-        full_from=5, epochs=(1, 2, 3, 6, 9), turned_over=(0.0, 0.5), dialogues=(), writers=(), betas=(0.1,)
+        full_from=5, dialogues=(1, 2, 3, 6, 9), turned_over=(0.0, 0.5), doses=(), writers=(), betas=(0.1,)
     )
     coarse = grid.at(3)
-    assert coarse.epochs == (1, 3, 9)
+    assert coarse.dialogues == (1, 3, 9)
     assert (coarse.turned_over, coarse.betas) == ((0.0, 0.5), (0.1,))
     assert grid.at(5) == grid

@@ -68,8 +68,8 @@ class AlignmentArms:
 
 @dataclass(frozen=True, kw_only=True)
 class Grids:
-    """Points of regime maps, a tuple a knob, from one end to the other. full_from: seeds from which all are computed;
-    with fewer, every second value of a knob with more than three is left out, its ends never where they are odd."""
+    """Points of regime maps, a tuple a knob. full_from: seeds from which all are computed; with fewer, every second
+    value of a knob that has more than three is left out."""
 
     full_from: int
 
@@ -81,14 +81,14 @@ class Grids:
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceGrids(Grids):
-    """Where preference learning is compared with fine-tuning on the chosen answers. writers: who wrote the
-    chosen and the rejected answers; turned_over: share of pairs with the labels exchanged; dialogues: of the start's
-    dSFT, beside those of settings.toml; epochs, betas: of dDPO."""
+    """Where preference learning is compared with fine-tuning on the chosen answers. writers: of the chosen and of the
+    rejected answers; turned_over: share of pairs with the labels exchanged; dialogues: of the start's dSFT, beside
+    those of settings.toml; doses: epochs and times of the standard learning rate of dDPO; betas: of each dose."""
 
     writers: tuple[tuple[str, str], ...]
     turned_over: tuple[float, ...]
     dialogues: tuple[int, ...]
-    epochs: tuple[int, ...]
+    doses: tuple[tuple[int, float], ...]
     betas: tuple[float, ...]
 
 
