@@ -26,9 +26,11 @@ from zephyr_lab.lab.sizes import (
     AblationArms,
     AlignmentArms,
     Filtering,
+    PreferenceGrids,
     PreferencePairs,
     RewardStudy,
     StepArms,
+    TeacherGrids,
     WorldTour,
 )
 from zephyr_lab.lab.teaching import kv_bytes, rlhf_stages, sweeps, teaching_lab
@@ -148,6 +150,7 @@ TINY = {
     ("zephyr", "ddpo"): of(zephyr_stages.ddpo),
     ("zephyr", "evaluation"): of(zephyr_stages.evaluation, START),
     ("zephyr", "steps"): read("zephyr", "steps", StepArms),
+    ("zephyr", "regimes"): read("zephyr", "regimes", PreferenceGrids),
     ("zephyr", "choices"): of(zephyr_stages.multiple_choice, START),
     ("kd_dae", "random_dialogues"): of(kd_stages.random_dialogues),
     ("kd_dae", "qa_dialogues"): of(kd_stages.qa_dialogues),
@@ -177,6 +180,7 @@ TINY = {
     ("kd_dae", "evaluation"): of(kd_stages.evaluation, START),
     ("kd_dae", "ablation"): read("kd_dae", "ablation", AblationArms),
     ("kd_dae", "alignment"): read("kd_dae", "alignment", AlignmentArms),
+    ("kd_dae", "regimes"): read("kd_dae", "regimes", TeacherGrids),
     ("eda", "targets"): read("eda", "targets", draft_stages.TargetSettings),
     ("eda", "tuning_data"): lambda profile: math_target(profile).stage.inputs["dialogues"],
     ("eda", "tuning"): lambda profile: math_target(profile).stage,

@@ -103,6 +103,11 @@ class Claims:
                 self._said[f"{line['row']}, {metric}"] = said
                 print(said)
 
+    def say(self, sentences: Mapping[str, str]) -> None:
+        """Print sentences, each under the name of what it is about, and remember them for `findings`."""
+        self._said |= sentences
+        print(*sentences.values(), sep="\n")
+
     def findings(self) -> None:
         """Print the findings: one sentence a claim that was decided, a difference, and a number that was reported."""
         for said in self._said.values():

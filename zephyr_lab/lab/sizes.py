@@ -1,9 +1,12 @@
 """Tables of settings.toml that no training reads: which further arms an experiment has, and how many of what."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from zephyr_lab.methods.recipes.limits import require_world
 from zephyr_lab.world.facts import WorldSize
+
+AnyGrids = TypeVar("AnyGrids", bound="Grids")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,50 @@ class AlignmentArms:
                 raise ValueError(f"shares must hold {needed}, which claim K8 compares, got {self.shares}")
         if self.control_seeds < 1:
             raise ValueError(f"control_seeds must be at least 1, got {self.control_seeds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grids:
+    """Points of regime maps, a tuple a knob. full_from: seeds from which all are computed; with fewer, every second
+    value of a knob that has more than three is left out."""
+
+    full_from: int
+
+    def at(self: AnyGrids, seeds: int) -> AnyGrids:
+        """The points that `seeds` seeds are worth."""
+        knobs = {name: value for name, value in vars(self).items() if isinstance(value, tuple) and len(value) > 3}
+        return self if seeds >= self.full_from else replace(self, **{name: knobs[name][::2] for name in knobs})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceGrids(Grids):
+    """Where preference learning is compared with fine-tuning on the chosen answers. writers: of the chosen and of the
+    rejected answers; turned_over: share of pairs with the labels exchanged; dialogues: of the start's dSFT, beside
+    those of settings.toml; doses: epochs and times of the standard learning rate of dDPO; betas: of each dose."""
+
+    writers: tuple[tuple[str, str], ...]
+    turned_over: tuple[float, ...]
+    dialogues: tuple[int, ...]
+    doses: tuple[tuple[int, float], ...]
+    betas: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherGrids(Grids):
+    """Where a teacher is compared with its absence. noises: of the dialogues, beside those of settings.toml; rows: of
+    dialogues, likewise; temperatures: beside the paper's 1; long_epochs: of DAE's longest run, of which `long_steps`
+    are kept; expert_steps: after which an expert in training is taken, its domain rows of `expert_noise` ("" for the
+    data's own); expert_rows: its dialogues; per_group: domain questions of each group."""
+
+    noises: tuple[str, ...]
+    rows: tuple[int, ...]
+    temperatures: tuple[float, ...]
+    long_epochs: int
+    long_steps: tuple[int, ...]
+    expert_rows: int
+    expert_noise: str
+    expert_steps: tuple[int, ...]
+    per_group: int
 
 
 @dataclass(frozen=True, kw_only=True)

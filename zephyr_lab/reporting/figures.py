@@ -195,12 +195,15 @@ def _kind_label(kind: str, part: pd.DataFrame) -> str:
     return f"{name}; bar: {'; '.join(intervals)}" if intervals else f"{name}; no interval given"
 
 
-def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None = None) -> Figure:
+def curves(
+    frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None = None, names_at: float | int | None = None
+) -> Figure:
     """Lines over x, one a series: columns series, kind, x, y and, where there is an interval, low, high and interval.
 
     Ours solid with filled markers and a band for the interval, published dashed with hollow ones, in the hue of its
     series. Each line is named at its end, by its series or, where there is one, by its name in the column label; below
     the x label is written what the bands are. A line that a later one covers is drawn wider, so that both are seen.
+    names_at: the x after which the names stand, where something else is drawn beyond the last point of the lines.
     Draws on `ax`, or on a new figure of one column's width.
     """
     if ax is None:
@@ -228,7 +231,7 @@ def curves(frame: pd.DataFrame, *, x_label: str, y_label: str, ax: Axes | None =
     _finish(ax, x_label + _of_what(frame), y_label)
     if (frame["x"] % 1 == 0).all():
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half epochs where none was measured
-    _name_ends(ax, ends)
+    _name_ends(ax, ends, after=names_at)
     return ax.figure
 
 
@@ -285,14 +288,15 @@ def _covers(parts: Sequence[pd.DataFrame]) -> list[int]:
     return [sum(on(part, later) for later in parts[place + 1 :]) for place, part in enumerate(parts)]
 
 
-def _name_ends(ax: Axes, ends: Sequence[_End]) -> None:
-    """Write each line's name to the right of the last point of all, pushed apart where two would touch.
+def _name_ends(ax: Axes, ends: Sequence[_End], *, after: float | int | None) -> None:
+    """Write each line's name to the right of the last point of all, or of `after`, pushed apart where two would touch.
 
     Where a name is not at the end of its line, all names have their line's marker before them.
     """
     low, high = ax.get_ylim()
     least = (high - low) * 0.075
-    right = max(end.x for end in ends)  # a name at the end of a shorter line would lie on the longer ones
+    # a name at the end of a shorter line would lie on the longer ones
+    right = max([*(end.x for end in ends), *([] if after is None else [after])])
     ends = sorted(ends, key=lambda end: end.y)
     heights: list[float] = []
     for end in ends:
