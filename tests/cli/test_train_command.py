@@ -1,6 +1,7 @@
 """`zephyr-lab train`: a file and a folder in, an aligned model out; killed calls go on, bad input is one line."""
 
 import gzip
+import importlib
 import json
 import math
 import sys
@@ -210,3 +211,17 @@ def test_sixty_steps_on_real_rows_widen_the_margin_of_held_out_pairs(run, place,
         row for row in json.loads(out)["results"] if (row["model"], row["measure"]) == ("dpo", measures.MARGIN)
     ]
     assert margin["n"] == 5 and margin["value"] > 0.1
+
+
+def test_the_same_settings_are_written_for_trl_and_nothing_is_trained(run, place):
+    code, out, err = run("dpo", *FAST, "--beta", "0.2", "--lora", "4", "--trl-yaml", "dpo.yaml")
+    assert code == 0, err
+    assert not (place / "out").exists() and "not in the file: max_prompt_length = 64: TRL cuts whole rows alone" in out
+    make_parser = importlib.import_module("trl.scripts.dpo").make_parser
+    _, told, model, data = make_parser().parse_args_and_config(["--config", "dpo.yaml"], fail_with_unknown_args=True)
+    assert (told.beta, told.learning_rate, told.max_length, told.output_dir) == (0.2, 1e-2, 128, "out")
+    assert told.per_device_train_batch_size * told.gradient_accumulation_steps == 4 and told.num_train_epochs == 2
+    assert (model.model_name_or_path, model.lora_r, data.datasets[0].data_files) == ("m", 4, "rows.jsonl")
+    code, out, err = run("kd", "--teacher", "t", "--trl-yaml", "kd.yaml")
+    assert (code, len(err.splitlines())) == (2, 1) and "KD cannot be told to TRL's commands" in err
+    assert json.loads(run("dpo", "--json", "--trl-yaml", "dpo.yaml")[1])["command"] == "dpo"

@@ -7,12 +7,17 @@ import torch
 from scipy import stats
 from transformers import GraniteConfig, GraniteForCausalLM
 
+import smollm2
+from any_models import any_model, message
 from tiny_drafts import SEQUENCE, first_layers_of, little_feature_draft, little_target, sequence_probabilities
 from tiny_models import small_model
+from zephyr_lab.decoding.acceptance import Answered, acceptance_rates
 from zephyr_lab.decoding.drafting import Chain, Tree
 from zephyr_lab.decoding.sampling import sample
 from zephyr_lab.decoding.speculative import lineage, speculate
 from zephyr_lab.models.draft import build, shape_for
+from zephyr_lab.models.enlarge import of_layers
+from zephyr_lab.scoring.acceptance_length import acceptance_length
 
 PLANS = [Chain(1), Chain(4), Tree(top=3, depth=3, size=9), Tree(top=2, depth=4, size=5)]
 SAMPLED_PLANS = [Chain(2, drawn=True), Chain(4, drawn=True), Chain(2), Tree(top=3, depth=2, size=7)]
@@ -270,3 +275,33 @@ def test_attention_without_tree_masks_is_refused(drafts):
 def test_impossible_plans_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def assert_first_layers_draft_losslessly(target, prompts, depth, *, tokens):
+    """Greedy answers with the first layers as the draft are the target's own, in as many passes as expected exactly."""
+    draft = of_layers(target, range(depth))
+    plain = sample(target, prompts, max_new_tokens=tokens, temperatures=0.0, generator=None)
+    drafted = greedy(target, draft, Chain(3), prompts, tokens=tokens)
+    assert [one.ids for one in drafted] == [one.ids for one in plain]
+    answered = [Answered(tuple(prompt), one.ids) for prompt, one in zip(prompts, plain, strict=True)]
+    rates = acceptance_rates(target, draft, answered, length=3, drawn=False, temperature=0.0)
+    passes = [one.passes for one in drafted]
+    assert rates.passes(3).tolist() == pytest.approx(passes)
+    lengths = [len(one.ids) for one in plain]
+    assert acceptance_length(lengths, passes) == pytest.approx(acceptance_length(lengths, rates.passes(3)))
+    return acceptance_length(lengths, passes)
+
+
+@pytest.mark.parametrize("make", [lambda: any_model("llama"), lambda: small_model(5)])
+def test_the_first_layers_of_a_model_are_a_draft_of_it(make):
+    prompts = [list(range(5, 5 + length)) for length in (3, 7, 4)]
+    assert 1 <= assert_first_layers_draft_losslessly(make(), prompts, 1, tokens=12) <= 4
+
+
+@pytest.mark.slow
+@smollm2.needs_smollm2
+def test_the_first_layers_of_smollm2_are_a_draft_of_it(tmp_path):
+    target, tokenizer = smollm2.load(smollm2.save_to(tmp_path))
+    chats = [[message("user", text)] for text in ("What is the capital of France?", "Name three fruits.")]
+    prompts = tokenizer.apply_chat_template(chats, add_generation_prompt=True)["input_ids"]
+    assert assert_first_layers_draft_losslessly(target, prompts, 24, tokens=16) >= 1

@@ -34,7 +34,7 @@ def test_tables_ledger_and_provenance_are_promoted_once(built):
     assert first.returncode == 0, first.stderr
     figures = built.root / "figures"
     assert (figures / "10_one.txt").read_text() == (built.root / "build/tiny/tables/10_one.txt").read_text()
-    assert len(json.loads((figures / "ledger.json").read_text())["claims"]) == 87
+    assert len(json.loads((figures / "ledger.json").read_text())["claims"]) == 94
     provenance = json.loads((figures / "provenance.json").read_text())
     entry = provenance["notebooks"]["10_one"]
     assert list(entry["files"]) == ["10_one.txt"]

@@ -42,7 +42,7 @@ def test_shares_are_of_each_run_alone():
 
 @pytest.mark.parametrize(("faulty", "effect"), [((1, 5), -0.4), ((5, 1), 0.4)])
 def test_the_measure_of_the_claim_is_a_share_of_sampled_answers(faulty, effect):
-    part = Part("m", "lower", 0.02, "", arms=("a", "b"), measure="share with a style fault, T = 0.7")
+    part = Part("m", "lower", 0.02, "", arms=("a", "b"), measure="share with a case fault, T = 0.7")
     row = answered(dict(zip("ab", faulty, strict=True))).effect("Z9", part)
     assert row["value"] == pytest.approx(effect)
 

@@ -84,7 +84,7 @@ def test_a_value_of_another_type_is_refused_by_name():
 
 def test_help_shows_every_setting_with_its_default():
     parameters = inspect.signature(method).parameters
-    assert list(parameters) == ["model", "rows", "seed", "beta", "epochs", "recipe"]
+    assert list(parameters) == ["model", "rows", "seed", "beta", "epochs", "recipe", "tensorboard"]
     assert parameters["beta"].default == 0.1
 
 
@@ -127,10 +127,3 @@ def test_a_run_without_a_folder_has_none_and_with_one_makes_it(tmp_path):
     assert calling.Run.of("x", None, None).folder("trainer") is None
     run = calling.Run.of("x", tmp_path / "a" / "b", lambda *steps, **numbers: None)
     assert run.checkpoints.is_dir() and run.folder("trainer") == tmp_path / "a" / "b" / "trainer"
-
-
-def test_the_bar_follows_steps_that_are_skipped_by_a_resumed_run(capsys):
-    progress = calling.bar("DPO")
-    progress(5, 8, loss=0.5)
-    progress(8, 8, loss=0.25)
-    assert "8/8" in capsys.readouterr().err

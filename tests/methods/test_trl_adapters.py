@@ -1,12 +1,19 @@
-"""Batches of like length in an order that can be taken up again, and several optimisers that act as one."""
+"""Batches of like length in an order that can be taken up again, several optimisers that act as one, and progress."""
 
 import random
 
 import pytest
 import torch
 
+from any_models import any_model, dialogue_rows, pair_rows
+from tiny_models import small_tokenizer
+from zephyr_lab.methods.dpo import train_dpo
+from zephyr_lab.methods.kd import train_kd
 from zephyr_lab.methods.optimizers import JoinedOptimizers
+from zephyr_lab.methods.reward import train_reward
+from zephyr_lab.methods.sft import train_sft
 from zephyr_lab.methods.trl_adapters import LengthBuckets
+from zephyr_lab.models import reward as reward_models
 
 LENGTHS = random.Random(0).choices(range(10, 101), k=1010)
 
@@ -106,3 +113,25 @@ def test_a_state_of_other_parts_is_refused():
     _, optimizers = parts()
     with pytest.raises(ValueError, match="zip"):
         JoinedOptimizers(optimizers).load_state_dict({"parts": []})
+
+
+SIX = dialogue_rows(6)
+TRAININGS = {
+    "sft": lambda **settings: train_sft(any_model("llama"), small_tokenizer(), SIX, **settings),
+    "dpo": lambda **settings: train_dpo(any_model("llama"), small_tokenizer(), pair_rows(6), **settings),
+    "kd": lambda **settings: train_kd(
+        any_model("llama"), small_tokenizer(), SIX, teacher=any_model("llama", seed=5), **settings
+    ),
+    "reward": lambda **settings: train_reward(
+        reward_models.of_causal(any_model("llama")), small_tokenizer(), pair_rows(6), **settings
+    ),
+}
+
+
+@pytest.mark.parametrize("method", TRAININGS)
+def test_progress_shows_the_loss_of_the_whole_step_not_of_its_last_part(method):
+    shown = []
+    log = TRAININGS[method](  # steps of four parts and of the two that are left over
+        batch=4, micro_batch=1, epochs=2, learning_rate=1e-3, progress=lambda step, of, loss: shown.append(loss)
+    )
+    assert shown == pytest.approx(log["loss"].tolist(), rel=1e-5) and len(shown) == 4

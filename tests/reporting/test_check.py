@@ -9,7 +9,7 @@ import pytest
 
 from ledger_project import write_product, write_project
 from zephyr_lab.core import session
-from zephyr_lab.reporting import check, ledger
+from zephyr_lab.reporting import check, claims, ledger
 from zephyr_lab.reporting.tables import COLUMNS
 from zephyr_lab.scoring.intervals import Estimate, Interval
 
@@ -140,7 +140,7 @@ def test_a_measured_claim_gets_verdict_effect_interval_and_counts(checkout):
     told = claim(checkout, "Z1")
     assert told["verdict"] == "reproduced"
     assert (told["effect"], told["interval"], told["n"], told["seeds"]) == (0.5, [0.2, 0.8], 3, 3)
-    assert told["why"].startswith("chat score (1-10): dDPO, 1 epoch - dSFT: higher, margin 0.1")
+    assert told["why"].startswith('chat score (1-10): "dDPO + dSFT" - "dSFT-1": higher, margin 0.1')
 
 
 def test_flipping_the_measured_data_flips_the_recorded_verdict(checkout):
@@ -152,12 +152,11 @@ def test_a_table_of_effects_is_read_by_claim(checkout):
     check.claims("zephyr", ["Z1", "Z3"], effects({"row": "Z1", "metric": "m", "value": 0.3, "low": 0.05, "high": 0.6}))
     assert (claim(checkout, "Z1")["verdict"], claim(checkout, "Z1")["seeds"]) == ("direction only", 3)
     assert claim(checkout, "Z3")["verdict"] == "not measured yet"
-    assert claim(checkout, "Z3")["why"].startswith("needs: t over seeds")
+    assert claim(checkout, "Z3")["why"].startswith("needs: over seeds and questions")
 
 
 def test_a_claim_of_two_parts_reads_its_rows_by_metric(checkout):
-    gap = "training minus held-out accuracy of the implicit reward: after epoch 3 - after epoch 1"
-    score = "chat score (1-10): dDPO, 3 epochs - 1 epoch"
+    gap, score = (part.metric for part in claims.everything()["Z4"].parts)
     rows = [
         {"row": "Z4", "metric": score, "value": -0.3, "low": -0.4, "high": -0.2},
         {"row": "Z4", "metric": gap, "value": 0.2, "low": 0.1, "high": 0.3},
@@ -188,7 +187,7 @@ def test_a_table_of_scores_says_nothing_on_claims_that_are_not_its_rows(checkout
 def test_statements_are_recorded_with_their_facts(checkout):
     check.statements()
     told = fragment(checkout)["claims"]
-    assert len(told) == 50
+    assert len(told) == 55
     assert all(entry["facts"] and entry["why"] and entry["effect"] is None for entry in told)
 
 

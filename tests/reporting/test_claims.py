@@ -14,9 +14,9 @@ from zephyr_lab.reporting.claims import Claim, Part
 from zephyr_lab.scoring.intervals import Estimate, Interval
 
 IDS = [
-    *(f"Z{n}" for n in range(1, 16)),
-    *(f"K{n}" for n in range(1, 15)),
-    *(f"E{n}" for n in range(1, 10)),
+    *(f"Z{n}" for n in range(1, 18)),
+    *(f"K{n}" for n in range(1, 18)),
+    *(f"E{n}" for n in range(1, 12)),
     *(f"S0-{n}" for n in range(1, 11)),
     *(f"S1-{n}" for n in range(1, 34)),
     *(f"S3-{n}" for n in range(1, 7)),
@@ -59,8 +59,11 @@ def claim(*parts: tuple[str, float]) -> Claim:
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 
-def test_the_87_claims_are_there_in_the_order_of_the_ledger():
-    assert len(IDS) == 87
+NEW = ("Z16", "Z17", "K15", "K16", "K17", "E10", "E11")  # registered after the first 87; the notes have none of them
+
+
+def test_the_claims_are_there_in_the_order_of_the_ledger_none_of_the_first_87_lost():
+    assert len(IDS) == 87 + len(NEW)
     assert list(claims.everything()) == IDS
 
 
@@ -71,16 +74,16 @@ def test_every_claim_is_fixed_before_it_is_measured():
         assert one.test and one.source
         if one.parts:
             assert all(part.margin_reason for part in one.parts), one.id
-            assert not one.said
+            assert not one.said, one.id
         elif not one.not_testable:
             assert one.decided_by == "published facts", one.id
 
 
-def test_claims_without_a_measurement_are_z6_the_statements_and_three_that_nothing_can_test():
+def test_claims_without_a_measurement_are_those_that_printed_numbers_decide_and_two_that_nothing_can_test():
     known = claims.everything().values()
     decided = [one.id for one in known if one.decided_by == claims.PUBLISHED_FACTS]
-    assert decided == ["Z6", *(id for id in IDS if id.startswith("S"))]
-    assert [one.id for one in known if one.not_testable] == ["Z11", "Z12", "K11"]
+    assert decided == ["Z6", "Z7", "Z8", "Z12", "Z17", "K11", *(id for id in IDS if id.startswith("S"))]
+    assert [one.id for one in known if one.not_testable] == ["Z11", "K17"]
 
 
 @needs_notes
@@ -88,7 +91,7 @@ def test_claims_without_a_measurement_are_z6_the_statements_and_three_that_nothi
 def test_kinds_and_published_numbers_are_those_of_the_notes(paper):
     content = note(paper)
     theirs = [one for section in content if section.startswith("claims") for one in content[section]]
-    ours = {one.id: one for one in claims.load(paper)}
+    ours = {one.id: one for one in claims.load(paper) if one.id not in NEW}
     assert list(ours) == [one["id"] for one in theirs]
     for one in theirs:
         assert ours[one["id"]].kind == one["kind"]
@@ -186,8 +189,8 @@ def test_as_many_measurements_as_parts():
 
 
 def test_a_claim_that_nothing_can_test_is_not_judged():
-    with pytest.raises(ValueError, match=r"Z12 is not decided by measurement \(a statement of scope"):
-        claims.judge(claims.everything()["Z12"], [])
+    with pytest.raises(ValueError, match=r"Z11 is not decided by measurement \(needs the 7B model"):
+        claims.judge(claims.everything()["Z11"], [])
 
 
 @pytest.mark.parametrize(

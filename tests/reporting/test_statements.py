@@ -17,10 +17,13 @@ IDS = statements.decidable()
 
 # Where the verdict differs from the notes', and why.
 DIFFERS = {
+    "S0-8": "wrong without its word potential, which a scope that leaves safety out does not refute: unsupported",
     "S1-9": "internal contradiction: its own hours times GPUs give another product, so neither version is right: wrong",
     "S1-10": "internal contradiction: one of its two lists is right: imprecise",
     "S1-16": "internal contradiction: one of its two datings holds: imprecise",
     "S1-17": "internal contradiction: one of its two objectives is right: imprecise",
+    "S1-21": "wrong for one of its two accounts of ORPO, and the other is right: imprecise",
+    "S1-33": "wrong for DPO from the base, and elsewhere it has the two stages of the paper: imprecise",
     "S1-27": "not checked in the notes; the configuration has window and layers, the span is their product: right",
 }
 
@@ -113,7 +116,7 @@ def turns(id: str, base: dict[str, Any], address: str, generator: random.Random,
 
 
 def test_every_decidable_claim_has_one_rule_and_no_rule_is_idle():
-    assert len(IDS) == 50 and set(IDS) == set(statements.RULES)
+    assert len(IDS) == 55 and set(IDS) == set(statements.RULES)
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -130,7 +133,7 @@ def test_verdicts_are_those_of_the_notes_but_for_named_differences():
     theirs = {
         one["id"]: one["verdict"] for section in content if section.startswith("claims") for one in content[section]
     }
-    assert set(theirs) == set(IDS) - {"Z6"}
+    assert set(theirs) == set(IDS) - {"Z6", "Z7", "Z8", "Z12", "Z17", "K11"}
     differing = {id for id, verdict in theirs.items() if verdict.split()[0] != statements.decide(id).verdict}
     assert differing == set(DIFFERS)
     for id in differing:
@@ -138,7 +141,7 @@ def test_verdicts_are_those_of_the_notes_but_for_named_differences():
         assert DIFFERS[id].endswith(statements.decide(id).verdict)
 
 
-@pytest.mark.parametrize("id", ["S1-9", "S1-10", "S1-16", "S1-17"])
+@pytest.mark.parametrize("id", ["S1-9", "S1-10", "S1-16", "S1-17", "S1-21", "S1-33"])
 def test_a_document_that_contradicts_itself_is_told_so(id):
     assert "contradicts itself" in statements.decide(id).why
 
@@ -240,5 +243,5 @@ def test_two_versions_of_one_document():
 
 
 def test_a_claim_that_facts_do_not_decide_is_refused():
-    with pytest.raises(ValueError, match="published facts do not decide 'Z1'; they decide Z6, S0-1"):
+    with pytest.raises(ValueError, match="published facts do not decide 'Z1'; they decide Z6, Z7, Z8"):
         statements.decide("Z1")

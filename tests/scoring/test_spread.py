@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zephyr_lab.scoring.spread import deviations, log_variance_ratio, of_deviation, power, standard_deviation
+from zephyr_lab.scoring.spread import log_variance_ratio, of_deviation, power, standard_deviation
 
 
 def runs(sd, count, times, seed):
@@ -74,9 +74,3 @@ def test_a_published_deviation_has_the_interval_of_the_values_it_came_from():
 def test_equal_runs_have_no_spread_to_give_an_interval():
     assert standard_deviation([0.1 + 0.2, 0.3, 0.3]) is None
     assert log_variance_ratio([0.1 + 0.2, 0.3], [1.0, 2.0]) is None
-
-
-def test_deviations_square_to_the_variance():
-    values = [1.0, 2.0, 4.0]
-    assert np.mean(np.square(deviations(values))) == pytest.approx(np.var(values, ddof=1))
-    assert deviations([3.0]).tolist() == [0.0]

@@ -39,6 +39,9 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="steps")] = 50,
     judge: Annotated[str | None, typer.Option(help="FILE.py:FUNCTION of (question, a, b) for a win rate")] = None,
     resume: Annotated[bool, typer.Option(help="go on from a killed run's checkpoints, or start anew")] = True,
+    trl_yaml: Annotated[
+        Path | None, typer.Option("--trl-yaml", help="train nothing: write the same settings for `trl METHOD --config`")
+    ] = None,
     rejected_rows: RejectedRows = None,
     json: Json = False,
 ) -> None:
@@ -52,8 +55,16 @@ def train(
             learning_rate=learning_rate, beta=beta, max_length=max_length, lora=lora, seed=seed, held_out=held_out,
             checkpoint_every=checkpoint_every,
         )  # fmt: skip
-        request.recipe()
-        if training.finished(request, out):
+        recipe = request.recipe()
+        if trl_yaml is not None:
+            import torch
+
+            from zephyr_lab.methods.recipes import trl_files
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            told = trl_files.trl_file(recipe, device=device, seed=seed, lora=lora, model=model, data=data, out=str(out))
+            trl_files.write(told, trl_yaml)
+        elif training.finished(request, out):
             print(f"{out} holds the model of this call already")
             results = None
         else:
@@ -65,7 +76,9 @@ def train(
             results = training.run(plan, out, judge=judge)
             print_rows([_short(row) for row in results.to_dict("records")])
             print(f"model, tokenizer, {training.LOG}, {training.COUNTS}, README.md, {training.DONE} in {out}")
-    if json:
+    if json and trl_yaml is not None:
+        print_json({"trl_yaml": str(trl_yaml), "command": told.command, "left_out": dict(told.left_out)})
+    elif json:
         from zephyr_lab.core import files
 
         measured = [] if results is None else [_plain(row) for row in results.to_dict("records")]

@@ -1,13 +1,14 @@
 """How far a running stage is: written by its worker, shown in a terminal, a JupyterLab cell or a log.
 
 The worker replaces a small JSON file a few times a second. Everybody reads the same file, so progress shows wherever
-you are, also for stages that another notebook started.
+you are, also for stages that another notebook started. A training that is called without a stage shows a bar (`bar`).
 """
 
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,26 @@ class ProgressWriter:
         part = self._path.with_suffix(".part")
         part.write_text(json.dumps(asdict(state)))
         os.replace(part, self._path)
+
+
+def bar(name: str) -> Callable[..., None]:
+    """A listener that shows steps, loss, rate and the time left, in a terminal or a notebook.
+
+    The rate is that of the steps after the first report: those before a resumed run began took none of its time.
+    """
+    from tqdm.auto import tqdm
+
+    shown: list[tqdm] = []
+
+    def progress(step: int, of: int, **numbers: float) -> None:
+        if not shown:
+            shown.append(tqdm(total=of, initial=step, desc=name, unit="step"))
+        shown[0].set_postfix({key: f"{value:.4g}" for key, value in numbers.items()}, refresh=False)
+        shown[0].update(step - shown[0].n)
+        if step >= of:
+            shown[0].close()
+
+    return progress
 
 
 def read(path: Path) -> Progress | None:

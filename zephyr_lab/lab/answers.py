@@ -17,7 +17,7 @@ from zephyr_lab.lab import answer_scores as scores
 from zephyr_lab.lab import seed_means
 from zephyr_lab.lab.answer_scores import DOMAIN, HOT, HOT_SCORE, OFFICIAL_SCORE, PARTS, SCORE, Measure
 from zephyr_lab.lab.compared_arms import ComparedArms, Lines, joined
-from zephyr_lab.lab.style_faults import ANY_FAULT, with_faults
+from zephyr_lab.lab.style_faults import with_faults
 from zephyr_lab.reporting import tables
 from zephyr_lab.scoring.intervals import PERCENT
 
@@ -35,9 +35,10 @@ MEASURES = {
     "score": SCORE,
     "score at T = 0.7": HOT_SCORE,
     "score, 80 questions": OFFICIAL_SCORE,
-    "ended, no role tag": Measure("ended, no role tag", "ended_clean"),
+    "goes on after a line break": Measure("goes on after a line break", "several_lines"),
     "domain score": DOMAIN,
-    "share with a style fault, T = 0.7": Measure("share with a style fault", ANY_FAULT, run=HOT),
+    "share with a case fault, T = 0.7": Measure("share with a case fault", "case", run=HOT),
+    "share with a disclaimer preface, T = 0.7": Measure("share with a preface", "disclaimer preface", run=HOT),
 }
 
 

@@ -14,7 +14,7 @@ from zephyr_lab.core import files, paths
 from zephyr_lab.engine import freshness, run_records
 from zephyr_lab.engine.notebooks import Notebook, select
 from zephyr_lab.engine.run_records import reasons_kept, stage_groups
-from zephyr_lab.reporting import ledger
+from zephyr_lab.reporting import ledger, registered
 
 REAL = "real"  # figures/real/: by tools/figures_real.py
 
@@ -24,16 +24,18 @@ def promote(profile: str, seeds: int, numbers: list[str]) -> list[str]:
 
     `numbers` are the notebooks to promote, all for none; what others made before is removed from figures/, so that
     no file in it is older than its code. Raises ValueError where one of them is not fresh at `seeds` seeds, or where
-    the build holds a ledger of another one (its claims would enter with it).
+    the build holds a ledger of another one (its claims would enter with it), and where a claim was measured over other
+    questions than it is registered for; then nothing is written.
     """
     records = _fresh_records(profile, seeds, select(numbers))
     for fragment in sorted((paths.build_dir(profile) / "ledger").glob("*.json")):
         if fragment.stem not in records:
             raise ValueError(f"build/{profile} holds results of {fragment.stem} too; promote it as well or remove them")
+    collected = ledger.collect(profile, committed=False)
+    registered.require(collected)
     wanted = {target: product for record in records.values() for target, product in _promotable(record).items()}
     changed = [name for name, (_, path) in sorted(wanted.items()) if _copy(path, paths.figures_dir() / name)]
     changed += _remove_others(set(wanted))
-    collected = ledger.collect(profile, committed=False)
     changed += _write_if_changed(paths.figures_dir() / "ledger.json", collected)
     _write_provenance({name: _entry(record, wanted) for name, record in records.items()})
     return changed

@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from zephyr_lab.core import files
 from zephyr_lab.core.libraries import COUNTED_VERSIONS
 from zephyr_lab.core.settings import of_type
+from zephyr_lab.engine import event_files
+from zephyr_lab.engine.progress import bar
 from zephyr_lab.methods import adapters
 from zephyr_lab.methods.loop import has_checkpoint
 from zephyr_lab.models.causal import causal_model, positions_of
@@ -32,6 +33,9 @@ from zephyr_lab.models.causal import causal_model, positions_of
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[..., None]  # (step, of, **numbers)
 SEED = dataclasses.make_dataclass("_", [("seed", int)]).__dataclass_fields__["seed"]
+TENSORBOARD = inspect.Parameter(
+    "tensorboard", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Path | str | None
+)
 BEGUN = "settings.json"  # beside a run's checkpoints: its settings
 
 
@@ -39,7 +43,8 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
     """Let a function with a parameter `recipe: kind` take the fields of `kind`, a frozen dataclass, as keywords too.
 
     `recipe` is an instance of `kind` or of a subclass, by default `kind()`; keywords win over it. A keyword that is
-    neither a field nor a parameter raises TypeError naming the settings there are.
+    neither a field nor a parameter raises TypeError naming the settings there are. One more keyword, `tensorboard`,
+    names a folder: the log that the function returns goes there, too, as TensorBoard reads it.
     """
 
     def decorate(function: Function) -> Function:
@@ -47,7 +52,7 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def call(*arguments: Any, **keywords: Any) -> Any:
-            recipe = keywords.pop("recipe", None)
+            recipe, board = keywords.pop("recipe", None), keywords.pop("tensorboard", None)
             if recipe is not None and not isinstance(recipe, kind):
                 raise TypeError(f"{function.__name__} takes a {kind.__name__} as recipe, got {recipe!r:.60}")
             known = {field.name: field for field in dataclasses.fields(kind if recipe is None else recipe)}
@@ -60,14 +65,19 @@ def settings_by_keyword(kind: type) -> Callable[[Function], Function]:
             }
             for name in keywords:
                 if name not in own.parameters:
-                    raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters]))
+                    raise TypeError(_unknown(function.__name__, name, [*known, *own.parameters, TENSORBOARD.name]))
             if "seed" in keywords:
                 keywords["seed"] = of_type(SEED, keywords["seed"], function.__name__)
             if recipe is None:
                 recipe = kind(**changes)
             else:
                 recipe = dataclasses.replace(recipe, **_filled_in(recipe, changes), **changes)
-            return function(*arguments, recipe=recipe, **keywords)
+            if board is None:
+                return function(*arguments, recipe=recipe, **keywords)
+            event_files.require()  # before the first step
+            log = function(*arguments, recipe=recipe, **keywords)
+            event_files.write(log_rows(log), board)
+            return log
 
         call.__signature__ = _signature(own, dataclasses.fields(kind))
         return call
@@ -100,7 +110,7 @@ def _signature(own: inspect.Signature, fields: Iterable[dataclasses.Field]) -> i
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
         )
     recipe = own.parameters["recipe"].replace(kind=inspect.Parameter.KEYWORD_ONLY, default=None)
-    return own.replace(parameters=[*parameters, recipe])
+    return own.replace(parameters=[*parameters, recipe, TENSORBOARD])
 
 
 def _unknown(function: str, name: str, known: list[str]) -> str:
@@ -181,21 +191,6 @@ def _require_same_run(folder: Path, settings: dict[str, Any]) -> None:
         raise ValueError(
             f"{folder} holds checkpoints of another run: {differences}; take another folder, or empty this one"
         )
-
-
-def bar(name: str) -> Progress:
-    """A listener that shows steps, loss, rate and the time left, in a terminal or a notebook."""
-    shown: list[tqdm] = []
-
-    def progress(step: int, of: int, **numbers: float) -> None:
-        if not shown:
-            shown.append(tqdm(total=of, desc=name, unit="step"))
-        shown[0].set_postfix({key: f"{value:.4g}" for key, value in numbers.items()}, refresh=False)
-        shown[0].update(step - shown[0].n)
-        if step >= of:
-            shown[0].close()
-
-    return progress
 
 
 def log_frame(

@@ -26,11 +26,12 @@ from zephyr_lab.core import files
 from zephyr_lab.core.shapes import at_least_float32
 from zephyr_lab.data import splits
 from zephyr_lab.data.splits import TEST, TRAIN
+from zephyr_lab.engine.progress import bar
 from zephyr_lab.losses import kd as losses
 from zephyr_lab.losses.cross_entropy import next_token_losses
 from zephyr_lab.losses.top_k import UNKNOWN, top_k_kl
 from zephyr_lab.methods import distillation, kd
-from zephyr_lab.methods.calling import Progress, Run, bar, device_of, require_fit, require_room, settings_by_keyword
+from zephyr_lab.methods.calling import Progress, Run, device_of, require_fit, require_room, settings_by_keyword
 from zephyr_lab.methods.distillation import Batch
 from zephyr_lab.methods.examples import DialogueExample
 from zephyr_lab.methods.lean_kd import Parts

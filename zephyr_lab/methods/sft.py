@@ -50,6 +50,7 @@ def train_sft(
     train. Settings: the fields of `SFT`, e.g. answers_only=True (loss on the assistant's tokens and their end, Zephyr's
     objective), packed, epochs, batch, learning_rate. held_out: dialogues that `evaluate_every` measures on.
     checkpoints: a folder to resume from after a kill. progress: called with (step, steps, loss=...) instead of a bar.
+    tensorboard: a folder that gets the numbers of the log, too, when the training has ended.
     kind: another trainer than TRL's; make_optimizer: another optimiser of the model (None: the recipe's).
 
     The log has loss (nats, the mean over the step's labelled tokens before its update; a mixture's balancing loss,

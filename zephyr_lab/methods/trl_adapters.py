@@ -34,11 +34,10 @@ from trl import SFTTrainer
 from zephyr_lab.core.seeds import derive
 from zephyr_lab.methods import adapters, loop
 from zephyr_lab.methods.loop import Context, require_finite
-from zephyr_lab.methods.recipes.training import Training
+from zephyr_lab.methods.recipes.training import SCHEDULES, Training
 from zephyr_lab.models import saved
 from zephyr_lab.models.causal import causal_model
 
-SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 # The rest of the log is wall-clock time, or counts that start anew when a run is resumed.
 TIMINGS = ("runtime", "per_second", "total_flos", "num_tokens")
 LARGEST_POOL, FEWEST_POOLS = 50, 4
@@ -187,22 +186,24 @@ class LengthBuckets(EpochOrder):
 
 
 class StageCallback(TrainerCallback):
-    """Progress, finite gradients, and of adapters a gradient at all."""
+    """Progress, finite gradients, and of adapters a gradient at all. losses: of the micro-batches of this step, each
+    divided by their number, so that they add up to the step's."""
 
     def __init__(self, context: Context) -> None:
-        self.loss = float("nan")
+        self.losses: list[float] = []
         self._context = context
         self._has_learned = False
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
     ) -> None:
-        if not self._has_learned and self.loss != 0 and hasattr(objects["model"], "peft_config"):
+        if not self._has_learned and any(self.losses) and hasattr(objects["model"], "peft_config"):
             adapters.require_gradient(objects["model"])
             self._has_learned = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._context.progress(state.global_step, state.max_steps, loss=self.loss)
+        self._context.progress(state.global_step, state.max_steps, loss=sum(self.losses))
+        self.losses.clear()
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
@@ -243,7 +244,7 @@ class StageTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(*args, **kwargs)
-        self.stage_callback.loss = require_finite("loss", loss.item(), self.state.global_step)
+        self.stage_callback.losses.append(require_finite("loss", loss.item(), self.state.global_step))
         return loss
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

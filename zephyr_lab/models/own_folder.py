@@ -76,7 +76,7 @@ def inspect(folder: Path) -> Contents:
         raise FileNotFoundError(f"{folder} holds no config.json, so no model: name a model's own folder")
     config = _json(folder / "config.json")
     _require_known(folder, config)
-    parameters = sum(_numbers(path) for path in _weights(folder))
+    parameters = sum(_numbers(path) for path in weights(folder))
     return Contents(folder, config, parameters)
 
 
@@ -96,7 +96,8 @@ def _require_known(folder: Path, config: Mapping[str, Any]) -> None:
         raise ValueError(f"the model in {folder} is quantised already; training takes its whole weights")
 
 
-def _weights(folder: Path) -> list[Path]:
+def weights(folder: Path) -> list[Path]:
+    """The safetensors files of a model's weights. Raises FileNotFoundError or ValueError where there are none."""
     if (folder / INDEX).is_file():
         named = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
         if missing := [name for name in named if not (folder / name).is_file()]:

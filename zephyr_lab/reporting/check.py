@@ -14,7 +14,7 @@ import pandas as pd
 
 from zephyr_lab.core import files, session
 from zephyr_lab.reporting import claims as registry
-from zephyr_lab.reporting import ledger, tables
+from zephyr_lab.reporting import ledger, registered, tables
 from zephyr_lab.reporting import statements as rules
 from zephyr_lab.reporting.claims import Claim
 from zephyr_lab.reporting.ledger_shown import Finding, shown_claims
@@ -141,6 +141,8 @@ def _entry(claim: Claim, effects: list[Estimate] | None) -> dict[str, Any]:
     verdict, decisive = registry.judge(claim, effects)
     part = claim.parts[effects.index(decisive)]
     why = f"{part.metric}: {part.direction}, margin {part.margin:g}"
+    if claim.not_tested:
+        verdict, why = registered.of_the_whole(claim, verdict), f"{why}, {verdict}; not tested: {claim.not_tested}"
     return _claim(claim.id, verdict, why=why, effect=decisive)
 
 

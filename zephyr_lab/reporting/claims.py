@@ -5,9 +5,11 @@ computed from an effect and its interval alone; statements that published facts 
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,11 +31,19 @@ STATEMENT_VERDICTS = ("right", "wrong", "imprecise", "unsupported")
 VERDICTS = (*MEASURED_VERDICTS, NOT_TESTABLE, NOT_MEASURED, *STATEMENT_VERDICTS)
 
 
+class Questions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the n of an effect counts, and how many at profile tiny; no number where the data decide it."""
+
+    kind: str
+    number: int | None = None
+
+
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A further effect that must hold for the claim to hold.
 
-    arms: the two whose difference it is, first minus second, or four, for the difference of two such; measure: of what,
-    as the answers name it (`lab.answers.MEASURES`). Without them the effect is about something else than answers.
+    arms: the two whose difference it is, first minus second, or four, for the difference of two such; `metric` names
+    them in quotes, in that order. measure: of what, as the answers name it (`lab.answers.MEASURES`). Without arms the
+    effect is about something else than answers.
     """
 
     metric: str
@@ -42,6 +52,24 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     margin_reason: str
     arms: tuple[str, ...] = ()
     measure: str = ""
+    questions: Questions | None = None
+
+
+class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An earlier registration of a claim: what of it was changed, as it stood, when, and why."""
+
+    date: date
+    reason: str
+    statement: str | None = None
+    metric: str | None = None
+    arms: tuple[str, ...] = ()
+    measure: str | None = None
+    direction: str | None = None
+    margin: float | None = None
+    also: tuple[Part, ...] = ()
+    test: str | None = None
+    not_testable: str | None = None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +77,9 @@ class Claim:
     """One claim. `metric` says what is subtracted from what, `margin` (in its unit) what counts as an effect of note.
 
     `said` holds the figures of a document's statement, `correct` the short answer, `later` what our own data will add,
-    `not_testable` why nothing here can decide it.
+    `not_testable` why nothing here can decide it, `not_tested` which half of the statement nothing here tests, and why.
+    `one` says what was trained once for all seeds ("one teacher"), `built_in` why the world's knobs or the construction
+    decide the verdict, `regime_map` which notebook shows the effect over such a knob, `was` what was registered before.
     """
 
     id: str
@@ -64,9 +94,15 @@ class Claim:
     margin_reason: str | None = None
     arms: tuple[str, ...] = ()
     measure: str = ""
+    one: str = ""
+    questions: Questions | None = None
     also: tuple[Part, ...] = ()
     decided_by: str = "measurement"
     not_testable: str | None = None
+    not_tested: str | None = None
+    built_in: str | None = None
+    regime_map: str | None = None
+    was: tuple[Registration, ...] = ()
     said: Mapping[str, object] | None = None
     correct: str | None = None
     later: str | None = None
@@ -77,15 +113,16 @@ class Claim:
         """Every effect that the claim needs, the first one first; none for a claim that measurement cannot decide."""
         if self.metric is None or self.direction is None or self.margin is None:
             return ()
-        first = Part(self.metric, self.direction, self.margin, self.margin_reason or "", self.arms, self.measure)
-        return (first, *self.also)
+        about = (self.arms, self.measure, self.questions)
+        return (Part(self.metric, self.direction, self.margin, self.margin_reason or "", *about), *self.also)
 
 
 def load(paper: str) -> tuple[Claim, ...]:
     """The claims of `paper` in file order, registered as an input of the running notebook.
 
     Raises ValueError naming file and claim for unknown or missing keys, a duplicate id, a direction that
-    is not in `DIRECTIONS`, a negative margin, or a claim that says neither how it is measured nor what decides it.
+    is not in `DIRECTIONS`, a negative margin, a metric that names other arms than the claim has, or a claim that says
+    neither how it is measured nor what decides it.
     """
     path = paths.papers_dir() / paper / "claims.toml"
     if not path.is_file():
@@ -191,4 +228,10 @@ def _require_decidable(claim: Claim, where: str) -> None:
             raise ValueError(
                 f"{where}: direction {part.direction!r}, margin {part.margin}; "
                 f"directions: {', '.join(DIRECTIONS)}, margin 0 or more"
+            )
+        named = tuple(re.findall('"([^"]+)"', part.metric))
+        if named != part.arms:
+            raise ValueError(
+                f"{where}: the metric {part.metric!r} names {', '.join(named) or 'no arms'} in quotes, "
+                f"arms are {', '.join(part.arms) or 'none'}; both must be the same, in the same order"
             )

@@ -1,4 +1,4 @@
-"""Statements that published facts decide: the overview documents' (S0-*, S1-*, S3-*) and Zephyr's Z6.
+"""Statements that published facts decide: the overview documents' (S0-*, S1-*, S3-*) and some of the papers' own.
 
 Each claim has one rule that reads named facts and computes right, wrong, imprecise or unsupported. "unsupported" is
 computed too: the quantity is nowhere printed. A document that contradicts itself is imprecise where one of its versions
@@ -25,9 +25,19 @@ from zephyr_lab.reporting.statements_facts import (
     share_that_holds,
     within,
 )
+from zephyr_lab.reporting.statements_papers import (
+    BENCHMARKS,
+    TASKS,
+    beats_larger_open_models,
+    benchmark_among_the_prompts,
+    best_academic_scores,
+    best_open_7b_chat_model,
+    gpu_hours_of_dpo,
+    leads_of_table_2,
+    no_sampling_and_a_few_hours,
+    scope_of_the_work,
+)
 
-BENCHMARKS = ("mt_bench", "alpaca_eval")
-TASKS = ("arc", "hellaswag", "mmlu", "truthfulqa")  # of Table 2
 TUNED = ("epochs", "global_batch", "lr", "schedule", "warmup", "beta", "optimizer")  # what a person sets for DPO
 
 
@@ -62,22 +72,6 @@ def decidable() -> list[str]:
 def decide_all(ids: Iterable[str] | None = None) -> list[Statement]:
     """The verdicts on `ids`, or on every statement that published facts decide."""
     return [decide(id) for id in (decidable() if ids is None else ids)]
-
-
-def best_open_7b_chat_model(facts: Facts) -> Decision:
-    """First of the 7B models of Table 1 on both chat benchmarks, and above Llama2-Chat-70B on MT-Bench."""
-    sizes, mt_bench, alpaca = (facts.column("zephyr", "tab1", name) for name in ("size", *BENCHMARKS))
-    parts = {
-        "first of 7B on MT-Bench": mt_bench["Zephyr"] > _best_other("Zephyr", mt_bench, sizes),
-        "first of 7B on AlpacaEval": alpaca["Zephyr"] > _best_other("Zephyr", alpaca, sizes),
-        "above Llama2-Chat-70B on MT-Bench": mt_bench["Zephyr"] > mt_bench["Llama2-Chat"],
-    }
-    why = (
-        f"MT-Bench {mt_bench['Zephyr']:.2f} against {mt_bench['Llama2-Chat']:.2f} of Llama2-Chat-70B and at most "
-        f"{_best_other('Zephyr', mt_bench, sizes):.2f} of the other 7B models printed; AlpacaEval "
-        f"{alpaca['Zephyr']:.2f} against {alpaca['Llama2-Chat']:.2f}"
-    )
-    return share_that_holds(parts, why)
 
 
 # --- document 0, a short summary of Zephyr --------------------------------------------------------------------------
@@ -133,7 +127,7 @@ def compute_saving(facts: Facts) -> Decision:
     theirs = facts.fact("zephyr.compute_of_a_compared_method")
     if theirs is None:
         return Decision("unsupported", "no cost of a compared method is printed, so no saving follows")
-    return _saving(_gpu_hours_of_dpo(facts), theirs, facts, "GPU hours")
+    return _saving(gpu_hours_of_dpo(facts), theirs, facts, "GPU hours")
 
 
 def evaluated_tasks(facts: Facts) -> Decision:
@@ -149,6 +143,13 @@ def safety_goals(facts: Facts) -> Decision:
     why = f"pursued: {', '.join(goals) or 'none'}; out of scope by its own words: {', '.join(left_out) or 'none'}"
     pursued, excluded = all(goal in goals for goal in said), bool(set(said) & set(left_out))
     return first_that_holds({"right": pursued, "wrong": excluded, "unsupported": True}, why)
+
+
+def possible_goals(facts: Facts) -> Decision:
+    """What a document holds possible: right where it is pursued. A narrower scope is no evidence against it."""
+    said, goals = facts.said("goals"), facts.fact("zephyr.goals")
+    why = f"pursued: {', '.join(goals) or 'none'}; nothing in the paper bears on a potential for {' or '.join(said)}"
+    return Decision("right" if all(goal in goals for goal in said) else "unsupported", why)
 
 
 def parts_of_the_method(facts: Facts) -> Decision:
@@ -177,18 +178,30 @@ def mt_bench_of_both(facts: Facts) -> Decision:
 
 
 def difference_is_significant(facts: Facts) -> Decision:
-    """The difference is significant. Without a printed error, spreads of another paper bound what it could be."""
+    """The difference is significant and stable. Without a printed error, released judgements and spreads bound it.
+
+    Over questions: standard errors of the difference between Llama2-Chat-70B and each other model with released
+    judgements, paired by question. Over runs: spreads of five runs in another paper.
+    """
     zephyr, llama = (facts.cell("zephyr", "tab1", row, "mt_bench") for row in ("Zephyr", "Llama2-Chat"))
     gap, threshold, error = zephyr - llama, facts.said("threshold"), facts.fact("zephyr.mt_bench_error")
     if error is not None:
         z = gap / (sqrt(2) * error)
         return Decision("right" if z > threshold else "wrong", f"{gap:.2f} is {z:.1f} standard errors")
-    spreads = facts.column("kd_dae", "tab2", "mt_bench_sd").values()
-    least, most = gap / (sqrt(2) * max(spreads)), gap / (sqrt(2) * min(spreads))
+    paired = facts.fact("mt_bench.paired_errors_to_llama2_chat").values()
+    runs = [sqrt(2) * spread for spread in facts.column("kd_dae", "tab2", "mt_bench_sd").values()]
+    (least, most), (unstable, stable) = ((gap / max(errors), gap / min(errors)) for errors in (paired, runs))
     why = (
-        f"no error printed; by five-run spreads of the KD paper {gap:.2f} is {least:.1f} to {most:.1f} standard errors"
+        f"no error printed; {gap:.2f} is {least:.1f} to {most:.1f} standard errors over questions (released judgements "
+        f"of other models) and {unstable:.1f} to {stable:.1f} over runs (spreads of the KD paper)"
     )
-    return first_that_holds({"wrong": most < threshold, "imprecise": least > threshold, "unsupported": True}, why)
+    ends = {
+        "wrong": most < threshold or stable < threshold,
+        "right": least > threshold and unstable > threshold,
+        "imprecise": least > threshold or unstable > threshold,
+        "unsupported": True,
+    }
+    return first_that_holds(ends, why)
 
 
 def alpaca_eval_of_zephyr(facts: Facts) -> Decision:
@@ -243,7 +256,7 @@ def data_of_alpha(facts: Facts) -> Decision:
 def hours_of_training(facts: Facts) -> Decision:
     """2 to 4 hours on 16 GPUs for everything, against the released model's DPO run alone."""
     (low, high), gpus = facts.said("hours"), facts.said("gpus")
-    hours = _gpu_hours_of_dpo(facts) / gpus
+    hours = gpu_hours_of_dpo(facts) / gpus
     why = f"the DPO run of the released model alone took {hours:.1f} h on {gpus} GPUs; said: {low}-{high} h for all"
     return first_that_holds({"wrong": hours > high, "right": hours >= low, "imprecise": True}, why)
 
@@ -337,15 +350,15 @@ def shape_of_mistral(facts: Facts) -> Decision:
 
 
 def dpo_from_the_base(facts: Facts) -> Decision:
-    """DPO directly on the base model. It would have to do as well there as after dSFT."""
+    """DPO directly on the base model, which would have to do as well there; elsewhere the document has two stages."""
     base, after = (
         [facts.cell("zephyr", "tab3", row, metric) for metric in BENCHMARKS] for row in ("dDPO - dSFT", "dDPO + dSFT")
     )
-    parts = {metric: b >= a for metric, b, a in zip(BENCHMARKS, base, after, strict=True)}
     why = (
         f"without dSFT {base[0]:.2f} / {base[1]:.2f}, after it {after[0]:.2f} / {after[1]:.2f} (MT-Bench / AlpacaEval)"
     )
-    return share_that_holds(parts, why)
+    pairs = list(zip(base, after, strict=True))
+    return of_two_versions(all(b >= a for b, a in pairs), all(b < a for b, a in pairs), why)
 
 
 # --- document 1: methods, code, makers ------------------------------------------------------------------------------
@@ -388,25 +401,24 @@ def strong_skills(facts: Facts) -> Decision:
 
 def top_of_the_leaderboard(facts: Facts) -> Decision:
     """First of its size: among the models of Table 2, or on the leaderboard itself."""
-    sizes = facts.column("zephyr", "tab2", "size")
-    peers = [name for name, size in sizes.items() if size == sizes["Zephyr"] and name != "Zephyr"]
-    scores = [facts.column("zephyr", "tab2", metric) for metric in TASKS]
-    leads = [of["Zephyr"] > max(of[peer] for peer in peers) for of in scores]
+    leads, models = leads_of_table_2(facts)
     claimed = facts.fact("zephyr.card_claims_top_of")
     why = (
-        f"first of {len(peers) + 1} models of its size on {sum(leads)} of {len(leads)} tasks of Table 2; "
+        f"first of {models} models of its size on {sum(leads.values())} of {len(leads)} tasks of Table 2; "
         f"the card claims {', '.join(claimed) or 'nothing'}"
     )
-    if not all(leads):
+    if not all(leads.values()):
         return Decision("wrong", why)
     return Decision("right" if facts.said("leaderboard") in claimed else "imprecise", why)
 
 
 def orpo_after_dpo(facts: Facts) -> Decision:
-    """A phase after DPO would be a later stage that starts from an aligned reference."""
-    stages, reference = facts.fact("orpo.stages"), facts.fact("orpo.reference_model")
-    parts = {"a later stage": stages > facts.said("stages_before"), "uses a reference model": bool(reference)}
-    return share_that_holds(parts, f"ORPO has {stages} stage(s), {'a' if reference else 'no'} reference model")
+    """A phase after DPO would be a later stage that starts from an aligned reference; elsewhere it is one stage."""
+    stages, reference = facts.fact("orpo.stages"), bool(facts.fact("orpo.reference_model"))
+    here = stages > facts.said("stages_before") and reference
+    elsewhere = stages == facts.said("stages_elsewhere") and not reference
+    why = f"ORPO has {stages} stage(s), {'a' if reference else 'no'} reference model"
+    return of_two_versions(here, elsewhere, why)
 
 
 def perfect_reproducibility(facts: Facts) -> Decision:
@@ -442,7 +454,7 @@ def filters_of_ultrachat(facts: Facts) -> Decision:
 
 def gpu_hours_of_both(facts: Facts) -> Decision:
     """50 to 100 GPU hours against 200 to 500 and more."""
-    dpo, rlhf = _gpu_hours_of_dpo(facts), facts.fact("rlhf.gpu_hours")
+    dpo, rlhf = gpu_hours_of_dpo(facts), facts.fact("rlhf.gpu_hours")
     if rlhf is None:
         return Decision("unsupported", f"no GPU hours of an RLHF run are printed; DPO of beta took {dpo:.0f}")
     parts = {"DPO": within(dpo, facts.said("dpo")), "RLHF": rlhf >= facts.said("rlhf")[0]}
@@ -476,7 +488,7 @@ def quality_of_both(facts: Facts) -> Decision:
 
 def cheaper_than_llama(facts: Facts) -> Decision:
     """At least five times cheaper than the alignment of Llama-2-Chat."""
-    zephyr, llama = _gpu_hours_of_dpo(facts), facts.fact("llama2_chat.alignment_gpu_hours")
+    zephyr, llama = gpu_hours_of_dpo(facts), facts.fact("llama2_chat.alignment_gpu_hours")
     if llama is None:
         why = f"no GPU hours of Llama-2-Chat's alignment are cited; Zephyr's DPO took {zephyr:.0f}"
         return Decision("unsupported", why)
@@ -551,12 +563,6 @@ def _lacking(parts: Mapping[str, bool]) -> str:
     return ", ".join(name for name, holds in parts.items() if not holds) or "none"
 
 
-def _gpu_hours_of_dpo(facts: Facts) -> float:
-    """Of the released model's DPO run."""
-    seconds, gpus = (facts.summary("zephyr", "beta_log", "run", name) for name in ("train_runtime_s", "gpus"))
-    return seconds * gpus / 3600
-
-
 def _compared(facts: Facts, quantity: str, words: str, holds: Callable[[Number, Number], bool]) -> Decision:
     """Whether what is printed of DPO and of RLHF compares as `holds` says."""
     values = {"DPO": facts.fact(f"dpo.{quantity}"), "RLHF": facts.fact(f"rlhf.{quantity}")}
@@ -583,11 +589,6 @@ def _saving(ours: Number, theirs: Number, facts: Facts, unit: str) -> Decision:
     return Decision("right" if abs(saved - facts.said("percent")) <= 0.5 else "wrong", why)
 
 
-def _best_other(model: str, scores: dict[str, Number], sizes: dict[str, str]) -> Number:
-    """The highest score of another model of the same size."""
-    return max(score for name, score in scores.items() if name != model and sizes.get(name) == sizes.get(model))
-
-
 def _epoch_means(values: dict[str, Number], epochs: dict[str, int]) -> list[float]:
     """Mean of a log's column in each epoch, in order."""
     return [
@@ -596,9 +597,10 @@ def _epoch_means(values: dict[str, Number], epochs: dict[str, int]) -> list[floa
 
 
 RULES: dict[str, Rule] = {
-    "Z6": best_open_7b_chat_model,
+    "Z6": best_open_7b_chat_model, "Z7": best_academic_scores, "Z8": no_sampling_and_a_few_hours,
+    "Z12": scope_of_the_work, "Z17": benchmark_among_the_prompts, "K11": beats_larger_open_models,
     "S0-1": alignment_accuracy, "S0-2": error_rate_reduction, "S0-3": accuracy_gain, "S0-4": training_time_saving,
-    "S0-5": compute_saving, "S0-6": accuracy_gain_range, "S0-7": evaluated_tasks, "S0-8": safety_goals,
+    "S0-5": compute_saving, "S0-6": accuracy_gain_range, "S0-7": evaluated_tasks, "S0-8": possible_goals,
     "S0-9": parts_of_the_method, "S0-10": authors,
     "S1-1": mt_bench_of_both, "S1-2": difference_is_significant, "S1-3": alpaca_eval_of_zephyr,
     "S1-4": llama_on_alpaca_eval, "S1-5": alpha_beats, "S1-6": epochs_of_dpo, "S1-7": data_of_alpha,

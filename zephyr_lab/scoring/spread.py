@@ -33,14 +33,6 @@ def of_deviation(deviation: float, runs: int, *, of: str = "runs") -> Estimate:
     return Estimate(deviation, Interval(low, high), runs, CHI_SQUARE, runs if of == "seeds" else None, f"{runs} {of}")
 
 
-def deviations(values: ArrayLike) -> np.ndarray:
-    """Distance of each value from the mean of all, scaled so that its mean square is the variance; 0 for one value."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return np.zeros(len(values))
-    return np.abs(values - values.mean()) * np.sqrt(len(values) / (len(values) - 1))
-
-
 def log_variance_ratio(ours: ArrayLike, theirs: ArrayLike) -> Estimate | None:
     """ln(variance of `ours` / variance of `theirs`), with the F interval.
 

@@ -19,7 +19,7 @@ from zephyr_lab.methods.recipes.kd import OwnLossKD
 HOLDS = {
     "SFT random": 4.0, "SFT quality-assured": 5.0, "KD without prediction loss": 5.5, "KD without attention loss": 6.5,
     "KD, same-size teacher": 7.5, "KD, larger teacher": 8.5, "KD quality-assured": 7.6, "dSFT + dDPO": 6.0,
-    "1x alpha": 7.0, "1x alpha + DPO": 6.0,
+    "dSFT + dDPO, full dose": 7.0, "1x alpha": 7.0, "1x alpha + DPO, full dose": 6.0,
 }  # fmt: skip
 CLAIMS = ("K1", "K3", "K4", "K5", "K9", "K12", "K14")
 
@@ -116,8 +116,9 @@ def test_claims_follow_the_data_whichever_way_they_go(lab, capsys):
         ({"KD without prediction loss": 3.5}, "K3"),
         ({"KD, larger teacher": 7.0}, "K4"),
         ({"SFT quality-assured": 3.5}, "K5"),
-        ({"1x alpha + DPO": 8.0}, "K9"),
+        ({"1x alpha + DPO, full dose": 8.0}, "K9"),
         ({"dSFT + dDPO": 8.0}, "K12"),
+        ({"dSFT + dDPO, full dose": 8.0}, "K12"),
         ({"KD quality-assured": 9.5}, "K14"),
     ):
         assert verdicts(lab, capsys, {**HOLDS, **levels})[claim] == "contradicted", levels

@@ -56,6 +56,8 @@ def test_curves_are_compared_where_both_have_been():
     assert far["mean over KL, points"] == pytest.approx(-0.5)
     assert far["at the end, points"] == pytest.approx(-1.0)  # 6 against 7; that it reaches 7 at 2 nats does not count
     assert far["up to KL, nats"] == 1.0
+    back = reached.differences_at_equal_kl({"back": ("steep", "far")}).set_index("metric")["value"]
+    assert back["mean over KL, points"] == pytest.approx(0.5) and back["up to KL, nats"] == 1.0
 
 
 def test_means_and_differences_are_of_final_policies_paired_by_seed():

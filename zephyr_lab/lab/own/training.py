@@ -312,7 +312,7 @@ class Lines(TrainerCallback):
 
 
 def _unheard(*steps: int, **numbers: float) -> None:
-    """In the place of a progress bar, whose loss is that of a part of a batch."""
+    """In the place of a progress bar: `Lines` says more, in words that a log keeps."""
 
 
 def _answerable(plan: Plan, model: PreTrainedModel) -> list[Any]:

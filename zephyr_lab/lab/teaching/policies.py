@@ -147,19 +147,23 @@ class Points(ValuesBySeed):
         ]
 
     def equal_kl(self, *, against: str, arms: Iterable[str] | None = None) -> pd.DataFrame:
-        """Tidy frame of each arm less `against` on their common support: area between the curves by its width, the gap
-        at its end, and that KL."""
+        """As `differences_at_equal_kl`, of each arm less `against`."""
         others = [arm for arm in self.arms if arm not in (against, self.start)]
+        return self.differences_at_equal_kl({arm: (arm, against) for arm in (others if arms is None else arms)})
+
+    def differences_at_equal_kl(self, pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+        """Tidy frame of first arm - second arm on their common support, `pairs` naming each row: area between the
+        curves by its width, the gap at its end, and that KL."""
         rows = []
-        for arm in others if arms is None else arms:
-            up_to = self.support(arm, against)
+        for row, (ours, theirs) in pairs.items():
+            up_to = self.support(ours, theirs)
             ends = [
-                frontiers.score_at(self.curve(arm, seed), up_to) - frontiers.score_at(self.curve(against, seed), up_to)
+                frontiers.score_at(self.curve(ours, seed), up_to) - frontiers.score_at(self.curve(theirs, seed), up_to)
                 for seed in range(self.seeds)
             ]
-            rows += seed_means.number(arm, "mean over KL, points", self.at_equal_kl(arm, against), n=self.questions)
-            rows += seed_means.number(arm, "at the end, points", ends, n=self.questions)
-            rows += seed_means.number(arm, "up to KL, nats", [up_to] * self.seeds, n=self.questions)
+            rows += seed_means.number(row, "mean over KL, points", self.at_equal_kl(ours, theirs), n=self.questions)
+            rows += seed_means.number(row, "at the end, points", ends, n=self.questions)
+            rows += seed_means.number(row, "up to KL, nats", [up_to] * self.seeds, n=self.questions)
         return tables.frame(rows)
 
     def over_kl(self, arms: Iterable[str] | None = None) -> pd.DataFrame:

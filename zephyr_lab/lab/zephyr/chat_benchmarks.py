@@ -228,12 +228,32 @@ def known_figures(ours: ChatScores) -> Iterator[Known]:
         yield Known("MT-Bench mean of gpt-4", _value(ours.mt_bench["gpt-4"].mean), 1438.5 / 160, 1e-9)
         yield Known("MT-Bench mean of mpt-7b-chat, dropped", _value(ours.mt_bench["mpt-7b-chat"].mean), 868 / 159, 1e-9)
         yield Known("MT-Bench mean of mpt-7b-chat, -1 kept", _value(ours.kept["mpt-7b-chat"].mean), 867 / 160, 1e-9)
+    if errors := paired_errors():
+        printed = published.fact("overview", "mt_bench.paired_errors_to_llama2_chat").value
+        yield Known("least error of an MT-Bench difference to Llama-2-70b-chat", min(errors), printed["least"], 5e-4)
+        yield Known("largest error of an MT-Bench difference to Llama-2-70b-chat", max(errors), printed["most"], 5e-4)
     if ours.alpaca_eval:
         zephyr = ours.alpaca_eval["zephyr-7b-beta"]
         yield Known("AlpacaEval wins of zephyr-7b-beta", zephyr.wins, 727, 0.0)
         yield Known("AlpacaEval win rate of zephyr-7b-beta", _value(zephyr.win_rate), 90.5977584059776, 1e-9)
         yield Known("its standard error", zephyr.standard_error or 0.0, 1.0287080531312012, 1e-9)
         yield Known("its length", zephyr.avg_length or 0, 1444, 0.0)
+
+
+def paired_errors(model: str = "Llama-2-70b-chat") -> list[float]:
+    """Standard error over questions of the MT-Bench difference between `model` and each other released model.
+
+    Paired by question, the mean of its parsed turns; what a bootstrap over questions has in the limit. Empty without
+    the file.
+    """
+    path = released.path(SCORES)
+    if path is None:
+        return []
+    judged = [one for one in mt_bench.from_frame(pd.read_csv(path)).judgments if one.score != mt_bench.UNPARSED]
+    frame = pd.DataFrame([(one.model, one.question_id, one.score) for one in judged], columns=["model", "id", "score"])
+    by_question = frame.groupby(["id", "model"])["score"].mean().unstack()
+    apart = by_question.drop(columns=model).sub(by_question[model], axis=0)
+    return [float(error) for error in apart.sem()]
 
 
 def findings(table: pd.DataFrame, *, digits: int = 2) -> list[Finding]:

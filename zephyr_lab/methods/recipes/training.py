@@ -15,7 +15,7 @@ from zephyr_lab.methods.recipes.limits import (
 )
 
 Settings = TypeVar("Settings")
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}  # and the libraries' words
 OPTIMIZERS = ("adamw", "muon", "rmsprop")
 # Fields that say where, how fast and how talkative, not what is learned: no knobs.
 HOUSEKEEPING = frozenset({
@@ -51,7 +51,7 @@ class Training:
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        require_one_of("schedule", self.schedule, SCHEDULES)
+        require_one_of("schedule", self.schedule, tuple(SCHEDULES))
         require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         require_at_least(
             1, epochs=self.epochs, batch=self.batch, log_every=self.log_every, checkpoint_every=self.checkpoint_every
