@@ -263,9 +263,9 @@ def fits(
 
 
 def _of_what(frame: pd.DataFrame) -> str:
-    """A line below the x label that names the intervals drawn as bands; nothing where none is named."""
+    """Lines below the x label that name the intervals drawn as bands; nothing where none is named."""
     named = list(dict.fromkeys(frame["interval"].dropna())) if "interval" in frame else []
-    return f"\nband: {'; '.join(named)}" if named else ""
+    return "\nband: " + ";\n".join(named) if named else ""
 
 
 def _finish(ax: Axes, x_label: str, y_label: str) -> None:
