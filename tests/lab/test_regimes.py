@@ -62,11 +62,16 @@ def test_the_sentence_says_from_where_on_it_pays():
     points = differences(("a", -0.9, 0.2), ("b", -0.5, 0.2), ("c", 0.1, 0.3), ("d", 0.4, 0.2), ("e", 0.8, 0.2))
     lines = regimes.placed(points, dict(zip("abcde", (-2, -1, 0, 1, 2), strict=True)), series="near-greedy")
     said = regimes.sentences(lines, "dDPO - dSFT-2", over="the lead")
+    about = "dDPO - dSFT-2, near-greedy, over the lead"
     assert said == {
-        "dDPO - dSFT-2, near-greedy": "dDPO - dSFT-2, near-greedy, over the lead: costs by more than 0.1 up to -1 "
-        "(most -0.90 [-1.10, -0.70] at -2); not resolved at 0 (+0.10 [-0.20, 0.40]); pays by more than 0.1 from 1 on "
-        "(most +0.80 [0.60, 1.00] at 2)"
+        about: f"{about}: costs by more than 0.1 up to -1 (most -0.90 [-1.10, -0.70] at -2); not resolved at 0 "
+        "(+0.10 [-0.20, 0.40]); pays by more than 0.1 from 1 on (most +0.80 [0.60, 1.00] at 2)"
     }
+
+
+def test_maps_of_one_comparison_over_two_knobs_are_two_findings():
+    lines = regimes.placed(differences(("a", 1.0, 0.2), ("b", 0.9, 0.2)), {"a": 1, "b": 3}, series="KD")
+    assert len(regimes.sentences(lines, "gain", over="rows") | regimes.sentences(lines, "gain", over="steps")) == 2
 
 
 def test_one_reading_everywhere_is_said_once():

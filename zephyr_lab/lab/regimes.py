@@ -116,7 +116,7 @@ def sentences(
     up: str = "pays",
     down: str = "costs",
 ) -> dict[str, str]:
-    """What each line says, by name: at which values of the knob its intervals lie beyond the margin, beyond 0, within.
+    """What each line says, by its subject: where on the knob its intervals lie beyond the margin, beyond 0, within.
 
     what: the comparison and its measure. over: the knob. up, down: words for an effect above and below 0.
     """
@@ -128,7 +128,8 @@ def sentences(
             end = start + len(list(run))
             spans.append(f"{words} {_span(line.iloc[start:end], first=start == 0, last=end == len(line))}")
             start = end
-        said[f"{what}, {series}"] = f"{what}, {series}, over {over}: {'; '.join(spans)}"
+        about = f"{what}, {series}, over {over}"
+        said[about] = f"{about}: {'; '.join(spans)}"
     return said
 
 
