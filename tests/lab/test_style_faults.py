@@ -15,7 +15,7 @@ PASSED = {"capital": True, "no_preface": True, "complete": True}
 def answered(faulty: dict[str, int], *, seeds: int = 2, questions: int = 10) -> Answers:
     """Hot and near-greedy answers of each arm; the first `faulty[arm]` hot ones start in lower case."""
     rows = [
-        {"seed": seed, "model": arm, "run": run, "question_id": question, "turn": 1}
+        {"seed": seed, "model": arm, "run": run, "question_id": question, "category": "math", "turn": 1}
         | PASSED
         | {"capital": run == NEAR_GREEDY or question >= count + seed}
         for seed in range(seeds)

@@ -268,10 +268,5 @@ def test_what_does_not_fit_is_refused_before_training(inputs, tmp_path):
     saved.save(small_model(1, **SHAPE), other, tmp_path / "foreign")
     with pytest.raises(ValueError, match=r"^student and teacher have different tokenizers"):
         Run(tmp_path, inputs | {"teacher": tmp_path / "foreign"}).build(KD)
-    wider = small_model(1, **SHAPE)
-    wider.resize_token_embeddings(648)
-    saved.save(wider, small_tokenizer(), tmp_path / "wider")
-    with pytest.raises(ValueError, match=r"^student and teacher have different vocabularies: 640 and 648 entries"):
-        Run(tmp_path, inputs | {"teacher": tmp_path / "wider"}).build(KD)
     with pytest.raises(ValueError, match=r"^keep_steps names step 11, but training ends at step 10$"):
         Run(tmp_path, inputs).build(replace(KD, keep_steps=(11,)))

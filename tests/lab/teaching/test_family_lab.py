@@ -105,7 +105,8 @@ MEASURED = pd.DataFrame([
     )
     for seed in range(3)
 ])  # fmt: skip
-ANSWERS = Points(MEASURED, MEASURED[["model"]], "start", 160, 1000.0)
+UNKEPT = pd.DataFrame(columns=["seed", "model", "point", "question", "quality"])  # no answer is at hand
+ANSWERS = Points(MEASURED, UNKEPT, "start", 160, 1000.0)
 
 
 def test_answers_are_means_and_differences_paired_by_seed():
