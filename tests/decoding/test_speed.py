@@ -34,7 +34,7 @@ def test_both_arms_answer_the_same_prompts_in_both_orders(target):
 
 
 def test_a_good_draft_speeds_a_slow_target_up(target):
-    slow = enlarge(target, layers=24)
+    slow = enlarge(target, layers=64)  # far slower than its draft, whatever else the machine does
     prompts = [[3, 4, 5]]
     timings = compare(slow, target, Chain(4), prompts, max_new_tokens=16, verify="greedy", temperature=0.0, seed=0)
     assert speed_up(timings) > 1.2
