@@ -4,6 +4,7 @@ Each drawing function returns a Picture, a matplotlib Figure of its own; a noteb
 Error bars come from the frame (low, high), never from a plotting library, and the legend says of what they are.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ __all__ = [
 ]  # fmt: skip
 
 ROW_HEIGHT = 0.235  # inches a row of a dot plot
+LEGEND_WIDTH = 95  # characters of a line of the legend, within the widest figure
 _KIND_LOOKS = {"quoted": Look(GREY, "D"), "recomputed": LOOKS["dsft"], "retrained": LOOKS["ddpo"]}
 _KIND_STROKES = {"quoted": (0, (2.5, 1)), "recomputed": "-", "retrained": "-"}
 
@@ -188,11 +190,12 @@ def _kind_handles(table: pd.DataFrame) -> list[Line2D]:
 
 
 def _kind_label(kind: str, part: pd.DataFrame) -> str:
-    """ "published (Table 1; bar: standard error x 1.96)", "retrained (1 seed: no bar)"."""
+    """ "published (Table 1; bar: standard error x 1.96)", "retrained (1 seed: no bar)", on as many lines as needed."""
     sources = list(dict.fromkeys(part["source"].dropna()))
     intervals = list(dict.fromkeys(part["interval"].dropna()))
     name = f"published ({', '.join(sources)})" if kind == "quoted" else kind
-    return f"{name}; bar: {'; '.join(intervals)}" if intervals else f"{name}; no interval given"
+    said = f"{name}; bar: {'; '.join(intervals)}" if intervals else f"{name}; no interval given"
+    return textwrap.fill(said, LEGEND_WIDTH)
 
 
 def curves(
